@@ -1,0 +1,200 @@
+"""Everything that can go wrong, in one tree.
+
+    ServiceError
+    ├── BadRequest            malformed: the request can't be read
+    │   └── BadOption         an option is unknown or out of range
+    ├── Unauthorized          a management call without the admin token, or with a wrong one
+    ├── UnknownModel          no such model, version or alias
+    ├── TooLarge              more bytes, images or pixels than this service accepts
+    ├── UnsupportedMedia      a content type that is not one of the three that carry images
+    ├── Unprocessable         understood, but can't be done
+    │   ├── UndecodableImage      the bytes are not a picture
+    │   ├── UnknownTarget         the model has no such class
+    │   ├── UnsupportedMethod     this model can't be explained that way
+    │   └── UnknownLayer          the model has no such layer
+    ├── Overloaded            the queue is full; come back later
+    ├── Unavailable           can't be served now
+    │   ├── NotReady              starting, draining, or no worker is up
+    │   ├── WorkerLost            the worker died while it held the job
+    │   ├── ModelLoading          still loading when the deadline came
+    │   └── ModelFailed           the model can't be loaded
+    ├── DeadlineExceeded      not done in time
+    └── Internal              our fault
+        └── NonFinite             the model answered NaN or infinity
+
+Each has a stable ``code``; which HTTP status a code becomes is known to ``service.api.problems`` alone. An error
+crosses the wire between processes as its code and detail and becomes the same class again by `from_code`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+class ServiceError(Exception):
+    """Base of every error that a caller is told about.
+
+    Args:
+        detail: one sentence that says what was wrong and what would work.
+    """
+
+    code = "error"
+    title = "Error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class BadRequest(ServiceError):
+    """The request can't be read."""
+
+    code = "malformed"
+    title = "Malformed request"
+
+
+class BadOption(BadRequest):
+    """An option is unknown or out of range."""
+
+    code = "bad_option"
+    title = "Invalid option"
+
+
+class Unauthorized(ServiceError):
+    """A management call without the admin token, or with a wrong one."""
+
+    code = "unauthorized"
+    title = "Unauthorized"
+
+
+class UnknownModel(ServiceError):
+    """No such model, version or alias."""
+
+    code = "unknown_model"
+    title = "Unknown model"
+
+
+class TooLarge(ServiceError):
+    """More bytes, images or pixels than this service accepts."""
+
+    code = "too_large"
+    title = "Too large"
+
+
+class UnsupportedMedia(ServiceError):
+    """A content type that is not one of the three that carry images."""
+
+    code = "unsupported_media_type"
+    title = "Unsupported media type"
+
+
+class Unprocessable(ServiceError):
+    """Understood, but can't be done."""
+
+    code = "unprocessable"
+    title = "Can't be processed"
+
+
+class UndecodableImage(Unprocessable):
+    """The bytes are not a picture that this service reads."""
+
+    code = "undecodable_image"
+    title = "Undecodable image"
+
+
+class UnknownTarget(Unprocessable):
+    """The model has no such class."""
+
+    code = "unknown_target"
+    title = "Unknown target"
+
+
+class UnsupportedMethod(Unprocessable):
+    """This model can't be explained that way."""
+
+    code = "unsupported_method"
+    title = "Unsupported method"
+
+
+class UnknownLayer(Unprocessable):
+    """The model has no such layer, or it is not a cut of its graph."""
+
+    code = "unknown_layer"
+    title = "Unknown layer"
+
+
+class Overloaded(ServiceError):
+    """The queue is full."""
+
+    code = "queue_full"
+    title = "Queue full"
+
+
+class Unavailable(ServiceError):
+    """Can't be served now."""
+
+    code = "unavailable"
+    title = "Unavailable"
+
+
+class NotReady(Unavailable):
+    """Starting, draining, or no worker is up."""
+
+    code = "not_ready"
+    title = "Not ready"
+
+
+class WorkerLost(Unavailable):
+    """The worker died while it held the job."""
+
+    code = "worker_lost"
+    title = "Worker lost"
+
+
+class ModelLoading(Unavailable):
+    """The model was still loading when the deadline came."""
+
+    code = "model_loading"
+    title = "Model loading"
+
+
+class ModelFailed(Unavailable):
+    """The model can't be loaded."""
+
+    code = "model_failed"
+    title = "Model failed to load"
+
+
+class DeadlineExceeded(ServiceError):
+    """Not done in time."""
+
+    code = "deadline_exceeded"
+    title = "Deadline exceeded"
+
+
+class Internal(ServiceError):
+    """Our fault; the log has the reason under the request id."""
+
+    code = "internal"
+    title = "Internal error"
+
+
+class NonFinite(Internal):
+    """The model answered NaN or infinity."""
+
+    code = "non_finite"
+    title = "The model's scores are not finite"
+
+
+def _subclasses(cls: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _subclasses(child)
+
+
+_BY_CODE = {cls.code: cls for cls in _subclasses(ServiceError)}
+
+
+def from_code(code: str, detail: str) -> ServiceError:
+    """The error that crossed the wire as ``code`` and ``detail``, as an instance of its own class."""
+    return _BY_CODE[code](detail)

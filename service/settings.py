@@ -1,0 +1,45 @@
+"""Every setting, read from the environment as ``GRADCAM_<NAME>``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """How the service runs. The README's table has a row for each field."""
+
+    model_config = SettingsConfigDict(env_prefix="GRADCAM_", frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda:\d+)$", description="`auto` (every GPU, else the CPU), `cpu` or `cuda:N`"
+    )
+    api_processes: int = Field(1, ge=1, le=64, description="processes that serve HTTP")
+    model_repository: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="folders of models, separated by `:`; the embedded one always comes last"
+    )
+    default_model: str = Field("scenes", description="the model of a request that names none")
+    timeout_ms: int = Field(30_000, ge=1, le=600_000, description="deadline of a request that sets none, milliseconds")
+    queue_size: int = Field(128, ge=1, description="images accepted and not yet answered, over all API processes")
+    max_body_bytes: int = Field(32 * 2**20, ge=1, description="largest request body, bytes")
+    max_images: int = Field(32, ge=1, description="most images in one request")
+    max_targets: int = Field(16, ge=1, description="most targets explained in one image")
+    max_pixels: int = Field(50_000_000, ge=1, description="largest image, pixels; checked before decoding")
+    drain_seconds: float = Field(20.0, ge=0, description="how long a stopping process may finish what it accepted")
+    admin_token: SecretStr | None = Field(
+        None, description="bearer token of the management calls; without it there are none"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe record that is logged"
+    )
+
+    @field_validator("model_repository", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(Path(part) for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
