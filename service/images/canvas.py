@@ -1,0 +1,121 @@
+"""A map laid on a canvas: the original picture, the model's input, or the map's own grid."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.images.geometry import Region, View, fit
+
+Size: TypeAlias = Literal["image", "input", "map"]
+Box: TypeAlias = tuple[int, int, int, int]  # x0, y0, x1, y1; x1 and y1 exclusive
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heat:
+    """A map upsampled and normalised, on its canvas.
+
+    Attributes:
+        levels: mode L, the canvas's size; 0 where the map is lowest and outside the map, 255 where it is highest.
+        box: the canvas pixels (x0, y0, x1, y1; x1 and y1 exclusive) that the map covers.
+    """
+
+    levels: Image.Image
+    box: Box
+
+
+def backdrop(image: Image.Image, view: View, *, size: Size = "image", max_side: int = 1024) -> Image.Image:
+    """What an overlay is drawn on: all that needs to be kept of ``image`` while the model works. Mode RGB.
+
+    With size "image" the original, reduced to fit into ``max_side``; else the very pixels that the model sees.
+    """
+    if size != "image":
+        return Image.fromarray(view.pixels)
+    reduced = fit(image.size, max_side)
+    if reduced == image.size:
+        return image
+    return image.resize(reduced, Image.Resampling.BILINEAR, reducing_gap=1.5)  # 12 megapixels: 24 ms, not 36
+
+
+def place(cam: NDArray[np.float32], view: View, *, size: Size = "image", max_side: int = 1024) -> Heat:
+    """``cam`` upsampled onto a canvas, then normalised by its own range there: from the lowest 0 to the highest 255.
+
+    The range is that of all the model saw, padding too, so that a picture stays cold if the model looked beside it.
+    A pixel belongs to the map if its centre lies in the view's region.
+
+    Args:
+        cam: (h, w) float32, finite, of any scale. A constant map gives level 0 everywhere.
+        view: what the model saw.
+        size: the canvas: "image", the original's shape; "input", the model's input; "map", h×w.
+        max_side: with size "image", the longest side of the canvas, which is never larger than the original.
+    """
+    if size == "image":
+        canvas = fit(view.image_size, max_side)
+        region = view.region.scaled(canvas[0] / view.image_size[0], canvas[1] / view.image_size[1])
+    else:
+        canvas = view.size if size == "input" else (cam.shape[1], cam.shape[0])
+        region = Region(0, 0, *canvas)
+    x0, x1 = _pixels(region.x0, region.x1)
+    y0, y1 = _pixels(region.y0, region.y1)
+    levels = _levels(upsample(_unit(cam), region, (x0, y0, x1, y1)))
+    if (x0, y0, x1, y1) == (0, 0, *canvas):
+        return Heat(levels, (x0, y0, x1, y1))
+    whole = Image.new("L", canvas)
+    whole.paste(levels, (x0, y0))
+    return Heat(whole, (max(x0, 0), max(y0, 0), min(x1, canvas[0]), min(y1, canvas[1])))
+
+
+def upsample(cam: NDArray[np.float32], region: Region, box: Box) -> Image.Image:
+    """``cam`` stretched over ``region`` and sampled at the pixels of ``box``: bilinear, ``align_corners=False``.
+
+    Args:
+        cam: (h, w) float32.
+        region: where the map lies, in pixels of the canvas; its edges may fall between pixels.
+        box: the canvas pixels wanted, at most half a pixel beyond the region.
+
+    Returns:
+        An image of mode F, the size of ``box``. Where it is finer than the map, equal to torch's ``interpolate``.
+    """
+    x = _source(box[0], box[2], region.x0, region.x1, cam.shape[1])
+    y = _source(box[1], box[3], region.y0, region.y1, cam.shape[0])
+    # The margin repeats the map's edge, as interpolation does anyway, and lets pixels reach half across the border.
+    framed = Image.fromarray(np.pad(cam, 1, mode="edge"))
+    size = (box[2] - box[0], box[3] - box[1])
+    return framed.resize(size, Image.Resampling.BILINEAR, box=(x[0], y[0], x[1], y[1]))
+
+
+def _source(start: int, stop: int, low: float, high: float, cells: int) -> tuple[float, float]:
+    """The interval of the framed map, in its cells, that lies under pixels ``start`` to ``stop``."""
+    cells_per_pixel = cells / (high - low)
+    first, last = (1 + (pixel - low) * cells_per_pixel for pixel in (start, stop))
+    return max(first, 0.0), min(last, cells + 2.0)
+
+
+def _pixels(low: float, high: float) -> tuple[int, int]:
+    """The pixels (first, one past the last) whose centres lie between ``low`` and ``high``; at least one."""
+    first, last = math.ceil(low - 0.5), math.ceil(high - 0.5)
+    return (first, last) if first < last else (math.floor(low), math.floor(low) + 1)
+
+
+def _unit(cam: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``cam`` scaled to the range 0 to 1, so that no map is too faint or too strong for what follows; or all 0."""
+    low, high = float(cam.min()), float(cam.max())
+    if not low < high:
+        return np.zeros_like(cam)
+    return ((cam.astype(np.float64) - low) / (high - low)).astype(np.float32)
+
+
+def _levels(heat: Image.Image) -> Image.Image:
+    """Mode F of any range to mode L from 0 to 255, rounded."""
+    # Pillow's own loops: at 1024×1024 they take a quarter of NumPy's time.
+    low, high = cast("tuple[float, float]", heat.getextrema())
+    if not low < high:
+        return Image.new("L", heat.size)
+    scale = 255 / (high - low)
+    offset = 0.5 - low * scale
+    return heat.point(lambda value: value * scale + offset).convert("L")

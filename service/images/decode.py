@@ -1,0 +1,122 @@
+"""Bytes to an upright RGB picture, or an error that says why not."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+from PIL import (
+    ExifTags,
+    Image,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401  registers itself; on the first WebP, Pillow would import all its plugins
+)
+
+from service.errors import TooLarge, UndecodableImage
+from service.images.signatures import kind
+
+# Phones' MPO is opened by the JPEG plugin. AVIF is left out: its container may claim 16×16 pixels around a frame of
+# 16384×16384, which libavif decodes first and scales afterwards, so that no limit on pixels would hold.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_WHAT_WORKS = "send a JPEG, PNG, WebP, GIF, BMP or TIFF picture"
+
+# What Pillow raises for damaged files. Most plugins keep to the first three; the rest come out of odd TIFF tags and
+# PNG chunks. Truncated data is an OSError, so is a format that nothing recognises.
+_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error)
+
+_UPRIGHT = {  # EXIF orientation → the transposition that undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# The limit is the caller's and is checked below. Pillow's own, one for the whole process, would come first, and
+# can't say how large the picture is.
+Image.MAX_IMAGE_PIXELS = None
+
+
+def decode(data: bytes, max_pixels: int) -> Image.Image:
+    """The picture in ``data``, as it is meant to be seen.
+
+    The same pixels as Pillow's ``ImageOps.exif_transpose(Image.open(…)).convert("RGB")``, except that 16-bit gray
+    keeps its high byte, where Pillow would clip it to white. Of an animation, the first frame.
+
+    Args:
+        data: a JPEG (MPO too), PNG, WebP, GIF, BMP or TIFF file.
+        max_pixels: the most pixels, width times height, that are decoded.
+
+    Returns:
+        An image of mode RGB, with its EXIF orientation applied.
+
+    Raises:
+        TooLarge: the picture has more than ``max_pixels`` pixels. Known from the header: nothing was decoded.
+        UndecodableImage: it is no picture, or of no format named above, or damaged.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        _check_size(image, max_pixels)
+        image.load()
+        return _rgb(_upright(image))
+    except _DAMAGED as error:
+        raise UndecodableImage(_complaint(data, error)) from error
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    """Raises `TooLarge` if decoding ``image`` would take more than ``max_pixels`` pixels of memory."""
+    width, height = image.size
+    if width * height > max_pixels:
+        raise TooLarge(f"The picture has {width}×{height} = {width * height} pixels; the limit is {max_pixels}.")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # a tile is decoded whole, however small its picture
+        width, height = (image.tag_v2.get(tag, 1) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
+        if not (isinstance(width, int) and isinstance(height, int)):
+            raise ValueError("its tiles have no size")
+        if width * height > max_pixels:
+            raise TooLarge(f"The picture has tiles of {width}×{height} pixels; the limit is {max_pixels} pixels.")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """``image`` turned as its EXIF orientation says; as it is, if it has none or its EXIF can't be read."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except _DAMAGED:
+        return image
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """``image`` in mode RGB: transparency dropped, 16 bits reduced to 8. Raises ValueError if there is no right way."""
+    if image.mode == "RGB":
+        return image
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point, which has no agreed white")
+    if image.mode.startswith("I"):
+        image = _high_byte(image)
+    image.info.pop("transparency", None)  # dropped in any case, and with it Pillow's warning that it should not be
+    return image.convert("RGB")
+
+
+def _high_byte(image: Image.Image) -> Image.Image:
+    """Mode L with the high byte of each 16-bit pixel. Raises ValueError if some don't fit into 16 bits."""
+    pixels = np.asarray(image)
+    if pixels.min() < 0 or pixels.max() > 0xFFFF:
+        raise ValueError("its 32-bit pixels reach beyond 0 to 65535")
+    return Image.fromarray((pixels >> 8).astype(np.uint8))
+
+
+def _complaint(data: bytes, error: Exception) -> str:
+    """One sentence: what ``data`` seems to be, what ``error`` says is wrong with it, and what would work."""
+    if not data:
+        return f"The picture is empty (0 bytes); {_WHAT_WORKS}."
+    name = kind(data)
+    if name is None:
+        return f"The bytes look like no kind of picture known here; {_WHAT_WORKS}."
+    if name.upper() not in _FORMATS:
+        return f"The bytes look like {name}, which is not read here; {_WHAT_WORKS}."
+    reason = "its header is unreadable" if isinstance(error, UnidentifiedImageError) else error
+    return f"This {name} can't be decoded: {reason}; send it again whole, or convert it to an 8-bit JPEG or PNG."

@@ -1,0 +1,162 @@
+"""A picture as a model sees it, resized and cropped as in training, and which region of the original that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.errors import TooLarge
+
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_BLACK = (0, 0, 0)
+_MOST_RESIZED = 1 << 24  # pixels of a resized picture that is still made whole, 64 MiB
+
+
+class Region(NamedTuple):
+    """A rectangle: left, top, right and bottom edge. A pixel is one unit wide and has its centre at .5."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    def scaled(self, x: float, y: float) -> Region:
+        """The rectangle in coordinates that are ``x`` and ``y`` times as fine."""
+        return Region(self.x0 * x, self.y0 * y, self.x1 * x, self.y1 * y)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What a model sees of a picture.
+
+    Attributes:
+        pixels: (height, width, 3) uint8, contiguous and read-only: the model's input, before normalising.
+        region: the part of the original that ``pixels`` cover, in its pixels; reaches beyond it where padded.
+        image_size: (width, height) of the original.
+    """
+
+    pixels: NDArray[np.uint8]
+    region: Region
+    image_size: tuple[int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the model's input."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+def prepare(
+    image: Image.Image,
+    *,
+    resize: int | tuple[int, int] | None = None,
+    crop: int | tuple[int, int] | None = None,
+    pad: int | None = None,
+    interpolation: str = "bilinear",
+    fill: tuple[int, int, int] = _BLACK,
+) -> View:
+    """``image`` (mode RGB) as a model sees it.
+
+    ``resize`` and ``crop`` give the very pixels of torchvision's ``resize`` and ``center_crop`` on a PIL image.
+
+    Args:
+        image: the original, mode RGB.
+        resize: length of the shorter side, aspect kept; or (height, width), aspect ignored.
+        crop: (height, width), or the side of a square, cut from the centre; black where the picture is smaller.
+        pad: instead of both: side of a square that holds the whole picture, its longer side filling it.
+        interpolation: one of `INTERPOLATIONS`.
+        fill: RGB of the square that ``pad`` leaves empty.
+
+    Raises:
+        TooLarge: without a crop, a very long picture would be resized to more than 16 million pixels.
+    """
+    if pad is not None:
+        size, window = _longest_side(image.size, pad), (pad, pad)
+    else:
+        size, fill = _resized(image.size, resize), _BLACK
+        window = size if crop is None else _width_height(crop)
+    left, top = _margin(size[0], window[0]), _margin(size[1], window[1])
+    box = (left, top, left + window[0], top + window[1])
+    pixels = _cut(image, size, box, INTERPOLATIONS[interpolation], fill)
+    region = Region(*box).scaled(image.width / size[0], image.height / size[1])
+    return View(np.asarray(pixels), region, image.size)
+
+
+def fit(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """(width, height) of the same aspect, longer side at most ``max_side``, never enlarged, at least 1×1."""
+    return size if max(size) <= max_side else _longest_side(size, max_side)
+
+
+def _longest_side(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(width, height) of the same aspect whose longer side is ``side``."""
+    width, height = size
+    scale = side / max(size)
+    return (side, max(1, round(height * scale))) if width >= height else (max(1, round(width * scale)), side)
+
+
+def _resized(size: tuple[int, int], resize: int | tuple[int, int] | None) -> tuple[int, int]:
+    """(width, height) after torchvision's ``resize``, rounded down as there."""
+    if resize is None:
+        return size
+    if not isinstance(resize, int):
+        return _width_height(resize)
+    width, height = size
+    if width <= height:
+        return resize, int(resize * height / width)
+    return int(resize * width / height), resize
+
+
+def _width_height(height_width: int | tuple[int, int]) -> tuple[int, int]:
+    """Torch's (height, width), or the side of a square, as (width, height)."""
+    if isinstance(height_width, int):
+        return height_width, height_width
+    return height_width[1], height_width[0]
+
+
+def _margin(length: int, window: int) -> int:
+    """Where a centred window begins, negative if it is the longer; rounded as by torchvision's ``center_crop``."""
+    return round((length - window) / 2) if window <= length else -((window - length) // 2)
+
+
+def _cut(
+    image: Image.Image,
+    size: tuple[int, int],
+    box: tuple[int, int, int, int],
+    resample: Image.Resampling,
+    fill: tuple[int, int, int],
+) -> Image.Image:
+    """The part ``box`` of ``image`` resized to ``size``; ``fill`` where the box reaches beyond it."""
+    width, height = size
+    left, top, right, bottom = box
+    inside = (max(left, 0), max(top, 0), min(right, width), min(bottom, height))
+    if width * height <= _MOST_RESIZED:
+        part = image.resize(size, resample).crop(inside)
+    else:  # a ribbon: 1×5000 pixels would become 256×1280000, of which the model sees one in 5700
+        part = _resized_part(image, size, inside, resample)
+    if inside == box:
+        return part
+    padded = Image.new("RGB", (right - left, bottom - top), fill)
+    padded.paste(part, (inside[0] - left, inside[1] - top))
+    return padded
+
+
+def _resized_part(
+    image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int], resample: Image.Resampling
+) -> Image.Image:
+    """The part ``box`` of ``image`` resized to ``size``, without making the rest.
+
+    Not to the bit: Pillow rounds after each of its two passes, and takes them in the order that suits the size.
+    """
+    part = (box[2] - box[0], box[3] - box[1])
+    if part[0] * part[1] > _MOST_RESIZED:
+        raise TooLarge(f"The picture would become {part[0]}×{part[1]} pixels to this model; send one of less aspect.")
+    source = Region(*box).scaled(image.width / size[0], image.height / size[1])
+    return image.resize(part, resample, box=source)

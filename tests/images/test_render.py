@@ -1,0 +1,99 @@
+import io
+
+import numpy as np
+import pytest
+from pictures import photo
+from PIL import Image
+
+from service.images.canvas import Heat, backdrop, place
+from service.images.colormaps import COLORMAPS, table
+from service.images.geometry import prepare
+from service.images.png import encode_indexed
+from service.images.render import ENCODINGS, heatmap, overlay
+
+CAM = np.random.default_rng(3).gamma(0.5, size=(7, 7)).astype(np.float32)
+IMAGE = photo(400, 200)
+VIEW = prepare(IMAGE, resize=100, crop=100)  # columns 100 to 300 of the original
+
+
+def opened(picture):
+    image = Image.open(io.BytesIO(picture.data))
+    assert (picture.width, picture.height) == image.size
+    assert picture.media_type == Image.MIME[image.format]
+    return image
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (37, 53)])
+def test_an_indexed_png_holds_its_indices_palette_and_opacity(shape):
+    rng = np.random.default_rng(0)
+    indices, palette = (rng.integers(0, 256, s, dtype=np.uint8) for s in (shape, (256, 3)))
+    image = Image.open(io.BytesIO(encode_indexed(indices, palette, bytes(range(256)))))
+    assert image.mode == "P"
+    image.load()  # checks every checksum
+    np.testing.assert_array_equal(np.asarray(image), indices)
+    expected = np.dstack([palette[indices], indices])
+    np.testing.assert_array_equal(np.asarray(image.convert("RGBA")), expected)
+
+
+@pytest.mark.parametrize("colormap", COLORMAPS)
+@pytest.mark.parametrize("size", ["image", "input", "map"])
+def test_a_heatmap_is_its_levels_as_colours_and_opacity(size, colormap):
+    heat = place(CAM, VIEW, size=size)
+    image = opened(heatmap(heat, colormap=colormap))
+    assert image.mode == "P"
+    levels = np.asarray(heat.levels)
+    np.testing.assert_array_equal(np.asarray(image), levels)
+    rgba = np.asarray(image.convert("RGBA"))
+    np.testing.assert_array_equal(rgba[..., :3], table(colormap)[levels])
+    np.testing.assert_array_equal(rgba[..., 3], levels)
+
+
+def blended(photo_pixels, levels, alpha, colormap="turbo"):
+    return (1 - alpha) * photo_pixels.astype(float) + alpha * table(colormap)[levels].astype(float)
+
+
+@pytest.mark.parametrize("alpha", [0, 0.3, 0.5, 1])
+def test_an_overlay_blends_inside_the_region_and_leaves_the_rest(alpha):
+    heat = place(CAM, VIEW)
+    pixels = np.asarray(opened(overlay(heat, IMAGE, colormap="viridis", alpha=alpha, encoding="png")))
+    original, levels = np.asarray(IMAGE), np.asarray(heat.levels)
+    np.testing.assert_array_equal(pixels[:, :100], original[:, :100])
+    np.testing.assert_array_equal(pixels[:, 300:], original[:, 300:])
+    expected = blended(original, levels, alpha, "viridis")[:, 100:300]
+    assert np.abs(pixels[:, 100:300] - expected).max() <= (1 if 0 < alpha < 1 else 0)
+
+
+def test_an_overlay_on_the_input_shows_the_very_pixels_the_model_saw():
+    heat = place(CAM, VIEW, size="input")
+    pixels = np.asarray(opened(overlay(heat, backdrop(IMAGE, VIEW, size="input"), alpha=0.25, encoding="png")))
+    assert np.abs(pixels - blended(VIEW.pixels, np.asarray(heat.levels), 0.25)).max() <= 1
+
+
+def test_an_overlay_at_the_maps_size_shows_the_input_reduced():
+    heat = place(CAM, VIEW, size="map")
+    image = opened(overlay(heat, backdrop(IMAGE, VIEW, size="map"), alpha=0, encoding="png"))
+    assert image.size == (7, 7)
+    assert np.asarray(image).mean() == pytest.approx(VIEW.pixels.mean(), abs=3)
+
+
+def test_an_overlay_resizes_a_backdrop_of_another_size():
+    heat = place(CAM, VIEW, max_side=100)
+    assert opened(overlay(heat, IMAGE)).size == (100, 50)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_every_encoding_shows_the_same(encoding):
+    heat = place(CAM, VIEW)
+    image = opened(overlay(heat, IMAGE, encoding=encoding))
+    assert image.format == encoding.upper()
+    exact = np.asarray(opened(overlay(heat, IMAGE, encoding="png")), dtype=float)
+    assert np.abs(np.asarray(image.convert("RGB")) - exact).mean() < 6  # the photo is noisy
+
+
+def test_drawing_changes_neither_heat_nor_photo():
+    heat = Heat(Image.effect_noise((40, 20), 90), (10, 0, 30, 20))
+    levels, image = heat.levels.copy(), photo(40, 20)
+    overlay(heat, image)
+    heatmap(heat)
+    assert heat.levels == levels
+    assert image == photo(40, 20)
