@@ -1,0 +1,84 @@
+"""From a repository entry to a network on a device, with its card."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from service.errors import ModelFailed, ServiceError
+from service.explain.methods import METHODS
+from service.explain.network import Network
+from service.registry.repository import Entry
+from service.registry.sources import Built, build
+from service.registry.spec import Card, LayerCard, Spec
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that can answer.
+
+    Attributes:
+        card: what it says of itself.
+        network: on ``device``.
+    """
+
+    card: Card
+    network: Network
+    device: torch.device
+
+    def images(self, pixels: list[np.ndarray]) -> Tensor:
+        """Pixels, each (H, W, 3) uint8 → the network's input (N, 3, H, W) float32, normalised on the device."""
+        batch = torch.from_numpy(np.stack(pixels)).to(self.device).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        mean = torch.tensor(self.card.preprocess.mean, device=self.device)[:, None, None]
+        std = torch.tensor(self.card.preprocess.std, device=self.device)[:, None, None]
+        return batch.sub_(mean).div_(std).contiguous()
+
+
+def load(entry: Entry, device: torch.device) -> LoadedModel:
+    """Build, trace, cut and warm up a model.
+
+    Raises:
+        ModelFailed: saying what is wrong with it.
+    """
+    spec = entry.spec()
+    built = build(spec, entry.folder)
+    height, width = built.preprocess.input_size
+    digest = _digest(spec, built)
+    try:
+        network = Network(built.module, (3, height, width), spec.layer).to(device)
+    except ServiceError as error:
+        raise ModelFailed(error.detail) from error
+    if network.classes != len(built.labels):
+        raise ModelFailed(f"the model has {network.classes} classes, but {len(built.labels)} labels")
+    model = LoadedModel(_card(spec, built, network, digest), network, device)
+    network.predict(model.images([np.zeros((height, width, 3), np.uint8)]))
+    return model
+
+
+def _card(spec: Spec, built: Built, network: Network, digest: str) -> Card:
+    return Card(
+        digest=digest,
+        weights=spec.weights,
+        task=spec.task,
+        activation=spec.activation,
+        labels=built.labels,
+        preprocess=built.preprocess,
+        batch=spec.batch,
+        layer=network.cut.layer.name,
+        layers=[LayerCard(layer.name, layer.shape) for layer in network.layers],
+        methods=list(METHODS),
+    )
+
+
+def _digest(spec: Spec, built: Built) -> str:
+    """``sha256:…`` of everything that decides an answer."""
+    digest = hashlib.sha256(spec.model_dump_json().encode())
+    digest.update("\n".join(built.labels).encode())
+    for name, tensor in sorted(built.module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return f"sha256:{digest.hexdigest()}"

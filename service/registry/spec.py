@@ -1,0 +1,216 @@
+"""What a model is, as data: the ``model.yaml`` an operator writes and the card a loaded model shows. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.errors import UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
+
+State = Literal["unloaded", "loading", "ready", "failed"]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From a picture to the pixels a model receives, in torchvision's terms.
+
+    Either ``crop`` (after ``resize`` of the shortest side), ``resize: [h, w]`` (stretched), or ``pad`` (the whole
+    picture, its longest side resized to ``pad``, the rest filled with the mean colour).
+
+    Attributes:
+        mean: subtracted from pixels in 0–1, red, green, blue.
+        std: divided by after that.
+        interpolation: nearest, bilinear, bicubic or lanczos.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: int | tuple[int, int] | None = None
+    crop: int | None = None
+    pad: int | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+
+    def __post_init__(self) -> None:
+        if (
+            sum(
+                (
+                    isinstance(self.resize, int) and self.crop is not None,
+                    isinstance(self.resize, tuple | list),
+                    self.pad is not None,
+                )
+            )
+            != 1
+        ):
+            raise ValueError("preprocess takes one of: resize and crop; resize: [h, w]; pad")
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of what the model receives."""
+        if self.pad is not None:
+            return self.pad, self.pad
+        if self.crop is not None:
+            return self.crop, self.crop
+        assert isinstance(self.resize, tuple | list)
+        return self.resize[0], self.resize[1]
+
+    def geometry(self) -> dict[str, Any]:
+        """Keyword arguments of `service.images.geometry.prepare`."""
+        return {
+            "resize": self.resize,
+            "crop": self.crop,
+            "pad": self.pad,
+            "interpolation": self.interpolation,
+            "fill": self.fill,
+        }
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """The mean colour, 0–255: what padding is filled with."""
+        red, green, blue = (round(255 * value) for value in self.mean)
+        return red, green, blue
+
+
+class Spec(BaseModel):
+    """One ``model.yaml``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: Literal["torchvision", "zoo"] = Field(description="who builds the architecture")
+    architecture: str = Field(description="the builder's name for it")
+    weights: str = Field(
+        description="a torchvision weights name, a file beside model.yaml, an http(s) URL, or random:<seed>"
+    )
+    sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="of the weights; checked before use, required for a URL"
+    )
+    task: Literal["classification"] = "classification"
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    labels: str | None = Field(
+        None, description="a file beside model.yaml, one label a line; default: from the weights"
+    )
+    preprocess: Preprocess | None = Field(None, description="default: from the weights")
+    layer: str = "auto"
+    batch: int = Field(8, ge=1, le=1024, description="most images in one forward pass")
+    load: Literal["startup", "demand"] = Field("startup", description="when the model is loaded")
+
+
+class LayerCard(msgspec.Struct, frozen=True):
+    """A layer a model can be explained at: its name and its feature maps' (K, h, w)."""
+
+    name: str
+    shape: tuple[int, int, int]
+
+
+class Card(msgspec.Struct, frozen=True):
+    """What a loaded model says of itself.
+
+    Attributes:
+        digest: ``sha256:…`` over its model.yaml, labels and every weight: equal digests answer alike.
+        layer: the name of the default layer.
+    """
+
+    digest: str
+    weights: str
+    task: str
+    activation: Literal["softmax", "sigmoid"]
+    labels: list[str]
+    preprocess: Preprocess
+    batch: int
+    layer: str
+    layers: list[LayerCard]
+    methods: list[str]
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """Scores (classes,) in logit units → probabilities (classes,) float64 by the model's activation."""
+        logits = scores.astype(np.float64)
+        if self.activation == "sigmoid":
+            return 0.5 * (1.0 + np.tanh(0.5 * logits))  # the logistic function without overflow
+        exponentials = np.exp(logits - logits.max())
+        return np.asarray(exponentials / exponentials.sum())
+
+    def class_index(self, target: int | str) -> int:
+        """The class that a request's target means: an index, a label, or an index written as text.
+
+        Raises:
+            UnknownTarget: no class has that index or label.
+        """
+        if isinstance(target, str) and target in self.labels:
+            return self.labels.index(target)
+        try:
+            index = int(target)
+        except ValueError:
+            raise UnknownTarget(f"no class is labelled {target!r}; {self._classes()}") from None
+        if not 0 <= index < len(self.labels):
+            raise UnknownTarget(f"there is no class {index}; {self._classes()}")
+        return index
+
+    def check_question(self, method: str, layer: str) -> None:
+        """Refuse a method or a layer that this model doesn't have.
+
+        Raises:
+            UnsupportedMethod: naming the methods that work.
+            UnknownLayer: naming the layers that work.
+        """
+        if method not in self.methods:
+            raise UnsupportedMethod(f"this model can't be explained by {method!r}; it can by {', '.join(self.methods)}")
+        names = [known.name for known in self.layers]
+        if layer != "auto" and layer not in names:
+            raise UnknownLayer(f"this model has no layer {layer!r}; auto or one of {', '.join(names)} would work")
+
+    def _classes(self) -> str:
+        shown = ", ".join(self.labels[:12]) + (", …" if len(self.labels) > 12 else "")
+        return f"the model has {len(self.labels)} classes, 0 to {len(self.labels) - 1}: {shown}"
+
+
+class Model(msgspec.Struct, frozen=True):
+    """One version of a model in the repository, and the state it is in.
+
+    Attributes:
+        reason: why it failed, where it did.
+        card: once it is ready.
+    """
+
+    name: str
+    version: str
+    aliases: list[str]
+    state: State
+    reason: str = ""
+    card: Card | None = None
+
+    @property
+    def key(self) -> str:
+        """``name@version``, unique in a repository."""
+        return f"{self.name}@{self.version}"
+
+
+def version_order(version: str) -> tuple[int, str]:
+    """Sorts 2 before 10, and numbers after words."""
+    return (int(version), "") if version.isdecimal() else (-1, version)
+
+
+def resolve(models: Iterable[Model], reference: str) -> Model:
+    """The model that ``name``, ``name@version`` or ``name@alias`` means; a bare name means its highest ready version.
+
+    Raises:
+        UnknownModel: naming what is there.
+    """
+    known = list(models)
+    name, _, wanted = reference.partition("@")
+    versions = sorted((model for model in known if model.name == name), key=lambda model: version_order(model.version))
+    if not versions:
+        names = ", ".join(sorted({model.name for model in known})) or "none"
+        raise UnknownModel(f"there is no model {name!r}; there are: {names}")
+    if not wanted:
+        return next((model for model in reversed(versions) if model.state == "ready"), versions[-1])
+    for model in versions:
+        if wanted == model.version or wanted in model.aliases:
+            return model
+    have = ", ".join(text for model in versions for text in (model.version, *model.aliases))
+    raise UnknownModel(f"model {name!r} has no version or alias {wanted!r}; it has: {have}")

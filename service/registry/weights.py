@@ -1,0 +1,96 @@
+"""Weights from a file or a URL, checked before a byte is interpreted. Pickled modules are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm import tqdm
+
+from service.errors import ModelFailed
+
+_STALLED = 30.0
+"""Seconds without a byte after which a download is given up."""
+
+
+def read_state(path: Path, digest: str | None) -> dict[str, Tensor]:
+    """A state dict from a ``.safetensors`` or ``.pt``/``.pth`` file.
+
+    Args:
+        path: the file.
+        digest: hex SHA-256 of the whole file, or a prefix of it; None where it isn't known.
+
+    Raises:
+        ModelFailed: the file can't be read, isn't the one meant, or holds more than tensors.
+    """
+    try:
+        if digest is not None:
+            _verify(path, digest, str(path))
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelFailed(f"weights {path} can't be read: {error.strerror or error}") from error
+    except safetensors.SafetensorError as error:
+        raise ModelFailed(f"weights {path} are no safetensors file: {error}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = "only state dicts of tensors are loaded, never pickled code; save as safetensors"
+        raise ModelFailed(f"weights {path} refused: {reason} ({str(error).splitlines()[0]})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelFailed(f"weights {path} hold something else than a state dict of tensors")
+    return state
+
+
+def fetch(url: str, digest: str) -> Path:
+    """Download a weights file once, into torch's own cache of checkpoints.
+
+    Args:
+        url: http or https.
+        digest: hex SHA-256 that the file must have, or a prefix of it.
+
+    Returns:
+        The cached file, its digest checked.
+
+    Raises:
+        ModelFailed: the file can't be fetched, or is another one.
+    """
+    name = f"{digest[:16]}-{url.rsplit('/', 1)[-1]}"
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if path.exists():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            partial = Path(file.name)
+            try:
+                _download(url, partial)
+                _verify(partial, digest, url)
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
+    except OSError as error:  # urllib's errors are OSErrors
+        raise ModelFailed(f"weights can't be fetched from {url}: {getattr(error, 'reason', error)}") from error
+    return path
+
+
+def _download(url: str, path: Path) -> None:
+    with urllib.request.urlopen(url, timeout=_STALLED) as response, path.open("wb") as file:
+        total = int(response.headers.get("Content-Length") or 0) or None
+        with tqdm(total=total, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1], delay=1) as progress:
+            while chunk := response.read(1 << 20):
+                progress.update(file.write(chunk))
+
+
+def _verify(path: Path, digest: str, name: str) -> None:
+    with path.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if not actual.startswith(digest):
+        raise ModelFailed(f"weights {name} have SHA-256 {actual}, not the expected {digest}")
