@@ -1,0 +1,145 @@
+"""What API processes and workers say to each other: a msgspec header frame, then raw frames.
+
+API → worker: `Hello`, `Job` (+ one frame of uint8 pixels), `Cancel`, `Load`, `Unload`
+worker → API: `Status`, `Done` (+ scores frame, maps frame), `Loaded`, `Failed`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from service.registry.spec import Model
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What is asked about an image besides its scores.
+
+    Attributes:
+        layer: a layer's name, or ``auto``.
+        targets: class indices; empty means the class with the highest score.
+    """
+
+    method: str
+    layer: str = "auto"
+    targets: tuple[int, ...] = ()
+
+
+class Hello(msgspec.Struct, tag=True, frozen=True):
+    """An API process is there and wants to know the worker's `Status`, now and whenever it changes."""
+
+
+class Job(msgspec.Struct, tag=True, frozen=True):
+    """One image to be predicted, and explained where a question is asked.
+
+    Attributes:
+        id: unique within one API process.
+        model: ``name@version``.
+        shape: (H, W, 3) of the pixels in the next frame.
+        deadline: CLOCK_MONOTONIC seconds, shared by all processes of one machine.
+        sent: likewise, when the job left the API process.
+    """
+
+    id: int
+    model: str
+    shape: tuple[int, int, int]
+    deadline: float
+    sent: float
+    question: Question | None = None
+
+
+class Cancel(msgspec.Struct, tag=True, frozen=True):
+    """Nobody waits for this job any more."""
+
+    id: int
+
+
+class Load(msgspec.Struct, tag=True, frozen=True):
+    """Answer `Loaded` when the model ``name@version`` is ready, or `Failed`."""
+
+    id: int
+    model: str
+
+
+class Unload(msgspec.Struct, tag=True, frozen=True):
+    """Forget the model ``name@version``; answered by `Loaded` too."""
+
+    id: int
+    model: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says about one image.
+
+    Attributes:
+        scores: (classes,) float32, logit units.
+        targets: class indices explained; empty where nothing was asked.
+        layer: the layer explained; empty likewise.
+        maps: (targets, h, w) float32, logit units.
+    """
+
+    scores: np.ndarray
+    targets: tuple[int, ...]
+    layer: str
+    maps: np.ndarray
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """Seconds that a job spent waiting for its batch, in the forward pass, and in the gradient and map."""
+
+    queue: float
+    forward: float
+    backward: float
+
+
+class Status(msgspec.Struct, tag=True, frozen=True):
+    """Every model the worker knows, in its present state.
+
+    Attributes:
+        started: whether every model that is loaded at start has been, or has failed.
+    """
+
+    device: str
+    models: list[Model]
+    started: bool
+
+
+class Done(msgspec.Struct, tag=True, frozen=True):
+    """A job's answer.
+
+    Attributes:
+        targets: class indices explained.
+        layer: the layer explained; empty where nothing was asked.
+        maps: shape (targets, h, w) of the float32 maps in the last frame.
+    """
+
+    id: int
+    timings: Timings
+    targets: tuple[int, ...] = ()
+    layer: str = ""
+    maps: tuple[int, int, int] = (0, 0, 0)
+
+
+class Loaded(msgspec.Struct, tag=True, frozen=True):
+    """A `Load` or `Unload` is done."""
+
+    id: int
+
+
+class Failed(msgspec.Struct, tag=True, frozen=True):
+    """A job or a load failed; code and detail are those of a `service.errors.ServiceError`."""
+
+    id: int
+    code: str
+    detail: str
+
+
+Request = Hello | Job | Cancel | Load | Unload
+Reply = Status | Done | Loaded | Failed
+
+encode = msgspec.msgpack.Encoder().encode
+decode_request = msgspec.msgpack.Decoder(Request).decode
+decode_reply = msgspec.msgpack.Decoder(Reply).decode

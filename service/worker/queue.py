@@ -1,0 +1,63 @@
+"""Jobs that wait for the device, and which of them go together."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.worker.messages import Job
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A job in the queue.
+
+    Attributes:
+        caller: identity of the API process that sent it.
+        pixels: (H, W, 3) uint8.
+    """
+
+    caller: bytes
+    job: Job
+    pixels: np.ndarray
+
+
+class JobQueue:
+    """First in, first out, except that jobs for the same model ride along with the first one.
+
+    There is no timer: a batch is what arrived while the device was busy.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[tuple[bytes, int], Waiting] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, waiting: Waiting) -> None:
+        """Append a job."""
+        self._waiting[waiting.caller, waiting.job.id] = waiting
+
+    def cancel(self, caller: bytes, job_id: int) -> None:
+        """Forget a job, if it still waits."""
+        self._waiting.pop((caller, job_id), None)
+
+    def first_model(self) -> str | None:
+        """The model of the job that waited longest."""
+        return next((waiting.job.model for waiting in self._waiting.values()), None)
+
+    def take(self, model: str, limit: int) -> list[Waiting]:
+        """Remove and return the ``limit`` longest-waiting jobs for ``model``."""
+        batch = [waiting for waiting in self._waiting.values() if waiting.job.model == model][:limit]
+        for waiting in batch:
+            self.cancel(waiting.caller, waiting.job.id)
+        return batch
+
+    def drop_expired(self, now: float) -> list[Waiting]:
+        """Remove and return the jobs whose deadline is past; they never run."""
+        expired = [waiting for waiting in self._waiting.values() if waiting.job.deadline <= now]
+        for waiting in expired:
+            self.cancel(waiting.caller, waiting.job.id)
+        return expired

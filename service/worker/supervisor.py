@@ -1,0 +1,127 @@
+"""Keeps processes running: starts them, starts again those that die, and stops them in order."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pkgutil import resolve_name
+from time import monotonic
+from typing import Any
+
+from service import metrics
+
+log = logging.getLogger(__name__)
+
+_SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+_PAUSE = 1.0
+"""Seconds between two starts of a process, at least: one that can't start must not keep a core busy."""
+
+
+@dataclass
+class Child:
+    """A process to keep running.
+
+    Attributes:
+        name: for logs.
+        target: its entry point as ``package.module:function``; imported in the process itself, so that this one stays
+            small.
+        args: what the entry point is called with.
+        device: which device it owns, if it is a worker.
+    """
+
+    name: str
+    target: str
+    args: tuple[Any, ...]
+    device: str | None = None
+    process: BaseProcess | None = field(init=False, default=None)
+    started: float = field(init=False, default=-_PAUSE)
+
+    def start(self) -> None:
+        """Start the process, in a session of its own, so that Ctrl-C reaches the supervisor alone."""
+        self.process = _SPAWN.Process(target=_detached, args=(self.target, self.args), name=self.name)
+        self.process.start()
+        self.started = monotonic()
+        log.info("process started", extra={"fields": {"process": self.name, "pid": self.process.pid}})
+        if self.device:
+            metrics.WORKER_UP.labels(self.device).set(1)
+
+    def bury(self) -> None:
+        """Count a death that nobody asked for."""
+        assert self.process is not None
+        code = self.process.exitcode or 0
+        reason = signal.Signals(-code).name if code < 0 else f"exit {code}"
+        log.error("process died", extra={"fields": {"process": self.name, "pid": self.process.pid, "reason": reason}})
+        metrics.forget_process(self.process.pid or 0)
+        self.process = None
+        if self.device:
+            metrics.WORKER_UP.labels(self.device).set(0)
+            metrics.WORKER_RESTARTS.labels(self.device, reason).inc()
+
+    def stop(self, seconds: float) -> None:
+        """End the process: asked at first, forced after ``seconds``."""
+        if self.process is None:
+            return
+        self.process.join(seconds)
+        if self.process.is_alive():
+            log.warning("process killed", extra={"fields": {"process": self.name}})
+            self.process.kill()
+            self.process.join()
+
+
+class Supervisor:
+    """Runs workers and servers until SIGTERM or SIGINT; a second signal ends everything at once.
+
+    Args:
+        workers: stopped last, so that servers can finish what they accepted.
+        servers: stopped first.
+        drain_seconds: how long servers may take to finish.
+    """
+
+    def __init__(self, workers: Sequence[Child], servers: Sequence[Child], drain_seconds: float) -> None:
+        self._workers = workers
+        self._servers = servers
+        self._drain_seconds = drain_seconds
+        self._signalled, self._signal = multiprocessing.Pipe(duplex=False)
+
+    def run(self) -> None:
+        """Keep all processes running until told to stop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        children = [*self._workers, *self._servers]
+        while not self._signalled.poll():
+            for child in children:
+                if child.process is None and monotonic() - child.started >= _PAUSE:
+                    child.start()
+            alive = {child.process.sentinel: child for child in children if child.process is not None}
+            for sentinel in wait([self._signalled, *alive], timeout=None if len(alive) == len(children) else _PAUSE):
+                if isinstance(sentinel, int):
+                    alive[sentinel].bury()
+        self._stop()
+
+    def _on_signal(self, *_: object) -> None:
+        if self._signalled.poll():
+            for child in (*self._servers, *self._workers):
+                if child.process is not None:
+                    child.process.kill()
+        self._signal.send_bytes(b"stop")
+
+    def _stop(self) -> None:
+        log.info("stopping", extra={"fields": {"drain_seconds": self._drain_seconds}})
+        deadline = monotonic() + self._drain_seconds + 1  # servers give up by themselves a second earlier
+        for group in (self._servers, self._workers):
+            for child in group:
+                if child.process is not None:
+                    child.process.terminate()
+            for child in group:
+                child.stop(max(0.0, deadline - monotonic()))
+
+
+def _detached(target: str, args: tuple[Any, ...]) -> None:
+    os.setsid()
+    resolve_name(target)(*args)
