@@ -1,0 +1,51 @@
+"""``Accept: image/…``: the caller wants the picture itself, not JSON around it."""
+
+from __future__ import annotations
+
+from service.api.bodies import Call
+from service.api.schemas import ExplainOptions
+from service.errors import BadOption
+
+_PICTURES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "image/*": None}
+_JSON = ("application/json", "application/*", "application/problem+json", "*/*")
+
+
+def wants_picture(accept: str) -> str | None:
+    """The picture type that an ``Accept`` header prefers, ``image/*`` among them; None if it prefers JSON."""
+    for media_type in _by_preference(accept):
+        if media_type in _JSON:
+            return None
+        if media_type in _PICTURES:
+            return media_type
+    return None
+
+
+def for_one_picture(call: Call[ExplainOptions], media_type: str) -> Call[ExplainOptions]:
+    """The call with its options set to draw one picture of the wanted type.
+
+    A heatmap is always a PNG; where nothing says which picture, JPEG and WebP mean the overlay.
+
+    Raises:
+        BadOption: the call asks for more than one picture, or for one that has no such type.
+    """
+    options = call.options
+    wanted = _PICTURES[media_type]
+    output = options.output or (["heatmap"] if wanted in (None, "png") else ["overlay"])
+    if len(call.images) != 1 or len(options.target or [None]) != 1 or output not in (["heatmap"], ["overlay"]):
+        raise BadOption(
+            f"Accept: {media_type} needs one image, one target and output=heatmap or output=overlay; "
+            "Accept: application/json returns any number"
+        )
+    if output == ["heatmap"] and wanted not in (None, "png"):
+        raise BadOption(f"a heatmap is always a PNG; Accept: image/png or output=overlay would work, not {media_type}")
+    return Call(call.images, options.model_copy(update={"output": output, "format": wanted or options.format}))
+
+
+def _by_preference(accept: str) -> list[str]:
+    """Media types of the header, the most wanted first, those refused with q=0 left out."""
+    ranked = []
+    for part in accept.split(","):
+        media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = next((value[2:] for value in parameters if value.startswith("q=")), "1")
+        ranked.append((media_type, float(quality) if quality.replace(".", "", 1).isdecimal() else 0.0))
+    return [media_type for media_type, quality in sorted(ranked, key=lambda pair: -pair[1]) if quality > 0]

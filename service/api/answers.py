@@ -1,0 +1,146 @@
+"""What the model said, put into the bodies that callers receive."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+from PIL import Image
+
+from service.api.schemas import (
+    ExplainOptions,
+    ExplanationBody,
+    InputBody,
+    LayerBody,
+    MapBody,
+    ModelBody,
+    ModelDetail,
+    PictureBody,
+    Prediction,
+    Target,
+)
+from service.images.boxes import bounding_box
+from service.images.canvas import place
+from service.images.geometry import View
+from service.images.render import Picture, heatmap, overlay
+from service.registry.spec import Card, LayerCard, Model
+from service.worker.client import Answer
+
+
+def predictions(card: Card, scores: np.ndarray, top_k: int) -> list[Prediction]:
+    """The ``top_k`` most probable classes, the most probable first; of equals the lower index first."""
+    probabilities = card.probabilities(scores)
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    return [_prediction(card, scores, probabilities, int(index)) for index in order]
+
+
+def explanations(
+    card: Card, answer: Answer, view: View, photo: Image.Image | None, options: ExplainOptions
+) -> list[ExplanationBody]:
+    """One body for each target explained, pictures drawn.
+
+    Args:
+        card: of the model that answered.
+        answer: its scores and maps.
+        view: what it saw.
+        photo: what overlays are drawn on; None where none is asked for.
+        options: what to draw.
+    """
+    probabilities = card.probabilities(answer.scores)
+    return [
+        _explanation(cam, _prediction(card, answer.scores, probabilities, target), answer.layer, view, photo, options)
+        for target, cam in zip(answer.targets, answer.maps, strict=True)
+    ]
+
+
+def _explanation(
+    cam: np.ndarray, target: Prediction, layer: str, view: View, photo: Image.Image | None, options: ExplainOptions
+) -> ExplanationBody:
+    x0, y0, x1, y1 = (round(edge, 2) for edge in view.region)
+    box = bounding_box(cam, view, options.threshold) if options.boxes else None
+    return ExplanationBody(
+        target=Target(**target.model_dump(), chosen="request" if options.target else "top-1"),
+        method=options.method,
+        layer=layer,
+        region=(x0, y0, x1, y1),
+        max=float(cam.max()),
+        empty=not cam.any(),
+        boxes=([box] if box else []) if options.boxes else None,
+        **_outputs(cam, view, photo, options),
+    )
+
+
+def _outputs(
+    cam: np.ndarray, view: View, photo: Image.Image | None, options: ExplainOptions
+) -> dict[str, PictureBody | MapBody]:
+    drawn: dict[str, PictureBody | MapBody] = {}
+    if "map" in options.outputs:
+        drawn["map"] = MapBody(shape=list(cam.shape), data=_base64(cam.astype("<f4").tobytes()))
+    if {"heatmap", "overlay"} & set(options.outputs):
+        heat = place(cam, view, size=options.size, max_side=options.max_side)
+        if "heatmap" in options.outputs:
+            drawn["heatmap"] = _picture(heatmap(heat, colormap=options.colormap))
+        if photo is not None:
+            drawn["overlay"] = _picture(
+                overlay(heat, photo, colormap=options.colormap, alpha=options.alpha, encoding=options.format)
+            )
+    return drawn
+
+
+def _prediction(card: Card, scores: np.ndarray, probabilities: np.ndarray, index: int) -> Prediction:
+    return Prediction(
+        index=index, label=card.labels[index], logit=float(scores[index]), probability=float(probabilities[index])
+    )
+
+
+def _picture(picture: Picture) -> PictureBody:
+    return PictureBody(
+        media_type=picture.media_type, width=picture.width, height=picture.height, data=_base64(picture.data)
+    )
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def model_body(model: Model, devices: list[str]) -> ModelBody:
+    """A model version as ``GET /models`` lists it."""
+    body = ModelBody(
+        name=model.name,
+        version=model.version,
+        aliases=model.aliases,
+        state=model.state,
+        reason=model.reason or None,
+    )
+    card = model.card
+    if card is None:
+        return body
+    height, width = card.preprocess.input_size
+    default = next(layer for layer in card.layers if layer.name == card.layer)
+    return body.model_copy(
+        update={
+            "task": card.task,
+            "activation": card.activation,
+            "input": InputBody(width=width, height=height),
+            "classes": len(card.labels),
+            "layer": _layer(default),
+            "methods": card.methods,
+            "digest": card.digest,
+            "weights": card.weights,
+            "device": devices,
+        }
+    )
+
+
+def model_detail(model: Model, devices: list[str]) -> ModelDetail:
+    """A model version as ``GET /models/{name}`` shows it."""
+    summary = dict(model_body(model, devices))
+    if model.card is None:
+        return ModelDetail(**summary)
+    preprocess = {name: value for name, value in vars(model.card.preprocess).items() if value is not None}
+    layers = [_layer(layer) for layer in model.card.layers]
+    return ModelDetail(**summary, labels=model.card.labels, layers=layers, preprocess=preprocess)
+
+
+def _layer(layer: LayerCard) -> LayerBody:
+    return LayerBody(name=layer.name, shape=list(layer.shape))

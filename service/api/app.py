@@ -1,0 +1,54 @@
+"""The ASGI application of one API process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp
+
+import service
+from service.api import documentation, operations, problems, routes
+from service.api.observe import Observe
+from service.api.pipeline import Pipeline
+from service.settings import Settings
+from service.worker.client import Workers
+
+
+def create_app(settings: Settings, worker_addresses: Sequence[str]) -> ASGIApp:
+    """The application, ready to be served.
+
+    Args:
+        settings: how it runs.
+        worker_addresses: ZeroMQ address of each worker.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        workers = Workers(worker_addresses)
+        app.state.workers = workers
+        app.state.pipeline = Pipeline(workers, settings)
+        receiving = asyncio.create_task(workers.run())
+        try:
+            yield
+        finally:
+            receiving.cancel()
+
+    app = FastAPIOffline(
+        title="gradcam-service",
+        version=service.__version__,
+        summary="What does this image model see, and where does it look?",
+        description=documentation.DESCRIPTION,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.include_router(routes.router)
+    app.include_router(operations.router)
+    app.include_router(documentation.router)
+    if settings.admin_token is not None:
+        app.include_router(operations.management)
+    problems.install(app)
+    return Observe(app)

@@ -1,0 +1,172 @@
+"""The three ways to send images, read into one form: image bytes and validated options."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable
+from typing import Generic, TypeVar
+
+import msgspec
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from service.api.schemas import PredictOptions
+from service.errors import BadOption, BadRequest, TooLarge, UnsupportedMedia
+from service.settings import Settings
+
+Options = TypeVar("Options", bound=PredictOptions)
+
+_REPEATABLE = ("target", "output")
+
+_HOW = (
+    "send multipart/form-data with file parts named image, application/json with image or images in base64, "
+    "or the picture itself as image/* or application/octet-stream"
+)
+
+
+class Call(Generic[Options]):
+    """What a caller asks.
+
+    Attributes:
+        images: encoded pictures, at least one.
+        options: validated.
+    """
+
+    def __init__(self, images: list[bytes], options: Options) -> None:
+        self.images = images
+        self.options = options
+
+
+async def read_call(request: Request, options: type[Options], settings: Settings) -> Call[Options]:
+    """Read a request's images and options. Options in the query string work with every form of body.
+
+    Raises:
+        UnsupportedMedia: the content type is none of the three.
+        BadRequest: the body can't be read as what it says it is, or holds no image.
+        BadOption: an option is unknown, out of range or given twice.
+        TooLarge: the body or the number of images is over its limit.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        images, given = await _multipart(request, settings)
+    elif media_type == "application/json":
+        images, given = _json(await _whole_body(request, settings.max_body_bytes))
+    elif media_type.startswith("image/") or media_type == "application/octet-stream":
+        images, given = [await _whole_body(request, settings.max_body_bytes)], {}
+    else:
+        named = f"content type {media_type!r}" if media_type else "a body without a content type"
+        raise UnsupportedMedia(f"{named} carries no image; {_HOW}")
+    if not images or not all(images):
+        raise BadRequest(f"there is no image in the body, or an empty one; {_HOW}")
+    if len(images) > settings.max_images:
+        raise TooLarge(f"{len(images)} images in one request; at most {settings.max_images} are accepted")
+    query = _gathered(request.query_params.multi_items())
+    if twice := query.keys() & given.keys():
+        raise BadOption(f"option {min(twice)!r} is given both in the query string and in the body")
+    return Call(images, _validated(options, query | given))
+
+
+def decode_base64(text: object, where: str) -> bytes:
+    """The bytes of a base64 string, which may be a ``data:`` URI and may hold line breaks.
+
+    Raises:
+        BadRequest: saying where it was found and what is wrong.
+    """
+    if not isinstance(text, str):
+        raise BadRequest(f"{where} must be a string of base64, or a data: URI")
+    if text.startswith("data:"):
+        header, comma, text = text.partition(",")
+        if not comma or not header.endswith(";base64"):
+            raise BadRequest(f"{where} is a data: URI without ';base64,'; only base64 is read")
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise BadRequest(f"{where} is not base64; the standard alphabet with padding would work") from None
+
+
+def _json(body: bytes) -> tuple[list[bytes], dict[str, object]]:
+    try:
+        members = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(members, dict):
+        raise BadRequest('the body must be a JSON object such as {"image": "<base64>"}')
+    if ("image" in members) == ("images" in members):
+        raise BadRequest('the body must have either "image", a string of base64, or "images", a list of them')
+    if "image" in members:
+        return [decode_base64(members.pop("image"), '"image"')], members
+    listed = members.pop("images")
+    if not isinstance(listed, list):
+        raise BadRequest('"images" must be a list of base64 strings')
+    return [decode_base64(text, f'"images"[{i}]') for i, text in enumerate(listed)], members
+
+
+async def _multipart(request: Request, settings: Settings) -> tuple[list[bytes], dict[str, object]]:
+    if "boundary=" not in request.headers["content-type"]:
+        raise BadRequest("the content type multipart/form-data has no boundary; let the HTTP library set the header")
+    parser = MultiPartParser(
+        request.headers, _limited(request, settings.max_body_bytes), max_files=settings.max_images + 1, max_fields=100
+    )
+    parser.spool_max_size = settings.max_body_bytes  # never to disk: the file system may be read-only
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise BadRequest(f"the multipart body can't be read: {error.message}") from None
+    images: list[bytes] = []
+    pairs: list[tuple[str, str]] = []
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile) != (name == "image"):
+            raise BadRequest(f"part {name!r}: images are file parts named image, options are plain fields")
+        if isinstance(value, UploadFile):
+            images.append(await value.read())
+        else:
+            pairs.append((name, value))
+    return images, _gathered(pairs)
+
+
+async def _whole_body(request: Request, limit: int) -> bytes:
+    return b"".join([chunk async for chunk in _limited(request, limit)])
+
+
+async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """The body's chunks, as long as it stays within ``limit`` bytes."""
+    too_large = TooLarge(f"the body is larger than {limit} bytes, the most that is accepted")
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise too_large
+            yield chunk
+    except ClientDisconnect:
+        raise BadRequest("the connection was closed before the body was whole") from None
+
+
+def _gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
+    """Text options by name, those that may be repeated as lists."""
+    options: dict[str, list[str]] = defaultdict(list)
+    for name, value in pairs:
+        options[name].append(value)
+    twice = [name for name, values in options.items() if len(values) > 1 and name not in _REPEATABLE]
+    if twice:
+        raise BadOption(f"option {twice[0]!r} is given more than once; only {' and '.join(_REPEATABLE)} may be")
+    return {name: values if name in _REPEATABLE else values[0] for name, values in options.items()}
+
+
+def _validated(options: type[Options], given: dict[str, object]) -> Options:
+    try:
+        return options.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            raise BadOption(f"there is no option {name!r}; there are {', '.join(options.model_fields)}") from None
+        raise BadOption(f"option {name!r}: {first['msg']}") from None

@@ -1,0 +1,128 @@
+"""What ``/docs`` and ``/openapi.json`` say about operations that read their bodies themselves."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import RedirectResponse
+
+from service.api.schemas import PredictOptions, Problem
+
+DESCRIPTION = """\
+Send a picture in one of three forms, with the same options in each:
+
+* `multipart/form-data`: file parts named `image`, options as form fields;
+* `application/json`: `image` or `images` in base64, options as members;
+* the picture itself as `image/*` or `application/octet-stream`, options in the query string.
+
+To try the forms that take a file, save [this scene](docs/scene.jpg): a star and a flower.
+"""
+
+_ERRORS = {
+    400: "malformed, or an option out of range",
+    401: "the admin token is missing or wrong",
+    404: "no such model",
+    413: "too large",
+    415: "a content type that carries no image",
+    422: "not a picture, or no such class, method or layer",
+    429: "the queue is full",
+    500: "our fault",
+    503: "not ready, or the model can't be loaded",
+    504: "not done before the deadline",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def start() -> Response:
+    """A browser that comes to the front door is shown the documentation."""
+    return RedirectResponse("docs")
+
+
+@router.get("/docs/scene.jpg")
+async def scene() -> Response:
+    """The picture that the examples use."""
+    return Response(_scene(), media_type="image/jpeg")
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses that are problems."""
+    body = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    return {status: {"description": _ERRORS[status], "content": body} for status in statuses}
+
+
+def inference(options: type[PredictOptions], example: dict[str, Any], pictures: Sequence[str] = ()) -> dict[str, Any]:
+    """Keyword arguments of a route that reads images and options in all three forms.
+
+    Args:
+        options: the options it takes.
+        example: those that the JSON example sets.
+        pictures: media types that it can answer with besides JSON.
+    """
+    # Without their defaults, which a page that fills in forms would send along with every try.
+    fields = {
+        name: {key: value for key, value in field.items() if key not in ("default", "title")}
+        for name, field in options.model_json_schema()["properties"].items()
+    }
+    return {
+        "responses": {
+            200: {
+                "description": "One result for each image, in order",
+                "content": {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in pictures},
+            },
+            **problems(400, 404, 413, 415, 422, 429, 500, 503, 504),
+        },
+        "openapi_extra": {
+            "parameters": [
+                {"name": name, "in": "query", "description": field.get("description", ""), "schema": field}
+                for name, field in fields.items()
+            ],
+            "requestBody": {"required": True, "content": _bodies(fields, example)},
+        },
+    }
+
+
+def _bodies(fields: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+    base64_image = {"type": "string", "description": "base64, or a `data:` URI"}
+    picture = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "image": base64_image,
+                    "images": {"type": "array", "items": base64_image, "description": "several, in place of `image`"},
+                    **fields,
+                },
+            },
+            "examples": {
+                "one image": {"value": {"image": _base64_scene(), **example}},
+                "two images": {"value": {"images": [_base64_scene(), _base64_scene()], **example}},
+            },
+        },
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}, **fields},
+                "required": ["image"],
+            },
+        },
+        "image/jpeg": picture,
+        "image/png": picture,
+        "application/octet-stream": picture,
+    }
+
+
+@cache
+def _scene() -> bytes:
+    return (files("service.api") / "examples" / "scene.jpg").read_bytes()
+
+
+def _base64_scene() -> str:
+    return base64.b64encode(_scene()).decode("ascii")

@@ -1,0 +1,123 @@
+"""What is seen of every request: its id, its timings, one metric sample and one log line."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import metrics
+
+log = logging.getLogger("gradcam.access")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_INFERENCE = ("/predict", "/explain")
+_STAGES = ("read", "decode", "queue", "forward", "backward", "render")
+
+
+@dataclass
+class Observation:
+    """What one request turned out to be.
+
+    Attributes:
+        request_id: the caller's own where it is short and plain, else a new one.
+        model: a name from the registry, never what a caller typed.
+        method: an explanation method of that model; empty for predictions.
+        problem: code of the problem that was answered.
+        seconds: time in each stage; of several images, the longest.
+    """
+
+    request_id: str
+    model: str = ""
+    method: str = ""
+    problem: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    start: float = field(default_factory=perf_counter)
+
+    def record(self, stage: str, seconds: float) -> None:
+        """Note that a stage took so long for one image."""
+        self.seconds[stage] = max(seconds, self.seconds.get(stage, 0.0))
+        metrics.STAGE.labels(stage, self.model).observe(seconds)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Note how long the block takes."""
+        start = perf_counter()
+        yield
+        self.record(stage, perf_counter() - start)
+
+    def server_timing(self) -> str:
+        """The ``Server-Timing`` header: stages and total in ms (https://www.w3.org/TR/server-timing/)."""
+        parts = [f"{stage};dur={1e3 * self.seconds[stage]:.2f}" for stage in _STAGES if stage in self.seconds]
+        return ", ".join([*parts, f"total;dur={1e3 * (perf_counter() - self.start):.2f}"])
+
+
+def observation(request: Request) -> Observation:
+    """What is seen of this request."""
+    seen: Observation = request.scope["observation"]
+    return seen
+
+
+class Observe:
+    """ASGI middleware around the whole application, its handling of errors included."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        seen = Observation(given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
+        scope["observation"] = seen
+        status = 0
+
+        async def send_observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = seen.request_id
+                headers["Server-Timing"] = seen.server_timing()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_observed)
+        except Exception:  # the caller has been told, by the handler in `problems`; here the log is
+            log.exception("request failed", extra={"fields": {"request_id": seen.request_id}})
+            if not status:
+                raise
+        finally:
+            _note(scope, seen, status)
+
+
+def _note(scope: MutableMapping[str, Any], seen: Observation, status: int) -> None:
+    endpoint = getattr(scope.get("route"), "path", "unknown")
+    seconds = perf_counter() - seen.start
+    metrics.REQUESTS.labels(endpoint, seen.model, seen.method, status).inc()
+    metrics.DURATION.labels(endpoint, seen.model, seen.method).observe(seconds)
+    if seen.problem and endpoint in _INFERENCE:
+        metrics.REJECTED.labels(seen.problem).inc()
+    fields = {
+        "request_id": seen.request_id,
+        "http_method": scope["method"],
+        "path": scope["path"],
+        "status": status,
+        "ms": round(1e3 * seconds, 2),
+        "model": seen.model,
+        "method": seen.method,
+        "problem": seen.problem,
+        "stages_ms": {stage: round(1e3 * value, 2) for stage, value in seen.seconds.items()},
+    }
+    log.log(logging.INFO if endpoint in _INFERENCE else logging.DEBUG, "request", extra={"fields": fields})

@@ -1,0 +1,106 @@
+"""What operators and orchestrators ask: models, health, metrics, management."""
+
+from __future__ import annotations
+
+import hmac
+from time import monotonic
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+import service
+from service import metrics
+from service.api import documentation
+from service.api.answers import model_body, model_detail
+from service.api.schemas import Health, ModelDetail, ModelList
+from service.errors import NotReady, Unauthorized
+from service.registry.spec import resolve
+from service.worker.client import Workers
+
+router = APIRouter()
+management = APIRouter(prefix="/models", tags=["management"])
+
+
+def _workers(request: Request) -> Workers:
+    workers: Workers = request.app.state.workers
+    return workers
+
+
+@router.get("/models", tags=["models"], response_model_exclude_none=True)
+async def models(request: Request) -> ModelList:
+    """Every model version in the repository, its state and what it can do."""
+    workers = _workers(request)
+    listed = [model_body(model, workers.devices_of(model.key)) for model in workers.models()]
+    return ModelList(default=request.app.state.settings.default_model, models=listed)
+
+
+@router.get("/models/{name}", tags=["models"], response_model_exclude_none=True, responses=documentation.problems(404))
+async def model(request: Request, name: Annotated[str, Path(examples=["scenes"])]) -> ModelDetail:
+    """One model version: its classes, the layers it can be explained at, the methods that work."""
+    workers = _workers(request)
+    found = resolve(workers.models(), name)
+    return model_detail(found, workers.devices_of(found.key))
+
+
+@router.get("/livez", tags=["health"])
+async def livez() -> dict[str, str]:
+    """Whether this process runs. A failure means: restart it."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", tags=["health"], responses=documentation.problems(503))
+async def readyz(request: Request) -> dict[str, str]:
+    """Whether requests will be answered now. A failure means: send them elsewhere."""
+    if not _workers(request).ready:
+        raise NotReady("no worker has a model ready yet")
+    return {"status": "ok"}
+
+
+@router.get("/healthz", tags=["health"])
+async def healthz(request: Request) -> Health:
+    """How the service is, for people."""
+    workers = _workers(request)
+    return Health(
+        status="ok" if workers.ready else "not ready",
+        version=service.__version__,
+        devices=workers.devices(),
+        models={model.key: model.state for model in workers.models()},
+    )
+
+
+@router.get("/metrics", tags=["health"], response_class=Response)
+async def prometheus() -> Response:
+    """Metrics of all processes in Prometheus's text format."""
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+@management.post("/{name}/{action}", response_model_exclude_none=True, responses=documentation.problems(401, 404, 503))
+async def manage(
+    request: Request,
+    name: Annotated[str, Path(examples=["scenes"])],
+    action: Annotated[Literal["load", "unload", "reload"], Path(examples=["load"])],
+) -> ModelDetail:
+    """Load a model version now, forget it, or load it again from the repository. Needs the admin token."""
+    _require_admin(request)
+    workers = _workers(request)
+    settings = request.app.state.settings
+    key = resolve(workers.models(), name).key
+    deadline = monotonic() + settings.timeout_ms / 1e3
+    if action in ("unload", "reload"):
+        await workers.unload(key, deadline)
+    if action in ("load", "reload"):
+        await workers.load(key, deadline)
+    return await model(request, key)
+
+
+def _require_admin(request: Request) -> None:
+    """Compare the bearer token in constant time.
+
+    Raises:
+        Unauthorized: it is missing or wrong.
+    """
+    expected = request.app.state.settings.admin_token.get_secret_value()
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), expected.encode()):
+        raise Unauthorized("this call needs Authorization: Bearer with the admin token")

@@ -1,0 +1,140 @@
+"""From encoded pictures to their answers: decode, ask a worker, render."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+
+from PIL import Image
+
+from service import metrics
+from service.api.answers import explanations, predictions
+from service.api.bodies import Call
+from service.api.observe import Observation
+from service.api.schemas import ExplainOptions, ExplanationBody, Prediction, PredictOptions
+from service.errors import Overloaded, ServiceError, TooLarge
+from service.images.canvas import backdrop
+from service.images.decode import decode
+from service.images.geometry import View, prepare
+from service.registry.spec import Card, Model
+from service.settings import Settings
+from service.worker.client import Question, Timings, Workers
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One image's answer; no explanations where only predictions were asked for."""
+
+    predictions: list[Prediction]
+    explanations: list[ExplanationBody]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be done with every image of a call."""
+
+    options: PredictOptions
+    model: Model
+    card: Card
+    question: Question | None
+    deadline: float
+    seen: Observation
+
+
+class Pipeline:
+    """What turns calls into answers, for the lifetime of one API process.
+
+    Admission is by permit: an image is accepted if there is room for it, before any work is spent on it, and refused at
+    once if there isn't.
+    """
+
+    def __init__(self, workers: Workers, settings: Settings) -> None:
+        self._workers = workers
+        self._settings = settings
+        self._permits = max(1, settings.queue_size // settings.api_processes)
+        self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pixels")
+
+    async def answer(
+        self, call: Call[PredictOptions] | Call[ExplainOptions], seen: Observation
+    ) -> tuple[Model, Card, list[Answered | ServiceError]]:
+        """Answer a call's images, all at once; what is wrong with one image is its answer and touches no other.
+
+        Raises:
+            ServiceError: what is wrong with the whole call.
+        """
+        options = call.options
+        deadline = monotonic() + (options.timeout_ms or self._settings.timeout_ms) / 1e3
+        with self._admitted(len(call.images)):
+            model, card = await self._workers.ready_model(options.model or self._settings.default_model, deadline)
+            seen.model = model.name
+            question = self._question(options, card)
+            seen.method = question.method if question else ""
+            task = _Task(options, model, card, question, deadline, seen)
+            return model, card, await asyncio.gather(*(self._answer_or_error(data, task) for data in call.images))
+
+    @contextmanager
+    def _admitted(self, images: int) -> Iterator[None]:
+        """Hold a permit for each image.
+
+        Raises:
+            Overloaded: there aren't enough.
+        """
+        if images > self._permits:
+            raise Overloaded(f"the queue of {self._settings.queue_size} images is full; try again in a second")
+        self._permits -= images
+        metrics.IN_FLIGHT.inc(images)
+        try:
+            yield
+        finally:
+            self._permits += images
+            metrics.IN_FLIGHT.dec(images)
+
+    def _question(self, options: PredictOptions, card: Card) -> Question | None:
+        if not isinstance(options, ExplainOptions):
+            return None
+        card.check_question(options.method, options.layer)
+        targets = options.target or []
+        if len(targets) > self._settings.max_targets:
+            raise TooLarge(f"{len(targets)} targets in one request; at most {self._settings.max_targets} are accepted")
+        return Question(options.method, options.layer, tuple(card.class_index(target) for target in targets))
+
+    async def _answer_or_error(self, data: bytes, task: _Task) -> Answered | ServiceError:
+        try:
+            return await self._answer_one(data, task)
+        except ServiceError as error:
+            return error
+
+    async def _answer_one(self, data: bytes, task: _Task) -> Answered:
+        in_thread = asyncio.get_running_loop().run_in_executor
+        with task.seen.timed("decode"):
+            view, photo = await in_thread(self._threads, self._look, data, task)
+        answer, timings = await self._workers.infer(task.model.key, view.pixels, task.question, task.deadline)
+        _record(task, timings)
+        best = predictions(task.card, answer.scores, task.options.top_k)
+        if not isinstance(task.options, ExplainOptions):
+            return Answered(best, [])
+        with task.seen.timed("render"):
+            return Answered(
+                best, await in_thread(self._threads, explanations, task.card, answer, view, photo, task.options)
+            )
+
+    def _look(self, data: bytes, task: _Task) -> tuple[View, Image.Image | None]:
+        """What the model sees of an encoded picture, and what overlays are drawn on where one is asked for."""
+        image = decode(data, self._settings.max_pixels)
+        view = prepare(image, **task.card.preprocess.geometry())
+        options = task.options
+        if not isinstance(options, ExplainOptions) or "overlay" not in options.outputs:
+            return view, None
+        return view, backdrop(image, view, size=options.size, max_side=options.max_side)
+
+
+def _record(task: _Task, timings: Timings) -> None:
+    task.seen.record("queue", timings.queue)
+    task.seen.record("forward", timings.forward)
+    if task.question is not None:
+        task.seen.record("backward", timings.backward)

@@ -1,0 +1,86 @@
+"""Errors as responses: the only place that knows status codes (RFC 9457)."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from service import errors
+from service.api.observe import observation
+from service.api.schemas import Problem
+from service.errors import ServiceError
+
+_STATUS: dict[type[ServiceError], int] = {
+    errors.BadRequest: 400,
+    errors.Unauthorized: 401,
+    errors.UnknownModel: 404,
+    errors.TooLarge: 413,
+    errors.UnsupportedMedia: 415,
+    errors.Unprocessable: 422,
+    errors.Overloaded: 429,
+    errors.Unavailable: 503,
+    errors.DeadlineExceeded: 504,
+    errors.Internal: 500,
+}
+_RETRY_AFTER: dict[type[ServiceError], int] = {errors.Overloaded: 1, errors.Unavailable: 2, errors.ModelLoading: 5}
+"""Seconds."""
+
+_ROUTING = {404: "no_such_path", 405: "method_not_allowed"}
+
+
+def problem(error: ServiceError, request_id: str) -> Problem:
+    """An error as the body that tells of it."""
+    return Problem(
+        title=error.title, status=_of(error, _STATUS, 500), code=error.code, detail=error.detail, request_id=request_id
+    )
+
+
+def respond(error: ServiceError, request_id: str) -> Response:
+    """An error as a response."""
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, errors.Unauthorized) else {}
+    retry = _of(error, _RETRY_AFTER, 0)
+    if retry:
+        headers["Retry-After"] = str(retry)
+    return _response(problem(error, request_id), headers)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error as a problem: the service's own, its router's, and those that nobody foresaw."""
+
+    @app.exception_handler(ServiceError)
+    async def service_error(request: Request, error: ServiceError) -> Response:
+        seen = observation(request)
+        seen.problem = error.code
+        return respond(error, seen.request_id)
+
+    @app.exception_handler(HTTPException)
+    async def routing_error(request: Request, error: HTTPException) -> Response:
+        seen = observation(request)
+        seen.problem = _ROUTING.get(error.status_code, "http")
+        detail = f"{request.method} {request.url.path}: {error.detail}; /docs lists what there is"
+        body = Problem(
+            title=str(error.detail),
+            status=error.status_code,
+            code=seen.problem,
+            detail=detail,
+            request_id=seen.request_id,
+        )
+        return _response(body, dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        seen = observation(request)
+        seen.problem = errors.Internal.code
+        detail = f"something went wrong here; the log has the reason under request id {seen.request_id}"
+        return respond(errors.Internal(detail), seen.request_id)
+
+
+def _response(body: Problem, headers: dict[str, str]) -> Response:
+    return Response(
+        body.model_dump_json(), status_code=body.status, headers=headers, media_type="application/problem+json"
+    )
+
+
+def _of(error: ServiceError, table: dict[type[ServiceError], int], default: int) -> int:
+    """The entry of the error's class or of the nearest class above it."""
+    return next((table[cls] for cls in type(error).__mro__ if cls in table), default)

@@ -1,0 +1,110 @@
+"""``/predict`` and ``/explain``."""
+
+from __future__ import annotations
+
+import base64
+from time import perf_counter
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from service.api import documentation, problems
+from service.api.accept import for_one_picture, wants_picture
+from service.api.bodies import Call, read_call
+from service.api.observe import observation
+from service.api.pipeline import Answered, Pipeline
+from service.api.schemas import (
+    AnsweringModel,
+    ExplainOptions,
+    ExplainResponse,
+    ExplainResult,
+    PredictOptions,
+    PredictResponse,
+    PredictResult,
+)
+from service.errors import ServiceError
+from service.registry.spec import Card, Model
+
+router = APIRouter(tags=["inference"])
+
+
+@router.post("/predict", response_model=PredictResponse, **documentation.inference(PredictOptions, {"top_k": 3}))
+async def predict(request: Request) -> Response:
+    """What the model sees: the most probable classes of one or several images."""
+    start = perf_counter()
+    call = await read_call(request, PredictOptions, request.app.state.settings)
+    model, results = await _answers(request, call, perf_counter() - start)
+    request_id = observation(request).request_id
+    bodies = [
+        PredictResult(error=problems.problem(result, request_id))
+        if isinstance(result, ServiceError)
+        else PredictResult(predictions=result.predictions)
+        for result in results
+    ]
+    return _json(PredictResponse(request_id=request_id, model=model, results=bodies))
+
+
+@router.post(
+    "/explain",
+    response_model=ExplainResponse,
+    **documentation.inference(
+        ExplainOptions,
+        {"target": ["star", "flower"], "output": ["heatmap", "overlay"]},
+        pictures=("image/png", "image/jpeg", "image/webp"),
+    ),
+)
+async def explain(request: Request) -> Response:
+    """Where the model looks: heatmaps of one or several targets in one or several images.
+
+    With one image, one target and one picture asked for, `Accept: image/png`, `image/jpeg` or `image/webp` returns the
+    picture itself.
+    """
+    start = perf_counter()
+    call = await read_call(request, ExplainOptions, request.app.state.settings)
+    picture = wants_picture(request.headers.get("accept", "*/*"))
+    if picture:
+        call = for_one_picture(call, picture)
+    model, results = await _answers(request, call, perf_counter() - start)
+    if picture:
+        return _picture(results[0])
+    request_id = observation(request).request_id
+    bodies = [
+        ExplainResult(error=problems.problem(result, request_id))
+        if isinstance(result, ServiceError)
+        else ExplainResult(predictions=result.predictions, explanations=result.explanations)
+        for result in results
+    ]
+    return _json(ExplainResponse(request_id=request_id, model=model, results=bodies))
+
+
+async def _answers(
+    request: Request, call: Call[PredictOptions] | Call[ExplainOptions], seconds_reading: float
+) -> tuple[AnsweringModel, list[Answered | ServiceError]]:
+    """Each image's answer or error.
+
+    Raises:
+        ServiceError: what is wrong with the whole call, or with the first image if nothing could be answered.
+    """
+    pipeline: Pipeline = request.app.state.pipeline
+    seen = observation(request)
+    model, card, results = await pipeline.answer(call, seen)
+    seen.record("read", seconds_reading)
+    if isinstance(results[0], ServiceError) and all(isinstance(result, ServiceError) for result in results):
+        raise results[0]
+    return _answering(model, card), results
+
+
+def _answering(model: Model, card: Card) -> AnsweringModel:
+    return AnsweringModel(name=model.name, version=model.version, digest=card.digest, weights=card.weights)
+
+
+def _picture(result: Answered | ServiceError) -> Response:
+    assert isinstance(result, Answered)
+    (explanation,) = result.explanations
+    drawn = explanation.heatmap or explanation.overlay
+    assert drawn is not None
+    return Response(base64.b64decode(drawn.data), media_type=drawn.media_type)
+
+
+def _json(body: BaseModel) -> Response:
+    return Response(body.model_dump_json(exclude_none=True), media_type="application/json")
