@@ -1,0 +1,141 @@
+"""The command ``gradcam``."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from pydantic import BaseModel, ValidationError
+
+import service
+from service.errors import ServiceError, Unavailable
+from service.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Options = TypeVar("Options", bound=BaseModel)
+
+_ENCODINGS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+
+def main() -> None:
+    """Entry point: errors on one line; exit code 2 where the input is at fault, 1 where the machine is."""
+    try:
+        commands(standalone_mode=False)
+    except click.ClickException as error:
+        _exit(error.format_message(), 2)
+    except click.Abort:
+        _exit("interrupted", 130)
+    except ServiceError as error:
+        _exit(error.detail, 1 if isinstance(error, Unavailable) else 2)
+    except OSError as error:
+        _exit(str(error), 1)
+
+
+def _exit(message: str, code: int) -> None:
+    click.echo(f"gradcam: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(service.__version__, prog_name="gradcam")
+def commands() -> None:
+    """What does this image model see, and where does it look?"""
+
+
+@commands.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="TCP port to listen on.")
+@click.option("--device", help="auto, cpu or cuda:N.")
+def serve(**given: str | int | None) -> None:
+    """Serve HTTP. Every setting is an environment variable GRADCAM_*; see the README."""
+    from service import serving
+
+    serving.serve(_validated(Settings, given))
+
+
+@commands.command()
+def models() -> None:
+    """List the models in the repository."""
+    from service.registry.repository import scan
+
+    for entry in scan(_validated(Settings).model_repository):
+        spec = entry.spec()
+        aliases = f"  also {', '.join(entry.aliases)}" if entry.aliases else ""
+        click.echo(f"{entry.key:20} {spec.source} {spec.architecture}, weights {spec.weights}{aliases}")
+
+
+def _picture_and_model(command: Command) -> Command:
+    """What every command about a picture takes."""
+    model = click.option("--model", help="name, name@version or name@alias.  [default: GRADCAM_DEFAULT_MODEL]")
+    picture = click.argument("picture", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+    return picture(model(command))
+
+
+@commands.command()
+@_picture_and_model
+@click.option("--top-k", type=click.IntRange(1), default=5, show_default=True, help="How many classes to list.")
+def predict(picture: Path, model: str | None, top_k: int) -> None:
+    """What the model sees in PICTURE; needs no server."""
+    for prediction in _open(model).predict(picture, top_k):
+        click.echo(f"{prediction.probability:7.3f}  {prediction.index:4}  {prediction.label}")
+
+
+@commands.command()
+@_picture_and_model
+@click.option("--target", multiple=True, help="Class index or label; repeatable.  [default: the top-1 class]")
+@click.option("--method", help="One of the model's methods.  [default: gradcam]")
+@click.option("--layer", help="auto, or one of the model's layers.  [default: auto]")
+@click.option("--output", type=click.Choice(["overlay", "heatmap"]), default="overlay", show_default=True)
+@click.option("--colormap", help="From cold to hot.  [default: turbo]")
+@click.option("--alpha", type=float, help="Strength of the overlay, 0 to 1.  [default: 0.5]")
+@click.option("--size", help="image, input or map.  [default: image]")
+@click.option("-o", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Picture to write.")
+def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:  # noqa: ANN401  click's values
+    """Where the model looks in PICTURE; needs no server.
+
+    With several targets, each one's picture has its label in its name.
+    """
+    from service.api.schemas import ExplainOptions
+
+    options = _validated(ExplainOptions, {**given, "target": list(given["target"]) or None, "format": _encoding(file)})
+    if options.output == ["heatmap"] and options.format != "png":
+        raise click.UsageError("a heatmap is a PNG; use -o with a name ending in .png, or --output overlay")
+    explanations = _open(model).explain(picture, options)
+    for explanation in explanations:
+        drawn = explanation.overlay or explanation.heatmap
+        assert drawn is not None
+        label = explanation.target.label
+        named = file if len(explanations) == 1 else file.with_stem(f"{file.stem}-{label.replace('/', '_')}")
+        named.write_bytes(base64.b64decode(drawn.data))
+        note = "; nothing in the picture speaks for it" if explanation.empty else ""
+        click.echo(f"{explanation.target.probability:7.3f}  {explanation.target.index:4}  {label}  → {named}{note}")
+
+
+def _encoding(file: Path) -> str:
+    if file.suffix.lower() not in _ENCODINGS:
+        raise click.UsageError(f"{file} must end in one of {', '.join(_ENCODINGS)}")
+    return _ENCODINGS[file.suffix.lower()]
+
+
+def _open(model: str | None) -> Any:  # noqa: ANN401  its type would import torch for every command
+    settings = _validated(Settings)
+    if sys.stderr.isatty():
+        click.echo(f"loading {model or settings.default_model} …", err=True)
+    from service.local import open_model
+
+    return open_model(model, settings)
+
+
+def _validated(options: type[Options], given: dict[str, Any] | None = None) -> Options:
+    """Settings or options from the command line, where given."""
+    try:
+        return options(**{name: value for name, value in (given or {}).items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        shown = f"GRADCAM_{name.upper()}" if options is Settings else f"--{name.replace('_', '-')}"
+        raise click.UsageError(f"{shown}: {first['msg']}") from None

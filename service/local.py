@@ -1,0 +1,79 @@
+"""Predict and explain in this process, without a server: the same rooms in the same order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from service.api.answers import explanations, predictions
+from service.api.schemas import ExplainOptions, ExplanationBody, Prediction
+from service.images.canvas import backdrop
+from service.images.decode import decode
+from service.images.geometry import View, prepare
+from service.registry.loader import LoadedModel, load
+from service.registry.repository import scan
+from service.registry.spec import Model, resolve
+from service.settings import Settings
+from service.worker.engine import pick_device, run
+from service.worker.messages import Answer, Question
+
+
+@dataclass(frozen=True)
+class Local:
+    """A model loaded into this process.
+
+    Attributes:
+        key: ``name@version``.
+    """
+
+    key: str
+    model: LoadedModel
+    max_pixels: int
+
+    def predict(self, path: Path, top_k: int) -> list[Prediction]:
+        """The most probable classes of a picture file.
+
+        Raises:
+            ServiceError: what is wrong with it.
+        """
+        _, view = self._look(path)
+        return predictions(self.model.card, self._ask(view, None).scores, top_k)
+
+    def explain(self, path: Path, options: ExplainOptions) -> list[ExplanationBody]:
+        """Where the model looks for each target in a picture file.
+
+        Raises:
+            ServiceError: what is wrong with the file or the options.
+        """
+        card = self.model.card
+        card.check_question(options.method, options.layer)
+        targets = tuple(card.class_index(target) for target in options.target or [])
+        image, view = self._look(path)
+        answer = self._ask(view, Question(options.method, options.layer, targets))
+        photo = backdrop(image, view, size=options.size, max_side=options.max_side)
+        return explanations(card, answer, view, photo if "overlay" in options.outputs else None, options)
+
+    def _look(self, path: Path) -> tuple[Image.Image, View]:
+        image = decode(path.read_bytes(), self.max_pixels)
+        return image, prepare(image, **self.model.card.preprocess.geometry())
+
+    def _ask(self, view: View, question: Question | None) -> Answer:
+        (answer,) = run(self.model, [view.pixels], [question]).answers
+        if not isinstance(answer, Answer):
+            raise answer
+        return answer
+
+
+def open_model(reference: str | None, settings: Settings) -> Local:
+    """Load the model that ``name``, ``name@version`` or ``name@alias`` means; None for the default.
+
+    Raises:
+        UnknownModel: there is none.
+        ModelFailed: it can't be loaded.
+    """
+    entries = {entry.key: entry for entry in scan(settings.model_repository)}
+    known = [Model(entry.name, entry.version, list(entry.aliases), "unloaded") for entry in entries.values()]
+    key = resolve(known, reference or settings.default_model).key
+    return Local(key, load(entries[key], pick_device(settings.device)), settings.max_pixels)

@@ -1,0 +1,87 @@
+"""``gradcam serve``: opens the socket, then supervises a worker for each device and the API processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+import urllib.request
+from multiprocessing import get_context
+from pathlib import Path
+from time import sleep
+
+from service import logs
+from service.settings import Settings
+
+
+def serve(settings: Settings) -> None:
+    """Run the service until a signal stops it.
+
+    Raises:
+        OSError: the address can't be listened on.
+    """
+    logs.configure(settings.log_level)
+    with tempfile.TemporaryDirectory(prefix="gradcam-") as folder, _listen(settings) as listening:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
+        from service.worker.supervisor import Child, Supervisor
+
+        sockets = {device: f"ipc://{folder}/{device.replace(':', '-')}.sock" for device in devices(settings.device)}
+        workers = [
+            Child(f"worker {device}", "service.worker.main:main", (address, device, settings), device)
+            for device, address in sockets.items()
+        ]
+        servers = [
+            Child(f"api {i}", "service.api.server:main", (listening, list(sockets.values()), settings))
+            for i in range(settings.api_processes)
+        ]
+        threading.Thread(target=_announce, args=(listening, settings), daemon=True).start()
+        Supervisor(workers, servers, settings.drain_seconds).run()
+
+
+def devices(setting: str) -> list[str]:
+    """The devices that ``auto``, ``cpu`` or ``cuda:N`` means: for ``auto`` every GPU, else the CPU."""
+    if setting != "auto":
+        return [setting]
+    if not Path("/dev/nvidiactl").exists():  # spares the second that asking torch takes
+        return ["cpu"]
+    with get_context("spawn").Pool(1) as pool:  # torch must not be imported into the supervisor
+        count = pool.apply(_count_gpus)
+    return [f"cuda:{i}" for i in range(count)] or ["cpu"]
+
+
+def _count_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    listening.set_inheritable(True)
+    return listening
+
+
+def _announce(listening: socket.socket, settings: Settings) -> None:
+    """Say where the service is as soon as it answers."""
+    host, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    while not _is_ready(url):
+        sleep(0.1)
+    print(
+        f"\n  gradcam-service is ready at {url}  (documentation: {url}/docs)\n"
+        "  Try it:\n\n"
+        f"    curl -s {url}/docs/scene.jpg -o scene.jpg\n"
+        f"    curl -s -H 'Accept: image/jpeg' -F image=@scene.jpg -F target=star {url}/explain -o star.jpg\n",
+        flush=True,
+    )
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=1) as response:
+            return bool(response.status == 200)
+    except OSError:  # refused, timed out, or an HTTP error: urllib's are OSErrors all
+        return False
