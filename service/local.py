@@ -14,7 +14,7 @@ from service.images.decode import decode
 from service.images.geometry import View, prepare
 from service.registry.loader import LoadedModel, load
 from service.registry.repository import scan
-from service.registry.spec import Model, resolve
+from service.registry.spec import resolve
 from service.settings import Settings
 from service.worker.engine import pick_device, run
 from service.worker.messages import Answer, Question
@@ -74,6 +74,5 @@ def open_model(reference: str | None, settings: Settings) -> Local:
         ModelFailed: it can't be loaded.
     """
     entries = {entry.key: entry for entry in scan(settings.model_repository)}
-    known = [Model(entry.name, entry.version, list(entry.aliases), "unloaded") for entry in entries.values()]
-    key = resolve(known, reference or settings.default_model).key
+    key = resolve([entry.unloaded() for entry in entries.values()], reference or settings.default_model).key
     return Local(key, load(entries[key], pick_device(settings.device)), settings.max_pixels)

@@ -12,6 +12,8 @@ from pathlib import Path
 from time import sleep
 
 from service import logs
+from service.registry.repository import scan
+from service.registry.spec import resolve
 from service.settings import Settings
 
 
@@ -20,8 +22,11 @@ def serve(settings: Settings) -> None:
 
     Raises:
         OSError: the address can't be listened on.
+        ModelFailed: a model repository can't be read.
+        UnknownModel: the default model is in none of them.
     """
     logs.configure(settings.log_level)
+    resolve([entry.unloaded() for entry in scan(settings.model_repository)], settings.default_model)
     with tempfile.TemporaryDirectory(prefix="gradcam-") as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
         from service.worker.supervisor import Child, Supervisor

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -16,6 +19,8 @@ from service.api.observe import Observe
 from service.api.pipeline import Pipeline
 from service.settings import Settings
 from service.worker.client import Workers
+
+log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings, worker_addresses: Sequence[str]) -> ASGIApp:
@@ -32,6 +37,7 @@ def create_app(settings: Settings, worker_addresses: Sequence[str]) -> ASGIApp:
         app.state.workers = workers
         app.state.pipeline = Pipeline(workers, settings)
         receiving = asyncio.create_task(workers.run())
+        receiving.add_done_callback(_end_process_if_failed)
         try:
             yield
         finally:
@@ -52,3 +58,10 @@ def create_app(settings: Settings, worker_addresses: Sequence[str]) -> ASGIApp:
         app.include_router(operations.management)
     problems.install(app)
     return Observe(app)
+
+
+def _end_process_if_failed(task: asyncio.Task[None]) -> None:
+    """A process that can't hear its workers must not pretend to serve; the supervisor starts another."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("lost touch with the workers", exc_info=error)
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from service.errors import ModelFailed
-from service.registry.spec import Spec
+from service.registry.spec import Model, Spec
 
 EMBEDDED = Path(__file__).parent.parent / "zoo" / "models"
 """The models that ship with the service."""
@@ -34,6 +34,10 @@ class Entry:
     def key(self) -> str:
         """``name@version``."""
         return f"{self.name}@{self.version}"
+
+    def unloaded(self) -> Model:
+        """The model before anything is known but its name."""
+        return Model(self.name, self.version, list(self.aliases), "unloaded")
 
     def spec(self) -> Spec:
         """Read ``model.yaml``.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
+import msgspec
 import torch
 
 from service import metrics
@@ -42,13 +43,11 @@ class ModelTable:
     def status(self) -> list[Model]:
         """Every model in its present state."""
         return [
-            Model(
-                entry.name,
-                entry.version,
-                list(entry.aliases),
-                self._states[key],
-                self._reasons.get(key, ""),
-                self._loaded[key].card if key in self._loaded else None,
+            msgspec.structs.replace(
+                entry.unloaded(),
+                state=self._states[key],
+                reason=self._reasons.get(key, ""),
+                card=self._loaded[key].card if key in self._loaded else None,
             )
             for key, entry in self._entries.items()
         ]

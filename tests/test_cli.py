@@ -1,0 +1,93 @@
+"""The command `gradcam` as a user runs it: a process, its output and its exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import GRADCAM, Service
+from service.zoo.scenes import CLASSES, scene
+
+
+def gradcam(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {f"GRADCAM_{name.upper()}": str(value) for name, value in settings.items()}
+    return subprocess.run(
+        [GRADCAM, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos") / "scene.png"
+    Image.fromarray(scene(900034, objects=2, size=256).image).save(path)
+    return path
+
+
+def test_predict_prints_what_the_service_answers(photo: Path, service: Service):
+    printed = gradcam("predict", photo, "--top-k", 3)
+    assert printed.returncode == 0, printed.stderr
+    answer = service.client.post("/predict", files={"image": photo.read_bytes()}, data={"top_k": "3"}).json()
+    expected = [f"{p['probability']:7.3f}  {p['index']:4}  {p['label']}" for p in answer["results"][0]["predictions"]]
+    assert printed.stdout.splitlines() == expected
+
+
+def test_explain_writes_the_picture_that_the_service_draws(photo: Path, service: Service, tmp_path: Path):
+    label = CLASSES[scene(900034, objects=2).objects[0].label]
+    written = gradcam("explain", photo, "--target", label, "-o", tmp_path / "cam.png")
+    assert written.returncode == 0, written.stderr
+    drawn = service.client.post(
+        "/explain",
+        files={"image": photo.read_bytes()},
+        data={"target": label, "output": "overlay"},
+        headers={"Accept": "image/png"},
+    )
+    assert (tmp_path / "cam.png").read_bytes() == drawn.content
+
+
+def test_explain_writes_a_picture_for_each_target(photo: Path, tmp_path: Path):
+    labels = [CLASSES[thing.label] for thing in scene(900034, objects=2).objects]
+    targets = [argument for label in labels for argument in ("--target", label)]
+    done = gradcam("explain", photo, *targets, "--output", "heatmap", "--size", "input", "-o", tmp_path / "cam.png")
+    assert done.returncode == 0, done.stderr
+    levels = [np.asarray(Image.open(tmp_path / f"cam-{label}.png")) for label in labels]
+    assert [level.shape for level in levels] == [(128, 128)] * 2
+    assert not np.array_equal(*levels)
+
+
+def test_models_lists_the_repository(repository: Path):
+    listed = gradcam("models", model_repository=repository).stdout
+    assert [line.split()[0] for line in listed.splitlines()] == ["alexnet@1", "resnet18@1", "resnet50@1", "scenes@1"]
+    assert "also stable" in listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["predict", "nowhere.jpg"], 2, "nowhere.jpg"),
+        (["predict", "PHOTO", "--model", "nothing"], 2, "there are: resnet50, scenes"),
+        (["predict", "PHOTO", "--model", "resnet50"], 1, "can't be fetched from https://"),
+        (["predict", "PHOTO", "--top-k", "0"], 2, "--top-k"),
+        (["explain", "PHOTO", "--target", "dog", "-o", "x.png"], 2, "'dog'; the model has 12 classes"),
+        (["explain", "PHOTO", "--method", "guess", "-o", "x.png"], 2, "gradcam"),
+        (["explain", "PHOTO", "--layer", "attic", "-o", "x.png"], 2, "auto or one of stem"),
+        (["explain", "PHOTO", "--alpha", "2", "-o", "x.png"], 2, "--alpha"),
+        (["explain", "PHOTO", "-o", "x.gif"], 2, ".png, .jpg"),
+        (["explain", "PHOTO", "--output", "heatmap", "-o", "x.jpg"], 2, "PNG"),
+        (["explain", "PHOTO", "-o", "/nonexistent/x.png"], 1, "/nonexistent/x.png"),
+        (["explain", "PHOTO"], 2, "-o"),
+        (["dance"], 2, "dance"),
+        (["predict", __file__], 2, "JPEG, PNG, WebP"),
+    ],
+)
+def test_an_error_is_one_line_and_a_fitting_exit_code(photo: Path, arguments: list[str], code: int, said: str):
+    result = gradcam(*(photo if argument == "PHOTO" else argument for argument in arguments))
+    assert result.returncode == code
+    assert said in result.stderr
+    assert result.stderr.startswith("gradcam: ")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""

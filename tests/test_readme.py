@@ -1,0 +1,31 @@
+"""The README tells no lies that a program can find."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_has_a_row_with_its_default(name: str):
+    field = Settings.model_fields[name]
+    default = {None: "–", (): "–"}.get(field.default, str(field.default))
+    assert f"| `GRADCAM_{name.upper()}` | `{default}` | {field.description} |" in README
+
+
+def test_no_row_is_about_a_setting_that_is_not():
+    rows = re.findall(r"^\| `GRADCAM_(\w+)`", README, re.MULTILINE)
+    assert {row.lower() for row in rows} == Settings.model_fields.keys()
+
+
+def test_every_file_it_links_to_is_there():
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []

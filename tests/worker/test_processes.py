@@ -1,0 +1,163 @@
+"""What happens to callers when processes die, stop and overlap: deeds done to the real ones."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import GRADCAM, Service, running
+from service.zoo.scenes import CLASSES, scene
+
+
+def picture(seed: int) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(scene(seed).image).save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def pids(service: Service, process: str) -> list[int]:
+    """Process ids that the supervisor has logged for a child, the oldest first."""
+    records = [json.loads(line) for line in service.output if line.startswith("{")]
+    return [r["pid"] for r in records if r["message"] == "process started" and r["process"] == process]
+
+
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen"
+        time.sleep(0.05)
+
+
+def ready(service: Service) -> bool:
+    try:
+        return httpx.get(f"{service.url}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def metric(service: Service, name: str) -> float:
+    found = re.findall(rf"^{re.escape(name)}\S* (\S+)$", httpx.get(f"{service.url}/metrics").text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+def explain(service: Service, seed: int, targets: list[str]) -> list[np.ndarray]:
+    answer = httpx.post(
+        f"{service.url}/explain",
+        files={"image": picture(seed)},
+        data={"target": targets, "output": "map"},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    return [
+        np.frombuffer(base64.b64decode(e["map"]["data"]), "<f4").reshape(e["map"]["shape"])
+        for e in answer.json()["results"][0]["explanations"]
+    ]
+
+
+def test_concurrent_callers_get_what_each_gets_alone(service: Service):
+    asked = [(seed, [CLASSES[thing.label] for thing in scene(seed).objects]) for seed in range(48)]
+    alone = [explain(service, *one) for one in asked]
+    batches = metric(service, "gradcam_batch_size_count")
+    with ThreadPoolExecutor(24) as threads:
+        together = list(threads.map(lambda one: explain(service, *one), asked))
+    assert metric(service, "gradcam_batch_size_count") - batches < len(asked), "nothing was batched"
+    for expected, found in zip(alone, together, strict=True):
+        for one, other in zip(expected, found, strict=True):
+            np.testing.assert_allclose(other, one, atol=1e-5 * max(1e-12, one.max()))
+
+
+def test_a_killed_worker_is_replaced_and_no_caller_is_left_waiting():
+    with running() as service:
+        worker = pids(service, "worker cpu")[-1]
+        with ThreadPoolExecutor(8) as threads:
+            calls = [
+                threads.submit(httpx.post, f"{service.url}/predict", files={"image": picture(i)}, timeout=20)
+                for i in range(40)
+            ]
+            os.kill(worker, signal.SIGKILL)
+            answers = [call.result() for call in calls]
+        for answer in answers:
+            assert answer.status_code in (200, 503)
+            if answer.status_code == 503:
+                assert answer.json()["code"] in ("worker_lost", "not_ready")
+                assert int(answer.headers["retry-after"]) > 0
+        until(lambda: ready(service))
+        assert httpx.post(f"{service.url}/predict", files={"image": picture(0)}).status_code == 200
+        assert metric(service, 'gradcam_worker_restarts_total{device="cpu",reason="SIGKILL"') == 1
+        assert metric(service, "gradcam_worker_up") == 1
+        assert metric(service, "gradcam_in_flight") == 0
+
+
+def test_a_killed_api_process_is_replaced_while_the_other_serves():
+    with running(api_processes=2) as service:
+        os.kill(pids(service, "api 0")[-1], signal.SIGKILL)
+        until(lambda: len(pids(service, "api 0")) == 2)
+        for seed in range(8):
+            assert httpx.post(f"{service.url}/predict", files={"image": picture(seed)}).status_code == 200
+
+
+def test_sigterm_lets_a_request_finish_and_ends_every_process():
+    with running() as service:
+        images = [("image", picture(seed)) for seed in range(32)]
+        with ThreadPoolExecutor(1) as thread:
+            call = thread.submit(
+                httpx.post, f"{service.url}/explain", files=images, data={"size": "image", "output": "overlay"}
+            )
+            until(lambda: metric(service, "gradcam_in_flight") == 32)
+            service.process.send_signal(signal.SIGTERM)
+            assert call.result().status_code == 200
+        assert service.process.wait(30) == 0
+        children = [*pids(service, "worker cpu"), *pids(service, "api 0")]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
+def test_nothing_outlives_a_killed_supervisor():
+    with running() as service:
+        children = [*pids(service, "worker cpu"), *pids(service, "api 0")]
+        service.process.kill()
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), seconds=15)
+
+
+def refused(**settings: object) -> subprocess.CompletedProcess[str]:
+    """A start that must fail."""
+    environment = os.environ | {f"GRADCAM_{name.upper()}": str(value) for name, value in settings.items()}
+    return subprocess.run([GRADCAM, "serve"], env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_a_port_in_use_is_one_clear_line():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = refused(port=taken.getsockname()[1])
+    assert result.returncode == 1
+    assert "in use" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        ({"model_repository": "/nonexistent"}, 1, "/nonexistent"),
+        ({"default_model": "nothing"}, 2, "there are: resnet50, scenes"),
+        ({"device": "tpu"}, 2, "GRADCAM_DEVICE"),
+        ({"port": "eighty"}, 2, "GRADCAM_PORT"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_line(settings: dict[str, object], code: int, said: str):
+    result = refused(**settings)
+    assert result.returncode == code
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
