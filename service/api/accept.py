@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from service.api.bodies import Call
 from service.api.schemas import ExplainOptions
 from service.errors import BadOption
@@ -10,14 +12,15 @@ _PICTURES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "im
 _JSON = ("application/json", "application/*", "application/problem+json", "*/*")
 
 
-def wants_picture(accept: str) -> str | None:
-    """The picture type that an ``Accept`` header prefers, ``image/*`` among them; None if it prefers JSON."""
-    for media_type in _by_preference(accept):
-        if media_type in _JSON:
-            return None
-        if media_type in _PICTURES:
-            return media_type
-    return None
+def wants_picture(accept: str, output: Sequence[str] | None) -> str | None:
+    """The picture type that an ``Accept`` header prefers, ``image/*`` among them; None if it prefers JSON.
+
+    Types that the wanted output doesn't come in are passed over, unless nothing else is acceptable.
+    """
+    possible = ("image/png", "image/*") if output == ["heatmap"] else tuple(_PICTURES)
+    known = [media_type for media_type in _by_preference(accept) if media_type in (*_JSON, *_PICTURES)]
+    best = [media_type for media_type in known if media_type in (*_JSON, *possible)] or known
+    return best[0] if best and best[0] in _PICTURES else None
 
 
 def for_one_picture(call: Call[ExplainOptions], media_type: str) -> Call[ExplainOptions]:

@@ -49,6 +49,7 @@ def create_app(settings: Settings, worker_addresses: Sequence[str]) -> ASGIApp:
         summary="What does this image model see, and where does it look?",
         description=documentation.DESCRIPTION,
         lifespan=lifespan,
+        redoc_url=None,  # it fetches a logo from elsewhere
     )
     app.state.settings = settings
     app.include_router(routes.router)

@@ -92,7 +92,7 @@ def decode_base64(text: object, where: str) -> bytes:
 def _json(body: bytes) -> tuple[list[bytes], dict[str, object]]:
     try:
         members = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
     if not isinstance(members, dict):
         raise BadRequest('the body must be a JSON object such as {"image": "<base64>"}')
@@ -106,17 +106,27 @@ def _json(body: bytes) -> tuple[list[bytes], dict[str, object]]:
     return [decode_base64(text, f'"images"[{i}]') for i, text in enumerate(listed)], members
 
 
+class _Parser(MultiPartParser):
+    """A multipart parser that knows whether it has seen the end, so that no picture is lost in silence."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
 async def _multipart(request: Request, settings: Settings) -> tuple[list[bytes], dict[str, object]]:
-    if "boundary=" not in request.headers["content-type"]:
-        raise BadRequest("the content type multipart/form-data has no boundary; let the HTTP library set the header")
-    parser = MultiPartParser(
-        request.headers, _limited(request, settings.max_body_bytes), max_files=settings.max_images + 1, max_fields=100
-    )
+    body = _limited(request, settings.max_body_bytes)
+    parser = _Parser(request.headers, body, max_files=settings.max_images, max_fields=100)
     parser.spool_max_size = settings.max_body_bytes  # never to disk: the file system may be read-only
     try:
         form = await parser.parse()
     except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise TooLarge(f"too many images in one request; at most {settings.max_images} are accepted") from None
         raise BadRequest(f"the multipart body can't be read: {error.message}") from None
+    if form and not parser.ended:
+        raise BadRequest(f"the multipart body ends before its last boundary; {_HOW}")
     images: list[bytes] = []
     pairs: list[tuple[str, str]] = []
     for name, value in form.multi_items():

@@ -23,7 +23,8 @@ Send a picture in one of three forms, with the same options in each:
 To try the forms that take a file, save [this scene](docs/scene.jpg): a star and a flower.
 """
 
-_ERRORS = {
+_ERRORS: dict[int | str, str] = {
+    "4XX": "another fault of the request",
     400: "malformed, or an option out of range",
     401: "the admin token is missing or wrong",
     404: "no such model",
@@ -51,7 +52,7 @@ async def scene() -> Response:
     return Response(_scene(), media_type="image/jpeg")
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problems(*statuses: int | str) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses that are problems."""
     body = {"application/problem+json": {"schema": Problem.model_json_schema()}}
     return {status: {"description": _ERRORS[status], "content": body} for status in statuses}

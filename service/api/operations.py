@@ -35,7 +35,9 @@ async def models(request: Request) -> ModelList:
     return ModelList(default=request.app.state.settings.default_model, models=listed)
 
 
-@router.get("/models/{name}", tags=["models"], response_model_exclude_none=True, responses=documentation.problems(404))
+@router.get(
+    "/models/{name}", tags=["models"], response_model_exclude_none=True, responses=documentation.problems(404, "4XX")
+)
 async def model(request: Request, name: Annotated[str, Path(examples=["scenes"])]) -> ModelDetail:
     """One model version: its classes, the layers it can be explained at, the methods that work."""
     workers = _workers(request)
@@ -75,7 +77,9 @@ async def prometheus() -> Response:
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
-@management.post("/{name}/{action}", response_model_exclude_none=True, responses=documentation.problems(401, 404, 503))
+@management.post(
+    "/{name}/{action}", response_model_exclude_none=True, responses=documentation.problems(401, 404, 503, "4XX")
+)
 async def manage(
     request: Request,
     name: Annotated[str, Path(examples=["scenes"])],

@@ -17,13 +17,13 @@ from service.api.answers import explanations, predictions
 from service.api.bodies import Call
 from service.api.observe import Observation
 from service.api.schemas import ExplainOptions, ExplanationBody, Prediction, PredictOptions
-from service.errors import Overloaded, ServiceError, TooLarge
+from service.errors import ModelLoading, Overloaded, ServiceError, TooLarge
 from service.images.canvas import backdrop
 from service.images.decode import decode
 from service.images.geometry import View, prepare
 from service.registry.spec import Card, Model
 from service.settings import Settings
-from service.worker.client import Question, Timings, Workers
+from service.worker.client import Answer, Question, Timings, Workers
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Pipeline:
         in_thread = asyncio.get_running_loop().run_in_executor
         with task.seen.timed("decode"):
             view, photo = await in_thread(self._threads, self._look, data, task)
-        answer, timings = await self._workers.infer(task.model.key, view.pixels, task.question, task.deadline)
+        answer, timings = await self._infer(view, task)
         _record(task, timings)
         best = predictions(task.card, answer.scores, task.options.top_k)
         if not isinstance(task.options, ExplainOptions):
@@ -122,6 +122,14 @@ class Pipeline:
             return Answered(
                 best, await in_thread(self._threads, explanations, task.card, answer, view, photo, task.options)
             )
+
+    async def _infer(self, view: View, task: _Task) -> tuple[Answer, Timings]:
+        """Have a worker answer; a model that was unloaded meanwhile is loaded again, as long as the deadline allows."""
+        while True:
+            try:
+                return await self._workers.infer(task.model.key, view.pixels, task.question, task.deadline)
+            except ModelLoading:
+                await self._workers.ready_model(task.model.key, task.deadline)
 
     def _look(self, data: bytes, task: _Task) -> tuple[View, Image.Image | None]:
         """What the model sees of an encoded picture, and what overlays are drawn on where one is asked for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from service import errors
@@ -66,6 +67,10 @@ def install(app: FastAPI) -> None:
             request_id=seen.request_id,
         )
         return _response(body, dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def no_such_action(request: Request, error: RequestValidationError) -> Response:
+        return await routing_error(request, HTTPException(404))  # only paths are validated: bodies are read elsewhere
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:

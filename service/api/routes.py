@@ -61,7 +61,7 @@ async def explain(request: Request) -> Response:
     """
     start = perf_counter()
     call = await read_call(request, ExplainOptions, request.app.state.settings)
-    picture = wants_picture(request.headers.get("accept", "*/*"))
+    picture = wants_picture(request.headers.get("accept", "*/*"), call.options.output)
     if picture:
         call = for_one_picture(call, picture)
     model, results = await _answers(request, call, perf_counter() - start)

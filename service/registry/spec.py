@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -143,10 +144,9 @@ class Card(msgspec.Struct, frozen=True):
         """
         if isinstance(target, str) and target in self.labels:
             return self.labels.index(target)
-        try:
-            index = int(target)
-        except ValueError:
-            raise UnknownTarget(f"no class is labelled {target!r}; {self._classes()}") from None
+        if isinstance(target, str) and not re.fullmatch("-?[0-9]{1,9}", target):
+            raise UnknownTarget(f"no class is labelled {_shown(target)}; {self._classes()}")
+        index = int(target)
         if not 0 <= index < len(self.labels):
             raise UnknownTarget(f"there is no class {index}; {self._classes()}")
         return index
@@ -159,10 +159,12 @@ class Card(msgspec.Struct, frozen=True):
             UnknownLayer: naming the layers that work.
         """
         if method not in self.methods:
-            raise UnsupportedMethod(f"this model can't be explained by {method!r}; it can by {', '.join(self.methods)}")
+            raise UnsupportedMethod(
+                f"this model can't be explained by {_shown(method)}; it can by {', '.join(self.methods)}"
+            )
         names = [known.name for known in self.layers]
         if layer != "auto" and layer not in names:
-            raise UnknownLayer(f"this model has no layer {layer!r}; auto or one of {', '.join(names)} would work")
+            raise UnknownLayer(f"this model has no layer {_shown(layer)}; auto or one of {', '.join(names)} would work")
 
     def _classes(self) -> str:
         shown = ", ".join(self.labels[:12]) + (", …" if len(self.labels) > 12 else "")
@@ -190,6 +192,11 @@ class Model(msgspec.Struct, frozen=True):
         return f"{self.name}@{self.version}"
 
 
+def _shown(given: str) -> str:
+    """What a caller sent, quoted, and no more of it than helps."""
+    return repr(given if len(given) <= 100 else given[:100] + "…")
+
+
 def version_order(version: str) -> tuple[int, str]:
     """Sorts 2 before 10, and numbers after words."""
     return (int(version), "") if version.isdecimal() else (-1, version)
@@ -206,11 +213,11 @@ def resolve(models: Iterable[Model], reference: str) -> Model:
     versions = sorted((model for model in known if model.name == name), key=lambda model: version_order(model.version))
     if not versions:
         names = ", ".join(sorted({model.name for model in known})) or "none"
-        raise UnknownModel(f"there is no model {name!r}; there are: {names}")
+        raise UnknownModel(f"there is no model {_shown(name)}; there are: {names}")
     if not wanted:
         return next((model for model in reversed(versions) if model.state == "ready"), versions[-1])
     for model in versions:
         if wanted == model.version or wanted in model.aliases:
             return model
     have = ", ".join(text for model in versions for text in (model.version, *model.aliases))
-    raise UnknownModel(f"model {name!r} has no version or alias {wanted!r}; it has: {have}")
+    raise UnknownModel(f"model {name!r} has no version or alias {_shown(wanted)}; it has: {have}")

@@ -70,11 +70,9 @@ class Workers:
         """
         self._require_worker()
         model = resolve(self.models(), reference)
-        if model.card is None:
+        while model.card is None:
             await self.load(model.key, deadline)
             model = resolve(self.models(), model.key)
-        if model.card is None:
-            raise ModelLoading(f"model {model.key} is {model.state}; try again")
         return model, model.card
 
     async def load(self, model: str, deadline: float) -> None:

@@ -54,6 +54,7 @@ class Child:
     def bury(self) -> None:
         """Count a death that nobody asked for."""
         assert self.process is not None
+        self.process.join()  # the sentinel may be ready before the exit code is
         code = self.process.exitcode or 0
         reason = signal.Signals(-code).name if code < 0 else f"exit {code}"
         log.error("process died", extra={"fields": {"process": self.name, "pid": self.process.pid, "reason": reason}})

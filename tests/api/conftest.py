@@ -1,0 +1,38 @@
+"""Services and pictures for the tests of the HTTP contract."""
+
+import pytest
+
+from conftest import running
+
+from .calls import encoded, photo
+
+
+@pytest.fixture(scope="session")
+def client(service):
+    """Speaks to the service with the models scenes, resnet18 and alexnet, and two API processes."""
+    return service.client
+
+
+@pytest.fixture(scope="session")
+def limited():
+    """A service with small limits, one API process, the embedded models only, and no admin token."""
+    with running(max_body_bytes=200_000, max_pixels=1_000_000, max_images=3, max_targets=2, queue_size=1) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def scene(client):
+    """The example picture as its JPEG file: a star and a flower."""
+    return client.get("/docs/scene.jpg").content
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """A photo-like picture of 500×375 pixels."""
+    return photo(500, 375)
+
+
+@pytest.fixture(scope="session")
+def png(picture):
+    """`picture` as a file that loses nothing."""
+    return encoded(picture, "PNG")

@@ -1,0 +1,109 @@
+"""Loading, unloading and reloading models: for the operator alone, and without a failed request."""
+
+import threading
+
+import httpx
+import pytest
+
+from .calls import ADMIN, ask, predict, problem
+
+
+def manage(client, action, name="alexnet", headers=ADMIN):
+    return client.post(f"/models/{name}/{action}", headers=headers)
+
+
+@pytest.mark.parametrize("action", ["load", "unload", "reload"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Bearer secrets"},
+        {"Authorization": "Basic secret"},
+        {"Authorization": "secret"},
+        {"Authorization": b"Bearer \xff"},
+    ],
+    ids=["none", "wrong", "longer", "another scheme", "no scheme", "not ASCII"],
+)
+def test_a_management_call_without_the_admin_token_is_a_401_and_does_nothing(client, action, headers):
+    response = manage(client, action, headers=headers)
+    assert "admin token" in problem(response, 401, "unauthorized")
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert client.get("/models/alexnet").json()["state"] == "ready"
+
+
+def test_an_unloaded_model_is_loaded_again_when_it_is_asked_for(client, png):
+    before = predict(client, png, model="alexnet")
+    detail = client.get("/models/alexnet").json()
+    unloaded = manage(client, "unload")
+    assert unloaded.status_code == 200
+    assert unloaded.json() == {"name": "alexnet", "version": "1", "aliases": [], "state": "unloaded"}
+    assert client.get("/models/alexnet").json()["state"] == "unloaded"
+    assert client.get("/healthz").json()["models"]["alexnet@1"] == "unloaded"
+    assert predict(client, png, model="alexnet") == before
+    assert client.get("/models/alexnet").json() == detail
+
+
+def test_a_model_is_loaded_before_it_is_asked_for(client):
+    detail = client.get("/models/alexnet").json()
+    manage(client, "unload")
+    assert manage(client, "load").json() == detail
+    assert manage(client, "load").json() == detail  # and loading what is loaded changes nothing
+
+
+def test_a_reload_reads_the_repository_again(client, repository, png):
+    folder = repository / "alexnet" / "1"
+    original = (folder / "model.yaml").read_text()
+    before = client.get("/models/alexnet").json()
+    try:
+        (folder / "model.yaml").write_text(original.replace("random:0", "random:1"))
+        after = manage(client, "reload").json()
+        assert (after["state"], after["weights"]) == ("ready", "random:1")
+        assert after["digest"] != before["digest"]
+        body = ask(client, "/predict", png, model="alexnet").json()
+        assert (body["model"]["weights"], body["model"]["digest"]) == ("random:1", after["digest"])
+    finally:
+        (folder / "model.yaml").write_text(original)
+        assert manage(client, "reload").json() == before
+
+
+def test_a_model_that_can_not_be_loaded_any_more_says_why(client, repository, png):
+    path = repository / "alexnet" / "1" / "model.yaml"
+    original = path.read_text()
+    try:
+        path.write_text(original + "layr: auto\n")
+        assert "layr" in problem(manage(client, "reload"), 503, "model_failed")
+        assert "layr" in problem(ask(client, "/predict", png, model="alexnet"), 503, "model_failed")
+        assert "layr" in client.get("/models/alexnet").json()["reason"]
+    finally:
+        path.write_text(original)
+        assert manage(client, "load").json()["state"] == "ready"
+
+
+def test_an_unknown_model_or_action_is_a_404(client):
+    assert problem(manage(client, "load", "nope"), 404, "unknown_model")
+    assert problem(manage(client, "load", "alexnet@7"), 404, "unknown_model")
+    assert problem(manage(client, "explode"), 404, "no_such_path")
+
+
+def test_no_request_fails_while_its_model_is_reloaded_or_unloaded(client, scene):
+    done, answers = threading.Event(), []
+
+    def keep_asking():
+        while not done.is_set():
+            with httpx.Client(base_url=client.base_url, timeout=60) as fresh:  # any of the API processes
+                answers.extend(ask(fresh, "/predict", scene) for _ in range(3))
+
+    asking = [threading.Thread(target=keep_asking) for _ in range(6)]
+    for thread in asking:
+        thread.start()
+    try:
+        for action in ("reload", "unload", "reload", "unload", "reload"):
+            response = manage(client, action, "scenes")
+            assert response.status_code == 200, response.text[:500]
+    finally:
+        done.set()
+        for thread in asking:
+            thread.join()
+    assert len(answers) >= len(asking)
+    assert {(response.status_code, response.json().get("detail")) for response in answers} == {(200, None)}

@@ -1,0 +1,192 @@
+"""Metrics count every request once, whichever process answered it, under labels that no caller chooses."""
+
+import time
+
+import httpx
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from .calls import ask, encoded, eventually, photo, predict, problem
+
+LABELS = {  # metric → its labels; a histogram's own besides
+    "gradcam_requests_total": {"endpoint", "model", "method", "status"},
+    "gradcam_request_duration_seconds": {"endpoint", "model", "method"},
+    "gradcam_stage_duration_seconds": {"stage", "model"},
+    "gradcam_batch_size": {"model"},
+    "gradcam_queue_depth": {"device"},
+    "gradcam_in_flight": set(),
+    "gradcam_rejected_total": {"reason"},
+    "gradcam_worker_up": {"device"},
+    "gradcam_model_info": {"model", "version", "digest"},
+    "gradcam_model_load_duration_seconds": {"model"},
+    "gradcam_device_memory_bytes": {"device"},
+}
+SMALL = encoded(photo(60, 40), "PNG")
+
+
+def samples(client):
+    """(name, labels) → value of every sample."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def value(client, name, **labels):
+    return samples(client).get((name, frozenset(labels.items())), 0)
+
+
+@pytest.fixture
+def both(service, client):
+    """Clients each with a connection of its own, so many that each of the two API processes has at least one."""
+    clients, held = [], {}
+    port = client.base_url.port
+    processes = psutil.Process(service.process.pid).children(recursive=True)
+    while len(held) < 2:
+        assert len(clients) < 200, f"only {held} of the API processes accepts connections"
+        clients.append(httpx.Client(base_url=client.base_url, timeout=60))
+        clients[-1].get("/livez").raise_for_status()
+        held = {
+            p.pid for p in processes for c in p.net_connections() if c.status == "ESTABLISHED" and c.laddr[1] == port
+        }
+    yield clients
+    for fresh in clients:
+        fresh.close()
+
+
+def test_each_metric_is_there_with_its_labels(client):
+    assert ask(client, "/explain", SMALL).status_code == 200
+    assert ask(client, "/predict", b"no picture").status_code == 422
+    names = {}
+    for family in text_string_to_metric_families(client.get("/metrics").text):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        for sample in family.samples:
+            names.setdefault(name, set()).update(sample.labels.keys() - {"le"})
+        assert family.documentation
+    assert {name: names.get(name) for name in LABELS} == LABELS
+
+
+def test_the_text_is_what_prometheus_reads(client):
+    response = client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    assert list(text_string_to_metric_families(response.text))
+
+
+def test_histograms_reach_from_a_millisecond_to_ten_seconds(client):
+    assert predict(client, SMALL)
+    for metric in ("gradcam_request_duration_seconds", "gradcam_stage_duration_seconds"):
+        bounds = {float(dict(labels)["le"]) for name, labels in samples(client) if name == f"{metric}_bucket"}
+        assert (min(bounds), max(bounds - {float("inf")})) == (0.001, 10.0)
+
+
+def test_requests_are_counted_exactly_over_all_processes(client, both):
+    requests, durations = "gradcam_requests_total", "gradcam_request_duration_seconds_count"
+    stages = "gradcam_stage_duration_seconds_count"
+    predicted = {"endpoint": "/predict", "model": "resnet18", "method": ""}
+    explained = {"endpoint": "/explain", "model": "alexnet", "method": "gradcam"}
+    undecoded = {"endpoint": "/predict", "model": "scenes", "method": "", "status": "422"}
+    adds = [  # what the requests below add, for each client
+        (requests, predicted | {"status": "200"}, 3),
+        (durations, predicted, 3),
+        (requests, explained | {"status": "200"}, 1),
+        (durations, explained, 1),
+        (requests, undecoded, 2),
+        ("gradcam_rejected_total", {"reason": "undecodable_image"}, 2),
+        (stages, {"stage": "read", "model": "alexnet"}, 1),
+        (stages, {"stage": "decode", "model": "alexnet"}, 2),
+        (stages, {"stage": "queue", "model": "alexnet"}, 2),
+        (stages, {"stage": "forward", "model": "alexnet"}, 2),
+        (stages, {"stage": "backward", "model": "alexnet"}, 2),
+        (stages, {"stage": "render", "model": "alexnet"}, 2),
+        (stages, {"stage": "forward", "model": "resnet18"}, 3),
+        (stages, {"stage": "backward", "model": "resnet18"}, 0),
+        ("gradcam_batch_size_sum", {"model": "resnet18"}, 3),
+    ]
+    wanted = {(name, frozenset(labels.items())): number * len(both) for name, labels, number in adds}
+    before = samples(client)
+    for fresh in both:
+        for _ in range(3):
+            assert predict(fresh, SMALL, model="resnet18@stable")
+        two = fresh.post("/explain", files=[("image", SMALL)] * 2, data={"model": "alexnet"})
+        assert two.status_code == 200
+        for _ in range(2):
+            assert problem(ask(fresh, "/predict", b"no picture"), 422, "undecodable_image")
+
+    def grown(asked):
+        after = samples(asked)
+        return {key: after.get(key, 0) - before.get(key, 0) for key in wanted}
+
+    for asked in (client, *both):  # a request is counted once it has been answered, so a little after its answer
+        assert eventually(lambda asked=asked: grown(asked), wanted) == wanted
+    time.sleep(0.2)
+    assert grown(client) == wanted  # and not once more later
+
+
+def test_nothing_is_in_flight_or_queued_when_all_is_answered(client):
+    assert predict(client, SMALL)
+    assert eventually(lambda: value(client, "gradcam_in_flight"), 0) == 0
+    assert eventually(lambda: value(client, "gradcam_queue_depth", device=_device(client)), 0) == 0
+
+
+def test_model_info_is_one_for_each_ready_model_and_its_digest(client):
+    for model in client.get("/models").json()["models"]:
+        if model["state"] == "ready":
+            labels = {"model": model["name"], "version": model["version"], "digest": model["digest"]}
+            assert value(client, "gradcam_model_info", **labels) == 1
+            assert value(client, "gradcam_model_load_duration_seconds_count", model=model["name"]) >= 1
+
+
+def test_the_worker_is_up_and_holds_memory(client):
+    assert predict(client, SMALL)
+    assert value(client, "gradcam_worker_up", device=_device(client)) == 1
+    assert value(client, "gradcam_device_memory_bytes", device=_device(client)) > 2**24
+
+
+def test_no_label_holds_what_a_caller_typed(client):
+    typed = "zzTyped7"
+    headers = {"X-Request-ID": typed, "Content-Type": "image/png"}
+    client.get(f"/{typed}")
+    client.get(f"/models/{typed}")
+    client.get("/models/resnet18@stable")
+    client.get(f"/docs/{typed}.jpg")
+    client.get(f"/static-offline-docs/{typed}")
+    client.post(f"/models/{typed}/load", headers={"Authorization": f"Bearer {typed}"})
+    client.post(f"/models/scenes/{typed}")
+    client.request("LOCK", f"/{typed}")
+    client.request("LOCK", "/predict")
+    for option in ("model", "method", "layer", "target", "colormap", typed):
+        client.post("/explain", content=SMALL, headers=headers, params={option: typed})
+    client.post("/predict", content=SMALL, headers={"Content-Type": f"image/{typed}"})
+    client.post("/predict", content=SMALL, headers={"Content-Type": f"text/{typed}"})
+    assert predict(client, SMALL, model="resnet18@stable")
+    eventually(lambda: value(client, "gradcam_rejected_total", reason="unknown_layer") > 0, True)
+    seen = [dict(labels) for _, labels in samples(client)]
+    assert not [labels for labels in seen if typed.lower() in str(labels).lower()]
+    routes = {"/" + path.strip("/") for path in client.get("/openapi.json").json()["paths"]}
+    routes |= {"/", "/docs", "/openapi.json", "/docs/scene.jpg", "/docs/oauth2-redirect", "/redoc", "unknown"}
+    endpoints = {labels["endpoint"] for labels in seen if "endpoint" in labels}
+    assert {endpoint for endpoint in endpoints if not endpoint.startswith("/static-offline")} <= routes
+    models = {labels["model"] for labels in seen if "model" in labels}
+    assert models <= {model["name"] for model in client.get("/models").json()["models"]} | {""}
+
+
+def test_a_worker_that_dies_is_reported_counted_and_replaced(limited):
+    asked = limited.client
+    device = _device(asked)
+    before = predict(asked, SMALL)
+    children = psutil.Process(limited.process.pid).children(recursive=True)
+    worker = max(children, key=lambda child: child.memory_info().rss)  # it alone holds torch
+    worker.kill()
+    response = ask(asked, "/predict", SMALL)
+    assert response.json()["code"] in ("worker_lost", "not_ready")
+    assert problem(response, 503, response.json()["code"])
+    assert int(response.headers["retry-after"]) >= 1
+    assert eventually(lambda: asked.get("/readyz").status_code, 200, seconds=60) == 200
+    assert predict(asked, SMALL) == before
+    assert value(asked, "gradcam_worker_restarts_total", device=device, reason="SIGKILL") == 1
+    assert value(asked, "gradcam_worker_up", device=device) == 1
+    assert value(asked, "gradcam_in_flight") == 0
+
+
+def _device(client):
+    (device,) = client.get("/healthz").json()["devices"]
+    return device
