@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 from pydantic import BaseModel, ValidationError
+from tqdm import tqdm
 
 import service
 from service.errors import ServiceError, Unavailable
@@ -87,7 +88,7 @@ def predict(picture: Path, model: str | None, top_k: int) -> None:
 @commands.command()
 @_picture_and_model
 @click.option("--target", multiple=True, help="Class index or label; repeatable.  [default: the top-1 class]")
-@click.option("--method", help="One of the model's methods.  [default: gradcam]")
+@click.option("--method", help="One of the model's methods, or all for a grid of them.  [default: gradcam]")
 @click.option("--layer", help="auto, or one of the model's layers.  [default: auto]")
 @click.option("--output", type=click.Choice(["overlay", "heatmap"]), default="overlay", show_default=True)
 @click.option("--colormap", help="From cold to hot.  [default: turbo]")
@@ -104,7 +105,13 @@ def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:
     options = _validated(ExplainOptions, {**given, "target": list(given["target"]) or None, "format": _encoding(file)})
     if options.output == ["heatmap"] and options.format != "png":
         raise click.UsageError("a heatmap is a PNG; use -o with a name ending in .png, or --output overlay")
-    explanations = _open(model).explain(picture, options)
+    local = _open(model)
+    if options.method == "all":
+        with tqdm(local.model.card.method_names(), leave=False) as methods:
+            local.gallery(picture, options, methods).save(file)
+        click.echo(f"every method → {file}")
+        return
+    explanations = local.explain(picture, options)
     for explanation in explanations:
         drawn = explanation.overlay or explanation.heatmap
         assert drawn is not None
@@ -136,6 +143,6 @@ def _validated(options: type[Options], given: dict[str, Any] | None = None) -> O
         return options(**{name: value for name, value in (given or {}).items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0])
+        name = str(first["loc"][0]) if first["loc"] else "options"
         shown = f"GRADCAM_{name.upper()}" if options is Settings else f"--{name.replace('_', '-')}"
         raise click.UsageError(f"{shown}: {first['msg']}") from None

@@ -11,7 +11,8 @@
     │   ├── UndecodableImage      the bytes are not a picture
     │   ├── UnknownTarget         the model has no such class
     │   ├── UnsupportedMethod     this model can't be explained that way
-    │   └── UnknownLayer          the model has no such layer
+    │   ├── UnknownLayer          the model has no such layer
+    │   └── TooExpensive          it would take more forward passes than one explanation may
     ├── Overloaded            the queue is full; come back later
     ├── Unavailable           can't be served now
     │   ├── NotReady              starting, draining, or no worker is up
@@ -121,6 +122,13 @@ class UnknownLayer(Unprocessable):
 
     code = "unknown_layer"
     title = "Unknown layer"
+
+
+class TooExpensive(Unprocessable):
+    """It would take more forward passes than one explanation may."""
+
+    code = "too_expensive"
+    title = "Too expensive"
 
 
 class Overloaded(ServiceError):

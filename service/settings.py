@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="largest request body, bytes")
     max_images: int = Field(32, ge=1, description="most images in one request")
     max_targets: int = Field(16, ge=1, description="most targets explained in one image")
+    max_forward_passes: int = Field(
+        5000, ge=1, description="most forward passes of the model that one explanation may take"
+    )
     max_pixels: int = Field(50_000_000, ge=1, description="largest image, pixels; checked before decoding")
     drain_seconds: float = Field(20.0, ge=0, description="how long a stopping process may finish what it accepted")
     admin_token: SecretStr | None = Field(

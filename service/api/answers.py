@@ -13,6 +13,7 @@ from service.api.schemas import (
     InputBody,
     LayerBody,
     MapBody,
+    MethodBody,
     ModelBody,
     ModelDetail,
     PictureBody,
@@ -20,9 +21,9 @@ from service.api.schemas import (
     Target,
 )
 from service.images.boxes import bounding_box
-from service.images.canvas import place
+from service.images.canvas import Heat, Relief, place, place_signed
 from service.images.geometry import View
-from service.images.render import Picture, heatmap, overlay
+from service.images.render import Picture, heatmap, overlay, relief
 from service.registry.spec import Card, LayerCard, Model
 from service.worker.client import Answer
 
@@ -57,7 +58,7 @@ def _explanation(
     cam: np.ndarray, target: Prediction, layer: str, view: View, photo: Image.Image | None, options: ExplainOptions
 ) -> ExplanationBody:
     x0, y0, x1, y1 = (round(edge, 2) for edge in view.region)
-    box = bounding_box(cam, view, options.threshold) if options.boxes else None
+    box = bounding_box(_grid(cam), view, options.threshold) if options.boxes else None
     return ExplanationBody(
         target=Target(**target.model_dump(), chosen="request" if options.target else "top-1"),
         method=options.method,
@@ -77,14 +78,30 @@ def _outputs(
     if "map" in options.outputs:
         drawn["map"] = MapBody(shape=list(cam.shape), data=_base64(cam.astype("<f4").tobytes()))
     if {"heatmap", "overlay"} & set(options.outputs):
-        heat = place(cam, view, size=options.size, max_side=options.max_side)
+        on_canvas = _placed(cam, view, options)
         if "heatmap" in options.outputs:
-            drawn["heatmap"] = _picture(heatmap(heat, colormap=options.colormap))
+            drawn["heatmap"] = _picture(
+                heatmap(on_canvas, colormap=options.colormap) if isinstance(on_canvas, Heat) else relief(on_canvas)
+            )
         if photo is not None:
             drawn["overlay"] = _picture(
-                overlay(heat, photo, colormap=options.colormap, alpha=options.alpha, encoding=options.format)
+                overlay(on_canvas, photo, colormap=options.colormap, alpha=options.alpha, encoding=options.format)
             )
     return drawn
+
+
+def _placed(cam: np.ndarray, view: View, options: ExplainOptions) -> Heat | Relief:
+    """Maps of colours centred on grey; all others, those of methods blind to colour among them, as heat."""
+    if cam.ndim == 3 and np.ptp(cam, axis=2).any():
+        return place_signed(cam, view, size=options.size, max_side=options.max_side)
+    return place(_grid(cam), view, size=options.size, max_side=options.max_side)
+
+
+def _grid(cam: np.ndarray) -> np.ndarray:
+    """(h, w): where it is; of colours, how much in all."""
+    if cam.ndim == 2:
+        return cam
+    return np.ascontiguousarray(np.abs(cam).sum(axis=2) if np.ptp(cam, axis=2).any() else cam[:, :, 0])
 
 
 def _prediction(card: Card, scores: np.ndarray, probabilities: np.ndarray, index: int) -> Prediction:
@@ -124,7 +141,7 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
             "input": InputBody(width=width, height=height),
             "classes": len(card.labels),
             "layer": _layer(default),
-            "methods": card.methods,
+            "methods": card.method_names(),
             "digest": card.digest,
             "weights": card.weights,
             "device": devices,
@@ -139,7 +156,18 @@ def model_detail(model: Model, devices: list[str]) -> ModelDetail:
         return ModelDetail(**summary)
     preprocess = {name: value for name, value in vars(model.card.preprocess).items() if value is not None}
     layers = [_layer(layer) for layer in model.card.layers]
-    return ModelDetail(**summary, labels=model.card.labels, layers=layers, preprocess=preprocess)
+    methods = [
+        MethodBody(
+            name=method.name,
+            forward_passes=method.forward_passes,
+            options=method.options,
+            refused=method.refused or None,
+        )
+        for method in model.card.methods
+    ]
+    return ModelDetail(
+        **summary, labels=model.card.labels, layers=layers, preprocess=preprocess, method_details=methods
+    )
 
 
 def _layer(layer: LayerCard) -> LayerBody:

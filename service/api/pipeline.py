@@ -97,11 +97,12 @@ class Pipeline:
     def _question(self, options: PredictOptions, card: Card) -> Question | None:
         if not isinstance(options, ExplainOptions):
             return None
-        card.check_question(options.method, options.layer)
+        card.check_question(options.method, options.layer, options.method_options)
         targets = options.target or []
         if len(targets) > self._settings.max_targets:
             raise TooLarge(f"{len(targets)} targets in one request; at most {self._settings.max_targets} are accepted")
-        return Question(options.method, options.layer, tuple(card.class_index(target) for target in targets))
+        indices = tuple(card.class_index(target) for target in targets)
+        return Question(options.method, options.layer, indices, options.method_options)
 
     async def _answer_or_error(self, data: bytes, task: _Task) -> Answered | ServiceError:
         try:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, model_validator
 
 from service.images.colormaps import COLORMAPS
 
@@ -47,6 +47,42 @@ class ExplainOptions(PredictOptions):
     boxes: bool = Field(False, description="also return the box around the hottest area")
     threshold: float = Field(0.15, gt=0, le=1, description="share of the map's maximum that counts as hot, for the box")
 
+    gamma: float | None = Field(None, ge=0, le=10, description="finercam: how much of similar classes is taken away; 1")
+    references: int | None = Field(None, ge=1, le=100, description="finercam: how many similar classes; 3")
+    steps: int | None = Field(None, ge=2, le=1000, description="integrated_gradients: points of the quadrature; 50")
+    samples: int | None = Field(None, ge=1, le=1000, description="smoothgrad: noisy copies; 25")
+    noise: float | None = Field(None, ge=0, le=1, description="smoothgrad: noise as a share of the range; 0.15")
+    window: int | None = Field(None, ge=1, le=512, description="occlusion: side of the window, input pixels; 32")
+    stride: int | None = Field(None, ge=1, le=512, description="occlusion: step of the window, at most its side; 16")
+    masks: int | None = Field(None, ge=1, le=100_000, description="rise: how many masks; 1000")
+    cells: int | None = Field(None, ge=2, le=64, description="rise: cells along a side of a mask; 7")
+    keep: float | None = Field(None, gt=0, le=1, description="rise: share of cells that stay; 0.5")
+    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="smoothgrad, rise: of what is random; 0")
+
+    @property
+    def method_options(self) -> dict[str, int | float]:
+        """The options of the method itself that are given."""
+        names = (
+            "gamma",
+            "references",
+            "steps",
+            "samples",
+            "noise",
+            "window",
+            "stride",
+            "masks",
+            "cells",
+            "keep",
+            "seed",
+        )
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _windows_overlap(self) -> Self:
+        if (self.stride or 16) > (self.window or 32):
+            raise ValueError("stride must be at most window, or parts of the image would never be covered")
+        return self
+
     @property
     def outputs(self) -> list[str]:
         """What to return for each target."""
@@ -78,9 +114,12 @@ class PictureBody(BaseModel):
 
 
 class MapBody(BaseModel):
-    """The raw map, logit units, after the method's own ReLU, neither resized nor normalised."""
+    """The raw map, after the method's own ReLU, neither resized nor normalised.
 
-    shape: list[int]
+    In logit units, but where the method says otherwise.
+    """
+
+    shape: list[int] = Field(description="h, w; or H, W, 3 of methods that explain the input's colours, signed")
     dtype: Literal["float32"] = "float32"
     data: str = Field(description="base64 of little-endian values, row by row")
 
@@ -190,8 +229,19 @@ class ModelBody(BaseModel):
     device: list[str] | None = None
 
 
+class MethodBody(BaseModel):
+    """An explanation method, as it applies to a model."""
+
+    name: str
+    forward_passes: int = Field(description="cost for one target with default options; a backward pass counts as two")
+    options: dict[str, int | float] = Field(description="its own options and their defaults")
+    refused: str | None = Field(None, description="why it can't explain this model")
+
+
 class ModelDetail(ModelBody):
     """Everything about a model version."""
+
+    method_details: list[MethodBody] | None = None
 
     labels: list[str] | None = None
     layers: list[LayerBody] | None = None

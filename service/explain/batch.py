@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from service.explain.cut import Cut
-from service.explain.methods import METHODS
+from service.explain.methods import QUICK, STEPPED
 from service.explain.network import Network
+from service.explain.subject import Subject
 
 
 class Question(Protocol):
@@ -30,6 +31,10 @@ class Question(Protocol):
     def targets(self) -> tuple[int, ...]:
         """Class indices; empty means the class with the highest score."""
 
+    @property
+    def options(self) -> Mapping[str, float]:
+        """The method's own options, where they differ from its defaults."""
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -38,7 +43,7 @@ class Explanation:
     Attributes:
         layer: the name of the layer that was explained.
         targets: class indices, in the question's order.
-        maps: (targets, h, w) float32, on the CPU, logit units.
+        maps: (targets, h, w) or, of methods that explain the input, (targets, H, W, C); float32, on the CPU.
     """
 
     layer: str
@@ -46,44 +51,67 @@ class Explanation:
     maps: Tensor
 
 
-@torch.no_grad()
+Explaining = Generator[None, None, Explanation]
+"""An explanation under way; others may be served between its steps."""
+
+
+@torch.inference_mode(False)
 def explain(
-    network: Network, images: Tensor, features: Tensor, scores: Tensor, questions: Sequence[Question | None]
-) -> list[Explanation | None]:
+    network: Network,
+    images: Tensor,
+    features: Tensor,
+    scores: Tensor,
+    questions: Sequence[Question | None],
+    chunk: int,
+) -> list[Explanation | Explaining | None]:
     """Answer the questions about a batch that has been predicted.
 
-    Images that ask the same way are explained together, and an image with several targets repeats its feature maps
-    for the head only.
+    Images that ask a quick method the same way are explained together, and an image with several targets repeats its
+    feature maps for the head only. An expensive method's answer is yet to be worked out, step by step.
 
     Args:
         network: what predicted.
         images: (N, C, H, W), as the network received them.
-        features: (N, K, h, w), from `Network.predict`.
+        features: from `Network.predict`.
         scores: (N, classes), likewise.
         questions: one for each image; None where only scores are wanted.
+        chunk: most images that an expensive method may send through the network at once.
 
     Returns:
         One answer for each image, None where nothing was asked.
     """
-    alike: dict[tuple[str, str], list[int]] = defaultdict(list)
+    alike: dict[tuple[str, str, tuple[tuple[str, float], ...]], list[int]] = defaultdict(list)
+    answers: list[Explanation | Explaining | None] = [None] * len(questions)
     for row, question in enumerate(questions):
-        if question is not None:
-            alike[question.method, question.layer].append(row)
-    answers: list[Explanation | None] = [None] * len(questions)
-    for (method, layer), rows in alike.items():
+        if question is not None and question.method in QUICK:
+            alike[question.method, question.layer, tuple(sorted(question.options.items()))].append(row)
+        elif question is not None:
+            cut = network.cut_at(question.layer)
+            own = _features_at(network, cut, images, features, [row])
+            targets = _targets(question, scores[row])
+            asked = torch.tensor(targets, device=scores.device)
+            answers[row] = _stepped(Subject(network, cut, images[row : row + 1], own, asked, chunk), question, targets)
+    for (method, layer, options), rows in alike.items():
         cut = network.cut_at(layer)
-        targets = [_targets(questions[row], scores[row]) for row in rows]
-        repeats = torch.tensor([len(own) for own in targets], device=scores.device)
-        chosen = torch.tensor([target for own in targets for target in own], device=scores.device)
-        rows_features = _features_at(network, cut, images, features, rows).repeat_interleave(repeats, dim=0)
-        maps = torch.split(METHODS[method](rows_features, cut.head, chosen).cpu(), [len(own) for own in targets])
-        for row, own, own_maps in zip(rows, targets, maps, strict=True):
-            answers[row] = Explanation(cut.layer.name, own, own_maps)
+        wanted = [_targets(question, scores[row]) for row in rows if (question := questions[row]) is not None]
+        repeats = torch.tensor([len(own) for own in wanted], device=scores.device)
+        chosen = torch.tensor([target for own in wanted for target in own], device=scores.device)
+        repeated = _features_at(network, cut, images, features, rows).repeat_interleave(repeats, dim=0)
+        with torch.no_grad():
+            maps = QUICK[method](cut, repeated, chosen, **dict(options)).float().cpu()
+        for row, targets, own_maps in zip(rows, wanted, torch.split(maps, repeats.tolist()), strict=True):
+            answers[row] = Explanation(cut.layer.name, targets, own_maps)
     return answers
 
 
-def _targets(question: Question | None, scores: Tensor) -> tuple[int, ...]:
-    assert question is not None
+def _stepped(subject: Subject, question: Question, targets: tuple[int, ...]) -> Explaining:
+    maps = yield from STEPPED[question.method](subject, **question.options)
+    if maps.dim() == 4:
+        maps = maps.permute(0, 2, 3, 1)
+    return Explanation(subject.cut.layer.name, targets, maps.float().cpu().contiguous())
+
+
+def _targets(question: Question, scores: Tensor) -> tuple[int, ...]:
     return question.targets or (int(scores.argmax()),)
 
 
@@ -91,5 +119,6 @@ def _features_at(network: Network, cut: Cut, images: Tensor, features: Tensor, r
     """Feature maps of some rows at a layer; at the default layer they are there already."""
     if cut is network.cut:
         return features[rows]
-    computed: Tensor = cut.backbone(images[rows])
+    with torch.no_grad():
+        computed: Tensor = cut.backbone(images[rows])
     return computed

@@ -6,15 +6,26 @@ image (N, C, H, W) ──backbone──▶ features A (N, K, h, w) ──head─
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
 
 from service.explain.graph import image_node, is_size, operator_name, scores_node
-from service.explain.layers import Layer
+from service.explain.layers import Layer, spine
+from service.explain.layout import Layout
 
 _RESHAPING = ("view", "flatten", "reshape", "squeeze", "clone", "dropout", "contiguous", "alias")
+
+
+Objective = Callable[[Tensor], Tensor]
+"""What a row is explained for: scores (M, classes) → (M,), each from its own row alone."""
+
+
+def logit(targets: Tensor) -> Objective:
+    """The score of each row's class; targets (M,) int64."""
+    return lambda scores: scores.gather(1, targets[:, None])[:, 0]
 
 
 @dataclass(frozen=True)
@@ -22,40 +33,49 @@ class Head:
     """The part of a network from the feature maps to the scores.
 
     Attributes:
-        module: maps features (N, K, h, w) to scores (N, classes).
+        module: maps feature maps, as they lie in memory, to scores (N, classes).
+        layout: how they lie.
         weight: (classes, K) of the linear layer where the head is global average pooling → linear, else None.
     """
 
     module: fx.GraphModule
+    layout: Layout
     weight: Tensor | None
 
     def scores(self, features: Tensor) -> Tensor:
-        """Scores (N, classes), logit units, of features (N, K, h, w)."""
+        """Scores (N, classes), logit units."""
         scores: Tensor = self.module(features)
         return scores
 
-    def gradients(self, features: Tensor, targets: Tensor) -> Tensor:
-        """The gradient of each row's target score with respect to its feature maps.
+    def gradients(self, features: Tensor, objective: Objective) -> Tensor:
+        """The gradient of each row's objective with respect to its feature maps.
 
-        Where the head is global average pooling → linear, y_c = Σ_k w_ck · mean(A_k) + b_c, so dy_c/dA_k = w_ck / Z
-        everywhere, Z = h·w: no backward pass. Elsewhere by automatic differentiation; rows don't mix, so the gradient
-        of the sum of all rows' scores is each row's own.
+        Where the head is global average pooling → linear, y = W · mean(A) + b and dL/dA_k = (dL/dy · W)_k / Z, Z = h·w,
+        everywhere: no backward pass through the head. Elsewhere by automatic differentiation; rows don't mix, so the
+        gradient of the sum over all rows is each row's own.
 
         Args:
-            features: (M, K, h, w).
-            targets: (M,) int64, class indices.
+            features: M rows of feature maps, as they lie in memory.
+            objective: what to differentiate.
 
         Returns:
-            (M, K, h, w), logit units per unit of activation.
+            (M, K, h, w), units of the objective per unit of activation.
         """
         if self.weight is not None:
-            constant = self.weight[targets] / (features.shape[2] * features.shape[3])
-            return constant[:, :, None, None].expand_as(features)
-        with torch.enable_grad():
-            leaf = features.detach().requires_grad_()
-            chosen = self.scores(leaf).gather(1, targets[:, None]).sum()
-            (gradients,) = torch.autograd.grad(chosen, leaf)
-        return gradients
+            with torch.no_grad():
+                scores = self.scores(features)
+            h, w = self.layout.grid
+            constant = gradient(objective, scores) @ self.weight / (h * w)
+            return constant[:, :, None, None].expand(-1, -1, h, w)
+        return self.layout.to_grid(gradient(lambda leaf: objective(self.scores(leaf)), features))
+
+
+def gradient(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
+    """The gradient of each row's value of ``function`` at ``point``, rows being independent; of ``point``'s shape."""
+    with torch.enable_grad():
+        leaf = (point.clone() if point.is_inference() else point.detach()).requires_grad_()
+        (result,) = torch.autograd.grad(function(leaf).sum(), leaf)
+    return result
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,7 @@ class Cut:
 
     Attributes:
         layer: where.
-        backbone: maps images (N, C, H, W) to features (N, K, h, w).
+        backbone: maps images (N, C, H, W) to feature maps, as they lie in memory.
         head: the rest.
     """
 
@@ -77,7 +97,20 @@ def cut(network: fx.GraphModule, layer: Layer) -> Cut:
     """Cut ``network`` at ``layer``; both parts share its parameters."""
     backbone = _part(network, image_node(network.graph), layer.node)
     head = _part(network, layer.node, scores_node(network.graph))
-    return Cut(layer, backbone, Head(head, _pooled_linear_weight(head)))
+    return Cut(layer, backbone, Head(head, layer.layout, _pooled_linear_weight(head, layer.layout)))
+
+
+def reaches_grid(network: fx.GraphModule, layer: Layer) -> bool:
+    """Whether what is scored depends on the grid of the layer's feature maps, not on its prefix tokens alone.
+
+    Asked of the value before the scores, since the last linear layer of an untrained network may be zero.
+    """
+    embedding = _part(network, layer.node, spine(network.graph)[-2])
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(1, *(int(n) for n in layer.node.meta["val"].shape[1:]), generator=generator)
+    # A random direction: the plain sum of a normalised vector is constant.
+    direction = torch.randn(embedding(features).shape, generator=generator)
+    return bool(layer.layout.to_grid(gradient(lambda leaf: embedding(leaf) * direction, features)).any())
 
 
 def _part(network: fx.GraphModule, source: fx.Node, result: fx.Node) -> fx.GraphModule:
@@ -115,11 +148,11 @@ def _is_batch_size(node: fx.Node, source: fx.Node) -> bool:
     return is_size(node) and node.meta["val"] == source.meta["val"].shape[0]
 
 
-def _pooled_linear_weight(head: fx.GraphModule) -> Tensor | None:
+def _pooled_linear_weight(head: fx.GraphModule, layout: Layout) -> Tensor | None:
     """The weight (classes, K) of a head that is global average pooling → linear, else None."""
     (features,) = head.graph.find_nodes(op="placeholder")
     pooling = _only_user(features)
-    if pooling is None or not _is_global_average(pooling):
+    if pooling is None or not _is_global_average(pooling, layout):
         return None
     node = _only_user(pooling)
     while node is not None and operator_name(node) in _RESHAPING:
@@ -127,8 +160,8 @@ def _pooled_linear_weight(head: fx.GraphModule) -> Tensor | None:
     if node is None or operator_name(node) != "linear" or next(iter(node.users)).op != "output":
         return None
     weight = node.args[1]
-    assert isinstance(weight, fx.Node)
-    assert isinstance(weight.target, str)
+    if not isinstance(weight, fx.Node) or not isinstance(weight.target, str):
+        return None
     value: Tensor = operator.attrgetter(weight.target)(head)
     return value
 
@@ -139,9 +172,12 @@ def _only_user(node: fx.Node) -> fx.Node | None:
     return users[0] if len(users) == 1 else None
 
 
-def _is_global_average(node: fx.Node) -> bool:
+def _is_global_average(node: fx.Node, layout: Layout) -> bool:
+    """Whether the node averages over the whole grid, and nothing but the grid."""
     if operator_name(node) == "adaptive_avg_pool2d":
-        return list(node.args[1]) == [1, 1]  # type: ignore[arg-type]
-    if operator_name(node) == "mean":
-        return sorted(dim % 4 for dim in node.args[1]) == [2, 3]  # type: ignore[union-attr, operator]
+        return layout.channels == 1 and list(node.args[1]) == [1, 1]  # type: ignore[arg-type]
+    if operator_name(node) == "mean" and len(node.args) > 1:
+        rank = 3 if layout.channels == 2 else 4
+        averaged = sorted(dim % rank for dim in node.args[1])  # type: ignore[union-attr, operator]
+        return averaged == {1: [2, 3], 3: [1, 2], 2: [1]}[layout.channels] and layout.prefix == 0
     return False

@@ -1,15 +1,16 @@
-"""Which layers a network can be cut at, and which of them Grad-CAM means by "the last convolutional layer"."""
+"""Which layers a network can be cut at."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
+from itertools import chain, count
 
 from torch import fx
 
-from service.errors import UnsupportedMethod
 from service.explain.graph import image_node, is_size, operator_name, shape_of
+from service.explain.layout import Layout, channels_last, layout_of
 
+_CONVOLUTIONS = ("conv2d", "convolution", "conv_transpose2d")
 _POOLING = ("adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d", "mean", "amax")
 
 
@@ -20,23 +21,39 @@ class Layer:
     Attributes:
         name: the outermost module whose output the value is (``layer4``), or the operator inside its module where the
             value is no module's output (``layer4.0.add``). Unique within a network.
-        shape: (K, h, w) of the feature maps.
+        channels: K.
+        layout: how the feature maps lie in the value.
         node: the node in the network's graph.
     """
 
     name: str
-    shape: tuple[int, int, int]
+    channels: int
+    layout: Layout
     node: fx.Node
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(K, h, w) of the feature maps."""
+        return (self.channels, *self.layout.grid)
 
 
 def find_layers(graph: fx.Graph) -> tuple[Layer, ...]:
     """All layers with a spatial extent (h·w > 1), from the image to the scores."""
-    names = _names(graph)
-    return tuple(
-        Layer(names[node], (shape[0], shape[1], shape[2]), node)
-        for node in spine(graph)
-        if (shape := shape_of(node)) and len(shape) == 3 and shape[1] * shape[2] > 1 and node.op != "placeholder"
-    )
+    image = shape_of(image_node(graph))
+    assert image is not None
+    names, last = names_of(graph), channels_last(graph)
+    layers: list[Layer] = []
+    for node in spine(graph):
+        grid = layers[-1].layout.grid if layers else None
+        layout = layout_of(node, last[node], grid, aspect=image[1] / image[2])
+        if layout is not None and node.op != "placeholder" and _is_of_one_batch(node, graph):
+            layers.append(Layer(names[node], node.meta["val"].shape[layout.channels], layout, node))
+    return tuple(layers)
+
+
+def _is_of_one_batch(node: fx.Node, graph: fx.Graph) -> bool:
+    """Whether the value has a row for each image; windows of an image count as images of their own."""
+    return bool(node.meta["val"].shape[0] == image_node(graph).meta["val"].shape[0])
 
 
 def spine(graph: fx.Graph) -> list[fx.Node]:
@@ -60,45 +77,50 @@ def spine(graph: fx.Graph) -> list[fx.Node]:
     return found
 
 
-def last_convolutional(layers: tuple[Layer, ...], graph: fx.Graph) -> Layer:
-    """The paper's "last convolutional layer": the last one that precedes the final pooling.
+def before_final_pooling(layers: tuple[Layer, ...], graph: fx.Graph) -> list[Layer]:
+    """The layers that precede the final pooling, or all of them where nothing is pooled.
 
-    A run of pooling operators counts as one, so that VGG gives the ReLU before its last max-pool, and the value is the
-    one after the layer's own normalisation and activation. Without any pooling it is the last layer.
-
-    Raises:
-        UnsupportedMethod: the network has no layer with a spatial extent.
+    A run of pooling operators counts as one, so that VGG's last is the ReLU before its last max-pool. A pooling that
+    convolutions follow is not the final one.
     """
-    if not layers:
-        raise UnsupportedMethod("this network has no feature maps with a spatial extent, so there is nothing to map")
     order = spine(graph)
-    pools = [i for i, node in enumerate(order) if _is_pooling(node)]
+    nodes = list(graph.nodes)
+    convolutions = [node for node in nodes if _is_convolution(node)]
+    final = set(nodes[nodes.index(convolutions[-1]) :]) if convolutions else set(nodes)
+    pools = [i for i, node in enumerate(order) if _is_pooling(node) and node in final]
     if not pools:
-        return layers[-1]
+        return list(layers)
     first = pools[-1]
     while _is_pooling(order[first - 1]):
         first -= 1
     before = set(order[:first])
-    return [layer for layer in layers if layer.node in before][-1]
+    return [layer for layer in layers if layer.node in before] or list(layers)
 
 
 def _is_pooling(node: fx.Node) -> bool:
     return operator_name(node) in _POOLING
 
 
-def _names(graph: fx.Graph) -> dict[fx.Node, str]:
+def _is_convolution(node: fx.Node) -> bool:
+    """Whether the node convolves a grid; a 1×1 convolution of pooled features is a linear layer."""
+    shape = shape_of(node) or ()
+    return operator_name(node) in _CONVOLUTIONS and len(shape) == 3 and shape[1] * shape[2] > 1
+
+
+def names_of(graph: fx.Graph) -> dict[fx.Node, str]:
     """A unique name for every node (see `Layer.name`)."""
     last_of: dict[str, fx.Node] = {}
     for node in graph.nodes:
         last_of.update(dict.fromkeys(_module_path(node), node))
     names: dict[fx.Node, str] = {}
-    seen: Counter[str] = Counter()
+    taken = set(last_of)
     for node in graph.nodes:
         path = _module_path(node)
         outermost = next((module for module in path if last_of[module] is node), None)
-        name = outermost or ".".join((*path[-1:], operator_name(node)))
-        names[node] = f"{name}_{seen[name]}" if seen[name] else name
-        seen[name] += 1
+        operator = ".".join((*path[-1:], operator_name(node)))
+        numbered = chain([operator], (f"{operator}_{i}" for i in count(1)))
+        names[node] = outermost or next(name for name in numbered if name not in taken)
+        taken.add(names[node])
     return names
 
 

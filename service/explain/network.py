@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from service.errors import UnknownLayer
-from service.explain.cut import Cut, cut
+from service.errors import UnknownLayer, UnsupportedMethod
+from service.explain.cut import Cut, cut, reaches_grid
 from service.explain.graph import scores_node, shape_of, trace
-from service.explain.layers import Layer, find_layers, last_convolutional
+from service.explain.guide import guide
+from service.explain.layers import Layer, before_final_pooling, find_layers
+
+Activation = Literal["softmax", "sigmoid"]
 
 
 class Network:
@@ -22,42 +26,52 @@ class Network:
     Args:
         module: maps (N, C, H, W) float32 to scores (N, classes).
         input_shape: (C, H, W).
-        layer: where to cut unless a request says otherwise; ``auto`` is the last convolutional layer.
+        layer: where to cut unless a request says otherwise; ``auto`` is the paper's last convolutional layer.
+        activation: what makes probabilities of scores.
 
     Attributes:
         layers: every layer that the network can be cut at, from the image to the scores.
         cut: the network cut at its default layer.
         classes: number of scores.
+        traced: the whole network.
+
+    Raises:
+        UnsupportedMethod: the network has no layer with a spatial extent.
+        UnknownLayer: it has none of that name.
     """
 
-    def __init__(self, module: nn.Module, input_shape: tuple[int, int, int], layer: str = "auto") -> None:
-        self._traced = trace(module, input_shape)
-        graph = self._traced.graph
-        self.layers = find_layers(graph)
-        shape = shape_of(scores_node(graph))
-        assert shape is not None
+    def __init__(
+        self,
+        module: nn.Module,
+        input_shape: tuple[int, int, int],
+        layer: str = "auto",
+        activation: Activation = "softmax",
+    ) -> None:
+        self.traced = trace(module, input_shape)
+        self.layers = find_layers(self.traced.graph)
+        self.activation = activation
+        shape = shape_of(scores_node(self.traced.graph))
+        if shape is None or len(shape) != 1:
+            raise UnsupportedMethod("the network does not answer with one row of scores for each image")
         (self.classes,) = shape
         self._cuts: dict[str, Cut] = {}
-        self.cut = self.cut_at(last_convolutional(self.layers, graph).name if layer == "auto" else layer)
+        self.cut = self._last_convolutional() if layer == "auto" else self.cut_at(layer)
 
     def cut_at(self, layer: str) -> Cut:
         """The network cut at a layer by name, or at its default layer for ``auto``.
 
         Raises:
-            UnknownLayer: no layer has that name.
+            UnknownLayer: no layer has that name; those that there are are named.
         """
         if layer == "auto":
             return self.cut
         if layer not in self._cuts:
-            found = next((known for known in self.layers if known.name == layer), None)
-            if found is None:
-                raise UnknownLayer(f"there is no layer {layer!r} to cut at; " + _known(self.layers))
-            self._cuts[layer] = cut(self._traced, found)
+            self._cuts[layer] = cut(self.traced, self._layer(layer))
         return self._cuts[layer]
 
     def to(self, device: torch.device) -> Network:
         """Move all parameters to ``device``."""
-        self._traced.to(device)
+        self.traced.to(device)
         for known in self._cuts.values():
             known.backbone.to(device)
             known.head.module.to(device)
@@ -65,10 +79,38 @@ class Network:
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, K, h, w) at the default layer and scores (N, classes), logit units, of images (N, C, H, W)."""
+        """Feature maps at the default layer and scores (N, classes), logit units, of images (N, C, H, W)."""
         features: Tensor = self.cut.backbone(images)
         return features, self.cut.head.scores(features)
 
+    def scores(self, images: Tensor) -> Tensor:
+        """Scores (N, classes), logit units, of images (N, C, H, W)."""
+        scores: Tensor = self.traced(images)
+        return scores
 
-def _known(layers: Sequence[Layer]) -> str:
-    return "known are " + ", ".join(layer.name for layer in layers)
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Probabilities (N, classes) of scores (N, classes)."""
+        return scores.softmax(1) if self.activation == "softmax" else scores.sigmoid()
+
+    @cached_property
+    def guided(self) -> fx.GraphModule:
+        """The whole network with guided ReLUs."""
+        return guide(self.traced)
+
+    def _layer(self, name: str) -> Layer:
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        known = ", ".join(layer.name for layer in self.layers)
+        raise UnknownLayer(f"there is no layer {name!r} that every path crosses; there are {known}")
+
+    def _last_convolutional(self) -> Cut:
+        """The cut at the paper's "last convolutional layer": the last before the final pooling.
+
+        Where a class token gathers the evidence, the patches' tokens have no part in the scores after the last
+        attention; the layer is the last one at which they have.
+        """
+        for layer in reversed(before_final_pooling(self.layers, self.traced.graph)):
+            if layer.layout.prefix == 0 or reaches_grid(self.traced, layer):
+                return self.cut_at(layer.name)
+        raise UnsupportedMethod("this network has no feature maps with a spatial extent, so there is nothing to map")

@@ -29,6 +29,19 @@ class Heat:
     box: Box
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Relief:
+    """A signed map of the input's colours, upsampled and centred on grey, on its canvas.
+
+    Attributes:
+        colours: mode RGB, the canvas's size; grey where the map is 0 and outside the map.
+        box: the canvas pixels that the map covers.
+    """
+
+    colours: Image.Image
+    box: Box
+
+
 def backdrop(image: Image.Image, view: View, *, size: Size = "image", max_side: int = 1024) -> Image.Image:
     """What an overlay is drawn on: all that needs to be kept of ``image`` while the model works. Mode RGB.
 
@@ -54,20 +67,51 @@ def place(cam: NDArray[np.float32], view: View, *, size: Size = "image", max_sid
         size: the canvas: "image", the original's shape; "input", the model's input; "map", h×w.
         max_side: with size "image", the longest side of the canvas, which is never larger than the original.
     """
+    canvas, region, box = _canvas(cam.shape[:2], view, size, max_side)
+    levels = _levels(upsample(_unit(cam), region, box))
+    return Heat(*_pasted(levels, canvas, box))
+
+
+def place_signed(cam: NDArray[np.float32], view: View, *, size: Size = "image", max_side: int = 1024) -> Relief:
+    """``cam`` upsampled onto a canvas, centred on grey: 0 is grey, the largest absolute value black or full colour.
+
+    Args:
+        cam: (H, W, 3) float32, finite, signed, red, green and blue of the model's input. All zero gives grey.
+        view: what the model saw.
+        size: the canvas, as for `place`.
+        max_side: likewise.
+    """
+    canvas, region, box = _canvas(cam.shape[:2], view, size, max_side)
+    strongest = float(np.abs(cam).max()) or 1.0
+    unit = (cam.astype(np.float64) / strongest).astype(np.float32)
+    bands = [
+        upsample(np.ascontiguousarray(unit[:, :, band]), region, box).point(lambda value: value * 127 + 128.5)
+        for band in range(3)
+    ]
+    colours = Image.merge("RGB", [band.convert("L") for band in bands])
+    return Relief(*_pasted(colours, canvas, box))
+
+
+def _canvas(grid: tuple[int, ...], view: View, size: Size, max_side: int) -> tuple[tuple[int, int], Region, Box]:
+    """The canvas's (width, height), where on it the map lies, and the pixels whose centres lie there."""
     if size == "image":
         canvas = fit(view.image_size, max_side)
         region = view.region.scaled(canvas[0] / view.image_size[0], canvas[1] / view.image_size[1])
     else:
-        canvas = view.size if size == "input" else (cam.shape[1], cam.shape[0])
+        canvas = view.size if size == "input" else (grid[1], grid[0])
         region = Region(0, 0, *canvas)
     x0, x1 = _pixels(region.x0, region.x1)
     y0, y1 = _pixels(region.y0, region.y1)
-    levels = _levels(upsample(_unit(cam), region, (x0, y0, x1, y1)))
-    if (x0, y0, x1, y1) == (0, 0, *canvas):
-        return Heat(levels, (x0, y0, x1, y1))
-    whole = Image.new("L", canvas)
-    whole.paste(levels, (x0, y0))
-    return Heat(whole, (max(x0, 0), max(y0, 0), min(x1, canvas[0]), min(y1, canvas[1])))
+    return canvas, region, (x0, y0, x1, y1)
+
+
+def _pasted(part: Image.Image, canvas: tuple[int, int], box: Box) -> tuple[Image.Image, Box]:
+    """``part`` at its place on the canvas, cold or grey around it, and the canvas's pixels that it covers."""
+    if box == (0, 0, *canvas):
+        return part, box
+    whole = Image.new(part.mode, canvas, 0 if part.mode == "L" else (128, 128, 128))
+    whole.paste(part, box[:2])
+    return whole, (max(box[0], 0), max(box[1], 0), min(box[2], canvas[0]), min(box[3], canvas[1]))
 
 
 def upsample(cam: NDArray[np.float32], region: Region, box: Box) -> Image.Image:

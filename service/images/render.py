@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from service.images.canvas import Heat
+from service.images.canvas import Heat, Relief
 from service.images.colormaps import table
 from service.images.png import encode_indexed
 
@@ -46,8 +46,15 @@ def heatmap(heat: Heat, *, colormap: str = "turbo") -> Picture:
     return Picture("image/png", *heat.levels.size, data)
 
 
+def relief(signed: Relief) -> Picture:
+    """An RGB PNG of a signed map, centred on grey."""
+    file = io.BytesIO()
+    signed.colours.save(file, "png", **ENCODINGS["png"])
+    return Picture("image/png", *signed.colours.size, file.getvalue())
+
+
 def overlay(
-    heat: Heat,
+    drawn: Heat | Relief,
     backdrop: Image.Image,
     *,
     colormap: str = "turbo",
@@ -59,18 +66,19 @@ def overlay(
     What the model didn't see stays as it is.
 
     Args:
-        heat: a map on its canvas.
+        drawn: a map on its canvas.
         backdrop: the photo, mode RGB, as `canvas.backdrop` makes it; resized to the canvas if it differs.
         colormap: one of `colormaps.COLORMAPS`.
         alpha: strength of the colours, 0 to 1.
         encoding: one of `ENCODINGS`.
     """
-    size = heat.levels.size
+    colours = _colored(drawn.levels, colormap) if isinstance(drawn, Heat) else drawn.colours
+    size = colours.size
     photo = backdrop if backdrop.size == size else backdrop.resize(size, Image.Resampling.BILINEAR)
-    blended = Image.blend(photo.crop(heat.box), _colored(heat.levels.crop(heat.box), colormap), alpha)
+    blended = Image.blend(photo.crop(drawn.box), colours.crop(drawn.box), alpha)
     if blended.size != size:
         whole = photo.copy()
-        whole.paste(blended, heat.box)
+        whole.paste(blended, drawn.box)
         blended = whole
     file = io.BytesIO()
     blended.save(file, encoding, **ENCODINGS[encoding])

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from service.errors import ModelFailed, ServiceError
-from service.explain.methods import METHODS
+from service.explain.methods import METHODS, forward_passes, options_of, refusals
 from service.explain.network import Network
 from service.registry.repository import Entry
 from service.registry.sources import Built, build
-from service.registry.spec import Card, LayerCard, Spec
+from service.registry.spec import Card, LayerCard, MethodCard, Spec
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def load(entry: Entry, device: torch.device) -> LoadedModel:
     height, width = built.preprocess.input_size
     digest = _digest(spec, built)
     try:
-        network = Network(built.module, (3, height, width), spec.layer).to(device)
+        network = Network(built.module, (3, height, width), spec.layer, spec.activation).to(device)
     except ServiceError as error:
         raise ModelFailed(error.detail) from error
     if network.classes != len(built.labels):
@@ -70,8 +70,21 @@ def _card(spec: Spec, built: Built, network: Network, digest: str) -> Card:
         batch=spec.batch,
         layer=network.cut.layer.name,
         layers=[LayerCard(layer.name, layer.shape) for layer in network.layers],
-        methods=list(METHODS),
+        methods=_methods(network, built.preprocess.input_size),
     )
+
+
+def _methods(network: Network, input_size: tuple[int, int]) -> list[MethodCard]:
+    refused = refusals(network)
+    return [
+        MethodCard(
+            method,
+            forward_passes(method, network.cut, input_size, 1, {}),
+            options_of(method),
+            refused.get(method, ""),
+        )
+        for method in METHODS
+    ]
 
 
 def _digest(spec: Spec, built: Built) -> str:

@@ -61,7 +61,10 @@ def scan(repositories: Iterable[Path]) -> list[Entry]:
         except OSError as error:
             raise ModelFailed(f"model repository {root} can't be read: {error.strerror}") from error
         for folder in folders:
-            found.setdefault(folder.name, _versions(folder))
+            try:
+                found.setdefault(folder.name, _versions(folder))
+            except OSError as error:
+                raise ModelFailed(f"{folder} can't be read: {error.strerror}") from error
     return [entry for entries in found.values() for entry in entries]
 
 

@@ -40,6 +40,7 @@ def build(spec: Spec, folder: Path) -> Built:
     Raises:
         ModelFailed: saying what is missing or wrong.
     """
+    _check_architecture(spec)
     published = _published_weights(spec)
     labels = _labels(spec, folder, published)
     preprocess = spec.preprocess or _published_preprocess(spec, published)
@@ -48,6 +49,8 @@ def build(spec: Spec, folder: Path) -> Built:
 
 def _module(spec: Spec, folder: Path, published: torchvision.models.WeightsEnum | None, classes: int) -> nn.Module:
     if match := re.fullmatch(r"random:(\d+)", spec.weights):
+        if int(match[1]) >= 2**64:
+            raise ModelFailed(f"weights {spec.weights}: a seed is below 2^64")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(match[1]))
             return _architecture(spec)
@@ -64,13 +67,17 @@ def _module(spec: Spec, folder: Path, published: torchvision.models.WeightsEnum 
     return module
 
 
+def _check_architecture(spec: Spec) -> None:
+    if spec.source == "zoo" and spec.architecture not in _ZOO:
+        raise ModelFailed(f"the zoo has no architecture {spec.architecture!r}; it has {', '.join(_ZOO)}")
+    known = torchvision.models.list_models(module=torchvision.models)
+    if spec.source == "torchvision" and spec.architecture not in known:
+        raise ModelFailed(f"torchvision has no classification architecture {spec.architecture!r}")
+
+
 def _architecture(spec: Spec, **options: object) -> nn.Module:
     if spec.source == "zoo":
-        if spec.architecture not in _ZOO:
-            raise ModelFailed(f"the zoo has no architecture {spec.architecture!r}; it has {', '.join(_ZOO)}")
         return _ZOO[spec.architecture]()
-    if spec.architecture not in torchvision.models.list_models(module=torchvision.models):
-        raise ModelFailed(f"torchvision has no classification architecture {spec.architecture!r}")
     module: nn.Module = torchvision.models.get_model(spec.architecture, **options)
     return module
 
@@ -110,6 +117,8 @@ def _labels(spec: Spec, folder: Path, published: torchvision.models.WeightsEnum 
             return (folder / spec.labels).read_text(encoding="utf-8").splitlines()
         except OSError as error:
             raise ModelFailed(f"labels {spec.labels} can't be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ModelFailed(f"labels {spec.labels} are not UTF-8: {error}") from error
     source = published or _default_weights(spec)
     if source is None:
         raise ModelFailed("model.yaml must name a labels file: these weights come without labels")

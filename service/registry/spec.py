@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import msgspec
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.errors import UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
+from service.errors import BadOption, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
 
 State = Literal["unloaded", "loading", "ready", "failed"]
 
@@ -39,17 +40,14 @@ class Preprocess:
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
 
     def __post_init__(self) -> None:
-        if (
-            sum(
-                (
-                    isinstance(self.resize, int) and self.crop is not None,
-                    isinstance(self.resize, tuple | list),
-                    self.pad is not None,
-                )
-            )
-            != 1
-        ):
+        given = {name for name in ("resize", "crop", "pad") if getattr(self, name) is not None}
+        sides = list(self.resize) if isinstance(self.resize, tuple | list) else []
+        if given not in ({"pad"}, {"resize"} if sides else {"resize", "crop"}):
             raise ValueError("preprocess takes one of: resize and crop; resize: [h, w]; pad")
+        if any(isinstance(side, int) and side < 1 for side in (self.resize, self.crop, self.pad, *sides)):
+            raise ValueError("preprocess takes sizes of at least 1")
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or not all(self.std):
+            raise ValueError("preprocess takes a finite mean and a finite std that is not 0")
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -109,12 +107,29 @@ class LayerCard(msgspec.Struct, frozen=True):
     shape: tuple[int, int, int]
 
 
+class MethodCard(msgspec.Struct, frozen=True):
+    """An explanation method, as it applies to one model.
+
+    Attributes:
+        forward_passes: what it costs for one target at the default layer, with its default options; a backward pass
+            counts as two.
+        options: its own options and their defaults.
+        refused: why it can't explain this model; empty where it can.
+    """
+
+    name: str
+    forward_passes: int
+    options: dict[str, int | float]
+    refused: str = ""
+
+
 class Card(msgspec.Struct, frozen=True):
     """What a loaded model says of itself.
 
     Attributes:
         digest: ``sha256:…`` over its model.yaml, labels and every weight: equal digests answer alike.
         layer: the name of the default layer.
+        methods: every explanation method.
     """
 
     digest: str
@@ -126,7 +141,11 @@ class Card(msgspec.Struct, frozen=True):
     batch: int
     layer: str
     layers: list[LayerCard]
-    methods: list[str]
+    methods: list[MethodCard]
+
+    def method_names(self) -> list[str]:
+        """The methods that can explain this model."""
+        return [method.name for method in self.methods if not method.refused]
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """Scores (classes,) in logit units → probabilities (classes,) float64 by the model's activation."""
@@ -151,17 +170,22 @@ class Card(msgspec.Struct, frozen=True):
             raise UnknownTarget(f"there is no class {index}; {self._classes()}")
         return index
 
-    def check_question(self, method: str, layer: str) -> None:
-        """Refuse a method or a layer that this model doesn't have.
+    def check_question(self, method: str, layer: str, options: Collection[str]) -> None:
+        """Refuse a method, a method's option or a layer that this model doesn't have.
 
         Raises:
-            UnsupportedMethod: naming the methods that work.
+            UnsupportedMethod: saying why, and naming the methods that work.
+            BadOption: naming the options that the method has.
             UnknownLayer: naming the layers that work.
         """
-        if method not in self.methods:
-            raise UnsupportedMethod(
-                f"this model can't be explained by {_shown(method)}; it can by {', '.join(self.methods)}"
-            )
+        found = next((known for known in self.methods if known.name == method), None)
+        if found is None or found.refused:
+            reason = f": {found.refused}" if found else ""
+            works = ", ".join(self.method_names())
+            raise UnsupportedMethod(f"this model can't be explained by {_shown(method)}{reason}; it can by {works}")
+        if strange := sorted(set(options) - found.options.keys()):
+            own = ", ".join(found.options) or "none of its own"
+            raise BadOption(f"{strange[0]!r} is no option of {method}; it has {own}")
         names = [known.name for known in self.layers]
         if layer != "auto" and layer not in names:
             raise UnknownLayer(f"this model has no layer {_shown(layer)}; auto or one of {', '.join(names)} would work")
@@ -216,7 +240,7 @@ def resolve(models: Iterable[Model], reference: str) -> Model:
         raise UnknownModel(f"there is no model {_shown(name)}; there are: {names}")
     if not wanted:
         return next((model for model in reversed(versions) if model.state == "ready"), versions[-1])
-    for model in versions:
+    for model in sorted(versions, key=lambda model: wanted != model.version):
         if wanted == model.version or wanted in model.aliases:
             return model
     have = ", ".join(text for model in versions for text in (model.version, *model.aliases))

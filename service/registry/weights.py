@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
 import os
-import pickle
 import tempfile
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -41,10 +43,13 @@ def read_state(path: Path, digest: str | None) -> dict[str, Tensor]:
         raise ModelFailed(f"weights {path} can't be read: {error.strerror or error}") from error
     except safetensors.SafetensorError as error:
         raise ModelFailed(f"weights {path} are no safetensors file: {error}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except ModelFailed:
+        raise
+    except Exception as error:  # torch.load raises whatever a damaged file leads it to
         reason = "only state dicts of tensors are loaded, never pickled code; save as safetensors"
-        raise ModelFailed(f"weights {path} refused: {reason} ({str(error).splitlines()[0]})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ModelFailed(f"weights {path} refused: {reason} ({first})") from error
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise ModelFailed(f"weights {path} hold something else than a state dict of tensors")
     return state
 
@@ -62,10 +67,15 @@ def fetch(url: str, digest: str) -> Path:
     Raises:
         ModelFailed: the file can't be fetched, or is another one.
     """
-    name = f"{digest[:16]}-{url.rsplit('/', 1)[-1]}"
+    try:
+        name = f"{digest[:16]}-{urllib.parse.urlsplit(url).path.rsplit('/', 1)[-1]}"
+    except ValueError as error:
+        raise ModelFailed(f"weights can't be fetched from {url}: {error}") from error
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if path.exists():
-        return path
+        with contextlib.suppress(ModelFailed):  # another file of that name, or changed since: fetch again
+            _verify(path, digest, url)
+            return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
@@ -76,7 +86,7 @@ def fetch(url: str, digest: str) -> Path:
                 os.replace(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
-    except OSError as error:  # urllib's errors are OSErrors
+    except (OSError, http.client.HTTPException, ValueError) as error:  # urllib's errors are OSErrors
         raise ModelFailed(f"weights can't be fetched from {url}: {getattr(error, 'reason', error)}") from error
     return path
 

@@ -9,49 +9,105 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from service.errors import NonFinite
+from service.errors import NonFinite, ServiceError, TooExpensive
 from service.explain import batch
+from service.explain.methods import forward_passes
 from service.registry.loader import LoadedModel
 from service.worker.messages import Answer, Question
 
 
+class Unfinished:
+    """An expensive explanation, worked out a step at a time so that others can be served in between."""
+
+    def __init__(self, scores: np.ndarray, steps: batch.Explaining) -> None:
+        self._scores = scores
+        self._steps = steps
+
+    def advance(self) -> Answer | None:
+        """Take one step; the answer if it was the last.
+
+        Raises:
+            NonFinite: the answer is not finite.
+        """
+        try:
+            next(self._steps)
+        except StopIteration as finished:
+            return _answer(self._scores, finished.value)
+        return None
+
+
 @dataclass(frozen=True)
 class BatchResult:
-    """Answers in the order of the batch, and seconds of its two parts.
+    """What became of each image of a batch, in order, and seconds of its two parts."""
 
-    An image whose scores or maps are not finite has an error in place of its answer.
-    """
-
-    answers: list[Answer | NonFinite]
+    answers: list[Answer | Unfinished | ServiceError]
     forward: float
     backward: float
 
 
-def run(model: LoadedModel, pixels: Sequence[np.ndarray], questions: Sequence[Question | None]) -> BatchResult:
+def run(
+    model: LoadedModel, pixels: Sequence[np.ndarray], questions: Sequence[Question | None], max_forward_passes: int
+) -> BatchResult:
     """Predict a batch and explain those of its images that ask for it.
 
     Args:
         model: on its device.
         pixels: each (H, W, 3) uint8, the model's input size.
         questions: one for each image.
+        max_forward_passes: what one explanation may cost.
     """
     start = perf_counter()
     images = model.images(list(pixels))
     features, scores = model.network.predict(images)
     host_scores = scores.float().cpu().numpy()  # waits for the device
     predicted = perf_counter()
-    explanations = batch.explain(model.network, images, features, scores, questions)
-    answers = [_answer(*pair) for pair in zip(host_scores, explanations, strict=True)]
+    refused = [_too_expensive(model, question, max_forward_passes) for question in questions]
+    asked = [None if refusal else question for question, refusal in zip(questions, refused, strict=True)]
+    explained = batch.explain(model.network, images, features, scores, asked, model.card.batch)
+    answers: list[Answer | Unfinished | ServiceError] = [
+        refusal or _outcome(own, explanation)
+        for refusal, own, explanation in zip(refused, host_scores, explained, strict=True)
+    ]
     return BatchResult(answers, predicted - start, perf_counter() - predicted)
 
 
-def _answer(scores: np.ndarray, explanation: batch.Explanation | None) -> Answer | NonFinite:
+def _too_expensive(model: LoadedModel, question: Question | None, limit: int) -> TooExpensive | None:
+    if question is None:
+        return None
+    cut = model.network.cut_at(question.layer)
+    targets = max(1, len(question.targets))
+    passes = forward_passes(question.method, cut, model.card.preprocess.input_size, targets, question.options)
+    if passes <= limit:
+        return None
+    return TooExpensive(
+        f"{question.method} would take {passes} forward passes of this model; at most {limit} are allowed. "
+        "Fewer targets, smaller options or another method would work"
+    )
+
+
+def _outcome(
+    scores: np.ndarray, explanation: batch.Explanation | batch.Explaining | None
+) -> Answer | Unfinished | NonFinite:
+    if not np.isfinite(scores).all():
+        return _non_finite()
     if explanation is None:
-        answer = Answer(scores, (), "", np.empty((0, 0, 0), np.float32))
-    else:
-        answer = Answer(scores, explanation.targets, explanation.layer, explanation.maps.numpy())
-    if np.isfinite(answer.scores).all() and np.isfinite(answer.maps).all():
-        return answer
+        return Answer(scores, (), "", np.empty((0, 0, 0), np.float32))
+    if not isinstance(explanation, batch.Explanation):
+        return Unfinished(scores, explanation)
+    try:
+        return _answer(scores, explanation)
+    except NonFinite as error:
+        return error
+
+
+def _answer(scores: np.ndarray, explanation: batch.Explanation) -> Answer:
+    maps = explanation.maps.numpy()
+    if not np.isfinite(maps).all():
+        raise _non_finite()
+    return Answer(scores, explanation.targets, explanation.layer, maps)
+
+
+def _non_finite() -> NonFinite:
     return NonFinite("the model's answer to this image is not finite (NaN or infinity); another image may work")
 
 

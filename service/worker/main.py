@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
-from time import monotonic
+from dataclasses import dataclass, replace
+from time import monotonic, perf_counter
 
+import msgspec
 import numpy as np
 import psutil
 import torch
@@ -20,6 +22,7 @@ from service.registry.repository import scan
 from service.settings import Settings
 from service.worker import engine
 from service.worker.messages import (
+    Answer,
     Cancel,
     Done,
     Failed,
@@ -40,8 +43,19 @@ from service.worker.queue import JobQueue, Waiting
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Unfinished:
+    """A job whose explanation is being worked out, and the time it has taken so far."""
+
+    waiting: Waiting
+    explanation: engine.Unfinished
+    timings: Timings
+
+
 class Worker:
-    """Receives, runs a batch, replies, and again; one thread, so that a batch is what arrived during the last one.
+    """Receives, runs a batch, takes a step of an expensive explanation, replies, and again.
+
+    One thread, so that a batch is what arrived during the last one.
 
     Args:
         address: ZeroMQ address to bind.
@@ -58,7 +72,9 @@ class Worker:
         self._wakeup = context.socket(zmq.PULL)
         self._wakeup.bind("inproc://model-changed")
         self._models = ModelTable(scan(settings.model_repository), self._device, _waker(context))
+        self._max_forward_passes = settings.max_forward_passes
         self._queue = JobQueue()
+        self._unfinished: OrderedDict[tuple[bytes, int], _Unfinished] = OrderedDict()
         self._callers: set[bytes] = set()
         self._waiting_loads: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
 
@@ -72,11 +88,12 @@ class Worker:
             poller.register(parent.sentinel, zmq.POLLIN)
         self._models.load_at_startup()
         while True:
-            ready = dict(poller.poll(timeout=None if not self._queue else 0))
+            ready = dict(poller.poll(timeout=0 if self._queue or self._unfinished else None))
             if parent is not None and parent.sentinel in ready:
                 return
             self._receive_all()
             self._run_batch()
+            self._advance()
             metrics.QUEUE_DEPTH.labels(str(self._device)).set(len(self._queue))
 
     def _receive_all(self) -> None:
@@ -96,6 +113,7 @@ class Worker:
                 self._queue.put(Waiting(caller, job, pixels))
             case Cancel(id=job_id):
                 self._queue.cancel(caller, job_id)
+                self._unfinished.pop((caller, job_id), None)
             case Load(id=load_id, model=key):
                 self._load(caller, load_id, key)
             case Unload(id=load_id, model=key):
@@ -148,17 +166,45 @@ class Worker:
 
     def _answer(self, model: LoadedModel, key: str, batch: list[Waiting]) -> None:
         taken = monotonic()
-        result = engine.run(model, [waiting.pixels for waiting in batch], [waiting.job.question for waiting in batch])
+        pixels, questions = [waiting.pixels for waiting in batch], [waiting.job.question for waiting in batch]
+        result = engine.run(model, pixels, questions, self._max_forward_passes)
         metrics.BATCH_SIZE.labels(key.partition("@")[0]).observe(len(batch))
         metrics.DEVICE_MEMORY.labels(str(self._device)).set(_memory(self._device))
         for waiting, answer in zip(batch, result.answers, strict=True):
+            backward = result.backward if waiting.job.question else 0.0
+            timings = Timings(taken - waiting.job.sent, result.forward, backward)
             if isinstance(answer, ServiceError):
                 self._fail(waiting.caller, waiting.job.id, answer)
-                continue
-            timings = Timings(taken - waiting.job.sent, result.forward, result.backward if answer.targets else 0.0)
-            shape = (answer.maps.shape[0], answer.maps.shape[1], answer.maps.shape[2])
-            done = Done(waiting.job.id, timings, answer.targets, answer.layer, shape)
-            self._reply(waiting.caller, done, answer.scores, np.ascontiguousarray(answer.maps))
+            elif isinstance(answer, engine.Unfinished):
+                self._unfinished[waiting.caller, waiting.job.id] = _Unfinished(waiting, answer, timings)
+            else:
+                self._done(waiting, answer, timings)
+
+    def _advance(self) -> None:
+        """Take one step of the expensive explanation that waited longest, then let others have their turn."""
+        if not self._unfinished:
+            return
+        place, work = self._unfinished.popitem(last=False)
+        caller, job_id = place
+        if work.waiting.job.deadline <= monotonic():
+            self._fail(caller, job_id, DeadlineExceeded("the deadline passed before the explanation was worked out"))
+            return
+        start = perf_counter()
+        try:
+            answer = work.explanation.advance()
+        except Exception as error:  # whatever a method does, its caller gets an answer and the log gets the reason
+            log.exception("explanation failed", extra={"fields": {"model": work.waiting.job.model}})
+            self._fail(caller, job_id, _as_service_error(error))
+            return
+        timings = msgspec.structs.replace(work.timings, backward=work.timings.backward + perf_counter() - start)
+        if answer is None:
+            self._unfinished[place] = replace(work, timings=timings)
+        else:
+            self._done(work.waiting, answer, timings)
+
+    def _done(self, waiting: Waiting, answer: Answer, timings: Timings) -> None:
+        done = Done(waiting.job.id, timings, answer.targets, answer.layer, answer.maps.shape)
+        self._reply(waiting.caller, done, answer.scores, np.ascontiguousarray(answer.maps))
 
     def _status(self) -> Status:
         return Status(str(self._device), self._models.status(), self._models.started)

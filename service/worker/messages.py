@@ -20,11 +20,13 @@ class Question(msgspec.Struct, frozen=True):
     Attributes:
         layer: a layer's name, or ``auto``.
         targets: class indices; empty means the class with the highest score.
+        options: the method's own, where they differ from its defaults.
     """
 
     method: str
     layer: str = "auto"
     targets: tuple[int, ...] = ()
+    options: dict[str, int | float] = {}
 
 
 class Hello(msgspec.Struct, tag=True, frozen=True):
@@ -78,7 +80,7 @@ class Answer:
         scores: (classes,) float32, logit units.
         targets: class indices explained; empty where nothing was asked.
         layer: the layer explained; empty likewise.
-        maps: (targets, h, w) float32, logit units.
+        maps: (targets, h, w) or (targets, H, W, 3) float32.
     """
 
     scores: np.ndarray
@@ -113,14 +115,14 @@ class Done(msgspec.Struct, tag=True, frozen=True):
     Attributes:
         targets: class indices explained.
         layer: the layer explained; empty where nothing was asked.
-        maps: shape (targets, h, w) of the float32 maps in the last frame.
+        maps: shape (targets, h, w) or (targets, H, W, 3) of the float32 maps in the last frame.
     """
 
     id: int
     timings: Timings
     targets: tuple[int, ...] = ()
     layer: str = ""
-    maps: tuple[int, int, int] = (0, 0, 0)
+    maps: tuple[int, ...] = (0, 0, 0)
 
 
 class Loaded(msgspec.Struct, tag=True, frozen=True):

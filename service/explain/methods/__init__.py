@@ -1,15 +1,124 @@
-"""Explanation methods: pure functions from feature maps to maps, by the names that requests use."""
+"""Explanation methods by the names that requests use: what each takes, what it costs, and where it works."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from torch import Tensor
 
-from service.explain.cut import Head
-from service.explain.methods.gradcam import gradcam
+from service.errors import UnsupportedMethod
+from service.explain.cut import Cut, logit
+from service.explain.guide import unguided
+from service.explain.methods.ablationcam import ablationcam
+from service.explain.methods.cam import cam
+from service.explain.methods.eigencam import eigencam
+from service.explain.methods.finercam import difference
+from service.explain.methods.gradcam import gradcam, gradcam_counterfactual
+from service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
+from service.explain.methods.guided import guided_backprop, guided_gradcam
+from service.explain.methods.hirescam import hirescam
+from service.explain.methods.integrated_gradients import integrated_gradients
+from service.explain.methods.layercam import layercam
+from service.explain.methods.occlusion import occlusion
+from service.explain.methods.occlusion import passes as occlusion_passes
+from service.explain.methods.rise import rise
+from service.explain.methods.scorecam import scorecam
+from service.explain.methods.smoothgrad import smoothgrad
+from service.explain.methods.xgradcam import xgradcam
+from service.explain.network import Network
+from service.explain.subject import Steps
 
-Method = Callable[[Tensor, Head, Tensor], Tensor]
-"""(features (M, K, h, w), head, targets (M,)) → maps (M, h, w) float32."""
+Options = Mapping[str, float]
+Quick = Callable[..., Tensor]
+"""(cut, feature maps of M rows, targets (M,), **options) → maps (M, h, w): costs next to nothing, done for a batch."""
+Stepped = Callable[..., Steps]
+"""(subject, **options) → steps: for one image, others may be served in between."""
 
-METHODS: dict[str, Method] = {"gradcam": gradcam}
+_GRADIENT = 3
+"""A forward and a backward pass, in forward passes."""
+
+
+def _of_gradients(method: Callable[[Tensor, Tensor], Tensor]) -> Quick:
+    def explain(cut: Cut, features: Tensor, targets: Tensor) -> Tensor:
+        gradients = cut.head.gradients(features, logit(targets))
+        return method(cut.layer.layout.to_grid(features), gradients)
+
+    return explain
+
+
+def _cam(cut: Cut, features: Tensor, targets: Tensor) -> Tensor:
+    if cut.head.weight is None:
+        raise UnsupportedMethod(_NEEDS_GAP)
+    return cam(cut.layer.layout.to_grid(features), cut.head.weight[targets])
+
+
+def _eigencam(cut: Cut, features: Tensor, targets: Tensor) -> Tensor:
+    return eigencam(cut.layer.layout.to_grid(features))
+
+
+def _finercam(cut: Cut, features: Tensor, targets: Tensor, gamma: float = 1.0, references: int = 3) -> Tensor:
+    gradients = cut.head.gradients(features, difference(targets, gamma, int(references)))
+    return gradcam(cut.layer.layout.to_grid(features), gradients)
+
+
+QUICK: dict[str, Quick] = {
+    "gradcam": _of_gradients(gradcam),
+    "gradcam_counterfactual": _of_gradients(gradcam_counterfactual),
+    "gradcam_plus_plus": _of_gradients(gradcam_plus_plus),
+    "hirescam": _of_gradients(hirescam),
+    "xgradcam": _of_gradients(xgradcam),
+    "layercam": _of_gradients(layercam),
+    "finercam": _finercam,
+    "eigencam": _eigencam,
+    "cam": _cam,
+}
+STEPPED: dict[str, Stepped] = {
+    "ablationcam": ablationcam,
+    "scorecam": scorecam,
+    "guided_backprop": guided_backprop,
+    "guided_gradcam": guided_gradcam,
+    "integrated_gradients": integrated_gradients,
+    "smoothgrad": smoothgrad,
+    "occlusion": occlusion,
+    "rise": rise,
+}
+METHODS = (*QUICK, *STEPPED)
+
+_NEEDS_GAP = "CAM needs a head that is global average pooling followed by one linear layer; gradcam works on any head"
+
+
+def options_of(method: str) -> dict[str, float]:
+    """The method's own options with their defaults."""
+    parameters = inspect.signature((QUICK | STEPPED)[method]).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
+
+
+def refusals(network: Network) -> dict[str, str]:
+    """Methods that can't explain this network, and why."""
+    refused: dict[str, str] = {}
+    if network.cut.head.weight is None:
+        refused["cam"] = _NEEDS_GAP
+    if activations := unguided(network.traced):
+        reason = f"guided backpropagation is defined for ReLU; this network has {', '.join(sorted(activations))}"
+        refused |= dict.fromkeys(("guided_backprop", "guided_gradcam"), reason)
+    return refused
+
+
+def forward_passes(method: str, cut: Cut, input_size: tuple[int, int], targets: int, given: Options) -> int:
+    """What a method costs in forward passes of the whole network, the prediction included.
+
+    A forward and backward pass counts as three.
+    """
+    options = options_of(method) | dict(given)
+    extra: dict[str, Callable[[], float]] = {
+        "scorecam": lambda: cut.layer.channels,
+        "guided_backprop": lambda: _GRADIENT * targets,
+        "guided_gradcam": lambda: _GRADIENT * targets,
+        "integrated_gradients": lambda: _GRADIENT * targets * options["steps"],
+        "smoothgrad": lambda: _GRADIENT * targets * options["samples"],
+        "occlusion": lambda: occlusion_passes(*input_size, int(options["window"]), int(options["stride"])),
+        "rise": lambda: options["masks"],
+    }
+    return 1 + int(extra.get(method, partial(int, 0))())

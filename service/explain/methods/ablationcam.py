@@ -1,0 +1,44 @@
+"""Ablation-CAM: Desai & Ramaswamy, WACV 2020, https://doi.org/10.1109/WACV45572.2020.9093360."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from service.explain.subject import Steps, Subject
+
+
+def ablationcam(subject: Subject) -> Steps:
+    """Weights from what is lost without a channel, not from gradients.
+
+    L_c = ReLU(Σ_k w_ck A_k), w_ck = (y_c − y_c^k) / y_c, y_c^k being the score with channel k set to 0 (eq. 3). Only
+    the head runs again; where it is global average pooling → linear, y_c − y_c^k = w_ck · mean(A_k) and nothing does.
+
+    Returns:
+        maps: (T, h, w), units of activation, ≥ 0.
+    """
+    grid = subject.grid
+    if subject.cut.head.weight is not None:
+        drops = (subject.cut.head.weight[subject.targets] * grid.mean(dim=(2, 3))).T
+    else:
+        drops = yield from _drops(subject)
+    with torch.no_grad():
+        scores = subject.cut.head.scores(subject.features)[0, subject.targets]
+    weights = torch.where(scores != 0, drops / scores, 0.0)
+    return torch.einsum("kt,khw->thw", weights, grid[0]).relu()
+
+
+def _drops(subject: Subject) -> Steps:
+    """y_c − y_c^k as (K, T)."""
+    head, channels = subject.cut.head, subject.cut.layer.channels
+    dimension = subject.cut.layer.layout.channels
+    ablated: list[Tensor] = []
+    for chosen in torch.split(torch.arange(channels, device=subject.image.device), subject.chunk):
+        masked = subject.features.repeat_interleave(len(chosen), dim=0)
+        rows = torch.arange(len(chosen), device=chosen.device)
+        masked.movedim(dimension, 1)[rows, chosen] = 0
+        with torch.no_grad():
+            ablated.append(head.scores(masked)[:, subject.targets])
+        yield
+    with torch.no_grad():
+        return head.scores(subject.features)[:, subject.targets] - torch.cat(ablated)

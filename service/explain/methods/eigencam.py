@@ -1,0 +1,28 @@
+"""Eigen-CAM: Muhammad & Yeasin, IJCNN 2020, https://arxiv.org/abs/2008.00299."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def eigencam(features: Tensor) -> Tensor:
+    """What stands out whatever the class: the feature maps projected on their first principal component.
+
+    The (h·w, K) matrix of feature vectors, centred, is decomposed as U S Vᵀ; the map is its product with the first
+    column of V. A singular vector's sign is arbitrary: the one is taken under which the map rises with the mean
+    activation.
+
+    Args:
+        features: (M, K, h, w), the feature maps.
+
+    Returns:
+        maps: (M, h, w) after a ReLU, units of activation.
+    """
+    vectors = features.flatten(2).transpose(1, 2).float()
+    centred = vectors - vectors.mean(dim=1, keepdim=True)
+    _, _, components = torch.linalg.svd(centred, full_matrices=False)
+    projected = torch.einsum("mpk,mk->mp", centred, components[:, 0])
+    agreement = (projected * centred.mean(dim=2)).sum(dim=1, keepdim=True)
+    signed = torch.where(agreement < 0, -projected, projected)
+    return signed.relu().reshape(len(features), *features.shape[2:])

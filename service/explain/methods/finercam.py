@@ -1,0 +1,31 @@
+"""Finer-CAM: Zhang et al., CVPR 2025, https://arxiv.org/abs/2501.11309."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from service.explain.cut import Objective
+
+
+def difference(targets: Tensor, gamma: float = 1.0, references: int = 3) -> Objective:
+    """What tells a class from the classes most like it; Finer-CAM is the Grad-CAM of this.
+
+    The objective is Σ_d p_d (y_c − γ y_d) / Σ_d p_d over the ``references`` classes d whose scores are closest to
+    y_c, p being the softmax of the scores.
+
+    Args:
+        targets: (M,) int64, class indices c.
+        gamma: how much of a reference is taken away; 0 gives Grad-CAM, up to the weights' own gradient.
+        references: how many classes to compare with.
+    """
+
+    def objective(scores: Tensor) -> Tensor:
+        own = scores.gather(1, targets[:, None])
+        distance = (scores - own).abs().scatter(1, targets[:, None], torch.inf)
+        nearest = distance.topk(min(references, scores.shape[1] - 1), dim=1, largest=False).indices
+        weights = scores.softmax(1).gather(1, nearest)
+        differences = own - gamma * scores.gather(1, nearest)
+        return (weights * differences).sum(1) / weights.sum(1)
+
+    return objective

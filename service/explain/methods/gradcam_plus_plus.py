@@ -1,0 +1,27 @@
+"""Grad-CAM++: Chattopadhay et al., WACV 2018, https://arxiv.org/abs/1710.11063."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def gradcam_plus_plus(features: Tensor, gradients: Tensor) -> Tensor:
+    """Grad-CAM with pixel-wise weights, so that each of several instances counts.
+
+    L_c = ReLU(Σ_k w_k A_k), w_k = Σ_ij α_kij ReLU(g_kij) and, by eq. 19, α_kij = g² / (2 g² + Σ_ab A_kab · g³), where g
+    is dy_c/dA. The paper explains exp(y_c), whose derivative would scale the whole map by exp(y_c) and change nothing
+    else: left out, since it overflows.
+
+    Args:
+        features: (M, K, h, w), the feature maps A.
+        gradients: (M, K, h, w), g.
+
+    Returns:
+        maps: (M, h, w), logit units times Z, ≥ 0.
+    """
+    squared = gradients**2
+    denominator = 2 * squared + features.sum(dim=(2, 3), keepdim=True) * squared * gradients
+    alpha = torch.where(denominator != 0, squared / denominator, 0.0)
+    weights = (alpha * gradients.relu()).sum(dim=(2, 3))
+    return torch.einsum("mk,mkhw->mhw", weights, features).relu()

@@ -1,0 +1,56 @@
+"""Occlusion: Zeiler & Fergus, ECCV 2014, https://arxiv.org/abs/1311.2901."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from service.explain.subject import Steps, Subject
+
+
+def occlusion(subject: Subject, window: int = 32, stride: int = 16) -> Steps:
+    """What the score loses where a window of the mean colour covers the image.
+
+    A pixel's value is y_c(x) − y_c(x covered), averaged over the windows that cover it. Windows start every ``stride``
+    pixels; the last ones are cut off at the border. All targets share the forward passes.
+
+    Args:
+        subject: what to explain.
+        window: side of the square window, pixels of the model's input.
+        stride: step of the window, at most ``window``, so that every pixel is covered.
+
+    Returns:
+        maps: (T, C, H, W), signed, logit units; the same for every colour.
+    """
+    image = subject.image
+    height, width = image.shape[2:]
+    windows = [(y, x) for y in _starts(height, window, stride) for x in _starts(width, window, stride)]
+    total = torch.zeros(len(subject.targets), height, width, dtype=image.dtype, device=image.device)
+    covered = torch.zeros_like(total[0])
+    reference = subject.scores(image)[0]
+    for first in range(0, len(windows), subject.chunk):
+        some = windows[first : first + subject.chunk]
+        losses = reference - subject.scores(_covered(image, some, window))
+        for (y, x), loss in zip(some, losses, strict=True):
+            total[:, y : y + window, x : x + window] += loss[:, None, None]
+            covered[y : y + window, x : x + window] += 1
+        yield
+    return (total / covered)[:, None].expand(-1, image.shape[1], -1, -1)
+
+
+def passes(height: int, width: int, window: int, stride: int) -> int:
+    """Forward passes that `occlusion` takes."""
+    return 1 + len(_starts(height, window, stride)) * len(_starts(width, window, stride))
+
+
+def _starts(length: int, window: int, stride: int) -> list[int]:
+    return [i * stride for i in range(1 + math.ceil(max(0, length - window) / stride))]
+
+
+def _covered(image: Tensor, windows: list[tuple[int, int]], window: int) -> Tensor:
+    images = image.repeat(len(windows), 1, 1, 1)
+    for row, (y, x) in zip(images, windows, strict=True):
+        row[:, y : y + window, x : x + window] = 0
+    return images

@@ -1,0 +1,44 @@
+"""RISE: Petsiuk et al., BMVC 2018, https://arxiv.org/abs/1806.07421."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import interpolate
+
+from service.explain.subject import Steps, Subject
+
+
+def rise(subject: Subject, masks: int = 1000, cells: int = 7, keep: float = 0.5, seed: int = 0) -> Steps:
+    """How probable the class stays when a pixel is seen: S_c = 1/(N p) Σ_i P_c(x ⊙ M_i) M_i (eq. 6).
+
+    Masks are random grids of ``cells``², each cell kept with probability p, upsampled bilinearly and shifted by up to a
+    cell. What is masked has the mean colour. All targets share the forward passes.
+
+    Args:
+        subject: what to explain.
+        masks: N.
+        cells: cells along a side of a mask.
+        keep: p.
+        seed: of the masks.
+
+    Returns:
+        maps: (T, C, H, W), probability, ≥ 0; the same for every colour.
+    """
+    image, random = subject.image, subject.random(seed)
+    height, width = image.shape[2:]
+    step = -(-height // cells), -(-width // cells)
+    grids = (torch.rand(masks, 1, cells, cells, generator=random) < keep).to(image)
+    tops = torch.randint(0, step[0], (masks,), generator=random)
+    lefts = torch.randint(0, step[1], (masks,), generator=random)
+    total = torch.zeros(len(subject.targets), height, width, dtype=image.dtype, device=image.device)
+    for some in torch.split(torch.arange(masks), subject.chunk):
+        large = interpolate(
+            grids[some], size=((cells + 1) * step[0], (cells + 1) * step[1]), mode="bilinear", align_corners=False
+        )
+        shifted = [
+            mask[:, y : y + height, x : x + width] for mask, y, x in zip(large, tops[some], lefts[some], strict=True)
+        ]
+        seen = torch.stack(shifted)
+        total += torch.einsum("nt,nhw->thw", subject.probabilities(image * seen), seen[:, 0])
+        yield
+    return (total / (masks * keep))[:, None].expand(-1, image.shape[1], -1, -1)

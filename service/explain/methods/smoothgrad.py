@@ -1,0 +1,37 @@
+"""SmoothGrad: Smilkov et al., 2017, https://arxiv.org/abs/1706.03825."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from service.explain.cut import gradient, logit
+from service.explain.subject import Steps, Subject
+
+
+def smoothgrad(subject: Subject, samples: int = 25, noise: float = 0.15, seed: int = 0) -> Steps:
+    """The gradient, averaged over noisy copies of the image: 1/n Σ ∂y_c(x + N(0, σ²))/∂x.
+
+    Args:
+        subject: what to explain.
+        samples: n.
+        noise: σ as a share of the range of the normalised image.
+        seed: of the noise; every target is shown the same.
+
+    Returns:
+        maps: (T, C, H, W), signed, logit units per unit of normalised input.
+    """
+    image = subject.image
+    shape = (samples, *image.shape[1:])
+    drawn = torch.randn(shape, generator=subject.random(seed)).to(image)
+    copies = image + drawn * noise * (image.max() - image.min())
+    maps: list[Tensor] = []
+    for target in subject.targets:
+        total = torch.zeros_like(image[0])
+        for some in torch.split(copies, subject.chunk):
+            objective = logit(target.expand(len(some)))
+            slopes = gradient(lambda leaf, ask=objective: ask(subject.network.scores(leaf)), some)  # type: ignore[misc]
+            total += slopes.sum(dim=0)
+            yield
+        maps.append(total / samples)
+    return torch.stack(maps)

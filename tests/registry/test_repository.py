@@ -1,0 +1,116 @@
+"""Repositories on disk: which models there are, and who owns a name."""
+
+import os
+
+import pytest
+
+from service.errors import ModelFailed
+from service.registry.repository import EMBEDDED, scan
+
+SPEC = "source: torchvision\narchitecture: {}\nweights: random:0\n"
+
+
+def put(root, name, version, architecture="resnet18", aliases=None):
+    folder = root / name / version
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(SPEC.format(architecture))
+    if aliases is not None:
+        (root / name / "aliases.yaml").write_text(aliases)
+    return folder
+
+
+def keys(*repositories):
+    return {entry.key for entry in scan(repositories)}
+
+
+EMBEDDED_KEYS = {"scenes@1", "resnet50@1"}
+
+
+def test_the_embedded_models_are_always_there():
+    assert keys() == EMBEDDED_KEYS
+    assert {entry.folder.parent.parent for entry in scan([])} == {EMBEDDED}
+    assert all(entry.spec().architecture == entry.name for entry in scan([]))
+
+
+def test_every_version_of_every_model_is_found(tmp_path):
+    for name, version in (("cats", "1"), ("cats", "2"), ("cats", "10"), ("dogs", "nightly")):
+        put(tmp_path, name, version)
+    assert keys(tmp_path) == EMBEDDED_KEYS | {"cats@1", "cats@2", "cats@10", "dogs@nightly"}
+
+
+def test_the_first_repository_with_a_name_owns_all_its_versions(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    mine = put(first, "cats", "1", "alexnet")
+    put(second, "cats", "1", "vgg11")
+    put(second, "cats", "2", "vgg11")
+    theirs = put(second, "dogs", "1", "vgg13")
+    found = {entry.key: entry for entry in scan([first, second])}
+    assert set(found) == EMBEDDED_KEYS | {"cats@1", "dogs@1"}
+    assert (found["cats@1"].folder, found["cats@1"].spec().architecture) == (mine, "alexnet")
+    assert found["dogs@1"].folder == theirs
+    assert keys(second, first) == EMBEDDED_KEYS | {"cats@1", "cats@2", "dogs@1"}
+
+
+def test_an_operators_model_goes_before_the_embedded_one_of_its_name(tmp_path):
+    put(tmp_path, "scenes", "7")
+    assert keys(tmp_path) == {"scenes@7", "resnet50@1"}
+    assert scan([tmp_path])[-1].key == "resnet50@1"
+
+
+def test_aliases_belong_to_their_versions(tmp_path):
+    put(tmp_path, "cats", "1")
+    put(tmp_path, "cats", "2", aliases="stable: 1\nproduction: '1'\nnext: 2\ngone: 3\n")
+    put(tmp_path, "dogs", "1")
+    found = {entry.key: set(entry.aliases) for entry in scan([tmp_path]) if entry.name != "scenes"}
+    assert found == {"cats@1": {"stable", "production"}, "cats@2": {"next"}, "dogs@1": set(), "resnet50@1": set()}
+
+
+@pytest.mark.parametrize("text", ["- stable", "stable", "stable: [", "\xff"])
+def test_aliases_that_map_nothing_are_refused(tmp_path, text):
+    put(tmp_path, "cats", "1")
+    (tmp_path / "cats" / "aliases.yaml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ModelFailed) as caught:
+        scan([tmp_path])
+    assert str(tmp_path / "cats" / "aliases.yaml") in caught.value.detail
+    assert "\n" not in caught.value.detail
+
+
+def test_what_is_no_model_is_passed_over(tmp_path):
+    put(tmp_path, "cats", "1")
+    put(tmp_path, ".git", "1")
+    (tmp_path / "README.md").write_text("hello")
+    (tmp_path / "cats" / "notes").mkdir()
+    (tmp_path / "cats" / "notes.txt").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    assert keys(tmp_path) == EMBEDDED_KEYS | {"cats@1"}
+
+
+def test_a_wrong_spec_is_found_when_it_is_read_not_when_it_is_listed(tmp_path):
+    folder = put(tmp_path, "cats", "1")
+    (folder / "model.yaml").write_text("source: keras")
+    entry = next(entry for entry in scan([tmp_path]) if entry.name == "cats")
+    with pytest.raises(ModelFailed, match=r"model\.yaml: source:"):
+        entry.spec()
+
+
+def test_a_repository_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ModelFailed, match=r"nowhere can't be read: No such file"):
+        scan([tmp_path, tmp_path / "nowhere"])
+
+
+def test_a_repository_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelFailed, match=r"file can't be read: Not a directory"):
+        scan([tmp_path / "file"])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.parametrize("closed", [".", "cats", "cats/1"])
+def test_a_folder_that_may_not_be_read_is_refused(tmp_path, closed):
+    put(tmp_path, "cats", "1")
+    (tmp_path / closed).chmod(0)
+    try:
+        with pytest.raises(ModelFailed, match="Permission denied"):
+            scan([tmp_path])
+    finally:
+        (tmp_path / closed).chmod(0o700)

@@ -1,0 +1,300 @@
+"""What operators write and callers name: model.yaml, classes, probabilities, references."""
+
+import numpy as np
+import pytest
+import torch
+
+from service.errors import ModelFailed, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
+from service.registry.repository import parse_spec
+from service.registry.spec import Card, LayerCard, MethodCard, Model, Preprocess, resolve, version_order
+
+SPEC = "source: torchvision\narchitecture: resnet18\nweights: random:0\n"
+NORMAL = "mean: [0, 0, 0], std: [1, 1, 1]"
+
+
+def parsed(folder, text):
+    (folder / "model.yaml").write_text(text)
+    return parse_spec(folder / "model.yaml")
+
+
+def card(labels=("cat", "dog", "fox"), activation="softmax"):
+    return Card(
+        digest="sha256:0",
+        weights="random:0",
+        task="classification",
+        activation=activation,
+        labels=list(labels),
+        preprocess=Preprocess((0, 0, 0), (1, 1, 1), pad=8),
+        batch=8,
+        layer="layer4",
+        layers=[LayerCard("layer3", (4, 4, 4)), LayerCard("layer4", (8, 2, 2))],
+        methods=[MethodCard("gradcam", 1, {})],
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("color: red", ["color:", "not permitted"]),
+        ("source: keras", ["source:", "'torchvision'", "'zoo'"]),
+        ("activation: relu", ["activation:", "'softmax'", "'sigmoid'"]),
+        ("load: never", ["load:", "'startup'", "'demand'"]),
+        ("task: detection", ["task:", "'classification'"]),
+        ("batch: many", ["batch:", "integer"]),
+        ("batch: 0", ["batch:", "greater than or equal to 1"]),
+        ("batch: 9999", ["batch:", "less than or equal to 1024"]),
+        ("layer: 4", ["layer:", "string"]),
+        ("labels: [a, b]", ["labels:", "string"]),
+        ("sha256: abc", ["sha256:", "[0-9a-f]{64}"]),
+        (f"preprocess: {{pad: 8, colour: 1, {NORMAL}}}", ["preprocess.colour:"]),
+        ("preprocess: {pad: 8, mean: [0, 0, 0]}", ["preprocess.std:", "required"]),
+        ("preprocess: {pad: 8, mean: [0, 0], std: [1, 1, 1]}", ["preprocess.mean"]),
+        (
+            f"preprocess: {{pad: 8, interpolation: cubic, {NORMAL}}}",
+            ["preprocess.interpolation:", "'nearest'", "'bilinear'", "'bicubic'", "'lanczos'"],
+        ),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_file_and_what_is_allowed(tmp_path, line, says):
+    field = line.partition(":")[0]
+    kept = [own for own in SPEC.splitlines() if not own.startswith(field)]
+    with pytest.raises(ModelFailed) as caught:
+        parsed(tmp_path, "\n".join([*kept, line]))
+    for part in [str(tmp_path / "model.yaml"), *says]:
+        assert part in caught.value.detail
+    assert "\n" not in caught.value.detail
+
+
+@pytest.mark.parametrize("field", ["source", "architecture", "weights"])
+def test_a_missing_field_is_named(tmp_path, field):
+    with pytest.raises(ModelFailed, match=f"{field}: Field required"):
+        parsed(tmp_path, "\n".join(line for line in SPEC.splitlines() if not line.startswith(field)))
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        "",
+        "resize: 256",
+        "crop: 224",
+        "resize: [8, 8], pad: 8",
+        "resize: 8, crop: 8, pad: 8",
+        "pad: 8, crop: 4",
+        "pad: 8, resize: 8",
+        "resize: [8, 8], crop: 4",
+    ],
+)
+def test_geometry_that_says_too_little_or_two_things_at_once_is_refused(tmp_path, geometry):
+    fields = ", ".join(filter(None, [geometry, NORMAL]))
+    with pytest.raises(ModelFailed, match=r"preprocess: .*resize and crop; resize: \[h, w\]; pad"):
+        parsed(tmp_path, f"{SPEC}preprocess: {{{fields}}}")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        f"pad: 0, {NORMAL}",
+        f"pad: -8, {NORMAL}",
+        f"resize: 0, crop: 8, {NORMAL}",
+        f"resize: 8, crop: 0, {NORMAL}",
+        f"resize: [0, 8], {NORMAL}",
+        "pad: 8, mean: [0, 0, 0], std: [1, 0, 1]",
+        "pad: 8, mean: [0, .nan, 0], std: [1, 1, 1]",
+    ],
+)
+def test_numbers_that_no_picture_survives_are_refused(tmp_path, fields):
+    with pytest.raises(ModelFailed, match="preprocess"):
+        parsed(tmp_path, f"{SPEC}preprocess: {{{fields}}}")
+
+
+@pytest.mark.parametrize("text", ["", "- source: zoo", "just words", "source: [", "a: b: c", "\tsource: zoo"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
+    with pytest.raises(ModelFailed) as caught:
+        parsed(tmp_path, text)
+    assert str(tmp_path / "model.yaml") in caught.value.detail
+    assert "\n" not in caught.value.detail
+
+
+def test_a_file_that_is_no_text_or_not_there_is_refused(tmp_path):
+    with pytest.raises(ModelFailed, match="can't be read: No such file"):
+        parse_spec(tmp_path / "model.yaml")
+    (tmp_path / "model.yaml").write_bytes(b"\xff\xfe\x00\xd8")
+    with pytest.raises(ModelFailed, match="is not YAML"):
+        parse_spec(tmp_path / "model.yaml")
+
+
+def test_yaml_builds_no_objects(tmp_path):
+    with pytest.raises(ModelFailed, match="is not YAML"):
+        parsed(tmp_path, f"{SPEC}labels: !!python/object/apply:os.mkdir ['{tmp_path}/pwned']")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_what_a_spec_leaves_out(tmp_path):
+    spec = parsed(tmp_path, SPEC)
+    assert (spec.task, spec.activation, spec.layer, spec.batch, spec.load) == (
+        "classification",
+        "softmax",
+        "auto",
+        8,
+        "startup",
+    )
+    assert (spec.sha256, spec.labels, spec.preprocess) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "size"),
+    [("resize: 256, crop: 224", (224, 224)), ("resize: [90, 130]", (90, 130)), ("pad: 128", (128, 128))],
+)
+def test_the_size_of_what_a_model_receives(tmp_path, geometry, size):
+    preprocess = parsed(tmp_path, f"{SPEC}preprocess: {{{geometry}, {NORMAL}}}").preprocess
+    assert preprocess.input_size == size
+
+
+def test_padding_has_the_mean_colour():
+    assert Preprocess((0.485, 0.456, 0.406), (1, 1, 1), pad=8).fill == (124, 116, 104)
+    assert Preprocess((0.0, 0.5, 1.0), (1, 1, 1), pad=8).fill == (0, 128, 255)
+
+
+@pytest.mark.parametrize(
+    ("labels", "target", "index"),
+    [
+        (("cat", "dog", "fox"), 2, 2),
+        (("cat", "dog", "fox"), 0, 0),
+        (("cat", "dog", "fox"), "dog", 1),
+        (("cat", "dog", "fox"), "2", 2),
+        (("2", "0", "1"), "2", 0),
+        (("2", "0", "1"), "0", 1),
+        (("2", "0", "1"), 2, 2),
+        (("crane", "dog", "crane"), "crane", 0),
+        (("Tee, grün", "", " x"), "Tee, grün", 0),
+        (("Tee, grün", "", " x"), " x", 2),
+    ],
+)
+def test_a_target_is_a_label_before_it_is_an_index_written_as_text(labels, target, index):
+    assert card(labels).class_index(target) == index
+
+
+@pytest.mark.parametrize("target", [3, -1, 10**30, "3", "-1", "wolf", "", "Cat", "1.0", "1e0", "0x1", "9" * 5000])
+def test_a_target_that_is_no_class_is_refused_with_what_there_is(target):
+    with pytest.raises(UnknownTarget) as caught:
+        card().class_index(target)
+    assert "3 classes, 0 to 2: cat, dog, fox" in caught.value.detail
+
+
+def test_a_target_with_an_underscore_is_no_index():
+    with pytest.raises(UnknownTarget, match="1_0"):
+        card([f"class {i}" for i in range(12)]).class_index("1_0")
+
+
+def test_a_long_list_of_classes_is_cut_short():
+    with pytest.raises(UnknownTarget) as caught:
+        card([f"class {i}" for i in range(1000)]).class_index("wolf")
+    assert "1000 classes, 0 to 999: class 0," in caught.value.detail
+    assert "class 11, …" in caught.value.detail
+    assert "class 12" not in caught.value.detail
+
+
+LOGITS = [
+    [0.3, -1.2, 5.0, 2.2],
+    [1000.0, -1000.0, 999.0, 0.0],
+    [-1000.0, -1000.0, -1000.0, -1001.0],
+    [88.8, 710.0, -745.2, 36.7],
+    [0.0, 0.0, 0.0, 0.0],
+]
+
+
+@pytest.mark.parametrize("logits", LOGITS)
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_probabilities_are_torchs(activation, logits):
+    scores = np.array(logits, np.float32)
+    exact = torch.tensor(scores, dtype=torch.float64)
+    expected = exact.softmax(0) if activation == "softmax" else exact.sigmoid()
+    with np.errstate(all="raise", under="ignore"):
+        found = card(activation=activation).probabilities(scores)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=1e-12)
+    assert activation == "sigmoid" or found.sum() == pytest.approx(1, abs=1e-12)
+
+
+def test_probabilities_by_hand():
+    np.testing.assert_allclose(card().probabilities(np.log(np.array([1, 2, 5]))), [1 / 8, 2 / 8, 5 / 8], atol=1e-12)
+    many = card(activation="sigmoid").probabilities(np.log(np.array([1, 3, 1 / 3])))
+    np.testing.assert_allclose(many, [1 / 2, 3 / 4, 1 / 4], atol=1e-12)
+
+
+def test_questions_are_checked_against_the_card():
+    for layer in ("auto", "layer3", "layer4"):
+        card().check_question("gradcam", layer, [])
+    with pytest.raises(UnsupportedMethod, match=r"'lime'.*gradcam"):
+        card().check_question("lime", "auto", [])
+    with pytest.raises(UnknownLayer, match=r"'layer5'.*layer3, layer4"):
+        card().check_question("gradcam", "layer5", [])
+
+
+def model(name, version, *aliases, state="ready"):
+    return Model(name, version, list(aliases), state)
+
+
+MODELS = [
+    model("cats", "10", state="loading"),
+    model("cats", "9", "stable"),
+    model("cats", "2", "old"),
+    model("cats", "nightly"),
+    model("dogs", "1", state="failed"),
+    model("dogs", "2", state="unloaded"),
+]
+
+
+@pytest.mark.parametrize(
+    ("reference", "key"),
+    [
+        ("cats", "cats@9"),
+        ("cats@2", "cats@2"),
+        ("cats@10", "cats@10"),
+        ("cats@nightly", "cats@nightly"),
+        ("cats@stable", "cats@9"),
+        ("cats@old", "cats@2"),
+        ("dogs", "dogs@2"),
+        ("dogs@1", "dogs@1"),
+    ],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_references(reference, key, order):
+    assert resolve(MODELS[::order], reference).key == key
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        ("birds", "'birds'; there are: cats, dogs"),
+        ("", "there are: cats, dogs"),
+        ("Cats", "'Cats'"),
+        ("cats@3", "'3'; it has: nightly, 2, old, 9, stable, 10"),
+        ("dogs@stable", "'stable'; it has: 1, 2"),
+        ("cats@2@2", "'2@2'"),
+    ],
+)
+def test_references_to_nothing_are_answered_with_what_there_is(reference, says):
+    with pytest.raises(UnknownModel) as caught:
+        resolve(MODELS, reference)
+    assert says in caught.value.detail
+
+
+def test_nothing_is_found_where_nothing_is():
+    with pytest.raises(UnknownModel, match="there are: none"):
+        resolve([], "cats")
+
+
+def test_a_version_goes_before_an_alias_of_the_same_name():
+    assert resolve([model("cats", "1", "2"), model("cats", "2")], "cats@2").key == "cats@2"
+
+
+def test_versions_are_ordered_as_numbers_after_words():
+    assert sorted(["10", "nightly", "9", "2", "beta", "100"], key=version_order) == [
+        "beta",
+        "nightly",
+        "2",
+        "9",
+        "10",
+        "100",
+    ]
