@@ -1,0 +1,1 @@
+"""The embedded models: the scenes they learn from, their training, their weights and their cards."""
