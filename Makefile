@@ -4,13 +4,16 @@ BIN := $(VENV)/bin
 HOST ?= $(or $(GRADCAM_HOST),127.0.0.1)
 PORT ?= $(or $(GRADCAM_PORT),8000)
 
-.PHONY: serve test lint format zoo clean
+.PHONY: serve test test-all lint format zoo clean
 
 serve: $(VENV)/.installed  ## start the service
 	@exec $(BIN)/gradcam serve --host $(HOST) --port $(PORT)
 
 test: lint  ## everything that must hold
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
+
+test-all: lint  ## and every architecture of torchvision, which takes minutes more
+	$(BIN)/pytest -n 2 -m ''
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,83 +1,19 @@
-"""The real service, with real processes and sockets, for every test that speaks HTTP."""
+"""A running service for every test that speaks HTTP."""
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 
-GRADCAM = Path(sys.executable).with_name("gradcam")
+from live import Service, running
 
 MODEL_YAML = """\
 source: torchvision
 architecture: {architecture}
 weights: random:0
 """
-
-
-@dataclass
-class Service:
-    """A running service.
-
-    Attributes:
-        client: speaks to it.
-        process: the supervisor.
-        output: what it has printed so far, line by line.
-    """
-
-    client: httpx.Client
-    process: subprocess.Popen[str]
-    output: list[str]
-
-    @property
-    def url(self) -> str:
-        return str(self.client.base_url).rstrip("/")
-
-
-@contextmanager
-def running(**settings: object) -> Iterator[Service]:
-    """Start `gradcam serve` on a free port with settings by their lower-case names; stop it by SIGTERM."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADCAM_")}
-    environment |= {f"GRADCAM_{name.upper()}": str(value) for name, value in ({"port": 0} | settings).items()}
-    process = subprocess.Popen(
-        [GRADCAM, "serve"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    output: list[str] = []
-    ready = threading.Event()
-    reader = threading.Thread(target=_read, args=(process, output, ready), daemon=True)
-    reader.start()
-    try:
-        assert ready.wait(120), "".join(output)
-        found = re.search(r"ready at (http\S+)", "".join(output))
-        assert found, "".join(output)
-        with httpx.Client(base_url=found[1], timeout=60) as client:
-            yield Service(client, process, output)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        reader.join()
-
-
-def _read(process: subprocess.Popen[str], output: list[str], ready: threading.Event) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        output.append(line)
-        if "ready at" in line:
-            ready.set()
-    ready.set()  # it ended: what it printed says why
 
 
 @pytest.fixture(scope="session")

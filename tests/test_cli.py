@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import GRADCAM, Service
+from live import GRADCAM, Service
 from service.zoo.scenes import CLASSES, scene
 
 

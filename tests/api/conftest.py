@@ -2,7 +2,7 @@
 
 import pytest
 
-from conftest import running
+from live import running
 
 from .calls import encoded, photo
 

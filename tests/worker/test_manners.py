@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import Service
+from live import Service
 
 
 @pytest.fixture(scope="module")

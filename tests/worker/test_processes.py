@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import GRADCAM, Service, running
+from live import GRADCAM, Service, running
 from service.zoo.scenes import CLASSES, scene
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from conftest import Service
+from live import Service
 from service.zoo.scenes import CLASSES, Scene, scene
 
 FIRST_SEED = 700_000  # neither training's nor the model card's
