@@ -143,6 +143,8 @@ def _validated(options: type[Options], given: dict[str, Any] | None = None) -> O
         return options(**{name: value for name, value in (given or {}).items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "options"
+        if not first["loc"]:  # of several options together
+            raise click.UsageError(str(first["ctx"]["error"])) from None
+        name = str(first["loc"][0])
         shown = f"GRADCAM_{name.upper()}" if options is Settings else f"--{name.replace('_', '-')}"
         raise click.UsageError(f"{shown}: {first['msg']}") from None

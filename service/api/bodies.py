@@ -176,8 +176,8 @@ def _validated(options: type[Options], given: dict[str, object]) -> Options:
         return options.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        if not first["loc"]:
-            raise BadOption(first["msg"]) from None
+        if not first["loc"]:  # of several options together
+            raise BadOption(str(first["ctx"]["error"])) from None
         name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             raise BadOption(f"there is no option {name!r}; there are {', '.join(options.model_fields)}") from None

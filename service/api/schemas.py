@@ -129,7 +129,7 @@ class ExplanationBody(BaseModel):
 
     target: Target
     method: str
-    layer: str
+    layer: str = Field(description="the layer explained; `input` of methods that no layer has a part in")
     region: tuple[float, float, float, float] = Field(
         description="x0, y0, x1, y1 of what the model saw, in the original's pixels; beyond the picture where it pads"
     )

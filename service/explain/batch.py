@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from service.explain.cut import Cut
-from service.explain.methods import QUICK, STEPPED
+from service.explain.methods import OF_THE_INPUT, QUICK, STEPPED
 from service.explain.network import Network
 from service.explain.subject import Subject
 
@@ -41,7 +41,7 @@ class Explanation:
     """The answer to a `Question`.
 
     Attributes:
-        layer: the name of the layer that was explained.
+        layer: the name of the layer that was explained, ``input`` where it is the input.
         targets: class indices, in the question's order.
         maps: (targets, h, w) or, of methods that explain the input, (targets, H, W, C); float32, on the CPU.
     """
@@ -108,7 +108,8 @@ def _stepped(subject: Subject, question: Question, targets: tuple[int, ...]) -> 
     maps = yield from STEPPED[question.method](subject, **question.options)
     if maps.dim() == 4:
         maps = maps.permute(0, 2, 3, 1)
-    return Explanation(subject.cut.layer.name, targets, maps.float().cpu().contiguous())
+    layer = "input" if question.method in OF_THE_INPUT else subject.cut.layer.name
+    return Explanation(layer, targets, maps.float().cpu().contiguous())
 
 
 def _targets(question: Question, scores: Tensor) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import numpy as np
 import psutil
 import torch
 import zmq
+from tqdm import tqdm
 
 from service import logs, metrics
 from service.errors import DeadlineExceeded, Internal, ModelFailed, ModelLoading, ServiceError, UnknownModel
@@ -248,4 +250,5 @@ def _memory(device: torch.device) -> int:
 def main(address: str, device: str, settings: Settings) -> None:
     """Entry point of the process."""
     logs.configure(settings.log_level)
+    tqdm.set_lock(threading.RLock())  # its own, which torch makes it create, is a semaphore that outlives the process
     Worker(address, device, settings).run()

@@ -85,6 +85,8 @@ STEPPED: dict[str, Stepped] = {
     "rise": rise,
 }
 METHODS = (*QUICK, *STEPPED)
+OF_THE_INPUT = ("guided_backprop", "integrated_gradients", "smoothgrad", "occlusion", "rise")
+"""Methods that no layer has a part in."""
 
 _NEEDS_GAP = "CAM needs a head that is global average pooling followed by one linear layer; gradcam works on any head"
 
