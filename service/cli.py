@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
 
 import service
-from service.errors import ServiceError, Unavailable
+from service.errors import ModelFailed, ServiceError, Unavailable
 from service.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -64,7 +64,11 @@ def models() -> None:
     from service.registry.repository import scan
 
     for entry in scan(_validated(Settings).model_repository):
-        spec = entry.spec()
+        try:
+            spec = entry.spec()
+        except ModelFailed as error:
+            click.echo(f"{entry.key:20} failed: {error.detail}")
+            continue
         aliases = f"  also {', '.join(entry.aliases)}" if entry.aliases else ""
         click.echo(f"{entry.key:20} {spec.source} {spec.architecture}, weights {spec.weights}{aliases}")
 

@@ -12,7 +12,8 @@
     │   ├── UnknownTarget         the model has no such class
     │   ├── UnsupportedMethod     this model can't be explained that way
     │   ├── UnknownLayer          the model has no such layer
-    │   └── TooExpensive          it would take more forward passes than one explanation may
+    │   ├── TooExpensive          it would take more forward passes than one explanation may
+    │   └── NonFinite             the model answers NaN or infinity to it
     ├── Overloaded            the queue is full; come back later
     ├── Unavailable           can't be served now
     │   ├── NotReady              starting, draining, or no worker is up
@@ -21,7 +22,6 @@
     │   └── ModelFailed           the model can't be loaded
     ├── DeadlineExceeded      not done in time
     └── Internal              our fault
-        └── NonFinite             the model answered NaN or infinity
 
 Each has a stable ``code``; which HTTP status a code becomes is known to ``service.api.problems`` alone. An error
 crosses the wire between processes as its code and detail and becomes the same class again by `from_code`.
@@ -131,6 +131,13 @@ class TooExpensive(Unprocessable):
     title = "Too expensive"
 
 
+class NonFinite(Unprocessable):
+    """The model answers NaN or infinity to this image."""
+
+    code = "non_finite"
+    title = "The model's scores are not finite"
+
+
 class Overloaded(ServiceError):
     """The queue is full."""
 
@@ -185,13 +192,6 @@ class Internal(ServiceError):
 
     code = "internal"
     title = "Internal error"
-
-
-class NonFinite(Internal):
-    """The model answered NaN or infinity."""
-
-    code = "non_finite"
-    title = "The model's scores are not finite"
 
 
 def _subclasses(cls: type[ServiceError]) -> Iterator[type[ServiceError]]:

@@ -41,7 +41,7 @@ def serve(settings: Settings) -> None:
             for i in range(settings.api_processes)
         ]
         threading.Thread(target=_announce, args=(listening, settings), daemon=True).start()
-        Supervisor(workers, servers, settings.drain_seconds).run()
+        Supervisor(workers, servers, settings.drain_seconds, on_stop=listening.close).run()
 
 
 def devices(setting: str) -> list[str]:
@@ -86,7 +86,8 @@ def _announce(listening: socket.socket, settings: Settings) -> None:
 
 def _is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=1) as response:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"{url}/readyz", timeout=1) as response:
             return bool(response.status == 200)
     except OSError:  # refused, timed out, or an HTTP error: urllib's are OSErrors all
         return False

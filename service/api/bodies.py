@@ -125,6 +125,8 @@ async def _multipart(request: Request, settings: Settings) -> tuple[list[bytes],
         if error.message.startswith("Too many files"):
             raise TooLarge(f"too many images in one request; at most {settings.max_images} are accepted") from None
         raise BadRequest(f"the multipart body can't be read: {error.message}") from None
+    except UnicodeError:
+        raise BadRequest("the multipart body's charset can't be used; utf-8 would work") from None
     if form and not parser.ended:
         raise BadRequest(f"the multipart body ends before its last boundary; {_HOW}")
     images: list[bytes] = []

@@ -89,9 +89,10 @@ async def manage(
     _require_admin(request)
     workers = _workers(request)
     settings = request.app.state.settings
-    key = resolve(workers.models(), name).key
+    found = resolve(workers.models(), name)
+    key = found.key
     deadline = monotonic() + settings.timeout_ms / 1e3
-    if action in ("unload", "reload"):
+    if action in ("unload", "reload") or found.state == "failed":
         await workers.unload(key, deadline)
     if action in ("load", "reload"):
         await workers.load(key, deadline)

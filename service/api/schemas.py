@@ -26,7 +26,29 @@ class PredictOptions(BaseModel):
     )
 
 
-class ExplainOptions(PredictOptions):
+class MethodOptions(BaseModel):
+    """What single methods take; the text after the semicolon is the default."""
+
+    gamma: float | None = Field(None, ge=0, le=10, description="finercam: how much of similar classes is taken away; 1")
+    references: int | None = Field(None, ge=1, le=100, description="finercam: how many similar classes; 3")
+    steps: int | None = Field(None, ge=2, le=1000, description="integrated_gradients: points of the quadrature; 50")
+    samples: int | None = Field(None, ge=1, le=1000, description="smoothgrad: noisy copies; 25")
+    noise: float | None = Field(None, ge=0, le=1, description="smoothgrad: noise as a share of the range; 0.15")
+    window: int | None = Field(None, ge=1, le=512, description="occlusion: side of the window, input pixels; 32")
+    stride: int | None = Field(None, ge=1, le=512, description="occlusion: step of the window, at most its side; 16")
+    masks: int | None = Field(None, ge=1, le=100_000, description="rise: how many masks; 1000")
+    cells: int | None = Field(None, ge=2, le=64, description="rise: cells along a side of a mask; 7")
+    keep: float | None = Field(None, gt=0, le=1, description="rise: share of cells that stay; 0.5")
+    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="smoothgrad, rise: of what is random; 0")
+
+    @model_validator(mode="after")
+    def _windows_overlap(self) -> Self:
+        if (self.stride or 16) > (self.window or 32):
+            raise ValueError("stride must be at most window, or parts of the image would never be covered")
+        return self
+
+
+class ExplainOptions(PredictOptions, MethodOptions):
     """Options of ``/explain``."""
 
     method: str = Field("gradcam", description="one of the model's `methods`")
@@ -47,41 +69,10 @@ class ExplainOptions(PredictOptions):
     boxes: bool = Field(False, description="also return the box around the hottest area")
     threshold: float = Field(0.15, gt=0, le=1, description="share of the map's maximum that counts as hot, for the box")
 
-    gamma: float | None = Field(None, ge=0, le=10, description="finercam: how much of similar classes is taken away; 1")
-    references: int | None = Field(None, ge=1, le=100, description="finercam: how many similar classes; 3")
-    steps: int | None = Field(None, ge=2, le=1000, description="integrated_gradients: points of the quadrature; 50")
-    samples: int | None = Field(None, ge=1, le=1000, description="smoothgrad: noisy copies; 25")
-    noise: float | None = Field(None, ge=0, le=1, description="smoothgrad: noise as a share of the range; 0.15")
-    window: int | None = Field(None, ge=1, le=512, description="occlusion: side of the window, input pixels; 32")
-    stride: int | None = Field(None, ge=1, le=512, description="occlusion: step of the window, at most its side; 16")
-    masks: int | None = Field(None, ge=1, le=100_000, description="rise: how many masks; 1000")
-    cells: int | None = Field(None, ge=2, le=64, description="rise: cells along a side of a mask; 7")
-    keep: float | None = Field(None, gt=0, le=1, description="rise: share of cells that stay; 0.5")
-    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="smoothgrad, rise: of what is random; 0")
-
     @property
     def method_options(self) -> dict[str, int | float]:
         """The options of the method itself that are given."""
-        names = (
-            "gamma",
-            "references",
-            "steps",
-            "samples",
-            "noise",
-            "window",
-            "stride",
-            "masks",
-            "cells",
-            "keep",
-            "seed",
-        )
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
-
-    @model_validator(mode="after")
-    def _windows_overlap(self) -> Self:
-        if (self.stride or 16) > (self.window or 32):
-            raise ValueError("stride must be at most window, or parts of the image would never be covered")
-        return self
+        return {name: value for name in MethodOptions.model_fields if (value := getattr(self, name)) is not None}
 
     @property
     def outputs(self) -> list[str]:

@@ -32,7 +32,12 @@ async def _serve(server: uvicorn.Server, listening: socket.socket) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     loop = asyncio.get_running_loop()
-    loop.add_reader(parent.sentinel, server.handle_exit, signal.SIGTERM, None)  # never outlive the supervisor
+
+    def orphaned() -> None:
+        loop.remove_reader(parent.sentinel)
+        server.handle_exit(signal.SIGTERM, None)
+
+    loop.add_reader(parent.sentinel, orphaned)  # never outlive the supervisor
     try:
         await server.serve(sockets=[listening])
     finally:

@@ -97,8 +97,11 @@ def explain(
         repeats = torch.tensor([len(own) for own in wanted], device=scores.device)
         chosen = torch.tensor([target for own in wanted for target in own], device=scores.device)
         repeated = _features_at(network, cut, images, features, rows).repeat_interleave(repeats, dim=0)
+        # From the default layer on there is little to compute; from an early one, nearly the whole network.
+        size = len(chosen) if cut is network.cut else chunk
         with torch.no_grad():
-            maps = QUICK[method](cut, repeated, chosen, **dict(options)).float().cpu()
+            parts = zip(torch.split(repeated, size), torch.split(chosen, size), strict=True)
+            maps = torch.cat([QUICK[method](cut, *part, **dict(options)).float().cpu() for part in parts])
         for row, targets, own_maps in zip(rows, wanted, torch.split(maps, repeats.tolist()), strict=True):
             answers[row] = Explanation(cut.layer.name, targets, own_maps)
     return answers

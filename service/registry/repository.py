@@ -106,5 +106,5 @@ def _read_yaml(path: Path) -> object:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelFailed(f"{path} can't be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # of a date that is none, or bytes that are no UTF-8
         raise ModelFailed(f"{path} is not YAML: {str(error).splitlines()[0]}") from error

@@ -70,7 +70,7 @@ class Workers:
         """
         self._require_worker()
         model = resolve(self.models(), reference)
-        while model.card is None:
+        while model.state != "ready" or model.card is None:
             await self.load(model.key, deadline)
             model = resolve(self.models(), model.key)
         return model, model.card

@@ -9,9 +9,9 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from service.errors import NonFinite, ServiceError, TooExpensive
+from service.errors import NonFinite, ServiceError, TooExpensive, UnknownTarget, UnsupportedMethod
 from service.explain import batch
-from service.explain.methods import forward_passes
+from service.explain.methods import NEEDS_GAP, forward_passes
 from service.registry.loader import LoadedModel
 from service.worker.messages import Answer, Question
 
@@ -61,7 +61,7 @@ def run(
     features, scores = model.network.predict(images)
     host_scores = scores.float().cpu().numpy()  # waits for the device
     predicted = perf_counter()
-    refused = [_too_expensive(model, question, max_forward_passes) for question in questions]
+    refused = [_refusal(model, question, max_forward_passes) for question in questions]
     asked = [None if refusal else question for question, refusal in zip(questions, refused, strict=True)]
     explained = batch.explain(model.network, images, features, scores, asked, model.card.batch)
     answers: list[Answer | Unfinished | ServiceError] = [
@@ -71,10 +71,18 @@ def run(
     return BatchResult(answers, predicted - start, perf_counter() - predicted)
 
 
-def _too_expensive(model: LoadedModel, question: Question | None, limit: int) -> TooExpensive | None:
+def _refusal(model: LoadedModel, question: Question | None, limit: int) -> ServiceError | None:
+    """What is wrong with a question, found before it could harm the batch."""
     if question is None:
         return None
-    cut = model.network.cut_at(question.layer)
+    try:
+        cut = model.network.cut_at(question.layer)
+    except ServiceError as error:
+        return error
+    if question.method == "cam" and cut.head.weight is None:
+        return UnsupportedMethod(NEEDS_GAP)
+    if any(target >= model.network.classes for target in question.targets):
+        return UnknownTarget(f"the model has {model.network.classes} classes now; ask again")
     targets = max(1, len(question.targets))
     passes = forward_passes(question.method, cut, model.card.preprocess.input_size, targets, question.options)
     if passes <= limit:

@@ -125,12 +125,15 @@ class Worker:
 
     def _load(self, caller: bytes, load_id: int, key: str) -> None:
         try:
-            state, _ = self._models.state(key)
+            state, reason = self._models.state(key)
         except UnknownModel as error:
             self._fail(caller, load_id, error)
             return
         if state == "ready":
             self._reply(caller, Loaded(load_id))
+            return
+        if self._models.failed_lately(key):
+            self._fail(caller, load_id, ModelFailed(f"model {key} can't be loaded: {reason}"))
             return
         self._waiting_loads[key].append((caller, load_id))
         self._models.start_loading(key)
@@ -159,12 +162,24 @@ class Worker:
             for waiting in batch:
                 self._fail(waiting.caller, waiting.job.id, ModelLoading(f"model {key} is not loaded"))
             return
+        self._attempt(model, key, batch)
+
+    def _attempt(self, model: LoadedModel, key: str, batch: list[Waiting]) -> None:
+        """Answer a batch; if it fails, each of its jobs alone, so that only the one at fault does."""
         try:
             self._answer(model, key, batch)
         except Exception as error:  # whatever a batch does, its callers get an answer and the log gets the reason
             log.exception("batch failed", extra={"fields": {"model": key, "images": len(batch)}})
-            for waiting in batch:
-                self._fail(waiting.caller, waiting.job.id, _as_service_error(error))
+            if len(batch) == 1:
+                self._fail(batch[0].caller, batch[0].job.id, _as_service_error(error))
+            self._end_process_if_device_lost()
+            for waiting in batch if len(batch) > 1 else []:
+                self._attempt(model, key, [waiting])
+
+    def _end_process_if_device_lost(self) -> None:
+        """After some faults CUDA fails for ever; then this raises, and the supervisor starts another worker."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
     def _answer(self, model: LoadedModel, key: str, batch: list[Waiting]) -> None:
         taken = monotonic()
@@ -197,6 +212,7 @@ class Worker:
         except Exception as error:  # whatever a method does, its caller gets an answer and the log gets the reason
             log.exception("explanation failed", extra={"fields": {"model": work.waiting.job.model}})
             self._fail(caller, job_id, _as_service_error(error))
+            self._end_process_if_device_lost()
             return
         timings = msgspec.structs.replace(work.timings, backward=work.timings.backward + perf_counter() - start)
         if answer is None:

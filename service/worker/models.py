@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter
+from time import monotonic, perf_counter
 
 import msgspec
 import torch
@@ -17,6 +17,9 @@ from service.registry.repository import Entry
 from service.registry.spec import Model, State
 
 log = logging.getLogger(__name__)
+
+_RETRY = 30.0
+"""Seconds for which a model that failed to load is not tried again on demand."""
 
 
 class ModelTable:
@@ -36,21 +39,25 @@ class ModelTable:
         self._changed = changed
         self._states: dict[str, State] = dict.fromkeys(self._entries, "unloaded")
         self._reasons: dict[str, str] = {}
+        self._failed_at: dict[str, float] = {}
         self._loaded: dict[str, LoadedModel] = {}
         self._starting: set[str] = set()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
 
     def status(self) -> list[Model]:
         """Every model in its present state."""
-        return [
-            msgspec.structs.replace(
-                entry.unloaded(),
-                state=self._states[key],
-                reason=self._reasons.get(key, ""),
-                card=self._loaded[key].card if key in self._loaded else None,
-            )
-            for key, entry in self._entries.items()
-        ]
+        return [self._status(entry) for entry in self._entries.values()]
+
+    def _status(self, entry: Entry) -> Model:
+        model = self._loaded.get(entry.key)  # one look, since the loading thread writes
+        if model is not None:
+            return msgspec.structs.replace(entry.unloaded(), state="ready", card=model.card)
+        state, reason = self._states[entry.key], self._reasons.get(entry.key, "")
+        return msgspec.structs.replace(entry.unloaded(), state="loading" if state == "ready" else state, reason=reason)
+
+    def failed_lately(self, key: str) -> bool:
+        """Whether the model has failed to load so lately that trying again would only keep others waiting."""
+        return self._states[key] == "failed" and monotonic() - self._failed_at.get(key, -_RETRY) < _RETRY
 
     @property
     def started(self) -> bool:
@@ -90,8 +97,9 @@ class ModelTable:
     def unload(self, key: str) -> None:
         """Forget a loaded model and give its memory back."""
         model = self._loaded.pop(key, None)
-        if model is not None:
+        if self._states[key] != "loading":
             self._states[key] = "unloaded"
+        if model is not None:
             entry = self._entries[key]
             metrics.MODEL_INFO.labels(entry.name, entry.version, model.card.digest).set(0)
             if self._device.type == "cuda":
@@ -119,5 +127,6 @@ class ModelTable:
 
     def _fail(self, entry: Entry, reason: str) -> None:
         self._states[entry.key] = "failed"
+        self._failed_at[entry.key] = monotonic()
         self._reasons[entry.key] = reason
         log.error("model failed", extra={"fields": {"model": entry.key, "reason": reason}})

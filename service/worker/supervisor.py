@@ -6,7 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -19,8 +19,9 @@ from service import metrics
 log = logging.getLogger(__name__)
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-_PAUSE = 1.0
-"""Seconds between two starts of a process, at least: one that can't start must not keep a core busy."""
+_EARLY = 5.0
+"""Seconds: a process that dies sooner again and again is started ever more rarely, not to keep a core busy."""
+_LONGEST_PAUSE = 30.0
 
 
 @dataclass
@@ -40,7 +41,9 @@ class Child:
     args: tuple[Any, ...]
     device: str | None = None
     process: BaseProcess | None = field(init=False, default=None)
-    started: float = field(init=False, default=-_PAUSE)
+    started: float = field(init=False, default=0.0)
+    not_before: float = field(init=False, default=0.0)
+    early_deaths: int = field(init=False, default=0)
 
     def start(self) -> None:
         """Start the process, in a session of its own, so that Ctrl-C reaches the supervisor alone."""
@@ -60,6 +63,9 @@ class Child:
         log.error("process died", extra={"fields": {"process": self.name, "pid": self.process.pid, "reason": reason}})
         metrics.forget_process(self.process.pid or 0)
         self.process = None
+        self.early_deaths = self.early_deaths + 1 if monotonic() - self.started < _EARLY else 0
+        if self.early_deaths > 1:
+            self.not_before = monotonic() + min(_LONGEST_PAUSE, 2.0**self.early_deaths)
         if self.device:
             metrics.WORKER_UP.labels(self.device).set(0)
             metrics.WORKER_RESTARTS.labels(self.device, reason).inc()
@@ -82,12 +88,16 @@ class Supervisor:
         workers: stopped last, so that servers can finish what they accepted.
         servers: stopped first.
         drain_seconds: how long servers may take to finish.
+        on_stop: called first when stopping; lets go of what new callers would wait at.
     """
 
-    def __init__(self, workers: Sequence[Child], servers: Sequence[Child], drain_seconds: float) -> None:
+    def __init__(
+        self, workers: Sequence[Child], servers: Sequence[Child], drain_seconds: float, on_stop: Callable[[], None]
+    ) -> None:
         self._workers = workers
         self._servers = servers
         self._drain_seconds = drain_seconds
+        self._on_stop = on_stop
         self._signalled, self._signal = multiprocessing.Pipe(duplex=False)
 
     def run(self) -> None:
@@ -97,10 +107,10 @@ class Supervisor:
         children = [*self._workers, *self._servers]
         while not self._signalled.poll():
             for child in children:
-                if child.process is None and monotonic() - child.started >= _PAUSE:
+                if child.process is None and monotonic() >= child.not_before:
                     child.start()
             alive = {child.process.sentinel: child for child in children if child.process is not None}
-            for sentinel in wait([self._signalled, *alive], timeout=None if len(alive) == len(children) else _PAUSE):
+            for sentinel in wait([self._signalled, *alive], timeout=None if len(alive) == len(children) else 0.2):
                 if isinstance(sentinel, int):
                     alive[sentinel].bury()
         self._stop()
@@ -114,6 +124,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         log.info("stopping", extra={"fields": {"drain_seconds": self._drain_seconds}})
+        self._on_stop()
         deadline = monotonic() + self._drain_seconds + 1  # servers give up by themselves a second earlier
         for group in (self._servers, self._workers):
             for child in group:

@@ -50,7 +50,7 @@ def _of_gradients(method: Callable[[Tensor, Tensor], Tensor]) -> Quick:
 
 def _cam(cut: Cut, features: Tensor, targets: Tensor) -> Tensor:
     if cut.head.weight is None:
-        raise UnsupportedMethod(_NEEDS_GAP)
+        raise UnsupportedMethod(NEEDS_GAP)
     return cam(cut.layer.layout.to_grid(features), cut.head.weight[targets])
 
 
@@ -88,7 +88,7 @@ METHODS = (*QUICK, *STEPPED)
 OF_THE_INPUT = ("guided_backprop", "integrated_gradients", "smoothgrad", "occlusion", "rise")
 """Methods that no layer has a part in."""
 
-_NEEDS_GAP = "CAM needs a head that is global average pooling followed by one linear layer; gradcam works on any head"
+NEEDS_GAP = "CAM needs a head that is global average pooling followed by one linear layer; gradcam works on any head"
 
 
 def options_of(method: str) -> dict[str, float]:
@@ -101,7 +101,9 @@ def refusals(network: Network) -> dict[str, str]:
     """Methods that can't explain this network, and why."""
     refused: dict[str, str] = {}
     if network.cut.head.weight is None:
-        refused["cam"] = _NEEDS_GAP
+        refused["cam"] = NEEDS_GAP
+    if network.classes < 2:
+        refused["finercam"] = "Finer-CAM tells a class from others; this network has one class"
     if activations := unguided(network.traced):
         reason = f"guided backpropagation is defined for ReLU; this network has {', '.join(sorted(activations))}"
         refused |= dict.fromkeys(("guided_backprop", "guided_gradcam"), reason)
@@ -111,10 +113,11 @@ def refusals(network: Network) -> dict[str, str]:
 def forward_passes(method: str, cut: Cut, input_size: tuple[int, int], targets: int, given: Options) -> int:
     """What a method costs in forward passes of the whole network, the prediction included.
 
-    A forward and backward pass counts as three.
+    A forward and backward pass counts as three, and one of the head alone as one.
     """
     options = options_of(method) | dict(given)
     extra: dict[str, Callable[[], float]] = {
+        "ablationcam": lambda: 0 if cut.head.weight is not None else cut.layer.channels,
         "scorecam": lambda: cut.layer.channels,
         "guided_backprop": lambda: _GRADIENT * targets,
         "guided_gradcam": lambda: _GRADIENT * targets,

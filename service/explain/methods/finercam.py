@@ -24,8 +24,7 @@ def difference(targets: Tensor, gamma: float = 1.0, references: int = 3) -> Obje
         own = scores.gather(1, targets[:, None])
         distance = (scores - own).abs().scatter(1, targets[:, None], torch.inf)
         nearest = distance.topk(min(references, scores.shape[1] - 1), dim=1, largest=False).indices
-        weights = scores.softmax(1).gather(1, nearest)
-        differences = own - gamma * scores.gather(1, nearest)
-        return (weights * differences).sum(1) / weights.sum(1)
+        near = scores.gather(1, nearest)
+        return (near.softmax(1) * (own - gamma * near)).sum(1)  # softmax over the nearest: p_d / Σ p_d
 
     return objective

@@ -22,13 +22,17 @@ def smoothgrad(subject: Subject, samples: int = 25, noise: float = 0.15, seed: i
         maps: (T, C, H, W), signed, logit units per unit of normalised input.
     """
     image = subject.image
-    shape = (samples, *image.shape[1:])
-    drawn = torch.randn(shape, generator=subject.random(seed)).to(image)
-    copies = image + drawn * noise * (image.max() - image.min())
+    sigma = noise * (image.max() - image.min())
     maps: list[Tensor] = []
     for target in subject.targets:
         total = torch.zeros_like(image[0])
-        for some in torch.split(copies, subject.chunk):
+        random = subject.random(seed)
+        for first in range(0, samples, subject.chunk):
+            drawn = [
+                torch.randn(image.shape[1:], generator=random)
+                for _ in range(first, min(samples, first + subject.chunk))
+            ]
+            some = image + sigma * torch.stack(drawn).to(image)
             objective = logit(target.expand(len(some)))
             slopes = gradient(lambda leaf, ask=objective: ask(subject.network.scores(leaf)), some)  # type: ignore[misc]
             total += slopes.sum(dim=0)
