@@ -17,7 +17,7 @@ from service.api.answers import explanations, predictions
 from service.api.bodies import Call
 from service.api.observe import Observation
 from service.api.schemas import ExplainOptions, ExplanationBody, Prediction, PredictOptions
-from service.errors import DeadlineExceeded, ModelLoading, Overloaded, ServiceError, TooLarge
+from service.errors import ModelLoading, Overloaded, ServiceError, TooLarge
 from service.images.canvas import backdrop
 from service.images.decode import decode
 from service.images.geometry import View, prepare
@@ -126,13 +126,14 @@ class Pipeline:
 
     async def _infer(self, view: View, task: _Task) -> tuple[Answer, Timings]:
         """Have a worker answer; a model that was unloaded meanwhile is loaded again, as long as the deadline allows."""
-        while monotonic() < task.deadline:
+        while True:
             try:
                 return await self._workers.infer(task.model.key, view.pixels, task.question, task.deadline)
             except ModelLoading:
+                if monotonic() >= task.deadline:
+                    raise
                 await self._workers.ready_model(task.model.key, task.deadline)
                 await asyncio.sleep(0)
-        raise DeadlineExceeded(f"model {task.model.key} was not there before the deadline")
 
     def _look(self, data: bytes, task: _Task) -> tuple[View, Image.Image | None]:
         """What the model sees of an encoded picture, and what overlays are drawn on where one is asked for."""

@@ -72,7 +72,7 @@ class Head:
 
 def gradient(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
     """The gradient of each row's value of ``function`` at ``point``, rows being independent; of ``point``'s shape."""
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         leaf = (point.clone() if point.is_inference() else point.detach()).requires_grad_()
         (result,) = torch.autograd.grad(function(leaf).sum(), leaf)
     return result

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from service.explain.graph import operator_name, scores_node
 
+_WRITTEN_OTHERWISE = (("clamp", (0,)), ("clamp", (0, None)), ("clamp_min", (0,)), ("threshold", (0, 0)))
 _UNGUIDED = ("gelu", "silu", "hardswish", "elu", "leaky_relu", "prelu", "mish", "celu", "selu", "rrelu", "softplus")
 
 
@@ -53,10 +54,8 @@ def guide(network: fx.GraphModule) -> fx.GraphModule:
 
 
 def _relu_limit(node: fx.Node) -> float | None:
-    """Where a ReLU is cut off, infinity mostly; None for other operators."""
-    name = operator_name(node)
-    if name == "relu":
+    """Where a ReLU, however it is written, is cut off: infinity mostly; None for other operators."""
+    name, bounds = operator_name(node), node.args[1:]
+    if name == "relu" or (name, bounds) in _WRITTEN_OTHERWISE:
         return torch.inf
-    if name in ("hardtanh", "clamp") and node.args[1:3] in ((0, 6), (0.0, 6.0)):
-        return 6.0
-    return 6.0 if name == "relu6" else None
+    return 6.0 if name == "relu6" or (name in ("hardtanh", "clamp") and bounds == (0, 6)) else None

@@ -72,6 +72,7 @@ class Network:
     def to(self, device: torch.device) -> Network:
         """Move all parameters to ``device``."""
         self.traced.to(device)
+        self.__dict__.pop("guided", None)  # made again from what has moved
         for known in self._cuts.values():
             known.backbone.to(device)
             known.head.module.to(device)

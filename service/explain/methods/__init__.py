@@ -102,8 +102,6 @@ def refusals(network: Network) -> dict[str, str]:
     refused: dict[str, str] = {}
     if network.cut.head.weight is None:
         refused["cam"] = NEEDS_GAP
-    if network.classes < 2:
-        refused["finercam"] = "Finer-CAM tells a class from others; this network has one class"
     if activations := unguided(network.traced):
         reason = f"guided backpropagation is defined for ReLU; this network has {', '.join(sorted(activations))}"
         refused |= dict.fromkeys(("guided_backprop", "guided_gradcam"), reason)

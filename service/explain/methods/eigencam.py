@@ -20,9 +20,10 @@ def eigencam(features: Tensor) -> Tensor:
         maps: (M, h, w) after a ReLU, units of activation.
     """
     vectors = features.flatten(2).transpose(1, 2).float()
-    centred = vectors - vectors.mean(dim=1, keepdim=True)
+    finite = vectors.isfinite().flatten(1).all(dim=1)[:, None]  # others have no components, and must not stop these
+    centred = torch.where(finite[:, :, None], vectors - vectors.mean(dim=1, keepdim=True), 0.0)
     _, _, components = torch.linalg.svd(centred, full_matrices=False)
     projected = torch.einsum("mpk,mk->mp", centred, components[:, 0])
     agreement = (projected * centred.mean(dim=2)).sum(dim=1, keepdim=True)
     signed = torch.where(agreement < 0, -projected, projected)
-    return signed.relu().reshape(len(features), *features.shape[2:])
+    return torch.where(finite, signed.relu(), torch.nan).reshape(len(features), *features.shape[2:])

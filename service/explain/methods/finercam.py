@@ -25,6 +25,6 @@ def difference(targets: Tensor, gamma: float = 1.0, references: int = 3) -> Obje
         distance = (scores - own).abs().scatter(1, targets[:, None], torch.inf)
         nearest = distance.topk(min(references, scores.shape[1] - 1), dim=1, largest=False).indices
         near = scores.gather(1, nearest)
-        return (near.softmax(1) * (own - gamma * near)).sum(1)  # softmax over the nearest: p_d / Σ p_d
+        return own[:, 0] - gamma * (near.softmax(1) * near).sum(1)  # softmax over the nearest is p_d / Σ p_d
 
     return objective

@@ -20,8 +20,8 @@ def gradcam_plus_plus(features: Tensor, gradients: Tensor) -> Tensor:
     Returns:
         maps: (M, h, w), logit units times Z, ≥ 0.
     """
-    squared = gradients**2
-    denominator = 2 * squared + features.sum(dim=(2, 3), keepdim=True) * squared * gradients
-    alpha = torch.where(denominator != 0, squared / denominator, 0.0)
+    # Divided by g², which may underflow.
+    denominator = 2 + features.sum(dim=(2, 3), keepdim=True) * gradients
+    alpha = torch.where((gradients != 0) & (denominator != 0), 1 / denominator, 0.0)
     weights = (alpha * gradients.relu()).sum(dim=(2, 3))
     return torch.einsum("mk,mkhw->mhw", weights, features).relu()

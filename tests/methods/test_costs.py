@@ -1,0 +1,159 @@
+"""What a method costs is what it is seen to take, and what can't be explained is refused with what can."""
+
+import pytest
+import torch
+from torch import nn
+
+from service.errors import UnsupportedMethod
+from service.explain.methods import METHODS, QUICK, forward_passes, options_of, refusals
+from service.explain.network import Network
+
+from .networks import CLASSES, FEW, Tiny, known, maps_of, picture, tiny
+
+
+def cost(network, method, targets=1, **options):
+    return forward_passes(method, network.cut, (24, 24), targets, options)
+
+
+def images_seen(network, part, method, targets, **options):
+    """How many images pass a part of the network while a method explains one."""
+    seen: list[int] = []
+    handle = part.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    maps_of(network, picture(24), method, targets, chunk=5, **options)
+    handle.remove()
+    return sum(seen)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+@pytest.mark.parametrize("targets", [(0,), (0, 1, 4)])
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("scorecam", {}),
+        ("occlusion", {"window": 8, "stride": 8}),
+        ("occlusion", {"window": 7, "stride": 3}),
+        ("occlusion", {"window": 30, "stride": 1}),
+        ("rise", {"masks": 13}),
+    ],
+)
+def test_methods_without_gradients_cost_the_images_they_show_and_the_prediction(pooled, targets, method, options):
+    network = tiny(pooled)
+    seen = images_seen(network, network.traced, method, targets, **options)
+    assert seen > 0
+    assert cost(network, method, len(targets), **options) == 1 + seen
+
+
+@pytest.mark.parametrize("targets", [(0,), (0, 1, 4)])
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("guided_backprop", {}),
+        ("guided_gradcam", {}),
+        ("integrated_gradients", {"steps": 7}),
+        ("smoothgrad", {"samples": 4}),
+    ],
+)
+def test_methods_of_gradients_cost_three_for_each_image_they_show_and_the_prediction(targets, method, options):
+    network = tiny()
+    part = network.guided if method.startswith("guided") else network.traced
+    seen = images_seen(network, part, method, targets, **options)
+    assert seen > 0
+    assert cost(network, method, len(targets), **options) == 1 + 3 * seen
+
+
+@pytest.mark.parametrize("method", QUICK)
+def test_quick_methods_cost_the_prediction_alone(method):
+    network = tiny()
+    assert images_seen(network, network.traced, method, (0, 1)) == 0
+    assert cost(network, method, 2) == 1
+
+
+def test_ablationcam_costs_the_prediction_alone_on_a_pooled_head():
+    network = tiny()
+    assert images_seen(network, network.cut.head.module, "ablationcam", (0,)) <= 2
+    assert cost(network, "ablationcam") == 1
+
+
+def test_ablationcam_costs_its_channels_where_the_head_is_nearly_the_whole_network():
+    """64 channels behind VGG-11's first convolution: 64 times all but that."""
+    network = known("vgg11").network
+    cut = network.cut_at("features.1")
+    assert cut.layer.channels == 64
+    assert forward_passes("ablationcam", cut, (64, 64), 1, {}) >= 64
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_costs_are_of_default_options_unless_others_are_given(method):
+    network = tiny()
+    assert cost(network, method) == cost(network, method, **options_of(method))
+
+
+class Activated(Tiny):
+    def __init__(self, activation):
+        super().__init__()
+        self.second[1] = activation
+
+
+UNGUIDED = [
+    nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.Hardswish(), nn.ELU(), nn.LeakyReLU(), nn.PReLU(), nn.Mish(), nn.CELU(),
+    nn.SELU(), nn.RReLU(), nn.Softplus(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", UNGUIDED, ids=repr)
+def test_other_activations_than_relu_refuse_guided_backpropagation(activation):
+    refused = refusals(Network(Activated(activation), (3, 24, 24)))
+    assert set(refused) == {"guided_backprop", "guided_gradcam"}
+    for reason in refused.values():
+        assert "ReLU" in reason
+        assert type(activation).__name__.lower() in reason.replace("_", "")
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.ReLU6(), nn.Tanh(), nn.Sigmoid()], ids=repr)
+def test_relu_and_what_is_no_rectifier_refuse_nothing(activation):
+    assert refusals(Network(Activated(activation), (3, 24, 24))) == {}
+
+
+def test_vgg_refuses_cam_and_says_what_works():
+    case = known("vgg11")
+    refused = refusals(case.network)
+    assert set(refused) == {"cam"}
+    assert "global average pooling" in refused["cam"]
+    assert "gradcam works" in refused["cam"]
+    with pytest.raises(UnsupportedMethod, match="gradcam works"):
+        maps_of(case.network, case.image, "cam")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "refused"),
+    [
+        ("resnet18", set()),
+        ("densenet", set()),
+        ("mobilenet_v2", set()),
+        ("alexnet", {"cam"}),
+        ("squeezenet", {"cam"}),
+        ("efficientnet", {"guided_backprop", "guided_gradcam"}),
+        ("swin", {"guided_backprop", "guided_gradcam"}),
+        ("mobilenet_v3", {"cam", "guided_backprop", "guided_gradcam"}),
+        ("convnext", {"cam", "guided_backprop", "guided_gradcam"}),
+        ("vit", {"cam", "guided_backprop", "guided_gradcam"}),
+    ],
+)
+def test_what_architectures_refuse(architecture, refused):
+    assert set(refusals(known(architecture).network)) == refused
+
+
+def test_cam_is_refused_at_a_layer_that_is_not_pooled_next():
+    with pytest.raises(UnsupportedMethod, match="gradcam works"):
+        maps_of(tiny(), picture(24), "cam", layer="first")
+
+
+def test_a_network_of_one_class_is_explained_by_every_method_that_is_not_refused():
+    torch.manual_seed(0)
+    module = Tiny()
+    module.head[-1] = nn.Linear(8, 1)
+    network = Network(module, (3, 24, 24), activation="sigmoid")
+    for method in METHODS:
+        if method not in refusals(network):
+            assert maps_of(network, picture(24), method, **FEW.get(method, {})).isfinite().all(), method
+    assert CLASSES > 1
