@@ -26,7 +26,14 @@ LAST_LAYER = {  # family → name of the layer that `auto` must find, and its si
     r"shufflenet_.*": ("conv5", 1 / 32),
     r"squeezenet1_.": (r"classifier\.2", 1 / 17.2),
     r"swin_.*": ("permute", 1 / 32),
-    r"vgg.*": (r"features\.(18|19|23|26|27|30|32|33|36|39|40|42|46|49|52)", 1 / 16),
+    r"vgg11": (r"features\.19", 1 / 16),
+    r"vgg11_bn": (r"features\.27", 1 / 16),
+    r"vgg13": (r"features\.23", 1 / 16),
+    r"vgg13_bn": (r"features\.33", 1 / 16),
+    r"vgg16": (r"features\.29", 1 / 16),
+    r"vgg16_bn": (r"features\.42", 1 / 16),
+    r"vgg19": (r"features\.35", 1 / 16),
+    r"vgg19_bn": (r"features\.51", 1 / 16),
     r"vit_._(\d\d)": (r"encoder\.layers\.encoder_layer_(10|22|30)", None),
 }
 TIMM = [
