@@ -78,6 +78,17 @@ def gradient(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
     return result
 
 
+def logit_gradient(network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor) -> Tensor:
+    """The gradient of each image's target score with respect to the image, of the images' shape.
+
+    Args:
+        network: maps images (N, C, H, W) to scores (N, classes).
+        images: where.
+        targets: (N,) int64, class indices.
+    """
+    return gradient(lambda leaf: logit(targets)(network(leaf)), images)
+
+
 @dataclass(frozen=True)
 class Cut:
     """A network cut at one layer.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from service.explain.cut import gradient, logit
+from service.explain.cut import logit, logit_gradient
 from service.explain.methods.gradcam import gradcam
 from service.explain.subject import Steps, Subject
 
@@ -25,8 +25,7 @@ def guided_backprop(subject: Subject) -> Steps:
     for some, targets in zip(
         torch.split(images, subject.chunk), torch.split(subject.targets, subject.chunk), strict=True
     ):
-        objective = logit(targets)
-        maps.append(gradient(lambda leaf, objective=objective: objective(guided(leaf)), some))  # type: ignore[misc]
+        maps.append(logit_gradient(guided, some, targets))
         yield
     return torch.cat(maps)
 

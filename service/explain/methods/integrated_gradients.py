@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.explain.cut import gradient, logit
+from service.explain.cut import logit_gradient
 from service.explain.subject import Steps, Subject
 
 
@@ -29,9 +29,8 @@ def integrated_gradients(subject: Subject, steps: int = 50) -> Steps:
     for target in subject.targets:
         total = torch.zeros_like(subject.image[0])
         for some, share in zip(torch.split(alphas, subject.chunk), torch.split(shares, subject.chunk), strict=True):
-            objective = logit(target.expand(len(some)))
             path = subject.image * some[:, None, None, None]
-            slopes = gradient(lambda leaf, ask=objective: ask(subject.network.scores(leaf)), path)  # type: ignore[misc]
+            slopes = logit_gradient(subject.network.scores, path, target.expand(len(some)))
             total += torch.einsum("s,schw->chw", share, slopes)
             yield
         maps.append(total * subject.image[0])

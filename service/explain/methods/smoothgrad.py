@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from service.explain.cut import gradient, logit
+from service.explain.cut import logit_gradient
 from service.explain.subject import Steps, Subject
 
 
@@ -33,8 +33,7 @@ def smoothgrad(subject: Subject, samples: int = 25, noise: float = 0.15, seed: i
                 for _ in range(first, min(samples, first + subject.chunk))
             ]
             some = image + sigma * torch.stack(drawn).to(image)
-            objective = logit(target.expand(len(some)))
-            slopes = gradient(lambda leaf, ask=objective: ask(subject.network.scores(leaf)), some)  # type: ignore[misc]
+            slopes = logit_gradient(subject.network.scores, some, target.expand(len(some)))
             total += slopes.sum(dim=0)
             yield
         maps.append(total / samples)
