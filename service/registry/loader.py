@@ -12,8 +12,9 @@ from torch import Tensor
 from service.errors import ModelFailed, ServiceError
 from service.explain.methods import METHODS, forward_passes, options_of, refusals
 from service.explain.network import Network
+from service.registry.built import Built
 from service.registry.repository import Entry
-from service.registry.sources import Built, build
+from service.registry.sources import build
 from service.registry.spec import Card, LayerCard, MethodCard, Spec
 
 
@@ -52,20 +53,21 @@ def load(entry: Entry, device: torch.device) -> LoadedModel:
         network = Network(built.module, (3, height, width), spec.layer, spec.activation).to(device)
     except ServiceError as error:
         raise ModelFailed(error.detail) from error
-    if network.classes != len(built.labels):
-        raise ModelFailed(f"the model has {network.classes} classes, but {len(built.labels)} labels")
-    model = LoadedModel(_card(spec, built, network, digest), network, device)
+    labels = built.labels or [str(index) for index in range(network.classes)]
+    if network.classes != len(labels):
+        raise ModelFailed(f"the model has {network.classes} classes, but {len(labels)} labels")
+    model = LoadedModel(_card(spec, built, labels, network, digest), network, device)
     network.predict(model.images([np.zeros((height, width, 3), np.uint8)]))
     return model
 
 
-def _card(spec: Spec, built: Built, network: Network, digest: str) -> Card:
+def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest: str) -> Card:
     return Card(
         digest=digest,
-        weights=spec.weights,
+        weights=spec.weights or "of the factory",
         task=spec.task,
         activation=spec.activation,
-        labels=built.labels,
+        labels=labels,
         preprocess=built.preprocess,
         batch=spec.batch,
         layer=network.cut.layer.name,

@@ -77,7 +77,10 @@ def parse_spec(path: Path) -> Spec:
     try:
         return Spec.model_validate(_read_yaml(path))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
         raise ModelFailed(f"{path}: {problems}") from error
 
 

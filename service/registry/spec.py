@@ -6,11 +6,11 @@ import math
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.errors import BadOption, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
 
@@ -76,28 +76,64 @@ class Preprocess:
         return red, green, blue
 
 
-class Spec(BaseModel):
-    """One ``model.yaml``."""
+Source = Literal["torchvision", "timm", "zoo", "onnx", "export", "python"]
+"""Who can build a model; each has a module of its name in `service.registry.sources`."""
+
+_WHOLE = ("onnx", "export")
+"""Sources whose files hold the architecture as well."""
+
+
+class Sample(BaseModel):
+    """A picture whose class is known, to check a model with before it answers anybody."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: Literal["torchvision", "zoo"] = Field(description="who builds the architecture")
-    architecture: str = Field(description="the builder's name for it")
-    weights: str = Field(
-        description="a torchvision weights name, a file beside model.yaml, an http(s) URL, or random:<seed>"
+    image: str = Field(description="a picture beside model.yaml")
+    label: int | str = Field(description="the class, by label or index, that must be its most probable one")
+
+
+class Spec(BaseModel):
+    """One ``model.yaml``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, title="model.yaml")
+
+    source: Source = Field(description="who builds the model")
+    architecture: str | None = Field(
+        None,
+        description="the builder's name for it; of source python, package.module:factory; "
+        "none for onnx and export, whose files hold it",
+    )
+    weights: str | None = Field(
+        None,
+        description="a file beside model.yaml, an http(s):// or s3:// URL, a name under which torchvision or timm "
+        "publishes weights, or random:<seed>; of onnx and export, the model itself; "
+        "of python, none for those that the factory returns",
     )
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="of the weights; checked before use, required for a URL"
     )
     task: Literal["classification"] = "classification"
-    activation: Literal["softmax", "sigmoid"] = "softmax"
+    activation: Literal["softmax", "sigmoid"] = Field("softmax", description="what makes probabilities of scores")
     labels: str | None = Field(
         None, description="a file beside model.yaml, one label a line; default: from the weights"
     )
     preprocess: Preprocess | None = Field(None, description="default: from the weights")
-    layer: str = "auto"
+    layer: str = Field("auto", description="where to explain by default; auto: the last convolution")
     batch: int = Field(8, ge=1, le=1024, description="most images in one forward pass")
-    load: Literal["startup", "demand"] = Field("startup", description="when the model is loaded")
+    load: Literal["start", "demand"] = Field("start", description="when the model is loaded")
+    sample: Sample | None = Field(None, description="checked before the model answers anybody")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.source in _WHOLE and self.architecture is not None:
+            raise ValueError(f"source {self.source} takes no architecture; its file holds it")
+        if self.source not in _WHOLE and self.architecture is None:
+            raise ValueError(f"source {self.source} needs an architecture")
+        if self.source != "python" and self.weights is None:
+            raise ValueError(f"source {self.source} needs weights")
+        if self.source in _WHOLE and str(self.weights).startswith("random:"):
+            raise ValueError(f"source {self.source} takes a file as weights, not {self.weights}")
+        return self
 
 
 class LayerCard(msgspec.Struct, frozen=True):

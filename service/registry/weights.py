@@ -1,4 +1,4 @@
-"""Weights from a file or a URL, checked before a byte is interpreted. Pickled modules are refused."""
+"""Weights from a file or a URL, checked before a byte is interpreted. Pickled code is refused."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import os
 import tempfile
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+import fsspec
 import safetensors
 import torch
 from safetensors.torch import load_file
@@ -18,24 +21,55 @@ from torch import Tensor
 from tqdm import tqdm
 
 from service.errors import ModelFailed
+from service.registry.spec import Spec
 
 _STALLED = 30.0
 """Seconds without a byte after which a download is given up."""
 
 
-def read_state(path: Path, digest: str | None) -> dict[str, Tensor]:
-    """A state dict from a ``.safetensors`` or ``.pt``/``.pth`` file.
+def local_file(spec: Spec, folder: Path) -> Path:
+    """The file that ``spec.weights`` names, on this machine and with the digest that ``spec`` says.
+
+    Raises:
+        ModelFailed: there is no such file, it can't be fetched, or it is another one.
+    """
+    weights = str(spec.weights)
+    if "://" in weights:
+        if spec.sha256 is None:
+            raise ModelFailed(f"weights {weights} need a sha256 in model.yaml, so that what arrives can be checked")
+        return fetch(weights, spec.sha256)
+    path = folder / weights
+    if not path.is_file():
+        other = f", and not a weights name of {spec.architecture}" if spec.architecture else ""
+        raise ModelFailed(f"weights {weights!r}: no such file in {folder}{other}")
+    return verified(path, spec.sha256)
+
+
+def verified(path: Path, digest: str | None) -> Path:
+    """The path itself, once the file has been found to have the digest.
 
     Args:
-        path: the file.
+        path: a file.
         digest: hex SHA-256 of the whole file, or a prefix of it; None where it isn't known.
 
     Raises:
-        ModelFailed: the file can't be read, isn't the one meant, or holds more than tensors.
+        ModelFailed: it has another, or can't be read.
+    """
+    if digest is not None:
+        try:
+            _verify(path, digest, str(path))
+        except OSError as error:
+            raise ModelFailed(f"weights {path} can't be read: {error.strerror or error}") from error
+    return path
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """A state dict from a ``.safetensors`` or ``.pt``/``.pth`` file.
+
+    Raises:
+        ModelFailed: the file can't be read, or holds more than tensors.
     """
     try:
-        if digest is not None:
-            _verify(path, digest, str(path))
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -43,8 +77,6 @@ def read_state(path: Path, digest: str | None) -> dict[str, Tensor]:
         raise ModelFailed(f"weights {path} can't be read: {error.strerror or error}") from error
     except safetensors.SafetensorError as error:
         raise ModelFailed(f"weights {path} are no safetensors file: {error}") from error
-    except ModelFailed:
-        raise
     except Exception as error:  # torch.load raises whatever a damaged file leads it to
         reason = "only state dicts of tensors are loaded, never pickled code; save as safetensors"
         first = next(iter(str(error).splitlines()), type(error).__name__)
@@ -58,7 +90,7 @@ def fetch(url: str, digest: str) -> Path:
     """Download a weights file once, into torch's own cache of checkpoints.
 
     Args:
-        url: http or https.
+        url: http or https, or another scheme that fsspec knows, such as s3.
         digest: hex SHA-256 that the file must have, or a prefix of it.
 
     Returns:
@@ -86,17 +118,31 @@ def fetch(url: str, digest: str) -> Path:
                 os.replace(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
-    except (OSError, http.client.HTTPException, ValueError) as error:  # urllib's errors are OSErrors
+    except (OSError, http.client.HTTPException, ValueError, ImportError) as error:  # urllib's errors are OSErrors
         raise ModelFailed(f"weights can't be fetched from {url}: {getattr(error, 'reason', error)}") from error
     return path
 
 
 def _download(url: str, path: Path) -> None:
-    with urllib.request.urlopen(url, timeout=_STALLED) as response, path.open("wb") as file:
-        total = int(response.headers.get("Content-Length") or 0) or None
-        with tqdm(total=total, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1], delay=1) as progress:
-            while chunk := response.read(1 << 20):
-                progress.update(file.write(chunk))
+    name = url.rsplit("/", 1)[-1]
+    with (
+        _opened(url) as (source, total),
+        path.open("wb") as file,
+        tqdm(total=total, unit="B", unit_scale=True, desc=name, delay=1) as progress,
+    ):
+        while chunk := source.read(1 << 20):
+            progress.update(file.write(chunk))
+
+
+@contextlib.contextmanager
+def _opened(url: str) -> Iterator[tuple[BinaryIO, int | None]]:
+    """What a URL leads to, and its size in bytes where that is known."""
+    if url.startswith(("http://", "https://")):
+        with urllib.request.urlopen(url, timeout=_STALLED) as response:
+            yield response, int(response.headers.get("Content-Length") or 0) or None
+    else:
+        with fsspec.open(url, "rb") as file:
+            yield file, getattr(file, "size", None)
 
 
 def _verify(path: Path, digest: str, name: str) -> None:

@@ -88,7 +88,7 @@ class ModelTable:
         """Start to load every model that asks for it. One whose model.yaml is wrong is listed as failed."""
         for key, entry in self._entries.items():
             try:
-                if entry.spec().load == "startup":
+                if entry.spec().load == "start":
                     self._starting.add(key)
                     self.start_loading(key)
             except ModelFailed as error:

@@ -38,7 +38,7 @@ def card(labels=("cat", "dog", "fox"), activation="softmax"):
         ("color: red", ["color:", "not permitted"]),
         ("source: keras", ["source:", "'torchvision'", "'zoo'"]),
         ("activation: relu", ["activation:", "'softmax'", "'sigmoid'"]),
-        ("load: never", ["load:", "'startup'", "'demand'"]),
+        ("load: never", ["load:", "'start'", "'demand'"]),
         ("task: detection", ["task:", "'classification'"]),
         ("batch: many", ["batch:", "integer"]),
         ("batch: 0", ["batch:", "greater than or equal to 1"]),
@@ -65,9 +65,16 @@ def test_a_wrong_field_is_named_with_its_file_and_what_is_allowed(tmp_path, line
     assert "\n" not in caught.value.detail
 
 
-@pytest.mark.parametrize("field", ["source", "architecture", "weights"])
-def test_a_missing_field_is_named(tmp_path, field):
-    with pytest.raises(ModelFailed, match=f"{field}: Field required"):
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ("source", "source: Field required"),
+        ("architecture", "source torchvision needs an architecture"),
+        ("weights", "source torchvision needs weights"),
+    ],
+)
+def test_a_missing_field_is_named(tmp_path, field, says):
+    with pytest.raises(ModelFailed, match=says):
         parsed(tmp_path, "\n".join(line for line in SPEC.splitlines() if not line.startswith(field)))
 
 
@@ -136,7 +143,7 @@ def test_what_a_spec_leaves_out(tmp_path):
         "softmax",
         "auto",
         8,
-        "startup",
+        "start",
     )
     assert (spec.sha256, spec.labels, spec.preprocess) == (None, None, None)
 

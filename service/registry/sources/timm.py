@@ -1,0 +1,72 @@
+"""Architectures of timm, https://github.com/huggingface/pytorch-image-models, with its own weights or an operator's."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import timm
+from huggingface_hub import hf_hub_url
+from timm.data.imagenet_info import ImageNetInfo
+from timm.models import PretrainedCfg, get_pretrained_cfg, is_model_pretrained
+from torch import nn
+
+from service.errors import ModelFailed
+from service.registry.built import Built, filled, own_labels, with_weights
+from service.registry.spec import Preprocess, Spec
+from service.registry.weights import fetch
+
+
+def build(spec: Spec, folder: Path, _: Path | None) -> Built:
+    """Build an architecture of timm; ``weights`` may be one of its pretrained tags.
+
+    Raises:
+        ModelFailed: saying what is missing or wrong.
+    """
+    name = str(spec.architecture)
+    if not timm.is_model(name):
+        raise ModelFailed(f"timm has no architecture {name!r}")
+    published = f"{name}.{spec.weights}" if is_model_pretrained(f"{name}.{spec.weights}") else None
+    config = get_pretrained_cfg(published or name)
+    labels = own_labels(spec, folder) or _imagenet_labels(config)
+    # Random weights mean the builder's own defaults, its number of classes among them.
+    options: dict[str, Any] = {} if str(spec.weights).startswith("random:") else {"num_classes": len(labels)}
+
+    def architecture() -> nn.Module:
+        return timm.create_model(name, **options)
+
+    if published is None:
+        module = with_weights(spec, folder, architecture)
+    else:
+        module = filled(architecture(), _fetched(spec, config), spec)
+    return Built(module, labels, spec.preprocess or _preprocess(config))
+
+
+def _fetched(spec: Spec, config: PretrainedCfg | None) -> Path:
+    if config is None or not config.hf_hub_id:
+        raise ModelFailed(f"timm publishes no safetensors for {spec.architecture}.{spec.weights}")
+    url = hf_hub_url(config.hf_hub_id, "model.safetensors")
+    if spec.sha256 is None:
+        raise ModelFailed(f"weights {url} need a sha256 in model.yaml, so that what arrives can be checked")
+    return fetch(url, spec.sha256)
+
+
+def _imagenet_labels(config: PretrainedCfg | None) -> list[str]:
+    if config is None or config.num_classes != 1000:
+        raise ModelFailed("model.yaml must name a labels file: these weights come without labels")
+    return [str(label) for label in ImageNetInfo().label_descriptions()]
+
+
+def _preprocess(config: PretrainedCfg | None) -> Preprocess:
+    """What timm's own evaluation transform does: the shortest side to size / crop_pct, then the centre."""
+    if config is None or config.crop_mode != "center" or config.input_size[1] != config.input_size[2]:
+        raise ModelFailed("model.yaml must say how to preprocess: this model's own way is not a square centre crop")
+    _, side, _ = config.input_size
+    return Preprocess(
+        mean=config.mean,  # type: ignore[arg-type]  # three of them
+        std=config.std,  # type: ignore[arg-type]
+        resize=math.floor(side / config.crop_pct),
+        crop=side,
+        interpolation=config.interpolation,  # type: ignore[arg-type]
+    )
