@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from pydantic import BaseModel, ValidationError
@@ -15,6 +16,9 @@ from tqdm import tqdm
 import service
 from service.errors import ModelFailed, ServiceError, Unavailable
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.api.schemas import ModelBody
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Options = TypeVar("Options", bound=BaseModel)
@@ -59,18 +63,71 @@ def serve(**given: str | int | None) -> None:
 
 
 @commands.command()
-def models() -> None:
-    """List the models in the repository."""
+@click.option("--load", "load_them", is_flag=True, help="Load each model here, to see whether it works.")
+@click.option("--url", help="Ask the service at this address, such as http://127.0.0.1:8000.")
+def models(load_them: bool, url: str | None) -> None:
+    """List the models: what is in the repositories, or with --url what a service has.
+
+    With --load, the exit code is 1 if a model fails.
+    """
+    if url and load_them:
+        raise click.UsageError("--load loads models here; a service at --url has loaded its own")
+    if url:
+        bodies: Iterable[ModelBody] = _served_models(url)
+    else:
+        bodies = _loaded_models() if load_them else _listed_models()
+    click.echo(_MODEL_ROW.format("MODEL", "STATE", "SOURCE", "LAYER", "METHODS", "MEMORY", "DEVICE", "DIGEST"))
+    failed = False
+    for body in bodies:
+        failed = failed or body.state == "failed"
+        _echo_model(body)
+    if load_them and failed:
+        sys.exit(1)
+
+
+_MODEL_ROW = "{:20} {:9} {:11} {:16} {:>7} {:>9} {:8} {}"
+
+
+def _echo_model(body: ModelBody) -> None:
+    row = (
+        f"{body.name}@{body.version}",
+        body.state,
+        body.source or "",
+        body.layer.name if body.layer else "",
+        str(len(body.methods)) if body.methods else "",
+        f"{body.memory / 1e6:.1f} MB" if body.memory is not None else "",
+        ",".join(body.device or []),
+        (body.digest or "")[:19],
+    )
+    click.echo(_MODEL_ROW.format(*row).rstrip())
+    for note in ([f"also {', '.join(body.aliases)}"] if body.aliases else []) + ([body.reason] if body.reason else []):
+        click.echo(f"    {note}")
+
+
+def _loaded_models() -> Iterator[ModelBody]:
+    from service.local import load_all
+
+    yield from load_all(_validated(Settings))
+
+
+def _listed_models() -> Iterator[ModelBody]:
+    from service.api.answers import model_body
     from service.registry.repository import scan
 
-    for entry in scan(_validated(Settings).model_repository):
+    listing = scan(_validated(Settings).model_repository)
+    for entry, model in zip(listing, listing.models(), strict=True):
         try:
             spec = entry.spec()
+            yield model_body(model, []).model_copy(update={"source": spec.source, "weights": spec.weights})
         except ModelFailed as error:
-            click.echo(f"{entry.key:20} failed: {error.detail}")
-            continue
-        aliases = f"  also {', '.join(entry.aliases)}" if entry.aliases else ""
-        click.echo(f"{entry.key:20} {spec.source} {spec.architecture}, weights {spec.weights}{aliases}")
+            yield model_body(model, []).model_copy(update={"state": "failed", "reason": error.detail})
+
+
+def _served_models(url: str) -> list[ModelBody]:
+    from service.api.schemas import ModelList
+
+    with urllib.request.urlopen(f"{url.rstrip('/')}/models", timeout=30) as response:
+        return ModelList.model_validate_json(response.read()).models
 
 
 def _picture_and_model(command: Command) -> Command:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from PIL import Image
 
-from service.api.answers import explanations, predictions
-from service.api.schemas import ExplainOptions, ExplanationBody, PictureBody, Prediction
-from service.errors import ServiceError
+from service.api.answers import explanations, model_body, predictions
+from service.api.schemas import ExplainOptions, ExplanationBody, ModelBody, PictureBody, Prediction
+from service.errors import ModelFailed, ServiceError
 from service.images.canvas import backdrop
 from service.images.decode import decode
 from service.images.geometry import View, prepare
@@ -97,6 +98,21 @@ def _opened(picture: PictureBody) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(picture.data)))
 
 
+def load_all(settings: Settings) -> Iterator[ModelBody]:
+    """Load every model version in the repositories, one after the other, and tell of it as ``GET /models`` would.
+
+    Raises:
+        ModelFailed: a repository can't be read.
+    """
+    listing, device = scan(settings.model_repository), pick_device(settings.device)
+    for entry, model in zip(listing, listing.models(), strict=True):
+        try:
+            card = load(entry, device, settings.python_path).card
+            yield model_body(msgspec.structs.replace(model, state="ready", card=card), [str(device)])
+        except ModelFailed as error:
+            yield model_body(msgspec.structs.replace(model, state="failed", reason=error.detail), [])
+
+
 def open_model(reference: str | None, settings: Settings) -> Local:
     """Load the model that ``name``, ``name@version`` or ``name@alias`` means; None for the default.
 
@@ -104,6 +120,7 @@ def open_model(reference: str | None, settings: Settings) -> Local:
         UnknownModel: there is none.
         ModelFailed: it can't be loaded.
     """
-    entries = {entry.key: entry for entry in scan(settings.model_repository)}
-    key = resolve([entry.unloaded() for entry in entries.values()], reference or settings.default_model).key
-    return Local(key, load(entries[key], pick_device(settings.device)), settings)
+    listing = scan(settings.model_repository)
+    key = resolve(listing.models(), reference or settings.default_model).key
+    entry = next(entry for entry in listing if entry.key == key)
+    return Local(key, load(entry, pick_device(settings.device), settings.python_path), settings)

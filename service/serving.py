@@ -26,7 +26,7 @@ def serve(settings: Settings) -> None:
         UnknownModel: the default model is in none of them.
     """
     logs.configure(settings.log_level)
-    resolve([entry.unloaded() for entry in scan(settings.model_repository)], settings.default_model)
+    resolve(scan(settings.model_repository).models(), settings.default_model)
     with tempfile.TemporaryDirectory(prefix="gradcam-") as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
         from service.worker.supervisor import Child, Supervisor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,9 +20,16 @@ class Settings(BaseSettings):
         "auto", pattern=r"^(auto|cpu|cuda:\d+)$", description="`auto` (every GPU, else the CPU), `cpu` or `cuda:N`"
     )
     api_processes: int = Field(1, ge=1, le=64, description="processes that serve HTTP")
-    model_repository: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="folders of models, separated by `:`; the embedded one always comes last"
+    model_repository: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="folders or URLs of models, separated by commas; the embedded one always comes last"
     )
+    poll_seconds: float = Field(
+        10.0, ge=0, description="seconds between looks at the model repositories; 0 looks only when told to"
+    )
+    memory_budget: int = Field(
+        0, ge=0, description="bytes that the parameters of loaded models may take on a device; 0 sets no bound"
+    )
+    python_path: Path | None = Field(None, description="folder whose code models of source `python` may run")
     default_model: str = Field("scenes", description="the model of a request that names none")
     timeout_ms: int = Field(30_000, ge=1, le=600_000, description="deadline of a request that sets none, milliseconds")
     queue_size: int = Field(128, ge=1, description="images accepted and not yet answered, over all API processes")
@@ -45,4 +51,4 @@ class Settings(BaseSettings):
     @field_validator("model_repository", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(Path(part) for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

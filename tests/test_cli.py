@@ -59,10 +59,39 @@ def test_explain_writes_a_picture_for_each_target(photo: Path, tmp_path: Path):
     assert not np.array_equal(*levels)
 
 
+def rows(listed: str) -> dict[str, list[str]]:
+    """The columns of each model that `gradcam models` lists; what it notes below them is left out."""
+    return {line.split()[0]: line.split()[1:] for line in listed.splitlines()[1:] if not line.startswith(" ")}
+
+
 def test_models_lists_the_repository(repository: Path):
     listed = gradcam("models", model_repository=repository).stdout
-    assert [line.split()[0] for line in listed.splitlines()] == ["alexnet@1", "resnet18@1", "resnet50@1", "scenes@1"]
+    assert rows(listed).keys() == {"alexnet@1", "resnet18@1", "resnet50@1", "scenes@1"}
+    assert {columns[0] for columns in rows(listed).values()} == {"unloaded"}
     assert "also stable" in listed
+
+
+def test_models_asks_a_service(service: Service):
+    listed = rows(gradcam("models", "--url", service.url).stdout)
+    assert listed["scenes@1"][:3] == ["ready", "zoo", "layer3"]
+    assert listed["scenes@1"][4:7] == ["1.6", "MB", "cpu"]
+    assert listed["resnet50@1"] == ["unloaded"]
+
+
+def test_models_are_tried_before_they_are_published(tmp_path: Path):
+    for version, layer in (("1", "layer2"), ("2", "attic")):
+        folder = tmp_path / "mine" / version
+        folder.mkdir(parents=True)
+        (folder / "model.yaml").write_text(
+            f"source: torchvision\narchitecture: resnet18\nweights: random:0\nlayer: {layer}\n"
+        )
+    result = gradcam("models", "--load", model_repository=tmp_path)
+    assert result.returncode == 1
+    listed = rows(result.stdout)
+    assert listed["mine@1"][:3] == ["ready", "torchvision", "layer2"]
+    assert listed["mine@2"] == ["failed"]
+    assert "no layer 'attic'" in result.stdout
+    assert listed["scenes@1"][0] == "ready"
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,7 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
     default = next(layer for layer in card.layers if layer.name == card.layer)
     return body.model_copy(
         update={
+            "source": card.source,
             "task": card.task,
             "activation": card.activation,
             "input": InputBody(width=width, height=height),
@@ -144,6 +145,7 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
             "methods": card.method_names(),
             "digest": card.digest,
             "weights": card.weights,
+            "memory": card.memory,
             "device": devices,
         }
     )

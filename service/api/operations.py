@@ -77,6 +77,14 @@ async def prometheus() -> Response:
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
+@management.post("/reload", response_model_exclude_none=True, responses=documentation.problems(401, 503, "4XX"))
+async def look(request: Request) -> ModelList:
+    """Look at the model repositories now: what is new is loaded, what is gone is unloaded. Needs the admin token."""
+    _require_admin(request)
+    await _workers(request).look(_deadline(request))
+    return await models(request)
+
+
 @management.post(
     "/{name}/{action}", response_model_exclude_none=True, responses=documentation.problems(401, 404, 503, "4XX")
 )
@@ -85,18 +93,25 @@ async def manage(
     name: Annotated[str, Path(examples=["scenes"])],
     action: Annotated[Literal["load", "unload", "reload"], Path(examples=["load"])],
 ) -> ModelDetail:
-    """Load a model version now, forget it, or load it again from the repository. Needs the admin token."""
+    """Load a model version now, forget it, or load it again from the repository. Needs the admin token.
+
+    While it is loaded again, the old one goes on answering; if that fails, it stays.
+    """
     _require_admin(request)
-    workers = _workers(request)
-    settings = request.app.state.settings
+    workers, deadline = _workers(request), _deadline(request)
+    if action == "reload":
+        await workers.look(deadline)
     found = resolve(workers.models(), name)
-    key = found.key
-    deadline = monotonic() + settings.timeout_ms / 1e3
-    if action in ("unload", "reload") or found.state == "failed":
-        await workers.unload(key, deadline)
-    if action in ("load", "reload"):
-        await workers.load(key, deadline)
-    return await model(request, key)
+    if action == "unload":
+        await workers.unload(found.key, deadline)
+    else:
+        await workers.load(found.key, deadline, again=action == "reload" or found.state == "failed")
+    return await model(request, found.key)
+
+
+def _deadline(request: Request) -> float:
+    timeout_ms: int = request.app.state.settings.timeout_ms
+    return monotonic() + timeout_ms / 1e3
 
 
 def _require_admin(request: Request) -> None:

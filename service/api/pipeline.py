@@ -23,7 +23,7 @@ from service.images.decode import decode
 from service.images.geometry import View, prepare
 from service.registry.spec import Card, Model
 from service.settings import Settings
-from service.worker.client import Answer, Question, Timings, Workers
+from service.worker.client import Question, Timings, Workers
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,17 @@ class Pipeline:
         options = call.options
         deadline = monotonic() + (options.timeout_ms or self._settings.timeout_ms) / 1e3
         with self._admitted(len(call.images)):
-            model, card = await self._workers.ready_model(options.model or self._settings.default_model, deadline)
-            seen.model = model.name
-            question = self._question(options, card)
-            seen.method = question.method if question else ""
-            task = _Task(options, model, card, question, deadline, seen)
-            return model, card, await asyncio.gather(*(self._answer_or_error(data, task) for data in call.images))
+            while True:
+                model, card = await self._workers.ready_model(options.model or self._settings.default_model, deadline)
+                seen.model = model.name
+                question = self._question(options, card)
+                seen.method = question.method if question else ""
+                task = _Task(options, model, card, question, deadline, seen)
+                results = await asyncio.gather(*(self._answer_or_error(data, task) for data in call.images))
+                replaced = any(isinstance(result, ModelLoading) for result in results)
+                if not replaced or monotonic() >= deadline:
+                    return model, card, results
+                # The model was replaced or unloaded meanwhile. Again, so that one model answers the whole call.
 
     @contextmanager
     def _admitted(self, images: int) -> Iterator[None]:
@@ -114,7 +119,9 @@ class Pipeline:
         in_thread = asyncio.get_running_loop().run_in_executor
         with task.seen.timed("decode"):
             view, photo = await in_thread(self._threads, self._look, data, task)
-        answer, timings = await self._infer(view, task)
+        answer, timings = await self._workers.infer(
+            task.model.key, task.card.digest, view.pixels, task.question, task.deadline
+        )
         _record(task, timings)
         best = predictions(task.card, answer.scores, task.options.top_k)
         if not isinstance(task.options, ExplainOptions):
@@ -123,17 +130,6 @@ class Pipeline:
             return Answered(
                 best, await in_thread(self._threads, explanations, task.card, answer, view, photo, task.options)
             )
-
-    async def _infer(self, view: View, task: _Task) -> tuple[Answer, Timings]:
-        """Have a worker answer; a model that was unloaded meanwhile is loaded again, as long as the deadline allows."""
-        while True:
-            try:
-                return await self._workers.infer(task.model.key, view.pixels, task.question, task.deadline)
-            except ModelLoading:
-                if monotonic() >= task.deadline:
-                    raise
-                await self._workers.ready_model(task.model.key, task.deadline)
-                await asyncio.sleep(0)
 
     def _look(self, data: bytes, task: _Task) -> tuple[View, Image.Image | None]:
         """What the model sees of an encoded picture, and what overlays are drawn on where one is asked for."""

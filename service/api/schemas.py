@@ -208,7 +208,8 @@ class ModelBody(BaseModel):
     version: str
     aliases: list[str]
     state: Literal["unloaded", "loading", "ready", "failed"]
-    reason: str | None = Field(None, description="why it failed")
+    reason: str | None = Field(None, description="why it failed; of a ready model, why its newer content did")
+    source: str | None = Field(None, description="who built it")
     task: str | None = None
     activation: str | None = None
     input: InputBody | None = None
@@ -217,6 +218,7 @@ class ModelBody(BaseModel):
     methods: list[str] | None = None
     digest: str | None = None
     weights: str | None = None
+    memory: int | None = Field(None, description="bytes of its parameters")
     device: list[str] | None = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,10 +13,15 @@ from torch import Tensor
 from service.errors import ModelFailed, ServiceError
 from service.explain.methods import METHODS, forward_passes, options_of, refusals
 from service.explain.network import Network
+from service.images.decode import decode
+from service.images.geometry import prepare
 from service.registry.built import Built
 from service.registry.repository import Entry
 from service.registry.sources import build
-from service.registry.spec import Card, LayerCard, MethodCard, Spec
+from service.registry.spec import Card, LayerCard, MethodCard, Sample, Spec
+
+_LARGEST_SAMPLE = 50_000_000
+"""Pixels."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +45,20 @@ class LoadedModel:
         return batch.sub_(mean).div_(std).contiguous()
 
 
-def load(entry: Entry, device: torch.device) -> LoadedModel:
-    """Build, trace, cut and warm up a model.
+def load(entry: Entry, device: torch.device, python_path: Path | None = None) -> LoadedModel:
+    """Build, trace, cut and warm up a model, and check it with its own sample.
+
+    Args:
+        entry: where it is described.
+        device: where it will answer.
+        python_path: where the operator's own code may be imported from.
 
     Raises:
         ModelFailed: saying what is wrong with it.
     """
     spec = entry.spec()
-    built = build(spec, entry.folder)
+    folder = entry.folder()
+    built = build(spec, folder, python_path)
     height, width = built.preprocess.input_size
     digest = _digest(spec, built)
     try:
@@ -58,12 +70,38 @@ def load(entry: Entry, device: torch.device) -> LoadedModel:
         raise ModelFailed(f"the model has {network.classes} classes, but {len(labels)} labels")
     model = LoadedModel(_card(spec, built, labels, network, digest), network, device)
     network.predict(model.images([np.zeros((height, width, 3), np.uint8)]))
+    if spec.sample is not None:
+        _check_sample(model, spec.sample, folder)
     return model
+
+
+def _check_sample(model: LoadedModel, sample: Sample, folder: Path) -> None:
+    """Predict a picture whose class is known.
+
+    Raises:
+        ModelFailed: the model takes it for something else.
+    """
+    try:
+        image = decode((folder / sample.image).read_bytes(), _LARGEST_SAMPLE)
+        expected = model.card.class_index(sample.label)
+    except OSError as error:
+        raise ModelFailed(f"sample {sample.image} can't be read: {error.strerror}") from error
+    except ServiceError as error:
+        raise ModelFailed(f"sample {sample.image}: {error.detail}") from error
+    _, scores = model.network.predict(model.images([prepare(image, **model.card.preprocess.geometry()).pixels]))
+    found = int(scores[0].argmax())
+    if found != expected:
+        labels = model.card.labels
+        raise ModelFailed(
+            f"sample {sample.image} is {labels[expected]!r}, but the model takes it for {labels[found]!r}"
+        )
 
 
 def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest: str) -> Card:
     return Card(
         digest=digest,
+        source=spec.source,
+        memory=sum(tensor.nbytes for tensor in built.module.state_dict().values()),
         weights=spec.weights or "of the factory",
         task=spec.task,
         activation=spec.activation,

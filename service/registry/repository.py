@@ -1,15 +1,16 @@
-"""Model repositories on disk: ``<name>/<version>/model.yaml``, and ``<name>/aliases.yaml``."""
+"""Model repositories: ``<name>/<version>/model.yaml`` and ``<name>/aliases.yaml``, in a folder or at a URL."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
 from service.errors import ModelFailed
+from service.registry.places import LocalPlace, Place, place_at
 from service.registry.spec import Model, Spec
 
 EMBEDDED = Path(__file__).parent.parent / "zoo" / "models"
@@ -18,26 +19,22 @@ EMBEDDED = Path(__file__).parent.parent / "zoo" / "models"
 
 @dataclass(frozen=True)
 class Entry:
-    """One version of a model in a repository.
+    """One version of a model in a repository. Entries are equal as long as no file of theirs changes.
 
     Attributes:
-        folder: holds its ``model.yaml`` and the files that it names.
-        aliases: other names of this version.
+        place: holds its ``model.yaml`` and the files that it names.
+        stamps: name and stamp of each of its files.
     """
 
     name: str
     version: str
-    folder: Path
-    aliases: tuple[str, ...]
+    place: Place
+    stamps: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> str:
         """``name@version``."""
         return f"{self.name}@{self.version}"
-
-    def unloaded(self) -> Model:
-        """The model before anything is known but its name."""
-        return Model(self.name, self.version, list(self.aliases), "unloaded")
 
     def spec(self) -> Spec:
         """Read ``model.yaml``.
@@ -45,37 +42,84 @@ class Entry:
         Raises:
             ModelFailed: naming the file, the field and what is allowed.
         """
-        return parse_spec(self.folder / "model.yaml")
+        return parse_spec(self.place.text("model.yaml"), f"{self.place}/model.yaml")
+
+    def folder(self) -> Path:
+        """The folder with its files on this machine, fetched there if need be.
+
+        Raises:
+            ModelFailed: they can't be fetched.
+        """
+        return self.place.local(self.stamps)
 
 
-def scan(repositories: Iterable[Path]) -> list[Entry]:
-    """Every model version in the repositories, the embedded one last; the first repository to have a name owns it.
+@dataclass(frozen=True)
+class Listing:
+    """What the repositories hold.
+
+    Attributes:
+        entries: every model version.
+        aliases: alias → version, by model; the version need not be there.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def models(self) -> list[Model]:
+        """Every version before anything is known but its name."""
+        return [
+            Model(
+                entry.name,
+                entry.version,
+                [alias for alias, version in self.aliases.get(entry.name, {}).items() if version == entry.version],
+                "unloaded",
+            )
+            for entry in self.entries
+        ]
+
+
+def scan(repositories: Iterable[str | Path]) -> Listing:
+    """Look at the repositories, the embedded one last; the first repository to have a name owns it.
 
     Raises:
-        ModelFailed: a repository can't be read.
+        ModelFailed: a repository can't be read, or a model's aliases can't.
     """
-    found: dict[str, list[Entry]] = {}
-    for root in (*repositories, EMBEDDED):
-        try:
-            folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-        except OSError as error:
-            raise ModelFailed(f"model repository {root} can't be read: {error.strerror}") from error
-        for folder in folders:
-            try:
-                found.setdefault(folder.name, _versions(folder))
-            except OSError as error:
-                raise ModelFailed(f"{folder} can't be read: {error.strerror}") from error
-    return [entry for entries in found.values() for entry in entries]
+    entries: dict[str, list[Entry]] = {}
+    aliases: dict[str, Mapping[str, str]] = {}
+    for place in (*map(place_at, repositories), LocalPlace(EMBEDDED)):
+        versions: dict[str, dict[str, list[tuple[str, str]]]] = {}
+        for path, stamp in place.stamps():
+            name, _, rest = path.partition("/")
+            version, _, file = rest.partition("/")
+            if path.startswith(".") or "/." in path:
+                continue
+            if file:
+                versions.setdefault(name, {}).setdefault(version, []).append((file, stamp))
+            elif version == "aliases.yaml" and name not in entries:
+                aliases[name] = _aliases(place / name)
+        for name, found in versions.items():
+            entries.setdefault(
+                name,
+                [
+                    Entry(name, version, place / name / version, tuple(files))
+                    for version, files in found.items()
+                    if "model.yaml" in dict(files)
+                ],
+            )
+    return Listing(tuple(entry for owned in entries.values() for entry in owned), aliases)
 
 
-def parse_spec(path: Path) -> Spec:
-    """A ``model.yaml`` as a `Spec`.
+def parse_spec(text: str, path: str) -> Spec:
+    """The text of a ``model.yaml`` as a `Spec`.
 
     Raises:
         ModelFailed: naming the file, the field and what is allowed.
     """
     try:
-        return Spec.model_validate(_read_yaml(path))
+        return Spec.model_validate(_parsed(text, path))
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg'].removeprefix('Value error, ')}"
@@ -84,30 +128,16 @@ def parse_spec(path: Path) -> Spec:
         raise ModelFailed(f"{path}: {problems}") from error
 
 
-def _versions(folder: Path) -> list[Entry]:
-    aliases = _aliases(folder)
-    return [
-        Entry(folder.name, version.name, version, tuple(alias for alias, of in aliases.items() if of == version.name))
-        for version in sorted(folder.iterdir())
-        if (version / "model.yaml").is_file()
-    ]
-
-
-def _aliases(folder: Path) -> dict[str, str]:
-    """Alias → version, from ``aliases.yaml`` where there is one."""
-    path = folder / "aliases.yaml"
-    if not path.exists():
-        return {}
-    content = _read_yaml(path)
+def _aliases(place: Place) -> Mapping[str, str]:
+    path = f"{place}/aliases.yaml"
+    content = _parsed(place.text("aliases.yaml"), path)
     if not isinstance(content, dict):
         raise ModelFailed(f"{path}: must map each alias to a version")
     return {str(alias): str(version) for alias, version in content.items()}
 
 
-def _read_yaml(path: Path) -> object:
+def _parsed(text: str, path: str) -> object:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelFailed(f"{path} can't be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:  # of a date that is none, or bytes that are no UTF-8
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date that is none
         raise ModelFailed(f"{path} is not YAML: {str(error).splitlines()[0]}") from error

@@ -164,12 +164,15 @@ class Card(msgspec.Struct, frozen=True):
 
     Attributes:
         digest: ``sha256:…`` over its model.yaml, labels and every weight: equal digests answer alike.
+        memory: bytes of its parameters and buffers.
         layer: the name of the default layer.
         methods: every explanation method.
     """
 
     digest: str
+    source: str
     weights: str
+    memory: int
     task: str
     activation: Literal["softmax", "sigmoid"]
     labels: list[str]
@@ -235,8 +238,8 @@ class Model(msgspec.Struct, frozen=True):
     """One version of a model in the repository, and the state it is in.
 
     Attributes:
-        reason: why it failed, where it did.
-        card: once it is ready.
+        reason: why it failed or was unloaded; of one that is ready, why its newer content is not.
+        card: once it has been loaded; an unloaded model that has one is loaded when it is asked for.
     """
 
     name: str
@@ -251,6 +254,11 @@ class Model(msgspec.Struct, frozen=True):
         """``name@version``, unique in a repository."""
         return f"{self.name}@{self.version}"
 
+    @property
+    def card_digest(self) -> str:
+        """The digest of what was loaded last; empty where nothing was."""
+        return self.card.digest if self.card else ""
+
 
 def _shown(given: str) -> str:
     """What a caller sent, quoted, and no more of it than helps."""
@@ -263,7 +271,9 @@ def version_order(version: str) -> tuple[int, str]:
 
 
 def resolve(models: Iterable[Model], reference: str) -> Model:
-    """The model that ``name``, ``name@version`` or ``name@alias`` means; a bare name means its highest ready version.
+    """The model that ``name``, ``name@version`` or ``name@alias`` means.
+
+    A bare name means its highest ready version, or one that was ready and made room for another model.
 
     Raises:
         UnknownModel: naming what is there.
@@ -275,7 +285,7 @@ def resolve(models: Iterable[Model], reference: str) -> Model:
         names = ", ".join(sorted({model.name for model in known})) or "none"
         raise UnknownModel(f"there is no model {_shown(name)}; there are: {names}")
     if not wanted:
-        return next((model for model in reversed(versions) if model.state == "ready"), versions[-1])
+        return next((model for model in reversed(versions) if model.state == "ready" or model.card), versions[-1])
     for model in sorted(versions, key=lambda model: wanted != model.version):
         if wanted == model.version or wanted in model.aliases:
             return model

@@ -36,9 +36,9 @@ class Workers:
 
     @property
     def ready(self) -> bool:
-        """Whether a worker has loaded what it loads at its start, and at least one model can answer."""
+        """Whether a worker has loaded what it loads at its start, and at least one model can answer or has once."""
         return any(
-            link.up and link.status.started and any(model.state == "ready" for model in link.status.models)
+            link.up and link.status.started and any(model.card is not None for model in link.status.models)
             for link in self.links
         )
 
@@ -75,14 +75,14 @@ class Workers:
             model = resolve(self.models(), model.key)
         return model, model.card
 
-    async def load(self, model: str, deadline: float) -> None:
-        """Have every worker load ``name@version``.
+    async def load(self, model: str, deadline: float, again: bool = False) -> None:
+        """Have every worker load ``name@version``, ``again`` even where it is loaded.
 
         Raises:
             NotReady, ModelFailed, ModelLoading: as `ready_model`.
         """
         try:
-            await asyncio.gather(*(link.load(model, deadline) for link in self._require_worker()))
+            await asyncio.gather(*(link.load(model, deadline, again) for link in self._require_worker()))
         except DeadlineExceeded:
             raise ModelLoading(f"model {model} is still being loaded; try again in a while") from None
 
@@ -90,14 +90,23 @@ class Workers:
         """Have every worker forget ``name@version``."""
         await asyncio.gather(*(link.unload(model, deadline) for link in self._require_worker()))
 
+    async def look(self, deadline: float) -> None:
+        """Have every worker look at the repositories.
+
+        Raises:
+            NotReady: no worker is up.
+            ModelFailed: a repository can't be read.
+        """
+        await asyncio.gather(*(link.look(deadline) for link in self._require_worker()))
+
     async def infer(
-        self, model: str, pixels: np.ndarray, question: Question | None, deadline: float
+        self, model: str, digest: str, pixels: np.ndarray, question: Question | None, deadline: float
     ) -> tuple[Answer, Timings]:
         """See `WorkerLink.infer`; the ready worker with the fewest jobs outstanding does it."""
-        able = [link for link in self._require_worker() if link.has(model)]
+        able = [link for link in self._require_worker() if link.has(model, digest)]
         if not able:
             raise ModelLoading(f"model {model} is not loaded any more; try again")
-        return await min(able, key=lambda link: link.outstanding).infer(model, pixels, question, deadline)
+        return await min(able, key=lambda link: link.outstanding).infer(model, digest, pixels, question, deadline)
 
     def _require_worker(self) -> list[WorkerLink]:
         up = [link for link in self.links if link.up]

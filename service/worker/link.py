@@ -23,7 +23,8 @@ from service.worker.messages import (
     Hello,
     Job,
     Load,
-    Loaded,
+    Look,
+    Managed,
     Question,
     Request,
     Status,
@@ -59,9 +60,12 @@ class WorkerLink:
         self.up = False
         self.status = Status("", [], started=False)
 
-    def has(self, model: str) -> bool:
-        """Whether ``name@version`` is ready on this worker."""
-        return any(known.key == model and known.state == "ready" for known in self.status.models)
+    def has(self, model: str, digest: str | None = None) -> bool:
+        """Whether ``name@version`` is ready on this worker, and is the one with that digest where one is given."""
+        return any(
+            known.key == model and known.state == "ready" and (digest is None or known.card_digest == digest)
+            for known in self.status.models
+        )
 
     @property
     def outstanding(self) -> int:
@@ -79,38 +83,48 @@ class WorkerLink:
             self._socket.close()
 
     async def infer(
-        self, model: str, pixels: np.ndarray, question: Question | None, deadline: float
+        self, model: str, digest: str, pixels: np.ndarray, question: Question | None, deadline: float
     ) -> tuple[Answer, Timings]:
         """Have one image predicted, and explained where asked.
 
         Args:
             model: ``name@version``, ready on this worker.
+            digest: of that model.
             pixels: (H, W, 3) uint8, the model's input size.
             question: None for scores only.
             deadline: CLOCK_MONOTONIC seconds.
 
         Raises:
+            ModelLoading: it is another one by now, or none.
             DeadlineExceeded, WorkerLost, ServiceError: as the worker says.
         """
         height, width, channels = pixels.shape
-        job = Job(next(self._ids), model, (height, width, channels), deadline, monotonic(), question)
+        job = Job(next(self._ids), model, digest, (height, width, channels), deadline, monotonic(), question)
         answer = await self._ask(job, deadline, np.ascontiguousarray(pixels))
         assert answer is not None
         return answer
 
-    async def load(self, model: str, deadline: float) -> None:
+    async def load(self, model: str, deadline: float, again: bool = False) -> None:
         """Have a model loaded; returns when it is ready.
 
         Raises:
             ModelFailed, DeadlineExceeded, WorkerLost: it isn't.
         """
-        await self._ask(Load(next(self._ids), model), deadline)
+        await self._ask(Load(next(self._ids), model, again), deadline)
 
     async def unload(self, model: str, deadline: float) -> None:
         """Have a model forgotten."""
         await self._ask(Unload(next(self._ids), model), deadline)
 
-    async def _ask(self, request: Job | Load | Unload, deadline: float, *frames: np.ndarray) -> _Reply:
+    async def look(self, deadline: float) -> None:
+        """Have the repositories looked at.
+
+        Raises:
+            ModelFailed: they can't be read.
+        """
+        await self._ask(Look(next(self._ids)), deadline)
+
+    async def _ask(self, request: Job | Load | Unload | Look, deadline: float, *frames: np.ndarray) -> _Reply:
         future: asyncio.Future[_Reply] = asyncio.get_running_loop().create_future()
         self._pending[request.id] = future
         try:
@@ -137,7 +151,7 @@ class WorkerLink:
                     self.status, self.up = status, True
                 case Done() as done:
                     self._resolve(done.id, _answer(done, frames))
-                case Loaded(id=request_id):
+                case Managed(id=request_id):
                     self._resolve(request_id, None)
                 case Failed() as failed:
                     self._resolve(failed.id, from_code(failed.code, failed.detail))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
+import signal
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from time import monotonic, perf_counter
 
 import msgspec
@@ -19,8 +22,6 @@ from tqdm import tqdm
 
 from service import logs, metrics
 from service.errors import DeadlineExceeded, Internal, ModelFailed, ModelLoading, ServiceError, UnknownModel
-from service.registry.loader import LoadedModel
-from service.registry.repository import scan
 from service.settings import Settings
 from service.worker import engine
 from service.worker.messages import (
@@ -31,7 +32,8 @@ from service.worker.messages import (
     Hello,
     Job,
     Load,
-    Loaded,
+    Look,
+    Managed,
     Reply,
     Status,
     Timings,
@@ -41,6 +43,7 @@ from service.worker.messages import (
 )
 from service.worker.models import ModelTable
 from service.worker.queue import JobQueue, Waiting
+from service.worker.watcher import Survey, Watcher
 
 log = logging.getLogger(__name__)
 
@@ -72,13 +75,23 @@ class Worker:
         self._socket.set_hwm(0)  # the API's permits bound what is under way; nothing may be dropped here
         self._socket.bind(address)
         self._wakeup = context.socket(zmq.PULL)
-        self._wakeup.bind("inproc://model-changed")
-        self._models = ModelTable(scan(settings.model_repository), self._device, _waker(context))
+        self._wakeup.bind("inproc://wakeup")
+        wake = _waker(context)
+        self._models = ModelTable(self._device, settings, wake)
+        self._surveys: SimpleQueue[Survey | ModelFailed] = SimpleQueue()
+        self._surveyed = False  # before that, nobody is told that there are no models
+
+        def tell(survey: Survey | ModelFailed) -> None:
+            self._surveys.put(survey)
+            wake()
+
+        self.watcher = Watcher(settings.model_repository, settings.poll_seconds, tell)
         self._max_forward_passes = settings.max_forward_passes
         self._queue = JobQueue()
         self._unfinished: OrderedDict[tuple[bytes, int], _Unfinished] = OrderedDict()
         self._callers: set[bytes] = set()
         self._waiting_loads: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
+        self._waiting_looks: list[tuple[bytes, int]] = []
 
     def run(self) -> None:
         """Serve until killed, or until the process that started this one is gone."""
@@ -88,7 +101,7 @@ class Worker:
         poller.register(self._wakeup, zmq.POLLIN)
         if parent is not None:
             poller.register(parent.sentinel, zmq.POLLIN)
-        self._models.load_at_startup()
+        self.watcher.start()
         while True:
             ready = dict(poller.poll(timeout=0 if self._queue or self._unfinished else None))
             if parent is not None and parent.sentinel in ready:
@@ -100,7 +113,8 @@ class Worker:
 
     def _receive_all(self) -> None:
         while self._wakeup.poll(0):
-            self._model_changed(self._wakeup.recv_string())
+            self._wakeup.recv()
+            self._models_changed()
         while self._socket.poll(0):
             caller, header, *frames = self._socket.recv_multipart(copy=False)
             self._receive(caller.bytes, header.buffer, frames)
@@ -109,83 +123,107 @@ class Worker:
         match decode_request(header):
             case Hello():
                 self._callers.add(caller)
-                self._reply(caller, self._status())
+                if self._surveyed:
+                    self._reply(caller, self._status())
             case Job() as job:
-                pixels = np.frombuffer(frames[0].buffer, np.uint8).reshape(job.shape)
-                self._queue.put(Waiting(caller, job, pixels))
+                self._queue_job(caller, job, frames[0])
             case Cancel(id=job_id):
                 self._queue.cancel(caller, job_id)
                 self._unfinished.pop((caller, job_id), None)
-            case Load(id=load_id, model=key):
-                self._load(caller, load_id, key)
-            case Unload(id=load_id, model=key):
-                self._models.unload(key)
-                self._announce()
-                self._reply(caller, Loaded(load_id))
+            case Load() as load:
+                self._load(caller, load)
+            case Unload() as unload:
+                self._unload(caller, unload)
+            case Look(id=request_id):
+                self._waiting_looks.append((caller, request_id))
+                self.watcher.look()
 
-    def _load(self, caller: bytes, load_id: int, key: str) -> None:
+    def _queue_job(self, caller: bytes, job: Job, frame: zmq.Frame) -> None:
+        model = self._models.find(job.model, job.digest)
+        if model is None:
+            self._fail(caller, job.id, ModelLoading(f"model {job.model} has been replaced or unloaded; try again"))
+            return
+        pixels = np.frombuffer(frame.buffer, np.uint8).reshape(job.shape)
+        self._queue.put(Waiting(caller, job, pixels, model))
+
+    def _load(self, caller: bytes, load: Load) -> None:
         try:
-            state, reason = self._models.state(key)
-        except UnknownModel as error:
-            self._fail(caller, load_id, error)
+            under_way = self._models.load(load.model, load.again)
+        except (UnknownModel, ModelFailed) as error:
+            self._fail(caller, load.id, error)
             return
-        if state == "ready":
-            self._reply(caller, Loaded(load_id))
-            return
-        if self._models.failed_lately(key):
-            self._fail(caller, load_id, ModelFailed(f"model {key} can't be loaded: {reason}"))
-            return
-        self._waiting_loads[key].append((caller, load_id))
-        self._models.start_loading(key)
-        self._announce()
+        if under_way:
+            self._waiting_loads[load.model].append((caller, load.id))
+            self._announce()
+        else:
+            self._reply(caller, Managed(load.id))
 
-    def _model_changed(self, key: str) -> None:
-        """A load has ended: tell everybody, then those who wait for it."""
+    def _unload(self, caller: bytes, unload: Unload) -> None:
+        try:
+            self._models.unload(unload.model)
+        except UnknownModel as error:
+            self._fail(caller, unload.id, error)
+            return
         self._announce()
-        state, reason = self._models.state(key)
-        for caller, load_id in self._waiting_loads.pop(key, []):
-            if state == "ready":
-                self._reply(caller, Loaded(load_id))
-            else:
-                self._fail(caller, load_id, ModelFailed(f"model {key} can't be loaded: {reason}"))
+        self._reply(caller, Managed(unload.id))
+
+    def _models_changed(self) -> None:
+        """Something was loaded or the repositories have been looked at: tell everybody, then those who wait for it."""
+        surveyed: list[Survey | ModelFailed] = []
+        while not self._surveys.empty():
+            surveyed.append(self._surveys.get())
+        for survey in surveyed:
+            if isinstance(survey, Survey):
+                self._models.apply(survey)
+                self._surveyed = True
+        self._models.collect()
+        if self._surveyed:
+            self._announce()
+        if surveyed:
+            waiting, self._waiting_looks = self._waiting_looks, []
+            for caller, request_id in waiting:
+                self._conclude(caller, request_id, surveyed[-1] if isinstance(surveyed[-1], ModelFailed) else None)
+        for key in [key for key in self._waiting_loads if not self._models.is_loading(key)]:
+            failure = self._models.failure(key)
+            error = ModelFailed(f"model {key} can't be loaded: {failure}") if failure else None
+            for caller, request_id in self._waiting_loads.pop(key):
+                self._conclude(caller, request_id, error)
+
+    def _conclude(self, caller: bytes, request_id: int, error: ServiceError | None) -> None:
+        if error is None:
+            self._reply(caller, Managed(request_id))
+        else:
+            self._fail(caller, request_id, error)
 
     def _run_batch(self) -> None:
         """Run the jobs that go together with the one that waited longest."""
         for late in self._queue.drop_expired(monotonic()):
             self._fail(late.caller, late.job.id, DeadlineExceeded("the deadline passed while the image was queued"))
-        key = self._queue.first_model()
-        if key is None:
-            return
-        model = self._models.ready(key)
-        batch = self._queue.take(key, model.card.batch if model else len(self._queue))
-        if model is None:
-            for waiting in batch:
-                self._fail(waiting.caller, waiting.job.id, ModelLoading(f"model {key} is not loaded"))
-            return
-        self._attempt(model, key, batch)
+        if batch := self._queue.take():
+            self._attempt(batch)
 
-    def _attempt(self, model: LoadedModel, key: str, batch: list[Waiting]) -> None:
+    def _attempt(self, batch: list[Waiting]) -> None:
         """Answer a batch; if it fails, each of its jobs alone, so that only the one at fault does."""
         try:
-            self._answer(model, key, batch)
+            self._answer(batch)
         except Exception as error:  # whatever a batch does, its callers get an answer and the log gets the reason
-            log.exception("batch failed", extra={"fields": {"model": key, "images": len(batch)}})
+            log.exception("batch failed", extra={"fields": {"model": batch[0].job.model, "images": len(batch)}})
             if len(batch) == 1:
                 self._fail(batch[0].caller, batch[0].job.id, _as_service_error(error))
             self._end_process_if_device_lost()
             for waiting in batch if len(batch) > 1 else []:
-                self._attempt(model, key, [waiting])
+                self._attempt([waiting])
 
     def _end_process_if_device_lost(self) -> None:
         """After some faults CUDA fails for ever; then this raises, and the supervisor starts another worker."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
-    def _answer(self, model: LoadedModel, key: str, batch: list[Waiting]) -> None:
+    def _answer(self, batch: list[Waiting]) -> None:
         taken = monotonic()
         pixels, questions = [waiting.pixels for waiting in batch], [waiting.job.question for waiting in batch]
-        result = engine.run(model, pixels, questions, self._max_forward_passes)
-        metrics.BATCH_SIZE.labels(key.partition("@")[0]).observe(len(batch))
+        result = engine.run(batch[0].model, pixels, questions, self._max_forward_passes)
+        metrics.BATCH_SIZE.labels(batch[0].job.model.partition("@")[0]).observe(len(batch))
         metrics.DEVICE_MEMORY.labels(str(self._device)).set(_memory(self._device))
         for waiting, answer in zip(batch, result.answers, strict=True):
             backward = result.backward if waiting.job.question else 0.0
@@ -239,13 +277,13 @@ class Worker:
         self._socket.send_multipart([caller, encode(reply), *(frame.data for frame in frames)])
 
 
-def _waker(context: zmq.Context[zmq.Socket[bytes]]) -> Callable[[str], None]:
-    """A function for the loading thread that wakes the worker's loop with a model's key."""
+def _waker(context: zmq.Context[zmq.Socket[bytes]]) -> Callable[[], None]:
+    """A function for other threads that wakes the worker's loop."""
 
-    def wake(key: str) -> None:
+    def wake() -> None:
         with context.socket(zmq.PUSH) as socket:
-            socket.connect("inproc://model-changed")
-            socket.send_string(key)
+            socket.connect("inproc://wakeup")
+            socket.send(b"")
 
     return wake
 
@@ -264,7 +302,10 @@ def _memory(device: torch.device) -> int:
 
 
 def main(address: str, device: str, settings: Settings) -> None:
-    """Entry point of the process."""
+    """Entry point of the process. SIGHUP has it look at the model repositories."""
     logs.configure(settings.log_level)
     tqdm.set_lock(threading.RLock())  # its own, which torch makes it create, is a semaphore that outlives the process
-    Worker(address, device, settings).run()
+    gc.freeze()  # what has been imported stays; unloading a model need not look through it
+    worker = Worker(address, device, settings)
+    signal.signal(signal.SIGHUP, lambda *_: worker.watcher.look())
+    worker.run()

@@ -1,7 +1,7 @@
 """What API processes and workers say to each other: a msgspec header frame, then raw frames.
 
-API → worker: `Hello`, `Job` (+ one frame of uint8 pixels), `Cancel`, `Load`, `Unload`
-worker → API: `Status`, `Done` (+ scores frame, maps frame), `Loaded`, `Failed`
+API → worker: `Hello`, `Job` (+ one frame of uint8 pixels), `Cancel`, `Load`, `Unload`, `Look`
+worker → API: `Status`, `Done` (+ scores frame, maps frame), `Managed`, `Failed`
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Job(msgspec.Struct, tag=True, frozen=True):
     Attributes:
         id: unique within one API process.
         model: ``name@version``.
+        digest: of the model meant, since a version's content may be replaced by newer.
         shape: (H, W, 3) of the pixels in the next frame.
         deadline: CLOCK_MONOTONIC seconds, shared by all processes of one machine.
         sent: likewise, when the job left the API process.
@@ -46,6 +47,7 @@ class Job(msgspec.Struct, tag=True, frozen=True):
 
     id: int
     model: str
+    digest: str
     shape: tuple[int, int, int]
     deadline: float
     sent: float
@@ -59,17 +61,28 @@ class Cancel(msgspec.Struct, tag=True, frozen=True):
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
-    """Answer `Loaded` when the model ``name@version`` is ready, or `Failed`."""
+    """Have the model ``name@version`` loaded; answered by `Managed` when it is ready, or by `Failed`.
+
+    Attributes:
+        again: even if it is ready, or has failed lately; it goes on answering until the new one is ready.
+    """
 
     id: int
     model: str
+    again: bool = False
 
 
 class Unload(msgspec.Struct, tag=True, frozen=True):
-    """Forget the model ``name@version``; answered by `Loaded` too."""
+    """Forget the model ``name@version`` until it is asked for; answered by `Managed`, or by `Failed`."""
 
     id: int
     model: str
+
+
+class Look(msgspec.Struct, tag=True, frozen=True):
+    """Look at the repositories now; answered by `Managed` when what they hold is known, or by `Failed`."""
+
+    id: int
 
 
 @dataclass(frozen=True)
@@ -125,8 +138,8 @@ class Done(msgspec.Struct, tag=True, frozen=True):
     maps: tuple[int, ...] = (0, 0, 0)
 
 
-class Loaded(msgspec.Struct, tag=True, frozen=True):
-    """A `Load` or `Unload` is done."""
+class Managed(msgspec.Struct, tag=True, frozen=True):
+    """A `Load`, `Unload` or `Look` is done."""
 
     id: int
 
@@ -139,8 +152,8 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
     detail: str
 
 
-Request = Hello | Job | Cancel | Load | Unload
-Reply = Status | Done | Loaded | Failed
+Request = Hello | Job | Cancel | Load | Unload | Look
+Reply = Status | Done | Managed | Failed
 
 encode = msgspec.msgpack.Encoder().encode
 decode_request = msgspec.msgpack.Decoder(Request).decode

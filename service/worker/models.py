@@ -1,20 +1,28 @@
-"""The models of one worker: what is there, what is loaded, and loading in the background."""
+"""The models of one worker: which versions the repositories hold, which of them are loaded, and which should be."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
+import sys
+import weakref
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
 from time import monotonic, perf_counter
 
-import msgspec
 import torch
 
 from service import metrics
 from service.errors import ModelFailed, UnknownModel
 from service.registry.loader import LoadedModel, load
 from service.registry.repository import Entry
-from service.registry.spec import Model, State
+from service.registry.spec import Card, Model, State, version_order
+from service.settings import Settings
+from service.worker.watcher import Survey
 
 log = logging.getLogger(__name__)
 
@@ -22,111 +30,266 @@ _RETRY = 30.0
 """Seconds for which a model that failed to load is not tried again on demand."""
 
 
-class ModelTable:
-    """Every model version in the repository and its state.
+@dataclass(eq=False)
+class _Version:
+    """One version of a model.
 
-    One thread loads, in the order asked; while it does, the worker goes on serving what is ready.
-
-    Args:
-        entries: what the repository holds.
-        device: where models are put.
-        changed: called from the loading thread when a load has ended, with the model's key.
+    Attributes:
+        entry: what the repository holds now.
+        model: what answers, of this content or, while that is not loaded, of an older one.
+        card: of the content last loaded.
+        loading: loads asked for and not yet ended.
+        failure: why the present content can't be loaded.
+        demanded: whether somebody asked for this very version to be loaded.
+        dismissed: unloaded, to make room or on request, and not to be loaded before it is asked for.
+        used: when it last got a job.
     """
 
-    def __init__(self, entries: list[Entry], device: torch.device, changed: Callable[[str], None]) -> None:
-        self._entries = {entry.key: entry for entry in entries}
-        self._device = device
-        self._changed = changed
-        self._states: dict[str, State] = dict.fromkeys(self._entries, "unloaded")
-        self._reasons: dict[str, str] = {}
-        self._failed_at: dict[str, float] = {}
-        self._loaded: dict[str, LoadedModel] = {}
-        self._starting: set[str] = set()
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
-
-    def status(self) -> list[Model]:
-        """Every model in its present state."""
-        return [self._status(entry) for entry in self._entries.values()]
-
-    def _status(self, entry: Entry) -> Model:
-        model = self._loaded.get(entry.key)  # one look, since the loading thread writes
-        if model is not None:
-            return msgspec.structs.replace(entry.unloaded(), state="ready", card=model.card)
-        state, reason = self._states[entry.key], self._reasons.get(entry.key, "")
-        return msgspec.structs.replace(entry.unloaded(), state="loading" if state == "ready" else state, reason=reason)
-
-    def failed_lately(self, key: str) -> bool:
-        """Whether the model has failed to load so lately that trying again would only keep others waiting."""
-        return self._states[key] == "failed" and monotonic() - self._failed_at.get(key, -_RETRY) < _RETRY
+    entry: Entry
+    model: LoadedModel | None = None
+    card: Card | None = None
+    loading: int = 0
+    failure: str = ""
+    failed_at: float = 0.0
+    demanded: bool = False
+    dismissed: bool = False
+    used: float = 0.0
 
     @property
-    def started(self) -> bool:
-        """Whether every model that is loaded at start has been, or has failed."""
-        return not self._starting
+    def state(self) -> State:
+        if self.model is not None:
+            return "ready"
+        if self.loading:
+            return "loading"
+        return "failed" if self.failure else "unloaded"
 
-    def ready(self, key: str) -> LoadedModel | None:
-        """The model if it can answer now."""
-        return self._loaded.get(key)
 
-    def state(self, key: str) -> tuple[State, str]:
-        """The model's state, and why it failed where it did.
+class ModelTable:
+    """Every model version and its state.
+
+    Of each model that loads at start, the highest version that works is kept loaded, and every version that an alias
+    names. A new version or new content is loaded beside the old one and takes its place when it is ready; jobs hold the
+    model that they were queued for, so the old one goes when the last of them is done. What fails to load replaces
+    nothing.
+
+    One thread loads, in the order asked; all else happens in the thread that calls.
+
+    Args:
+        device: where models are put.
+        settings: how much memory they may take, and whose code may run.
+        wake: called from the loading thread when a load has ended; then `collect` wants to be called.
+    """
+
+    def __init__(self, device: torch.device, settings: Settings, wake: Callable[[], None]) -> None:
+        self._device = device
+        self._settings = settings
+        self._wake = wake
+        self._versions: dict[str, _Version] = {}
+        self._survey = Survey()
+        self._aliases: dict[str, dict[str, str]] = {}
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._ended: SimpleQueue[tuple[Entry, LoadedModel | str]] = SimpleQueue()
+        self.started = False
+
+    def status(self) -> list[Model]:
+        """Every version in its present state."""
+        return [self._status(version) for version in self._versions.values()]
+
+    def _status(self, version: _Version) -> Model:
+        entry, reason = version.entry, version.failure
+        if version.model is not None and reason:
+            reason = f"the newer content can't be loaded: {reason}"
+        aliases = [alias for alias, of in self._aliases.get(entry.name, {}).items() if of == entry.version]
+        return Model(entry.name, entry.version, aliases, version.state, reason, version.card)
+
+    def find(self, key: str, digest: str) -> LoadedModel | None:
+        """The version ``key`` if it is ready and still has that digest."""
+        version = self._versions.get(key)
+        if version is None or version.model is None or version.model.card.digest != digest:
+            return None
+        version.used = monotonic()
+        return version.model
+
+    def apply(self, survey: Survey) -> None:
+        """Take over what the repositories hold now."""
+        self._survey = survey
+        entries = {entry.key: entry for entry in survey.listing}
+        for key in self._versions.keys() - entries.keys():
+            log.info("model is gone", extra={"fields": {"model": key}})
+            self._drop(self._versions.pop(key))
+        for key, entry in entries.items():
+            version = self._versions.setdefault(key, _Version(entry))
+            if version.entry != entry:
+                version.entry, version.failure, version.dismissed = entry, "", False
+                if version.model is None:
+                    version.card = None
+                if version.model is not None or version.loading:
+                    self._start(version)
+        self._settle()
+
+    def load(self, key: str, again: bool) -> bool:
+        """Have a version loaded; False if it is there already.
+
+        Args:
+            key: ``name@version``.
+            again: even if it is loaded, or has failed lately.
 
         Raises:
-            UnknownModel: the repository has no such version.
+            UnknownModel: there is no such version.
+            ModelFailed: it failed so lately that trying again would only keep others waiting.
         """
-        if key not in self._entries:
-            raise UnknownModel(f"there is no model {key!r}")
-        return self._states[key], self._reasons.get(key, "")
-
-    def start_loading(self, key: str) -> None:
-        """Load a model in the background, unless it is loaded or loading."""
-        if self._states[key] in ("unloaded", "failed"):
-            self._states[key] = "loading"
-            self._loader.submit(self._load, self._entries[key])
-
-    def load_at_startup(self) -> None:
-        """Start to load every model that asks for it. One whose model.yaml is wrong is listed as failed."""
-        for key, entry in self._entries.items():
-            try:
-                if entry.spec().load == "start":
-                    self._starting.add(key)
-                    self.start_loading(key)
-            except ModelFailed as error:
-                self._fail(entry, error.detail)
+        version = self._known(key)
+        version.demanded = True
+        if not again:
+            if version.model is not None:
+                return False
+            if version.failure and monotonic() - version.failed_at < _RETRY:
+                raise ModelFailed(f"model {key} can't be loaded: {version.failure}")
+        if not version.loading:
+            self._start(version)
+        return True
 
     def unload(self, key: str) -> None:
-        """Forget a loaded model and give its memory back."""
-        model = self._loaded.pop(key, None)
-        if self._states[key] != "loading":
-            self._states[key] = "unloaded"
-        if model is not None:
-            entry = self._entries[key]
-            metrics.MODEL_INFO.labels(entry.name, entry.version, model.card.digest).set(0)
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
+        """Forget a loaded version until it is asked for again.
+
+        Raises:
+            UnknownModel: there is no such version.
+        """
+        version = self._known(key)
+        self._drop(version)
+        version.card, version.failure = None, ""
+        version.dismissed = True
+
+    def is_loading(self, key: str) -> bool:
+        """Whether a load of this version has not ended."""
+        return key in self._versions and self._versions[key].loading > 0
+
+    def failure(self, key: str) -> str | None:
+        """Why the version's content is not loaded; None if it is."""
+        version = self._versions.get(key)
+        if version is None:
+            return "it is not in the repository any more"
+        return version.failure or None
+
+    def collect(self) -> None:
+        """Put what has been loaded into its place."""
+        while not self._ended.empty():
+            entry, outcome = self._ended.get()
+            version = self._versions.get(entry.key)
+            if version is None:
+                continue
+            version.loading -= 1
+            if version.entry == entry:  # else newer content is being loaded
+                self._take(version, outcome)
+        self._settle()
+        self._make_room()
+
+    def _known(self, key: str) -> _Version:
+        if key not in self._versions:
+            raise UnknownModel(f"there is no model {key!r}")
+        return self._versions[key]
+
+    def _take(self, version: _Version, outcome: LoadedModel | str) -> None:
+        budget = self._settings.memory_budget
+        if not isinstance(outcome, str) and 0 < budget < outcome.card.memory:
+            outcome = f"it takes {outcome.card.memory} bytes; GRADCAM_MEMORY_BUDGET leaves {budget} for all models"
+        if isinstance(outcome, str):
+            version.failure, version.failed_at = outcome, monotonic()
+            log.error("model failed", extra={"fields": {"model": version.entry.key, "reason": outcome}})
+            return
+        demanded = version.demanded
+        self._drop(version)
+        version.model, version.card, version.failure = outcome, outcome.card, ""
+        version.demanded, version.dismissed, version.used = demanded, False, monotonic()
+        weakref.finalize(outcome, self._loader.submit, _give_back, self._device).atexit = False
+        metrics.MODEL_INFO.labels(version.entry.name, version.entry.version, outcome.card.digest).set(1)
+
+    def _settle(self) -> None:
+        """Move aliases, drop versions that others have taken the place of, and load what is wanted and not there."""
+        self._move_aliases()
+        for name, versions in self._by_name().items():
+            wanted = self._wanted(name, versions)
+            highest = next((version for version in versions if version.model), None)
+            for version in versions:
+                answers = version is highest or version.entry.version in self._aliases[name].values()
+                if version.model is not None and not (answers or version.demanded or version in wanted):
+                    self._drop(version)
+            for version in wanted:
+                if not (version.model or version.loading or version.failure or version.dismissed):
+                    self._start(version)
+        self.started = self.started or not any(version.loading for version in self._versions.values())
+
+    def _wanted(self, name: str, versions: list[_Version]) -> list[_Version]:
+        """Of versions that load at start: the highest that may work, and those that an alias names."""
+        starting = [version for version in versions if version.entry.key not in self._survey.on_demand]
+        named = {*self._aliases[name].values(), *self._survey.listing.aliases.get(name, {}).values()}
+        highest = next((version for version in starting if version.model or not version.failure), None)
+        return [version for version in starting if version is highest or version.entry.version in named]
+
+    def _move_aliases(self) -> None:
+        """An alias stays where it is until the version that it now names can answer."""
+        before, self._aliases = self._aliases, {}
+        for name in self._by_name():
+            self._aliases[name] = {}
+            for alias, wanted in self._survey.listing.aliases.get(name, {}).items():
+                target = self._versions.get(f"{name}@{wanted}")
+                held = before.get(name, {}).get(alias)
+                holder = self._versions.get(f"{name}@{held}")
+                able = target and (target.model or target.dismissed or target.entry.key in self._survey.on_demand)
+                if not able and held is not None and holder is not None and holder.model:
+                    self._aliases[name][alias] = held
+                elif target is not None:
+                    self._aliases[name][alias] = wanted
+
+    def _make_room(self) -> None:
+        """Unload what was used longest ago until the rest fits."""
+        ready = sorted((version for version in self._versions.values() if version.model), key=lambda v: v.used)
+        while 0 < self._settings.memory_budget < sum(v.model.card.memory for v in ready if v.model):
+            version = ready.pop(0)
+            log.info("model makes room", extra={"fields": {"model": version.entry.key}})
+            self._drop(version)
+            version.dismissed = True
+
+    def _by_name(self) -> dict[str, list[_Version]]:
+        """The versions of each model, the highest first."""
+        names: dict[str, list[_Version]] = defaultdict(list)
+        for version in sorted(self._versions.values(), key=lambda v: version_order(v.entry.version), reverse=True):
+            names[version.entry.name].append(version)
+        return names
+
+    def _drop(self, version: _Version) -> None:
+        """Let go of a model; what is queued for it still holds it."""
+        if version.model is not None:
+            metrics.MODEL_INFO.labels(version.entry.name, version.entry.version, version.model.card.digest).set(0)
+        version.model, version.demanded = None, False
+
+    def _start(self, version: _Version) -> None:
+        version.loading += 1
+        self._loader.submit(self._load, version.entry)
 
     def _load(self, entry: Entry) -> None:
         start = perf_counter()
+        outcome: LoadedModel | str
         try:
-            model = load(entry, self._device)
+            outcome = load(entry, self._device, self._settings.python_path)
         except ModelFailed as error:
-            self._fail(entry, error.detail)
+            outcome = error.detail
         except Exception as error:  # whatever a model does on loading, its callers are told and the others stay up
             log.exception("model failed to load", extra={"fields": {"model": entry.key}})
-            self._fail(entry, f"{type(error).__name__}: {error}")
+            outcome = f"{type(error).__name__}: {error}"
         else:
             seconds = perf_counter() - start
-            self._loaded[entry.key] = model
-            self._states[entry.key] = "ready"
-            self._reasons.pop(entry.key, None)
             metrics.MODEL_LOAD.labels(entry.name).observe(seconds)
-            metrics.MODEL_INFO.labels(entry.name, entry.version, model.card.digest).set(1)
             log.info("model ready", extra={"fields": {"model": entry.key, "seconds": round(seconds, 2)}})
-        self._starting.discard(entry.key)
-        self._changed(entry.key)
+        self._ended.put((entry, outcome))
+        del outcome  # the frame of an idle thread would hold the model
+        self._wake()
 
-    def _fail(self, entry: Entry, reason: str) -> None:
-        self._states[entry.key] = "failed"
-        self._failed_at[entry.key] = monotonic()
-        self._reasons[entry.key] = reason
-        log.error("model failed", extra={"fields": {"model": entry.key, "reason": reason}})
+
+def _give_back(device: torch.device) -> None:
+    """Return a dropped model's memory: its graphs are full of cycles, and the C library keeps what is freed."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)

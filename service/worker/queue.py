@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.registry.loader import LoadedModel
 from service.worker.messages import Job
 
 
@@ -17,11 +18,13 @@ class Waiting:
     Attributes:
         caller: identity of the API process that sent it.
         pixels: (H, W, 3) uint8.
+        model: what will answer it, whatever takes that model's place meanwhile.
     """
 
     caller: bytes
     job: Job
     pixels: np.ndarray
+    model: LoadedModel
 
 
 class JobQueue:
@@ -44,13 +47,12 @@ class JobQueue:
         """Forget a job, if it still waits."""
         self._waiting.pop((caller, job_id), None)
 
-    def first_model(self) -> str | None:
-        """The model of the job that waited longest."""
-        return next((waiting.job.model for waiting in self._waiting.values()), None)
-
-    def take(self, model: str, limit: int) -> list[Waiting]:
-        """Remove and return the ``limit`` longest-waiting jobs for ``model``."""
-        batch = [waiting for waiting in self._waiting.values() if waiting.job.model == model][:limit]
+    def take(self) -> list[Waiting]:
+        """Remove and return the job that waited longest and those that ride along, as many as the model's batch."""
+        model = next((waiting.model for waiting in self._waiting.values()), None)
+        if model is None:
+            return []
+        batch = [waiting for waiting in self._waiting.values() if waiting.model is model][: model.card.batch]
         for waiting in batch:
             self.cancel(waiting.caller, waiting.job.id)
         return batch

@@ -48,7 +48,10 @@ class Child:
     def start(self) -> None:
         """Start the process, in a session of its own, so that Ctrl-C reaches the supervisor alone."""
         self.process = _SPAWN.Process(target=_detached, args=(self.target, self.args), name=self.name)
+        # Until the child has said what SIGHUP means to it, one must not end it.
+        masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         self.process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
         self.started = monotonic()
         log.info("process started", extra={"fields": {"process": self.name, "pid": self.process.pid}})
         if self.device:
@@ -84,6 +87,8 @@ class Child:
 class Supervisor:
     """Runs workers and servers until SIGTERM or SIGINT; a second signal ends everything at once.
 
+    SIGHUP is passed on to the workers, which look at the model repositories.
+
     Args:
         workers: stopped last, so that servers can finish what they accepted.
         servers: stopped first.
@@ -104,6 +109,7 @@ class Supervisor:
         """Keep all processes running until told to stop."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_hangup)
         children = [*self._workers, *self._servers]
         while not self._signalled.poll():
             for child in children:
@@ -122,6 +128,11 @@ class Supervisor:
                     child.process.kill()
         self._signal.send_bytes(b"stop")
 
+    def _on_hangup(self, *_: object) -> None:
+        for worker in self._workers:
+            if worker.process is not None and worker.process.is_alive():
+                os.kill(worker.process.pid or 0, signal.SIGHUP)
+
     def _stop(self) -> None:
         log.info("stopping", extra={"fields": {"drain_seconds": self._drain_seconds}})
         self._on_stop()
@@ -136,4 +147,7 @@ class Supervisor:
 
 def _detached(target: str, args: tuple[Any, ...]) -> None:
     os.setsid()
-    resolve_name(target)(*args)
+    entry_point = resolve_name(target)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    entry_point(*args)

@@ -15,6 +15,7 @@ from torchvision.transforms.functional import normalize, to_tensor
 from service.errors import ModelFailed
 from service.images.geometry import prepare
 from service.registry.loader import load
+from service.registry.places import LocalPlace
 from service.registry.repository import EMBEDDED, Entry, scan
 from service.registry.sources import build
 from service.registry.spec import Preprocess, Spec
@@ -29,7 +30,7 @@ PAD = "preprocess: {pad: 64, mean: [0, 0, 0], std: [1, 1, 1]}\n"
 
 def entry(folder, text):
     (folder / "model.yaml").write_text(text)
-    return Entry("mine", "1", folder, ())
+    return Entry("mine", "1", LocalPlace(folder))
 
 
 def picture(width=300, height=260):
@@ -126,7 +127,7 @@ def test_pictures_that_are_padded_have_the_mean_colour_which_is_zero_to_the_mode
 
 def test_a_digest_is_the_same_on_every_load_and_in_every_place(scenes, tmp_path):
     shutil.copytree(SCENES, tmp_path / "copy")
-    again = load(Entry("other", "7", tmp_path / "copy", ()), CPU)
+    again = load(Entry("other", "7", LocalPlace(tmp_path / "copy")), CPU)
     assert again.card == scenes.card
     assert len(bytes.fromhex(again.card.digest.removeprefix("sha256:"))) == 32
 

@@ -28,7 +28,7 @@ EMBEDDED_KEYS = {"scenes@1", "resnet50@1"}
 
 def test_the_embedded_models_are_always_there():
     assert keys() == EMBEDDED_KEYS
-    assert {entry.folder.parent.parent for entry in scan([])} == {EMBEDDED}
+    assert {entry.folder().parent.parent for entry in scan([])} == {EMBEDDED}
     assert all(entry.spec().architecture == entry.name for entry in scan([]))
 
 
@@ -46,22 +46,22 @@ def test_the_first_repository_with_a_name_owns_all_its_versions(tmp_path):
     theirs = put(second, "dogs", "1", "vgg13")
     found = {entry.key: entry for entry in scan([first, second])}
     assert set(found) == EMBEDDED_KEYS | {"cats@1", "dogs@1"}
-    assert (found["cats@1"].folder, found["cats@1"].spec().architecture) == (mine, "alexnet")
-    assert found["dogs@1"].folder == theirs
+    assert (found["cats@1"].folder(), found["cats@1"].spec().architecture) == (mine, "alexnet")
+    assert found["dogs@1"].folder() == theirs
     assert keys(second, first) == EMBEDDED_KEYS | {"cats@1", "cats@2", "dogs@1"}
 
 
 def test_an_operators_model_goes_before_the_embedded_one_of_its_name(tmp_path):
     put(tmp_path, "scenes", "7")
     assert keys(tmp_path) == {"scenes@7", "resnet50@1"}
-    assert scan([tmp_path])[-1].key == "resnet50@1"
+    assert scan([tmp_path]).entries[-1].key == "resnet50@1"
 
 
 def test_aliases_belong_to_their_versions(tmp_path):
     put(tmp_path, "cats", "1")
     put(tmp_path, "cats", "2", aliases="stable: 1\nproduction: '1'\nnext: 2\ngone: 3\n")
     put(tmp_path, "dogs", "1")
-    found = {entry.key: set(entry.aliases) for entry in scan([tmp_path]) if entry.name != "scenes"}
+    found = {model.key: set(model.aliases) for model in scan([tmp_path]).models() if model.name != "scenes"}
     assert found == {"cats@1": {"stable", "production"}, "cats@2": {"next"}, "dogs@1": set(), "resnet50@1": set()}
 
 

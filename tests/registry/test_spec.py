@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from service.errors import ModelFailed, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
-from service.registry.repository import parse_spec
+from service.registry.places import LocalPlace
+from service.registry.repository import Entry
 from service.registry.spec import Card, LayerCard, MethodCard, Model, Preprocess, resolve, version_order
 
 SPEC = "source: torchvision\narchitecture: resnet18\nweights: random:0\n"
@@ -14,13 +15,15 @@ NORMAL = "mean: [0, 0, 0], std: [1, 1, 1]"
 
 def parsed(folder, text):
     (folder / "model.yaml").write_text(text)
-    return parse_spec(folder / "model.yaml")
+    return Entry("mine", "1", LocalPlace(folder)).spec()
 
 
 def card(labels=("cat", "dog", "fox"), activation="softmax"):
     return Card(
         digest="sha256:0",
+        source="zoo",
         weights="random:0",
+        memory=0,
         task="classification",
         activation=activation,
         labels=list(labels),
@@ -124,10 +127,10 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
 
 def test_a_file_that_is_no_text_or_not_there_is_refused(tmp_path):
     with pytest.raises(ModelFailed, match="can't be read: No such file"):
-        parse_spec(tmp_path / "model.yaml")
+        Entry("mine", "1", LocalPlace(tmp_path)).spec()
     (tmp_path / "model.yaml").write_bytes(b"\xff\xfe\x00\xd8")
-    with pytest.raises(ModelFailed, match="is not YAML"):
-        parse_spec(tmp_path / "model.yaml")
+    with pytest.raises(ModelFailed, match="is not UTF-8"):
+        Entry("mine", "1", LocalPlace(tmp_path)).spec()
 
 
 def test_yaml_builds_no_objects(tmp_path):

@@ -18,6 +18,7 @@ from torch.testing import assert_close
 
 from service.errors import ModelFailed
 from service.registry.loader import load
+from service.registry.places import LocalPlace
 from service.registry.repository import Entry
 from service.registry.weights import fetch, read_state, verified
 from service.zoo.network import scenes_network
@@ -329,7 +330,7 @@ def entry(folder, weights, **more):
     lines = [f"{name}: {value}" for name, value in spec.items()]
     (folder / "model.yaml").write_text("\n".join([*lines, preprocess]))
     (folder / "labels.txt").write_text("\n".join("abcdefghijkl"))
-    return Entry("mine", "1", folder, ())
+    return Entry("mine", "1", LocalPlace(folder))
 
 
 def test_a_model_from_a_url_predicts_what_its_module_predicts(server, tmp_path):
@@ -371,6 +372,6 @@ def test_published_weights_that_cannot_be_fetched_are_named(tmp_path, monkeypatc
     monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed_port()}")  # nothing gets out, whatever the network
     (tmp_path / "model.yaml").write_text("source: torchvision\narchitecture: resnet18\nweights: IMAGENET1K_V1\n")
     with pytest.raises(ModelFailed, match="can't be fetched") as caught:
-        load(Entry("resnet18", "1", tmp_path, ()), torch.device("cpu"))
+        load(Entry("resnet18", "1", LocalPlace(tmp_path)), torch.device("cpu"))
     assert "https://download.pytorch.org/models/resnet18-f37072fd.pth" in caught.value.detail
     assert left_in(cache) == []

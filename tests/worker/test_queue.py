@@ -1,11 +1,22 @@
+from types import SimpleNamespace
+
 import numpy as np
 
 from service.worker.messages import Job
 from service.worker.queue import JobQueue, Waiting
 
 
-def waiting(job_id: int, model: str = "a@1", deadline: float = 100.0, caller: bytes = b"api") -> Waiting:
-    return Waiting(caller, Job(job_id, model, (1, 1, 3), deadline, 0.0), np.zeros((1, 1, 3), np.uint8))
+def a_model(batch: int = 8) -> SimpleNamespace:
+    """What the queue knows of a model: the most images in one batch, and which one it is."""
+    return SimpleNamespace(card=SimpleNamespace(batch=batch))
+
+
+A, B = a_model(), a_model()
+
+
+def waiting(job_id: int, model: SimpleNamespace = A, deadline: float = 100.0, caller: bytes = b"api") -> Waiting:
+    job = Job(job_id, "a@1", "sha256:0", (1, 1, 3), deadline, 0.0)
+    return Waiting(caller, job, np.zeros((1, 1, 3), np.uint8), model)
 
 
 def queue_of(*jobs: Waiting) -> JobQueue:
@@ -20,29 +31,34 @@ def ids(batch: list[Waiting]) -> list[int]:
 
 
 def test_the_first_jobs_model_decides_and_others_of_it_ride_along():
-    queue = queue_of(waiting(1, "a@1"), waiting(2, "b@1"), waiting(3, "a@1"), waiting(4, "a@2"))
-    assert queue.first_model() == "a@1"
-    assert ids(queue.take("a@1", limit=8)) == [1, 3]
-    assert queue.first_model() == "b@1"
+    queue = queue_of(waiting(1, A), waiting(2, B), waiting(3, A), waiting(4, B))
+    assert ids(queue.take()) == [1, 3]
     assert len(queue) == 2
+    assert ids(queue.take()) == [2, 4]
+
+
+def test_jobs_for_what_a_version_was_and_for_what_it_is_now_do_not_mix():
+    newer = a_model()
+    queue = queue_of(waiting(1, A), waiting(2, newer), waiting(3, A), waiting(4, newer))
+    assert [ids(queue.take()) for _ in range(3)] == [[1, 3], [2, 4], []]
 
 
 def test_a_batch_keeps_its_limit_and_the_rest_keep_their_place():
-    queue = queue_of(*(waiting(i) for i in range(5)))
-    assert [ids(queue.take("a@1", limit=2)) for _ in range(4)] == [[0, 1], [2, 3], [4], []]
-    assert queue.first_model() is None
+    small = a_model(batch=2)
+    queue = queue_of(*(waiting(i, small) for i in range(5)))
+    assert [ids(queue.take()) for _ in range(4)] == [[0, 1], [2, 3], [4], []]
 
 
 def test_jobs_of_different_callers_may_have_the_same_id():
     queue = queue_of(waiting(1, caller=b"one"), waiting(1, caller=b"two"))
     queue.cancel(b"one", 1)
-    assert [job.caller for job in queue.take("a@1", limit=8)] == [b"two"]
+    assert [job.caller for job in queue.take()] == [b"two"]
 
 
 def test_a_job_past_its_deadline_is_dropped_and_no_other():
     queue = queue_of(waiting(1, deadline=5.0), waiting(2, deadline=5.1), waiting(3, deadline=4.0))
     assert ids(queue.drop_expired(now=5.0)) == [1, 3]
-    assert ids(queue.take("a@1", limit=8)) == [2]
+    assert ids(queue.take()) == [2]
 
 
 def test_cancelling_a_job_that_is_gone_does_nothing():

@@ -1,0 +1,175 @@
+"""Where the files of a repository are: in a folder, or at a URL that fsspec knows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsspec
+
+from service.errors import ModelFailed
+
+Stamps = Iterable[tuple[str, str]]
+"""Path and stamp of each file, sorted; a file that changes has another stamp."""
+
+_MARKS = ("size", "ETag", "etag", "md5Hash", "checksum", "mtime", "LastModified", "last_modified", "updated", "created")
+"""What file systems tell of a file that is another one after a change; each knows some of them."""
+
+
+class Place(Protocol):
+    """A folder, wherever it is. Its text is its path or URL.
+
+    All methods raise ModelFailed where it can't be read.
+    """
+
+    def __truediv__(self, name: str) -> Place:
+        """A folder in it."""
+
+    def stamps(self) -> Stamps:
+        """All files below it."""
+
+    def text(self, name: str) -> str:
+        """The text of a file in it."""
+
+    def local(self, stamps: Stamps) -> Path:
+        """The folder on this machine, with the files that ``stamps`` names."""
+
+
+def place_at(repository: str | Path) -> Place:
+    """The place that a path or URL means."""
+    return RemotePlace(str(repository)) if "://" in str(repository) else LocalPlace(Path(repository))
+
+
+@dataclass(frozen=True)
+class LocalPlace:
+    """A folder on this machine."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __truediv__(self, name: str) -> LocalPlace:
+        return LocalPlace(self.path / name)
+
+    def stamps(self) -> Stamps:
+        """Stamps of size, time of change and place on the disk."""
+        with _told(self):
+            if not self.path.is_dir():
+                raise NotADirectoryError(20, "Not a directory" if self.path.exists() else "No such file or directory")
+            return sorted(self._walk())
+
+    def _walk(self) -> Iterator[tuple[str, str]]:
+        # Volumes of Kubernetes are links to links, so links are followed.
+        for folder, _, names in os.walk(self.path, followlinks=True, onerror=_raise):
+            for name in names:
+                path = Path(folder, name)
+                if path.exists():
+                    known = path.stat()
+                    stamp = f"{known.st_size}-{known.st_mtime_ns}-{known.st_ino}"
+                    yield path.relative_to(self.path).as_posix(), stamp
+
+    def text(self, name: str) -> str:
+        """The text of a file in it."""
+        with _told(f"{self}/{name}"):
+            return (self.path / name).read_text(encoding="utf-8")
+
+    def local(self, stamps: Stamps) -> Path:
+        """Itself."""
+        return self.path
+
+
+@dataclass(frozen=True)
+class RemotePlace:
+    """A folder at a URL such as ``s3://bucket/models``, its files cached here by what they are."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url.rstrip("/")
+
+    def __truediv__(self, name: str) -> RemotePlace:
+        return RemotePlace(f"{self}/{name}")
+
+    def stamps(self) -> Stamps:
+        """Stamps of whatever the file system tells of each file's content."""
+        with _told(self):
+            system, root = self._system()
+            system.invalidate_cache()
+            found = system.find(root, detail=True)
+            if not found:
+                raise FileNotFoundError(2, "there is nothing")
+            return sorted((path.removeprefix(root).strip("/"), _stamp(known)) for path, known in found.items())
+
+    def text(self, name: str) -> str:
+        """The text of a file in it."""
+        with _told(f"{self}/{name}"):
+            system, root = self._system()
+            content: bytes = system.cat_file(f"{root}/{name}")
+            return content.decode("utf-8")
+
+    def local(self, stamps: Stamps) -> Path:
+        """A folder in the cache, named by the digest of the URL and all stamps; fetched once."""
+        digest = hashlib.sha256(repr((self.url, sorted(stamps))).encode()).hexdigest()
+        cached = _cache() / digest
+        with _told(self):
+            if not cached.is_dir():
+                cached.parent.mkdir(parents=True, exist_ok=True)
+                partial = Path(tempfile.mkdtemp(dir=cached.parent))
+                try:
+                    system, root = self._system()
+                    for name, _ in stamps:
+                        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                        system.get_file(f"{root}/{name}", str(partial / name))
+                    _moved(partial, cached)
+                finally:
+                    shutil.rmtree(partial, ignore_errors=True)
+        return cached
+
+    def _system(self) -> tuple[Any, str]:
+        system, root = fsspec.url_to_fs(self.url)
+        return system, root.rstrip("/")
+
+
+def _moved(partial: Path, cached: Path) -> None:
+    try:
+        os.replace(partial, cached)
+    except OSError:
+        if not cached.is_dir():  # else another process was faster, and has fetched the same
+            raise
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gradcam" / "models"
+
+
+def _stamp(known: dict[str, Any]) -> str:
+    return "-".join(str(known[mark]) for mark in _MARKS if known.get(mark) is not None)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+@contextmanager
+def _told(what: object) -> Iterator[None]:
+    """Whatever goes wrong, say where.
+
+    Raises:
+        ModelFailed: what went wrong.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ModelFailed(f"{what} is not UTF-8: {error}") from error
+    except OSError as error:
+        raise ModelFailed(f"{what} can't be read: {error.strerror or error}") from error
+    except Exception as error:  # file systems raise what their libraries do: no credentials, no package, no such bucket
+        raise ModelFailed(f"{what} can't be read: {' '.join(str(error).split())}") from error

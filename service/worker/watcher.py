@@ -1,0 +1,100 @@
+"""Looks at the model repositories from time to time, and when told to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+from service.errors import ModelFailed
+from service.registry.repository import Entry, Listing, scan
+
+log = logging.getLogger(__name__)
+
+_UNTIL_FIRST = 5.0
+"""Seconds between looks as long as none has succeeded: without one, nothing can be served."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the repositories hold.
+
+    Attributes:
+        on_demand: keys of the entries that are loaded when they are asked for; all others are at start.
+    """
+
+    listing: Listing = field(default_factory=Listing)
+    on_demand: frozenset[str] = frozenset()
+
+
+class Watcher:
+    """A thread that surveys the repositories.
+
+    Args:
+        repositories: folders and URLs.
+        seconds: between two looks; 0 for none but those asked for.
+        tell: called from the thread with a survey that differs from the last, and after every look asked for; with the
+            error where one failed.
+    """
+
+    def __init__(
+        self, repositories: Iterable[str], seconds: float, tell: Callable[[Survey | ModelFailed], None]
+    ) -> None:
+        self._repositories = tuple(repositories)
+        self._seconds = seconds
+        self._tell = tell
+        self._asked: SimpleQueue[None] = (
+            SimpleQueue()
+        )  # its put may be called by a signal's handler, an Event's set not
+        self._on_demand: dict[Entry, bool] = {}
+
+    def start(self) -> None:
+        """Look once, then go on looking."""
+        self.look()
+        threading.Thread(target=self._run, name="watcher", daemon=True).start()
+
+    def look(self) -> None:
+        """Have the repositories looked at now."""
+        self._asked.put(None)
+
+    def _run(self) -> None:
+        last: Survey | None = None
+        trouble = ""
+        while True:
+            asked = self._wait(self._seconds or None if last else _UNTIL_FIRST)
+            try:
+                found = self._survey()
+            except ModelFailed as error:
+                if error.detail != trouble:
+                    log.error("what is loaded stays as it is", extra={"fields": {"reason": error.detail}})
+                trouble = error.detail
+                if asked:
+                    self._tell(error)
+                continue
+            trouble = ""
+            if asked or found != last:
+                self._tell(found)
+            last = found
+
+    def _wait(self, seconds: float | None) -> bool:
+        """Wait so long, or until a look is asked for; whether it was."""
+        try:
+            self._asked.get(timeout=seconds)
+        except Empty:
+            return False
+        return True
+
+    def _survey(self) -> Survey:
+        listing = scan(self._repositories)
+        known = self._on_demand
+        self._on_demand = {entry: known[entry] if entry in known else _on_demand(entry) for entry in listing}
+        return Survey(listing, frozenset(entry.key for entry, demand in self._on_demand.items() if demand))
+
+
+def _on_demand(entry: Entry) -> bool:
+    try:
+        return entry.spec().load == "demand"
+    except ModelFailed:
+        return False  # loading it will say what is wrong
