@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import linecache
+
 import torch
 from torch import SymInt, fx, nn
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
 def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> fx.GraphModule:
@@ -28,7 +31,29 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> fx.GraphModul
         graph_module.graph.erase_node(node)  # checks of the input's shape, which the worker has made already
     graph_module.graph.eliminate_dead_code()
     graph_module.recompile()
+    _release(image_node(graph_module.graph).meta["val"].fake_mode.shape_env)
     return graph_module.requires_grad_(False)
+
+
+def _release(shapes: ShapeEnv) -> None:
+    """Empty what tracing has left in and about the environment of its symbolic sizes, so that it can go with the graph.
+
+    Its fake tensors refer to their sizes and so to the environment from C++, where the garbage collector can't see
+    that they refer to each other only; and the caches of its methods belong to the class and hold every environment.
+    """
+    shapes.tracked_fakes = []
+    shapes.fake_tensor_cache.clear()
+    for method in vars(ShapeEnv).values():
+        if hasattr(method, "cache_clear"):
+            method.cache_clear()
+
+
+def forget_sources() -> None:
+    """Drop the source text of every graph compiled so far, which torch.fx keeps for tracebacks long after the graph."""
+    sources = fx.graph_module._loader.eval_cache
+    for name in sources:
+        linecache.cache.pop(name, None)
+    sources.clear()
 
 
 def image_node(graph: fx.Graph) -> fx.Node:

@@ -18,6 +18,7 @@ import torch
 
 from service import metrics
 from service.errors import ModelFailed, UnknownModel
+from service.explain.graph import forget_sources
 from service.registry.loader import LoadedModel, load
 from service.registry.repository import Entry
 from service.registry.spec import Card, Model, State, version_order
@@ -288,6 +289,7 @@ class ModelTable:
 
 def _give_back(device: torch.device) -> None:
     """Return a dropped model's memory: its graphs are full of cycles, and the C library keeps what is freed."""
+    forget_sources()
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
