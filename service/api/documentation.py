@@ -12,6 +12,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import RedirectResponse
 
 from service.api.schemas import PredictOptions, Problem
+from service.registry.spec import Spec
 
 DESCRIPTION = """\
 Send a picture in one of three forms, with the same options in each:
@@ -20,7 +21,8 @@ Send a picture in one of three forms, with the same options in each:
 * `application/json`: `image` or `images` in base64, options as members;
 * the picture itself as `image/*` or `application/octet-stream`, options in the query string.
 
-To try the forms that take a file, save [this scene](docs/scene.jpg): a star and a flower.
+To try the forms that take a file, save [this scene](docs/scene.jpg): a star and a flower. A model repository's
+`model.yaml` has [a JSON schema](docs/model.schema.json).
 """
 
 _ERRORS: dict[int | str, str] = {
@@ -50,6 +52,12 @@ async def start() -> Response:
 async def scene() -> Response:
     """The picture that the examples use."""
     return Response(_scene(), media_type="image/jpeg")
+
+
+@router.get("/docs/model.schema.json")
+async def model_schema() -> dict[str, Any]:
+    """The JSON schema of ``model.yaml``, for editors and checks of repositories."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()}
 
 
 def problems(*statuses: int | str) -> dict[int | str, dict[str, Any]]:

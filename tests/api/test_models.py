@@ -38,7 +38,7 @@ def test_a_ready_model_tells_what_it_is(client, name, classes, activation, side,
     model = listed(client)[name]
     assert model.keys() - {"reason"} == {
         *("name", "version", "aliases", "state", "task", "activation", "input", "classes", "layer", "methods"),
-        *("digest", "weights", "device"),
+        *("digest", "source", "weights", "memory", "device"),
     }
     assert (model["classes"], model["activation"], model["weights"]) == (classes, activation, weights)
     assert model["task"] == "classification"
@@ -122,3 +122,13 @@ def test_health_of_the_process_of_its_readiness_and_of_the_service(client):
     assert health["version"] == client.get("/openapi.json").json()["info"]["version"]
     assert health["models"].keys() == {"alexnet@1", "resnet18@1", "resnet50@1", "scenes@1"}
     assert health["models"]["resnet18@1"] == "ready"
+
+
+def test_the_schema_of_model_yaml_is_published(client):
+    schema = client.get("/docs/model.schema.json").json()
+    assert schema["required"] == ["source"]
+    assert schema["additionalProperties"] is False
+    fields = schema["properties"]
+    assert fields["load"]["enum"] == ["start", "demand"]
+    assert {"torchvision", "timm", "onnx", "export", "python"} <= set(fields["source"]["enum"])
+    assert all("description" in field for name, field in fields.items() if name != "task")

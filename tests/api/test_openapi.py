@@ -84,7 +84,7 @@ def test_every_schema_is_one_that_the_tests_can_check(document):
 
 def test_the_paths_are_those_of_the_contract(document):
     assert document["paths"].keys() == {
-        *("/predict", "/explain", "/models", "/models/{name}", "/models/{name}/{action}"),
+        *("/predict", "/explain", "/models", "/models/{name}", "/models/{name}/{action}", "/models/reload"),
         *("/livez", "/readyz", "/healthz", "/metrics"),
     }
 

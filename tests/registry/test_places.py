@@ -1,0 +1,194 @@
+"""Repositories at URLs: listed, fetched once, kept by what they are; on a real S3 server, and on what is not there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+import safetensors.torch
+import torch
+
+from live import running
+from service.errors import ModelFailed
+from service.registry.loader import load
+from service.registry.places import LocalPlace, place_at
+from service.registry.repository import EMBEDDED, Entry, scan
+from service.registry.weights import fetch
+
+SCENES = EMBEDDED / "scenes" / "1"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    return tmp_path / "cache" / "gradcam" / "models"
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real S3 server on loopback, and credentials for it in the environment; yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("s3") / "log"
+    with log.open("w") as output, pytest.MonkeyPatch.context() as patch:
+        server = subprocess.Popen(
+            [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port)],
+            stdout=output,
+            stderr=output,
+        )
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        try:
+            deadline = time.monotonic() + 60
+            while server.poll() is None and time.monotonic() < deadline:
+                try:
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            assert server.poll() is None, log.read_text()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+@pytest.fixture
+def bucket(s3: str, request: pytest.FixtureRequest) -> str:
+    """An empty bucket of the test's own, as a URL."""
+    name = hashlib.sha256(request.node.name.encode()).hexdigest()[:20]
+    fsspec.filesystem("s3").mkdir(f"s3://{name}")
+    return f"s3://{name}"
+
+
+def publish(url: str, version: str = "1", **changes: str) -> None:
+    """The embedded model at a URL, with some lines of its model.yaml changed."""
+    system, root = fsspec.url_to_fs(url)
+    for file in ("labels.txt", "weights.safetensors"):
+        system.pipe_file(f"{root}/mine/{version}/{file}", (SCENES / file).read_bytes())
+    lines = dict(line.split(": ", 1) for line in (SCENES / "model.yaml").read_text().splitlines()) | changes
+    text = "".join(f"{name}: {value}\n" for name, value in lines.items())
+    system.pipe_file(f"{root}/mine/{version}/model.yaml", text.encode())
+
+
+def entry_of(url: str, key: str = "mine@1") -> Entry:
+    return next(entry for entry in scan([url]) if entry.key == key)
+
+
+def test_a_model_in_a_bucket_is_the_model(bucket: str, cache: Path):
+    publish(f"{bucket}/models")
+    fsspec.filesystem("s3").pipe_file(f"{bucket}/models/mine/aliases.yaml", b"stable: 1\n")
+    listing = scan([f"{bucket}/models"])
+    assert {model.key: model.aliases for model in listing.models()}["mine@1"] == ["stable"]
+    loaded = load(entry_of(f"{bucket}/models"), CPU)
+    embedded = load(Entry("scenes", "1", LocalPlace(SCENES)), CPU)
+    assert loaded.card == embedded.card
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_files_are_fetched_once_until_they_change(bucket: str, cache: Path):
+    publish(bucket)
+    first = entry_of(bucket)
+    folder = first.folder()
+    (folder / "labels.txt").write_text("kept")  # to see that it is not fetched again
+    assert entry_of(bucket) == first
+    assert entry_of(bucket).folder() == folder
+    assert (folder / "labels.txt").read_text() == "kept"
+    publish(bucket, batch="4")
+    changed = entry_of(bucket)
+    assert changed != first
+    assert changed.spec().batch == 4
+    assert changed.folder() != folder
+    assert (changed.folder() / "labels.txt").read_bytes() == (SCENES / "labels.txt").read_bytes()
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_service_follows_a_bucket(bucket: str):
+    publish(bucket)
+    scene = (Path(__file__).parents[2] / "service" / "api" / "examples" / "scene.jpg").read_bytes()
+
+    def version(service: object) -> str:
+        response = service.client.post("/predict", content=scene, headers={"Content-Type": "image/jpeg"})  # type: ignore[attr-defined]
+        assert response.status_code == 200, response.text
+        return str(response.json()["model"]["version"])
+
+    with running(model_repository=bucket, default_model="mine", poll_seconds=0.2) as service:
+        assert version(service) == "1"
+        publish(bucket, "2")
+        deadline = time.monotonic() + 60
+        while version(service) != "2":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_weights_in_a_bucket_are_checked(bucket: str, tmp_path: Path):
+    content = (SCENES / "weights.safetensors").read_bytes()
+    url = f"{bucket}/weights.safetensors"
+    fsspec.filesystem("s3").pipe_file(url, content)
+    assert fetch(url, hashlib.sha256(content).hexdigest()).read_bytes() == content
+    with pytest.raises(ModelFailed, match="have SHA-256"):
+        fetch(url, "0" * 64)
+    with pytest.raises(ModelFailed, match="can't be fetched from s3://"):
+        fetch(f"{bucket}/nowhere.safetensors", "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("s3://there-is-no-such-bucket/models", "s3://there-is-no-such-bucket/models can't be read"),
+        ("memory://nothing", "memory://nothing can't be read"),
+        ("spaceship://models", "spaceship://models can't be read: .*spaceship"),
+    ],
+)
+def test_a_url_that_holds_nothing_is_refused_in_one_line(s3: str, url: str, says: str):
+    with pytest.raises(ModelFailed, match=says) as caught:
+        scan([url])
+    assert "\n" not in caught.value.detail
+
+
+def test_other_file_systems_work_alike():
+    publish("memory://shelf")
+    assert {entry.key for entry in scan(["memory://shelf"])} == {"mine@1", "resnet50@1", "scenes@1"}
+    assert entry_of("memory://shelf").spec().architecture == "scenes"
+
+
+def test_links_are_followed_and_hidden_files_are_not_models(tmp_path: Path):
+    """As in a volume of Kubernetes, where everything is a link into a hidden folder."""
+    data = tmp_path / "models" / "..2026" / "mine" / "1"
+    data.mkdir(parents=True)
+    (data / "model.yaml").write_text("source: torchvision\narchitecture: resnet18\nweights: random:0\n")
+    (tmp_path / "models" / "..data").symlink_to("..2026")
+    (tmp_path / "models" / "mine").symlink_to("..data/mine")
+    assert {entry.key for entry in scan([tmp_path / "models"])} == {"mine@1", "resnet50@1", "scenes@1"}
+
+
+def test_an_entry_changes_with_every_file_and_nothing_else(tmp_path: Path):
+    folder = tmp_path / "mine" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text("source: torchvision\narchitecture: resnet18\nweights: w.safetensors\n")
+    safetensors.torch.save_file({"a": torch.zeros(3)}, folder / "w.safetensors")
+    before = entry_of(str(tmp_path))
+    assert entry_of(str(tmp_path)) == before
+    (tmp_path / "mine" / "aliases.yaml").write_text("stable: 1\n")
+    assert entry_of(str(tmp_path)) == before
+    known = (folder / "w.safetensors").stat()
+    safetensors.torch.save_file({"a": torch.ones(3)}, folder / "w.safetensors")
+    os.utime(folder / "w.safetensors", ns=(known.st_atime_ns, known.st_mtime_ns + 1))
+    assert entry_of(str(tmp_path)) != before
+
+
+def test_paths_and_urls_are_told_apart(tmp_path: Path):
+    assert place_at(tmp_path) == LocalPlace(tmp_path)
+    assert str(place_at("s3://bucket/models/") / "mine") == "s3://bucket/models/mine"
