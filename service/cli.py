@@ -183,6 +183,24 @@ def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:
         click.echo(f"{explanation.target.probability:7.3f}  {explanation.target.index:4}  {label}  → {named}{note}")
 
 
+@commands.command()
+@click.argument("name")
+@click.option("--layer", default="auto", show_default=True, help="auto, or one of the model's layers.")
+@click.option("-o", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="ONNX file to write.")
+def export(name: str, layer: str, file: Path) -> None:
+    """The model NAME (name@version, name@alias) with its Grad-CAM as one ONNX file, for any ONNX Runtime.
+
+    Inputs image and target, outputs scores and heatmap; what else a caller needs is in the file's metadata.
+    """
+    if file.suffix.lower() != ".onnx":
+        raise click.UsageError(f"{file} must end in .onnx")
+    local = _open(name)
+    from service import export
+
+    export.export(local, layer, file)
+    click.echo(f"{local.key} and its Grad-CAM → {file}")
+
+
 def _encoding(file: Path) -> str:
     if file.suffix.lower() not in _ENCODINGS:
         raise click.UsageError(f"{file} must end in one of {', '.join(_ENCODINGS)}")

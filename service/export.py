@@ -1,0 +1,155 @@
+"""A model with its Grad-CAM as one ONNX file, proven against the service before it gets its name.
+
+The graph maps ``image`` (N, 3, H, W) float32, normalised, and ``target`` (N,) int64 to ``scores`` (N, classes) and
+``heatmap`` (N, h, w), both float32 in logit units; see `service.explain.lowering.Explainer`. The file's metadata says
+how to make ``image`` from a picture and what the classes are.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import tempfile
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor
+from torch.onnx import ONNXProgram
+
+from service.errors import UnsupportedMethod
+from service.explain.cut import Cut, logit
+from service.explain.lowering import Explainer, lower
+from service.explain.methods.gradcam import gradcam
+from service.local import Local
+
+_OPSET, _IR_VERSION = 18, 8  # those of ONNX 1.13, of 2022: old enough for every runtime, new enough for scatter-add
+_TOLERANCE = 1e-4  # of the largest value
+
+
+def export(local: Local, layer: str, file: Path) -> None:
+    """Write the model and its Grad-CAM maps at ``layer`` to ``file``; weights of more than 2 GB to one beside it.
+
+    Raises:
+        UnknownLayer: the model has no such layer.
+        UnsupportedMethod: an operator can't be exported (it is named), or the file would answer unlike the service.
+        OSError: the file can't be written.
+    """
+    logging.getLogger("torch").setLevel(logging.CRITICAL)  # what goes wrong is in the error
+    network = local.model.network.to(torch.device("cpu"))
+    cut = network.cut_at(layer)
+    images = torch.randn(4, 3, *local.model.card.preprocess.input_size, generator=torch.Generator().manual_seed(0))
+    with tempfile.TemporaryDirectory(prefix=".gradcam-", dir=file.parent) as folder:
+        program = _program(lower(cut), images)
+        _forget_origin(program)
+        program.model.doc_string = f"Scores and Grad-CAM maps at {cut.layer.name} of {local.key}"
+        program.model.metadata_props.update(_metadata(local, cut))
+        unproven = Path(folder) / file.name
+        program.save(unproven)
+        _prove(unproven, cut, images)
+        for written in sorted(Path(folder).iterdir(), key=lambda path: path == unproven):
+            written.replace(file.parent / written.name)
+
+
+def _program(explainer: Explainer, images: Tensor) -> ONNXProgram:
+    sizes = ({0: torch.export.Dim("batch")},) * 2
+    target = torch.zeros(len(images), dtype=torch.int64)
+    try:
+        exported = torch.export.export(explainer, (images, target), dynamic_shapes=sizes)
+        program = torch.onnx.export(
+            exported,
+            dynamo=True,
+            input_names=["image", "target"],
+            output_names=["scores", "heatmap"],
+            dynamic_shapes=(sizes[0], None),  # for the dimension's name
+            opset_version=_OPSET,
+            verbose=False,
+        )
+    except RuntimeError as error:
+        raise UnsupportedMethod(f"this model can't be exported to ONNX: {_reason(error)}") from error
+    assert program is not None
+    return program
+
+
+def _reason(error: BaseException) -> str:
+    """What the exporter stumbled over: the operator, where it says so, else the first thing that went wrong."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    operator = re.search(r"op='([\w.]+)'", str(error))
+    return f"ONNX has no {operator[1]}" if operator else str(error).split("\n")[0]
+
+
+def _forget_origin(program: ONNXProgram) -> None:
+    """Drop what the exporter notes on every node and value: stack traces with this machine's paths, among the rest."""
+    graph = program.model.graph
+    results = (result for node in graph for result in node.outputs)
+    noted: Any
+    for noted in chain([graph], graph, graph.inputs, graph.initializers.values(), results):
+        noted.metadata_props.clear()
+    program.model.ir_version = _IR_VERSION
+
+
+def _metadata(local: Local, cut: Cut) -> dict[str, str]:
+    """All that a caller needs to know; everything but text is JSON."""
+    card = local.model.card
+    preprocess = card.preprocess
+    sizes = {name: getattr(preprocess, name) for name in ("resize", "crop", "pad")}
+    return {
+        "model": local.key,
+        "digest": card.digest,
+        "method": "gradcam",
+        "layer": cut.layer.name,
+        "activation": card.activation,
+        "labels": json.dumps(card.labels, ensure_ascii=False),
+        "input_size": json.dumps(preprocess.input_size),
+        "mean": json.dumps(preprocess.mean),
+        "std": json.dumps(preprocess.std),
+        "interpolation": preprocess.interpolation,
+    } | {name: json.dumps(size) for name, size in sizes.items() if size is not None}
+
+
+def _prove(path: Path, cut: Cut, images: Tensor) -> None:
+    """Check the file as ONNX, then its answers in ONNX Runtime against the service's, for batches of 1 and 3."""
+    try:
+        onnx.checker.check_model(path, full_check=True)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        for batch in torch.split(images, [1, 3]):
+            with torch.no_grad():
+                features = cut.backbone(batch)
+                scores = cut.head.scores(features)
+            target = scores.argmax(1)
+            answers = session.run(["scores", "heatmap"], {"image": batch.numpy(), "target": target.numpy()})
+            maps = _maps(cut, features, target)
+            _compare("scores", torch.from_numpy(answers[0]), scores)
+            _compare("maps", torch.from_numpy(answers[1]), maps, _unsteadiness(cut, features, target, maps))
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise UnsupportedMethod(f"the graph is not valid ONNX: {error}") from error
+
+
+def _maps(cut: Cut, features: Tensor, target: Tensor) -> Tensor:
+    return gradcam(cut.layer.layout.to_grid(features), cut.head.gradients(features, logit(target)))
+
+
+def _unsteadiness(cut: Cut, features: Tensor, target: Tensor, maps: Tensor) -> float:
+    """How far the service's own maps move when the last digits of the feature maps do.
+
+    A gradient jumps where a ReLU's input crosses zero or another cell becomes a window's maximum, and no two
+    implementations round alike. It is next to nothing at a last layer, and a few percent at a first one.
+    """
+    generator = torch.Generator().manual_seed(0)
+    step = 3e-5 * features.abs().max()
+    noisy = (features + step * torch.randn(features.shape, generator=generator) for _ in range(8))
+    return max(float((_maps(cut, moved, target) - maps).abs().max()) for moved in noisy)
+
+
+def _compare(what: str, actual: Tensor, expected: Tensor, unsteadiness: float = 0.0) -> None:
+    difference, largest = float((actual - expected).abs().max()), float(expected.abs().max())
+    if not difference <= _TOLERANCE * largest + 2 * unsteadiness:
+        raise UnsupportedMethod(
+            f"the exported graph's {what} differ from the service's by {difference:.1e}, where the largest is "
+            f"{largest:.1e}; nothing is written"
+        )
