@@ -3,7 +3,7 @@
     ServiceError
     ├── BadRequest            malformed: the request can't be read
     │   └── BadOption         an option is unknown or out of range
-    ├── Unauthorized          a management call without the admin token, or with a wrong one
+    ├── Unauthorized          a call without the API key or admin token that it needs, or with a wrong one
     ├── UnknownModel          no such model, version or alias
     ├── TooLarge              more bytes, images or pixels than this service accepts
     ├── UnsupportedMedia      a content type that is not one of the three that carry images
@@ -21,6 +21,7 @@
     │   ├── ModelLoading          still loading when the deadline came
     │   └── ModelFailed           the model can't be loaded
     ├── DeadlineExceeded      not done in time
+    ├── BadSettings           the service can't start as it is told to
     └── Internal              our fault
 
 Each has a stable ``code``; which HTTP status a code becomes is known to ``service.api.problems`` alone. An error
@@ -62,7 +63,7 @@ class BadOption(BadRequest):
 
 
 class Unauthorized(ServiceError):
-    """A management call without the admin token, or with a wrong one."""
+    """A call without the API key or admin token that it needs, or with a wrong one."""
 
     code = "unauthorized"
     title = "Unauthorized"
@@ -185,6 +186,13 @@ class DeadlineExceeded(ServiceError):
 
     code = "deadline_exceeded"
     title = "Deadline exceeded"
+
+
+class BadSettings(ServiceError):
+    """The service can't start as it is told to."""
+
+    code = "bad_settings"
+    title = "Bad settings"
 
 
 class Internal(ServiceError):

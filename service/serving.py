@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from time import sleep
 
 from service import logs
+from service.errors import BadSettings
 from service.registry.repository import scan
 from service.registry.spec import resolve
 from service.settings import Settings
@@ -22,6 +24,7 @@ def serve(settings: Settings) -> None:
 
     Raises:
         OSError: the address can't be listened on.
+        BadSettings: others than this machine could reach it without a key, or the file of keys can't be used.
         ModelFailed: a model repository can't be read.
         UnknownModel: the default model is in none of them.
     """
@@ -29,6 +32,7 @@ def serve(settings: Settings) -> None:
     resolve(scan(settings.model_repository).models(), settings.default_model)
     with tempfile.TemporaryDirectory(prefix="gradcam-") as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
+        _check_access(listening, settings)
         from service.worker.supervisor import Child, Supervisor
 
         sockets = {device: f"ipc://{folder}/{device.replace(':', '-')}.sock" for device in devices(settings.device)}
@@ -68,18 +72,36 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
+def _check_access(listening: socket.socket, settings: Settings) -> None:
+    """Let nobody listen to the world by oversight.
+
+    Raises:
+        BadSettings: see `serve`.
+    """
+    if settings.api_keys is not None:
+        from service.api.keys import Keys
+
+        Keys(settings.api_keys)
+    elif not (ipaddress.ip_address(listening.getsockname()[0]).is_loopback or settings.allow_anonymous):
+        raise BadSettings(
+            f"anyone who reaches {settings.host} could use the service: set GRADCAM_API_KEYS to a file of keys, "
+            "or GRADCAM_ALLOW_ANONYMOUS=true if that is wanted, or listen on 127.0.0.1"
+        )
+
+
 def _announce(listening: socket.socket, settings: Settings) -> None:
     """Say where the service is as soon as it answers."""
     host, port = listening.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    key = "-H 'Authorization: Bearer YOUR-KEY' " if settings.api_keys else ""
     while not _is_ready(url):
         sleep(0.1)
     print(
         f"\n  gradcam-service is ready at {url}  (documentation: {url}/docs)\n"
         "  Try it:\n\n"
         f"    curl -s {url}/docs/scene.jpg -o scene.jpg\n"
-        f"    curl -s -H 'Accept: image/jpeg' -F image=@scene.jpg -F target=star {url}/explain -o star.jpg\n",
+        f"    curl -s -H 'Accept: image/jpeg' {key}-F image=@scene.jpg -F target=star {url}/explain -o star.jpg\n",
         flush=True,
     )
 

@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     )
     max_pixels: int = Field(50_000_000, ge=1, description="largest image, pixels; checked before decoding")
     drain_seconds: float = Field(20.0, ge=0, description="how long a stopping process may finish what it accepted")
+    api_keys: Path | None = Field(
+        None, description="file of the API keys that callers need, `name sha256` a line; without it none are needed"
+    )
+    allow_anonymous: bool = Field(
+        False, description="whether, without API keys, an address that others can reach may be listened on"
+    )
     admin_token: SecretStr | None = Field(
         None, description="bearer token of the management calls; without it there are none"
     )

@@ -8,13 +8,14 @@ import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 import service
-from service.api import documentation, operations, problems, routes
+from service.api import documentation, keys, operations, problems, routes
 from service.api.observe import Observe
 from service.api.pipeline import Pipeline
 from service.settings import Settings
@@ -52,7 +53,12 @@ def create_app(settings: Settings, worker_addresses: Sequence[str]) -> ASGIApp:
         redoc_url=None,  # it fetches a logo from elsewhere
     )
     app.state.settings = settings
-    app.include_router(routes.router)
+    guard: dict[str, Any] = {}
+    if settings.api_keys is not None:
+        app.state.keys = keys.Keys(settings.api_keys)
+        guard = {"dependencies": [Depends(keys.require_key)], "responses": documentation.problems(401)}
+    app.include_router(routes.router, **guard)
+    app.include_router(operations.catalogue, **guard)
     app.include_router(operations.router)
     app.include_router(documentation.router)
     if settings.admin_token is not None:

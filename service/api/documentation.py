@@ -28,7 +28,7 @@ To try the forms that take a file, save [this scene](docs/scene.jpg): a star and
 _ERRORS: dict[int | str, str] = {
     "4XX": "another fault of the request",
     400: "malformed, or an option out of range",
-    401: "the admin token is missing or wrong",
+    401: "the API key, or a management call's admin token, is missing or wrong",
     404: "no such model",
     413: "too large",
     415: "a content type that carries no image",

@@ -33,6 +33,7 @@ class Observation:
         model: a name from the registry, never what a caller typed.
         method: an explanation method of that model; empty for predictions.
         problem: code of the problem that was answered.
+        caller: name of the API key that was shown; empty where none is needed, or none was right.
         seconds: time in each stage; of several images, the longest.
     """
 
@@ -40,6 +41,7 @@ class Observation:
     model: str = ""
     method: str = ""
     problem: str = ""
+    caller: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     start: float = field(default_factory=perf_counter)
 
@@ -107,6 +109,8 @@ def _note(scope: MutableMapping[str, Any], seen: Observation, status: int) -> No
     seconds = perf_counter() - seen.start
     metrics.REQUESTS.labels(endpoint, seen.model, seen.method, status).inc()
     metrics.DURATION.labels(endpoint, seen.model, seen.method).observe(seconds)
+    if seen.caller:
+        metrics.CALLER_REQUESTS.labels(seen.caller).inc()
     if seen.problem and endpoint in _INFERENCE:
         metrics.REJECTED.labels(seen.problem).inc()
     fields = {
@@ -118,6 +122,7 @@ def _note(scope: MutableMapping[str, Any], seen: Observation, status: int) -> No
         "model": seen.model,
         "method": seen.method,
         "problem": seen.problem,
+        "caller": seen.caller,
         "stages_ms": {stage: round(1e3 * value, 2) for stage, value in seen.seconds.items()},
     }
     log.log(logging.INFO if endpoint in _INFERENCE else logging.DEBUG, "request", extra={"fields": fields})

@@ -19,6 +19,7 @@ from service.registry.spec import resolve
 from service.worker.client import Workers
 
 router = APIRouter()
+catalogue = APIRouter(tags=["models"])
 management = APIRouter(prefix="/models", tags=["management"])
 
 
@@ -27,7 +28,7 @@ def _workers(request: Request) -> Workers:
     return workers
 
 
-@router.get("/models", tags=["models"], response_model_exclude_none=True)
+@catalogue.get("/models", response_model_exclude_none=True)
 async def models(request: Request) -> ModelList:
     """Every model version in the repository, its state and what it can do."""
     workers = _workers(request)
@@ -35,9 +36,7 @@ async def models(request: Request) -> ModelList:
     return ModelList(default=request.app.state.settings.default_model, models=listed)
 
 
-@router.get(
-    "/models/{name}", tags=["models"], response_model_exclude_none=True, responses=documentation.problems(404, "4XX")
-)
+@catalogue.get("/models/{name}", response_model_exclude_none=True, responses=documentation.problems(404, "4XX"))
 async def model(request: Request, name: Annotated[str, Path(examples=["scenes"])]) -> ModelDetail:
     """One model version: its classes, the layers it can be explained at, the methods that work."""
     workers = _workers(request)

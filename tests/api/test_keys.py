@@ -1,0 +1,201 @@
+"""API keys: who has one is served and named, who has none is told so, and the key itself is never seen again."""
+
+import hashlib
+import json
+import os
+import subprocess
+
+import pytest
+
+from live import GRADCAM, running
+
+from .calls import ADMIN, BINARY, answered, ask, eventually, problem
+
+KEY, OLD_KEY, OTHER_KEY = "s3cret-of-anna", "older-s3cret-of-anna", "s3cret-of-böb"
+ADMIN_TOKEN = ADMIN["Authorization"].partition(" ")[2]
+GUARDED = [("POST", "/predict"), ("POST", "/explain"), ("GET", "/models"), ("GET", "/models/scenes")]
+OPEN = ["/livez", "/readyz", "/healthz", "/metrics", "/docs", "/docs/scene.jpg", "/openapi.json", "/"]
+
+
+def line(name, key):
+    return f"{name} {hashlib.sha256(key.encode()).hexdigest()}\n"
+
+
+def bearer(key):
+    return {"Authorization": b"Bearer " + key.encode()}
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("keys") / "keys"
+    path.write_text(f"# who may call\n\n{line('anna', KEY)}{line('anna', OLD_KEY)}  {line('bob', OTHER_KEY)}")
+    return path
+
+
+@pytest.fixture(scope="module")
+def guarded(file):
+    with running(api_keys=file, admin_token=ADMIN_TOKEN, log_level="debug", host="0.0.0.0") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def asked(guarded):
+    return guarded.client
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        bearer("wrong"),
+        bearer(KEY + "x"),
+        bearer(KEY[:-1]),
+        {"Authorization": "Bearer"},
+        {"Authorization": f"Basic {KEY}"},
+        {"Authorization": KEY},
+        {"Authorization": b"Bearer \xff"},
+        bearer(hashlib.sha256(KEY.encode()).hexdigest()),
+        ADMIN,
+    ],
+    ids=["none", "wrong", "longer", "shorter", "empty", "Basic", "no scheme", "not ASCII", "its digest", "admin token"],
+)
+def test_without_a_right_key_nothing_is_told(asked, method, path, headers):
+    response = asked.request(method, path, headers=headers)
+    assert "API key" in problem(response, 401, "unauthorized")
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("key", [KEY, OLD_KEY, OTHER_KEY])
+def test_every_key_of_the_file_is_served(asked, scene, key):
+    assert asked.get("/models", headers=bearer(key)).json()["default"] == "scenes"
+    assert asked.get("/models/scenes", headers=bearer(key)).json()["state"] == "ready"
+    for path in ("/predict", "/explain"):
+        assert answered(asked.post(path, content=scene, headers=BINARY | bearer(key)))
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_health_metrics_and_pages_need_no_key(asked, path):
+    assert asked.get(path).status_code < 400
+
+
+def test_management_takes_the_admin_token_and_no_key(asked):
+    assert asked.post("/models/scenes/load", headers=ADMIN).json()["state"] == "ready"
+    assert "admin token" in problem(asked.post("/models/scenes/load", headers=bearer(KEY)), 401, "unauthorized")
+
+
+def test_the_document_declares_the_scheme_where_keys_are_needed_and_nowhere_else(asked, client):
+    document = asked.get("/openapi.json").json()
+    schemes = document["components"]["securitySchemes"]
+    assert [(scheme["type"], scheme["scheme"]) for scheme in schemes.values()] == [("http", "bearer")]
+    secured = {
+        (method.upper(), path)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if operation.get("security") == [{name: [] for name in schemes}]
+    }
+    assert secured == {(method, path.replace("scenes", "{name}")) for method, path in GUARDED}
+    for method, path in secured:
+        assert "401" in document["paths"][path][method.lower()]["responses"]
+    assert "securitySchemes" not in client.get("/openapi.json").json()["components"]
+
+
+def test_the_callers_name_is_logged_and_counted_and_no_key_is(guarded, asked, scene):
+    def counted():
+        return {name: f'caller_requests_total{{caller="{name}"}}' in asked.get("/metrics").text for name in names}
+
+    names = ("anna", "bob", "wrong")
+    for key, name in ((KEY, "anna"), (OTHER_KEY, "bob"), ("wr0ng-key", "")):
+        headers = BINARY | bearer(key) | {"X-Request-ID": f"of-{name}"}
+        assert asked.post("/predict", content=scene, headers=headers).status_code == (200 if name else 401)
+    assert eventually(counted, {"anna": True, "bob": True, "wrong": False}) == {
+        "anna": True,
+        "bob": True,
+        "wrong": False,
+    }
+
+    def callers():
+        records = [json.loads(printed) for printed in guarded.output if printed.startswith("{")]
+        return {record["request_id"]: record["caller"] for record in records if record.get("path") == "/predict"}
+
+    wanted = {"of-anna": "anna", "of-bob": "bob", "of-": ""}
+    assert eventually(lambda: wanted.items() <= callers().items(), True), callers()
+    seen = "".join(guarded.output) + asked.get("/metrics").text
+    assert not [key for key in (KEY, OLD_KEY, "s3cret", "wr0ng-key") if key in seen]
+
+
+def test_a_changed_file_is_followed_and_a_broken_one_is_not(guarded, asked, file):
+    def status(key):
+        return asked.get("/models", headers=bearer(key)).status_code
+
+    def errors():
+        return [printed for printed in guarded.output if '"level": "error"' in printed]
+
+    original = file.read_text()
+    try:
+        file.write_text(original + line("carol", "new"))
+        assert (status("new"), status(KEY)) == (200, 200)
+        fresh = file.with_suffix(".new")
+        fresh.write_text(line("carol", "new"))
+        fresh.replace(file)
+        assert (status("new"), status(KEY)) == (200, 401)
+        assert errors() == []
+        file.write_text("carol her-key-as-it-is\n")
+        for _ in range(3):
+            assert (status("new"), status("her-key-as-it-is")) == (200, 401)
+        assert eventually(lambda: len(errors()), 1) == 1
+        assert "line 1" in errors()[0]
+        assert "her-key-as-it-is" not in errors()[0]
+        file.unlink()
+        for _ in range(3):
+            assert status("new") == 200
+        assert eventually(lambda: len(errors()), 2) == 2
+    finally:
+        file.write_text(original)
+    assert (status("new"), status(KEY)) == (401, 200)
+
+
+def refused(**settings):
+    """What the service says on standard error where it must not start."""
+    given = {"port": 0, "host": "127.0.0.1"} | settings
+    environment = os.environ | {f"GRADCAM_{name.upper()}": str(value) for name, value in given.items()}
+    done = subprocess.run([GRADCAM, "serve"], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("gradcam: ")
+    return done.stderr
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_without_keys_it_does_not_listen_to_everyone_by_oversight(host):
+    said = refused(host=host)
+    assert f"reaches {host} " in said
+    assert "GRADCAM_API_KEYS" in said
+    assert "GRADCAM_ALLOW_ANONYMOUS=true" in said
+
+
+def test_it_listens_to_everyone_without_keys_where_that_is_wanted(scene):
+    with running(host="0.0.0.0", allow_anonymous=True) as started:
+        assert answered(ask(started.client, "/predict", scene))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "No such file"),
+        ("", "there is none"),
+        ("# only\n", "there is none"),
+        ("anna\n", "line 1"),
+        (line("anna", KEY) + "bob 12ab\n", "line 2"),
+        ("anna " + KEY, "line 1"),
+        (line("anna b", KEY), "line 1"),
+    ],
+)
+def test_a_file_that_can_not_be_used_is_said_before_anything_starts(tmp_path, content, said):
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_text(content)
+    answer = refused(api_keys=path)
+    assert said in answer
+    assert str(path) in answer
+    assert KEY not in answer
