@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     allow_anonymous: bool = Field(
         False, description="whether, without API keys, an address that others can reach may be listened on"
     )
+    playground: bool = Field(True, description="whether `/` is a page to try the service; else it leads to `/docs`")
     admin_token: SecretStr | None = Field(
         None, description="bearer token of the management calls; without it there are none"
     )

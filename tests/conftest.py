@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
+from browser import CHROMIUM, Visit, chromium
 from live import Service, running
 
 MODEL_YAML = """\
@@ -33,3 +36,20 @@ def service(repository: Path) -> Iterator[Service]:
     """The service with the embedded models and those of `repository`, two API processes."""
     with running(model_repository=repository, api_processes=2, admin_token="secret") as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, for the tests of pages."""
+    if not os.access(CHROMIUM, os.X_OK):
+        pytest.skip(f"there is no {CHROMIUM}")
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """A fresh page of 1280×900 pixels that remembers nothing of any other."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield Visit(context.new_page())
+    context.close()

@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 import service
-from service.api import documentation, keys, operations, problems, routes
+from service.api import documentation, keys, operations, playground, problems, routes
 from service.api.observe import Observe
 from service.api.pipeline import Pipeline
 from service.settings import Settings
@@ -61,6 +61,7 @@ def create_app(settings: Settings, worker_addresses: Sequence[str]) -> ASGIApp:
     app.include_router(operations.catalogue, **guard)
     app.include_router(operations.router)
     app.include_router(documentation.router)
+    app.include_router(playground.router if settings.playground else documentation.front_door)
     if settings.admin_token is not None:
         app.include_router(operations.management)
     problems.install(app)

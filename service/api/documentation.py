@@ -40,11 +40,12 @@ _ERRORS: dict[int | str, str] = {
 }
 
 router = APIRouter(include_in_schema=False)
+front_door = APIRouter(include_in_schema=False)
 
 
-@router.get("/")
+@front_door.get("/")
 async def start() -> Response:
-    """A browser that comes to the front door is shown the documentation."""
+    """Without the playground, a browser that comes to the front door is shown the documentation."""
     return RedirectResponse("docs")
 
 

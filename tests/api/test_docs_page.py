@@ -1,53 +1,6 @@
 """The documentation in a real browser: works without the internet, and its examples can be tried."""
 
-import os
-from urllib.parse import urlsplit
-
 import pytest
-
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-default-apps", "--disable-sync", "--no-first-run", "--disable-dev-shm-usage"),
-]
-PATIENCE = 30_000  # ms
-
-pytestmark = pytest.mark.skipif(not os.access(CHROMIUM, os.X_OK), reason=f"there is no {CHROMIUM}")
-
-
-class Visit:
-    """A page, and what it did: addresses it asked for, and what it complained of."""
-
-    def __init__(self, page):
-        self.page = page
-        self.requests, self.complaints = [], []
-        page.set_default_timeout(PATIENCE)
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("requestfailed", lambda request: self.complaints.append(f"{request.url}: {request.failure}"))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
-
-    def strangers(self, origin):
-        """Addresses of other origins."""
-        host = urlsplit(origin).netloc
-        own = ("data", "blob")  # made by the page itself
-        return [url for url in self.requests if urlsplit(url).scheme not in own and urlsplit(url).netloc != host]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def visit(browser):
-    page = browser.new_page()
-    yield Visit(page)
-    page.close()
 
 
 def opened_operation(page, name):

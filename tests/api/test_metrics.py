@@ -148,6 +148,7 @@ def test_no_label_holds_what_a_caller_typed(client):
     client.get(f"/models/{typed}")
     client.get("/models/resnet18@stable")
     client.get(f"/docs/{typed}.jpg")
+    client.get(f"/web/{typed}.js")
     client.get(f"/static-offline-docs/{typed}")
     client.post(f"/models/{typed}/load", headers={"Authorization": f"Bearer {typed}"})
     client.post(f"/models/scenes/{typed}")
@@ -163,6 +164,7 @@ def test_no_label_holds_what_a_caller_typed(client):
     assert not [labels for labels in seen if typed.lower() in str(labels).lower()]
     routes = {"/" + path.strip("/") for path in client.get("/openapi.json").json()["paths"]}
     routes |= {"/", "/docs", "/openapi.json", "/docs/scene.jpg", "/docs/oauth2-redirect", "/redoc", "unknown"}
+    routes |= {"/web/{path:path}"}
     endpoints = {labels["endpoint"] for labels in seen if "endpoint" in labels}
     assert {endpoint for endpoint in endpoints if not endpoint.startswith("/static-offline")} <= routes
     models = {labels["model"] for labels in seen if "model" in labels}

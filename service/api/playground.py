@@ -1,0 +1,89 @@
+"""The page at ``/``: files of the package, and the colours that it paints with."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
+
+from service.images.colormaps import COLORMAPS, table
+
+router = APIRouter(include_in_schema=False)
+
+_MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".jpg": "image/jpeg",
+    ".md": "text/plain; charset=utf-8",
+}
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",  # keep it, and ask whether it has changed
+}
+
+
+@dataclass(frozen=True)
+class _File:
+    content: bytes
+    media_type: str
+
+    @property
+    def etag(self) -> str:
+        return f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
+
+
+@router.get("/")
+async def page(request: Request) -> Response:
+    """The playground."""
+    return _answer(request, _files()["index.html"])
+
+
+@router.get("/web/{path:path}")
+async def file(request: Request, path: str) -> Response:
+    """A part of the page."""
+    found = _files().get(path)
+    if found is None:
+        raise HTTPException(404)
+    return _answer(request, found)
+
+
+def _answer(request: Request, found: _File) -> Response:
+    headers = _HEADERS | {"ETag": found.etag}
+    if found.etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(found.content, media_type=found.media_type, headers=headers)
+
+
+@cache
+def _files() -> dict[str, _File]:
+    """Everything that is served, by its path: only what is here can be asked for."""
+    return dict(_read(files("service.api") / "web", "")) | {"palettes.json": _palettes()}
+
+
+def _read(folder: Traversable, prefix: str) -> list[tuple[str, _File]]:
+    found = []
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            found += _read(entry, f"{prefix}{entry.name}/")
+        elif media_type := _MEDIA_TYPES.get(f".{entry.name.rpartition('.')[2]}"):
+            found.append((prefix + entry.name, _File(entry.read_bytes(), media_type)))
+    return found
+
+
+def _palettes() -> _File:
+    """Each colormap's 256 colours, RGB, in base64: the very ones that the service paints with."""
+    tables = {name: base64.b64encode(table(name).tobytes()).decode("ascii") for name in COLORMAPS}
+    return _File(json.dumps(tables).encode(), "application/json")

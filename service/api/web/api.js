@@ -1,0 +1,87 @@
+/* The service's public HTTP API, as this page uses it. */
+
+let key = "";
+
+/** Use this API key from now on. It is kept here, in memory, and nowhere else. */
+export function useKey(value) {
+  key = value;
+}
+
+export function hasKey() {
+  return key !== "";
+}
+
+/** What the service, or the way to it, said was wrong; `code` as in the API, or "unreachable". */
+export class Problem extends Error {
+  constructor(code, detail, status = 0) {
+    super(detail);
+    this.code = code;
+    this.status = status;
+  }
+}
+
+async function call(path, options = {}) {
+  const headers = { ...options.headers };
+  if (key) headers.Authorization = `Bearer ${key}`;
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem("unreachable", "The service can’t be reached. Is it running, and is this device online?");
+  }
+  if (response.ok) return response;
+  const body = await response.json().catch(() => ({}));
+  const detail = body.detail ?? `The service answered ${response.status} ${response.statusText}.`;
+  throw new Problem(body.code ?? "http", detail, response.status);
+}
+
+/** Every model version and its state. */
+export async function models(signal) {
+  return (await call("models", { signal })).json();
+}
+
+/** One model version: its labels, layers and methods. */
+export async function model(reference, signal) {
+  return (await call(`models/${encodeURIComponent(reference)}`, { signal })).json();
+}
+
+/** Have a model answer without an explanation, which loads it where it isn't loaded yet. */
+export async function predict(picture, reference, signal) {
+  const query = new URLSearchParams({ model: reference, timeout_ms: "600000" });
+  await send(`predict?${query}`, picture, signal);
+}
+
+/**
+ * What a model sees in a picture, and where it looks for one class.
+ *
+ * question: {model, method, layer, target}; a target of null means the top-1 class.
+ * Returns {predictions, explanation, model, timing: [[stage, ms]], roundTrip: ms}.
+ */
+export async function explain(picture, question, signal) {
+  const query = new URLSearchParams({ model: question.model, method: question.method, layer: question.layer });
+  query.set("output", "map");
+  query.set("boxes", "true");
+  query.set("timeout_ms", "600000");
+  if (question.target !== null) query.set("target", question.target);
+  const start = performance.now();
+  const response = await send(`explain?${query}`, picture, signal);
+  const body = await response.json();
+  const [result] = body.results;
+  return {
+    predictions: result.predictions,
+    explanation: result.explanations[0],
+    model: body.model,
+    timing: serverTiming(response.headers.get("Server-Timing") ?? ""),
+    roundTrip: performance.now() - start,
+  };
+}
+
+function send(path, picture, signal) {
+  const type = picture.type.startsWith("image/") ? picture.type : "application/octet-stream";
+  return call(path, { method: "POST", body: picture, headers: { "Content-Type": type }, signal });
+}
+
+function serverTiming(header) {
+  return [...header.matchAll(/([a-z]+);dur=([0-9.]+)/g)].map(([, stage, ms]) => [stage, Number(ms)]);
+}

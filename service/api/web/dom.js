@@ -1,0 +1,46 @@
+/* Building the page. Text is always set as text: labels come from operators and may hold anything. */
+
+export const $ = (id) => document.getElementById(id);
+
+/** An element with properties (`class`, `on…` and attributes by name; null leaves one out) and children. */
+export function element(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [property, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (property.startsWith("on")) made.addEventListener(property.slice(2), value);
+    else made.setAttribute(property, value === true ? "" : value);
+  }
+  made.append(...children);
+  return made;
+}
+
+/** Put options, [value, text, disabled?], into a select and choose one. */
+export function fill(select, options, chosen) {
+  select.replaceChildren(
+    ...options.map(([value, text, disabled]) => element("option", { value, disabled }, text)),
+  );
+  select.value = chosen;
+}
+
+/** Tell those who listen instead of looking. */
+export function say(text) {
+  $("said").textContent = text;
+}
+
+export function percent(share) {
+  const value = 100 * share;
+  return `${value >= 99.95 || value < 0.05 ? value.toFixed(0) : value.toFixed(1)} %`;
+}
+
+/** Milliseconds, as many digits as mean something. */
+export function duration(ms) {
+  if (ms >= 1000) return `${(ms / 1000).toFixed(1)} s`;
+  return `${ms < 10 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
+}
+
+/** A number to three digits. */
+export function short(value) {
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  return size >= 1e-3 && size < 1e5 ? String(Number(value.toPrecision(3))) : value.toExponential(2);
+}

@@ -1,0 +1,97 @@
+/* Beside the picture: which model, what it sees, and how that is explained. */
+
+import { $, element, fill, percent } from "./dom.js";
+import { cost, isSlow, title } from "./methods.js";
+import { MOST } from "./state.js";
+
+const STATES = { unloaded: "loads when it is first asked", loading: "loading…", failed: "failed" };
+
+export const keyOf = (model) => `${model.name}@${model.version}`;
+
+/** One line about a model version: its key, its aliases, and its state unless it is ready. */
+function named(model) {
+  const aliases = model.aliases.length ? ` (${model.aliases.join(", ")})` : "";
+  return `${keyOf(model)}${aliases}${model.state === "ready" ? "" : ` · ${STATES[model.state]}`}`;
+}
+
+export function showModels(models, chosen, complaint) {
+  fill($("model"), models.map((model) => [keyOf(model), named(model)]), chosen);
+  const model = models.find((one) => keyOf(one) === chosen);
+  $("model-error").textContent = model?.state === "failed" ? `${chosen} can’t be used: ${model.reason ?? "it gives no reason."}` : complaint;
+  const { input, classes, weights, device } = model ?? {};
+  $("model-note").textContent = input
+    ? `${classes} classes · sees ${input.width} × ${input.height} pixels · ${weights} · ${device.join(", ")}`
+    : "";
+}
+
+export function showOther(models, chosen, current) {
+  const others = models.filter((model) => keyOf(model) !== current);
+  fill($("other"), others.map((model) => [keyOf(model), named(model)]), chosen);
+  $("other").disabled = !others.length;
+  $("other-note").textContent = others.length
+    ? ""
+    : "There is only this one. A second model or version in the repository can be compared with it.";
+}
+
+/** What model, methods and layers there are to choose from. */
+export function showHow(detail, state) {
+  const methods = detail?.method_details ?? [{ name: state.method, forward_passes: 1 }];
+  const option = (method) => {
+    if (method.refused) return [method.name, `${title(method.name)} · not for this model`, true];
+    return [method.name, title(method.name) + (isSlow(method) ? ` · ${cost(method)}` : "")];
+  };
+  fill($("method"), methods.map(option), state.method);
+  const auto = detail?.layer ? `auto: ${shaped(detail.layer)}` : "auto: the last convolutional";
+  const layers = [...(detail?.layers ?? [])].reverse();
+  fill($("layer"), [["auto", auto], ...layers.map((layer) => [layer.name, shaped(layer)])], state.layer);
+  const labels = detail?.labels ?? [];
+  if ($("class-names").childElementCount !== labels.length) {
+    $("class-names").replaceChildren(...labels.map((label) => element("option", { value: label })));
+  }
+}
+
+const shaped = (layer) => `${layer.name} · ${layer.shape.join(" × ")}`;
+
+/**
+ * The classes and their bars. shown: indices on the stage, in order. actions: {only(index), toggle(index)}.
+ * Rows stay where they are while their classes do, and so does the focus.
+ */
+export function showClasses(predictions, shown, activation, actions) {
+  $("classes-note").textContent = {
+    sigmoid: "Each class is judged by itself, so several can be likely.",
+    softmax: "The classes share 100 % among them.",
+  }[activation] ?? "";
+  const content = JSON.stringify(predictions);
+  if ($("classes").dataset.content !== content) {
+    $("classes").dataset.content = content;
+    $("classes").replaceChildren(...predictions.map((prediction) => row(prediction, actions)));
+  }
+  for (const [place, item] of [...$("classes").children].entries()) {
+    const chosen = shown.includes(predictions[place].index);
+    const [one, plus] = item.querySelectorAll("button");
+    one.setAttribute("aria-pressed", String(chosen));
+    plus.setAttribute("aria-pressed", String(chosen));
+    plus.disabled = chosen ? shown.length === 1 : shown.length >= MOST;
+    plus.title = plus.disabled && !chosen ? `${MOST} classes at most` : "Side by side";
+    plus.firstChild.textContent = chosen ? "−" : "+";
+  }
+}
+
+function row({ index, label, logit, probability }, actions) {
+  const bar = element("span", { class: "share", "aria-hidden": "true" });
+  bar.style.setProperty("--share", probability);
+  const text = element("span", { class: "text" }, element("span", {}, label), element("b", {}, percent(probability)));
+  const one = element("button", { class: "class", title: `logit ${logit.toFixed(2)}`, onclick: () => actions.only(index) }, text, bar);
+  const sign = element("span", { "aria-hidden": "true" }, "+");
+  const plus = element("button", { class: "plus", "aria-label": `${label} side by side`, onclick: () => actions.toggle(index) }, sign);
+  return element("li", {}, one, plus);
+}
+
+/** The class that was typed: its index, or null. */
+export function typed(text, labels) {
+  const wanted = text.trim().toLowerCase();
+  const exact = labels.findIndex((label) => label.toLowerCase() === wanted);
+  if (exact >= 0) return exact;
+  const index = /^\d+$/.test(wanted) ? Number(wanted) : -1;
+  return index >= 0 && index < labels.length ? index : null;
+}

@@ -1,0 +1,86 @@
+/* Where pictures come from: examples, files, the clipboard, a drop. */
+
+import { $, element } from "./dom.js";
+
+/** The embedded pictures; `scene` says whether the embedded model `scenes` knows what is on them. */
+export const EXAMPLES = [
+  { name: "cross-star", shows: "a cross and a star", scene: true },
+  { name: "lightning-cross-arrow", shows: "a lightning bolt, a cross and an arrow", scene: true },
+  { name: "fish-star", shows: "a fish and a star", scene: true },
+  { name: "triangle-star-lightning", shows: "a triangle, a star and a lightning bolt", scene: true },
+  { name: "cat", shows: "photograph of a cat", scene: false },
+  { name: "coffee", shows: "photograph of a cup of coffee", scene: false },
+  { name: "rocket", shows: "photograph of a rocket taking off", scene: false },
+];
+
+let counted = 0;
+
+/** Fetch an embedded picture by its name. */
+export async function example({ name, scene }) {
+  const response = await fetch(`web/examples/${name}.jpg`);
+  return opened(await response.blob(), `${name}.jpg`, { example: name, scene });
+}
+
+/** A picture ready to be shown: {id, blob, name, example, scene, url, width, height}; null if this browser can't. */
+export async function opened(blob, name, { example = "", scene = false } = {}) {
+  const image = new Image();
+  image.src = URL.createObjectURL(blob);
+  try {
+    await image.decode();
+  } catch {
+    URL.revokeObjectURL(image.src);
+    return null;
+  }
+  const size = { width: image.naturalWidth, height: image.naturalHeight };
+  return { id: ++counted, blob, name, example, scene, url: image.src, ...size };
+}
+
+/** Put the examples on the page; `choose` gets the one that is clicked. */
+export function list(choose) {
+  $("examples").replaceChildren(
+    ...EXAMPLES.map((one) => {
+      const image = element("img", { src: `web/examples/${one.name}.jpg`, alt: one.shows, width: 72, height: 72 });
+      const button = element("button", { "data-example": one.name, "aria-pressed": "false", onclick: () => choose(one) }, image);
+      return element("li", {}, button);
+    }),
+  );
+}
+
+/** Mark the example that is shown, if one is. */
+export function mark(name) {
+  for (const button of $("examples").querySelectorAll("button")) {
+    button.setAttribute("aria-pressed", String(button.dataset.example === name));
+  }
+}
+
+/** Have `use` called with every file that is opened, dropped or pasted, wherever on the page. */
+export function receive(use) {
+  $("open").addEventListener("click", () => $("file").click());
+  $("file").addEventListener("change", (event) => {
+    const [file] = event.target.files;
+    event.target.value = ""; // so that the same file can be opened again
+    if (file) use(file);
+  });
+  document.addEventListener("paste", (event) => {
+    const [file] = event.clipboardData.files;
+    if (!file) return;
+    event.preventDefault();
+    use(file);
+  });
+  const carries = (event) => event.dataTransfer?.types.includes("Files");
+  document.addEventListener("dragover", (event) => {
+    if (!carries(event)) return;
+    event.preventDefault();
+    $("drop").hidden = false;
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) $("drop").hidden = true;
+  });
+  document.addEventListener("drop", (event) => {
+    $("drop").hidden = true;
+    if (!carries(event)) return;
+    event.preventDefault();
+    const [file] = event.dataTransfer.files;
+    if (file) use(file);
+  });
+}

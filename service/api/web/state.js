@@ -1,0 +1,53 @@
+/* What is shown, and the address bar that holds it, so that a view can be shared. */
+
+const DEFAULTS = {
+  picture: "cross-star", // name of an example, or "own"
+  model: "", // name@version; empty: the service's default
+  method: "gradcam",
+  layer: "auto",
+  targets: [], // class indices; empty: the top-1 class
+  view: "classes",
+  other: "", // model compared with
+  show: "overlay",
+  opacity: 0.85,
+  colormap: "turbo",
+  box: false,
+};
+
+const CHOICES = { view: ["classes", "methods", "models"], show: ["overlay", "map"] };
+
+/** The most classes side by side. */
+export const MOST = 4;
+
+/** What the address bar says, defaults for what it doesn't or says wrongly. */
+export function read() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const state = { ...DEFAULTS };
+  for (const [name, value] of given) {
+    if (["picture", "model", "method", "layer", "other", "colormap"].includes(name)) state[name] = value;
+    if (CHOICES[name]?.includes(value)) state[name] = value;
+  }
+  if (given.has("targets")) state.targets = indices(given.get("targets"));
+  const opacity = Number(given.get("opacity") ?? NaN);
+  if (opacity >= 0 && opacity <= 1) state.opacity = opacity;
+  state.box = given.get("box") === "1";
+  return state;
+}
+
+function indices(text) {
+  const found = text.split(",").filter((part) => /^\d{1,6}$/.test(part)).map(Number);
+  return [...new Set(found)].slice(0, MOST);
+}
+
+/** Put into the address bar whatever differs from the defaults; `standard` is the service's default model. */
+export function write(state, standard) {
+  const query = new URLSearchParams();
+  const implied = { ...DEFAULTS, model: standard, other: state.view === "models" ? "" : state.other };
+  for (const [name, initial] of Object.entries(implied)) {
+    const value = state[name];
+    if (String(value) === String(initial)) continue;
+    query.set(name, value === true ? "1" : String(value));
+  }
+  const text = query.toString().replaceAll("%2C", ",").replaceAll("%40", "@");
+  history.replaceState(null, "", text ? `#${text}` : location.pathname + location.search);
+}

@@ -1,0 +1,51 @@
+"""A real browser, and what a page does in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-default-apps", "--disable-sync", "--no-first-run", "--disable-dev-shm-usage"),
+]
+PATIENCE = 30_000  # ms
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser that runs while the block does."""
+    with sync_playwright() as running:
+        started = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        try:
+            yield started
+        finally:
+            started.close()
+
+
+class Visit:
+    """A page, and what it did: addresses it asked for, and what it complained of."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        page.set_default_timeout(PATIENCE)
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("requestfailed", lambda request: self.complaints.append(f"{request.url}: {request.failure}"))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._hear)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    def strangers(self, origin: str) -> list[str]:
+        """Addresses of other origins."""
+        host = urlsplit(origin).netloc
+        own = ("data", "blob")  # made by the page itself
+        return [url for url in self.requests if urlsplit(url).scheme not in own and urlsplit(url).netloc != host]

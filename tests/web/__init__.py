@@ -1,0 +1,1 @@
+"""The playground: its files over HTTP, and the page in a real browser."""

@@ -1,0 +1,106 @@
+"""The playground, opened in Chromium."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.zoo.scenes import scene
+
+
+class Playground:
+    """What the tests look for on the page, by the names that people and screen readers know it by."""
+
+    def __init__(self, visit, service):
+        self.visit, self.page, self.url = visit, visit.page, service.url
+        self.asked = []
+        self.page.on("request", self._note)
+
+    def _note(self, request):
+        if request.method == "POST":
+            self.asked.append(request.url)
+
+    def open(self, fragment="", tiles=1):
+        self.page.goto(f"{self.url}/{fragment}")
+        self.settled(tiles)
+        return self
+
+    def settled(self, tiles):
+        """Wait until so many maps are shown."""
+        self.page.wait_for_function(
+            "count => document.querySelectorAll('.tile[data-state=done], .tile[data-state=empty]').length === count",
+            arg=tiles,
+        )
+
+    def until(self, condition):
+        """Wait for a condition in JavaScript."""
+        self.page.wait_for_function(f"() => {condition}")  # as a function: the page's policy forbids eval
+
+    def shows(self, *titles):
+        """Wait until the maps of just these titles are shown."""
+        self.page.wait_for_function(
+            """titles => {
+                const shown = document.querySelectorAll('.tile[data-state=done], .tile[data-state=empty]');
+                return titles.join() === [...shown].map((tile) => tile.querySelector('strong').textContent).join();
+            }""",
+            arg=titles,
+        )
+
+    def radio(self, name):
+        self.page.get_by_role("radio", name=name).check()
+
+    @property
+    def tiles(self):
+        return self.page.locator(".tile")
+
+    def titles(self):
+        return self.page.locator(".tile strong").all_inner_texts()
+
+    def class_button(self, label):
+        return self.page.locator("#classes .class").filter(has_text=label)
+
+    def pressed(self):
+        return self.page.locator("#classes .class[aria-pressed=true] span span:first-child").all_inner_texts()
+
+    def heat(self, tile=0):
+        """The heat's pixels as drawn, (h, w, 4) uint8."""
+        data = self.tiles.nth(tile).locator("canvas").evaluate("canvas => canvas.toDataURL()")
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))))
+
+    def hash(self):
+        return self.page.evaluate("decodeURIComponent(location.hash)")
+
+    def paste(self, data, name, media_type, event="paste"):
+        """Give the page a file by the event that a browser sends for it."""
+        self.page.evaluate(
+            """([data, name, type, event]) => {
+                const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+                const carried = new DataTransfer();
+                carried.items.add(new File([bytes], name, { type }));
+                const options = { bubbles: true, cancelable: true };
+                document.body.dispatchEvent(event === "paste"
+                    ? new ClipboardEvent("paste", { ...options, clipboardData: carried })
+                    : new DragEvent(event, { ...options, dataTransfer: carried }));
+            }""",
+            [base64.b64encode(data).decode(), name, media_type, event],
+        )
+
+
+@pytest.fixture(scope="session")
+def client(service):
+    return service.client
+
+
+@pytest.fixture
+def playground(visit, service):
+    return Playground(visit, service)
+
+
+@pytest.fixture(scope="session")
+def own():
+    """A picture that is not among the examples, wider than high, as a PNG file: a crescent and a flower."""
+    file = io.BytesIO()
+    Image.fromarray(scene(910012, objects=2, size=256, aspect=1.333).image).save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,102 @@
+"""What the page says when something is wrong, where it is wrong."""
+
+import hashlib
+
+import pytest
+
+from live import running
+
+from .conftest import Playground
+
+KEY = "the-k3y"
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "media_type", "said"),
+    [
+        (b"%PDF-1.7 and more", "paper.pdf", "application/pdf", "look like PDF"),
+        (b"\x89PNG\r\n\x1a\n and nothing", "half.png", "image/png", "PNG can't be decoded"),
+        (b"hello", "words.txt", "text/plain", "look like text"),
+    ],
+)
+def test_a_file_that_is_no_picture_is_told_of_beside_the_pictures(playground, data, name, media_type, said):
+    playground.open("#picture=fish-star")
+    playground.paste(data, name, media_type)
+    playground.page.locator("#picture-error").get_by_text(said).wait_for()
+    assert playground.titles() == ["fish"]  # what was there is still there
+    playground.page.get_by_role("button", name="a cross and a star").click()
+    playground.until("document.getElementById('picture-error').textContent === ''")
+
+
+def test_a_model_that_fails_says_why_and_the_others_go_on(playground):
+    playground.open("#picture=fish-star")
+    model = playground.page.get_by_role("combobox", name="Model", exact=True)
+    assert any(option.startswith("resnet50@1 · ") for option in model.locator("option").all_inner_texts())
+    model.select_option("resnet50@1")
+    playground.page.locator("#model-error").get_by_text("resnet50-11ad3fa6.pth").wait_for()
+    playground.page.locator(".tile[data-state=error]").get_by_text("resnet50-11ad3fa6.pth").wait_for()
+    assert playground.page.get_by_role("button", name="Try again").is_visible()
+    assert "resnet50@1 · failed" in model.locator("option").all_inner_texts()
+    model.select_option("scenes@1")
+    playground.settled(1)
+    assert playground.page.locator("#model-error").inner_text() == ""
+
+
+def test_a_model_in_the_address_that_is_not_there_is_said(playground):
+    playground.open("#picture=fish-star&model=nothing@3")
+    playground.page.get_by_text("There is no model nothing@3 here").wait_for()
+    assert playground.page.get_by_role("combobox", name="Model", exact=True).input_value() == "scenes@1"
+
+
+def test_an_alias_in_the_address_is_understood(playground):
+    playground.open("#picture=fish-star&model=resnet18@stable")
+    assert playground.page.get_by_role("combobox", name="Model", exact=True).input_value() == "resnet18@1"
+
+
+def test_a_service_that_is_gone_is_said_and_asked_again(playground):
+    playground.open("#picture=fish-star")
+    playground.page.context.set_offline(True)
+    playground.class_button("star").click()
+    playground.page.locator(".tile[data-state=error]").get_by_text("can’t be reached").wait_for()
+    playground.page.context.set_offline(False)
+    playground.page.get_by_role("button", name="Try again").click()
+    playground.settled(1)
+    assert playground.titles() == ["star"]
+
+
+def test_a_layer_that_the_model_lacks_is_said_in_the_services_words(playground):
+    playground.open("#picture=fish-star&layer=attic", tiles=0)
+    playground.page.locator(".tile[data-state=error]").get_by_text("no layer 'attic'").wait_for()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    file = tmp_path_factory.mktemp("keys") / "keys"
+    file.write_text(f"anna {hashlib.sha256(KEY.encode()).hexdigest()}\n")
+    with running(api_keys=file) as started:
+        yield started
+
+
+def test_it_asks_for_the_key_and_keeps_it_in_memory_only(visit, guarded):
+    page = visit.page
+    page.goto(guarded.url)
+    key = page.get_by_label("This service asks for an API key")
+    key.wait_for()
+    assert page.evaluate("document.activeElement.id") == "key-value"
+    assert page.locator("main").is_hidden()
+    key.fill("wrong")
+    page.keyboard.press("Enter")
+    page.get_by_text("That key is not accepted.").wait_for()
+    key.fill(KEY)
+    page.keyboard.press("Enter")
+    Playground(visit, guarded).settled(2)
+    assert key.is_hidden()
+    assert "GRADCAM_KEY" in page.locator("#curl").inner_text()
+    stores = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])"
+    assert KEY not in page.evaluate(stores) + page.content()
+    assert page.evaluate("indexedDB.databases().then((found) => found.length)") == 0
+    assert KEY not in "".join(visit.requests)
+    page.reload()
+    key.wait_for()
+    assert key.input_value() == ""
+    assert visit.strangers(guarded.url) == []
