@@ -17,6 +17,7 @@ class Playground:
         self.visit, self.page, self.url = visit, visit.page, service.url
         self.asked = []
         self.page.on("request", self._note)
+        self.page.on("filechooser", lambda _: None)  # from the start: the browser learns of it with a delay
 
     def _note(self, request):
         if request.method == "POST":

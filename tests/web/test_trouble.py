@@ -9,6 +9,12 @@ from live import running
 from .conftest import Playground
 
 KEY = "the-k3y"
+MODEL = """\
+source: torchvision
+architecture: resnet18
+weights: random:0
+labels: labels.txt
+"""
 
 
 @pytest.mark.parametrize(
@@ -71,9 +77,14 @@ def test_a_layer_that_the_model_lacks_is_said_in_the_services_words(playground):
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    file = tmp_path_factory.mktemp("keys") / "keys"
-    file.write_text(f"anna {hashlib.sha256(KEY.encode()).hexdigest()}\n")
-    with running(api_keys=file) as started:
+    """A service that needs a key, with a model whose labels are hostile."""
+    root = tmp_path_factory.mktemp("guarded")
+    (root / "keys").write_text(f"anna {hashlib.sha256(KEY.encode()).hexdigest()}\n")
+    folder = root / "models" / "odd" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(MODEL)
+    (folder / "labels.txt").write_text("".join(f"<img src=x onerror=alert(1)> {i}\n" for i in range(1000)))
+    with running(api_keys=root / "keys", model_repository=root / "models") as started:
         yield started
 
 
@@ -100,3 +111,16 @@ def test_it_asks_for_the_key_and_keeps_it_in_memory_only(visit, guarded):
     key.wait_for()
     assert key.input_value() == ""
     assert visit.strangers(guarded.url) == []
+
+
+def test_labels_are_text_whatever_they_hold(visit, guarded):
+    page = visit.page
+    page.goto(f"{guarded.url}/#picture=cat&model=odd@1")
+    page.get_by_label("This service asks for an API key").fill(KEY)
+    page.keyboard.press("Enter")
+    Playground(visit, guarded).settled(1)
+    assert page.locator(".tile strong").inner_text().startswith("<img src=x onerror=alert(1)> ")
+    assert "<img src=x onerror=alert(1)> " in page.locator("#classes").inner_text()
+    assert "<img" in page.locator("#meaning").inner_text()
+    assert page.locator("img[src=x]").count() == 0
+    assert visit.complaints == ["Failed to load resource: the server responded with a status of 401 (Unauthorized)"]

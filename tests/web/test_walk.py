@@ -238,7 +238,7 @@ def test_the_address_holds_the_view(playground, browser, service):
 
 
 def test_nonsense_in_the_address_is_passed_over(playground):
-    playground.open("#picture=%3Cscript%3E&view=x&opacity=9&targets=a,-1,99999&colormap=%00&show=&box=maybe", tiles=0)
+    playground.open("#picture=%3Cscript%3E&view=x&opacity=9&targets=a,-1,1.5&colormap=%00&show=&box=maybe")
     playground.page.get_by_role("button", name="a fish and a star").click()
     playground.settled(1)
     assert playground.page.get_by_role("combobox", name="Colours", exact=True).input_value() == "turbo"

@@ -28,7 +28,7 @@ export const title = (name) => WORDS[name]?.[0] ?? name;
 /** One sentence: what the colours of a method's map mean for a class. */
 export function meaning(name, label) {
   const sentence = WORDS[name]?.[1] ?? "The stronger the colour, the more the method gives to that place for {class}.";
-  return sentence.replace("{class}", `“${label}”`);
+  return sentence.replace("{class}", label);
 }
 
 export const isSlow = (method) => method.forward_passes > SLOW;

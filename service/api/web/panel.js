@@ -2,11 +2,10 @@
 
 import { $, element, fill, percent } from "./dom.js";
 import { cost, isSlow, title } from "./methods.js";
+import { keyOf } from "./session.js";
 import { MOST } from "./state.js";
 
 const STATES = { unloaded: "loads when it is first asked", loading: "loading…", failed: "failed" };
-
-export const keyOf = (model) => `${model.name}@${model.version}`;
 
 /** One line about a model version: its key, its aliases, and its state unless it is ready. */
 function named(model) {

@@ -2,13 +2,12 @@
 
 import { $, element } from "./dom.js";
 import { Tile } from "./tile.js";
-import { cost } from "./methods.js";
 
 const AT_ONCE = 3; // requests; the service batches what arrives together
 
 /**
  * A question on the stage: {key, model, method, layer, target, title, slow: whether it waits until it is asked for,
- * passes}. `ask(question, signal)` answers it; `known(question)` is its answer if it has been.
+ * cost, note, doing: words about it}. `ask(question, signal)` answers it; `known(question)` is its answer if it has been.
  */
 export class Stage {
   constructor({ ask, known, style, name, answered, failed, finished }) {
@@ -32,15 +31,8 @@ export class Stage {
     const present = [...$("tiles").children];
     if (wanted.length !== present.length || wanted.some((one, i) => one !== present[i])) $("tiles").replaceChildren(...wanted);
     $("tiles").dataset.count = questions.length;
-    for (const question of questions) this.settle(question);
+    this.settle();
     await this.run(questions.filter((question) => !question.slow && !this.known(question)));
-  }
-
-  clear() {
-    this.cancel();
-    this.tiles.clear();
-    this.questions = [];
-    $("tiles").replaceChildren();
   }
 
   /** Answer these, a few at once, with progress and a way to stop. */
@@ -53,12 +45,12 @@ export class Stage {
     const stop = this.progress(questions);
     const work = async () => {
       while (waiting.length && !running.signal.aborted) {
-        await this.answer(waiting.shift(), running.signal);
+        await this.answer(waiting.shift(), running);
         stop.step();
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, work));
-    for (const question of waiting) this.offer(question, "Cancelled.");
+    for (const question of waiting) this.cancelled(question, running);
     stop.end();
     if (this.running === running) this.running = null;
     this.finished();
@@ -74,28 +66,40 @@ export class Stage {
     for (const tile of this.tiles.values()) tile.restyle(this.style());
   }
 
-  async answer(question, signal) {
+  async answer(question, running) {
     try {
-      const answer = await this.ask(question, signal);
-      this.settle(question);
+      const answer = await this.ask(question, running.signal);
       this.answered(question, answer);
     } catch (error) {
-      if (error.name === "AbortError") this.offer(question, "Cancelled.");
+      if (error.name === "AbortError") this.cancelled(question, running);
       else {
         this.offer(question, error.message, "error", "Try again");
-        this.failed(question, error);
+        this.failed(error);
       }
     }
   }
 
-  /** Bring a question's tile up to date with what is known. */
-  settle(question) {
+  /** Offer to run it after all, unless what runs now is something else. */
+  cancelled(question, running) {
+    if (this.running === null || this.running === running) this.offer(question, "Cancelled.");
+  }
+
+  /** Those that wait until they are asked for. */
+  waiting() {
+    return this.questions.filter((question) => question.slow && !this.known(question));
+  }
+
+  /** Bring every tile up to date with what is known. */
+  settle() {
+    for (const question of this.questions) this.settleOne(question);
+  }
+
+  settleOne(question) {
     const tile = this.tiles.get(question.key);
-    if (!tile) return;
     const answer = this.known(question);
     tile.label({ title: question.title(answer), note: question.note(answer) });
     if (answer) tile.show(answer, this.sharpness(), this.style());
-    else if (question.slow) this.offer(question, `Takes ${cost({ forward_passes: question.passes })}.`, "slow", "Run");
+    else if (question.slow && !tile.element.dataset.state) this.offer(question, `Takes ${question.cost}.`, "slow", "Run");
   }
 
   sharpness() {

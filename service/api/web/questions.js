@@ -1,0 +1,88 @@
+/* What the present view asks: a question for each of its maps. */
+
+import { duration, percent } from "./dom.js";
+import { cost, isSlow, title } from "./methods.js";
+import { isReady, known, seen, session } from "./session.js";
+
+const GRADCAM = { name: "gradcam", forward_passes: 1 };
+
+/** The classes on the stage: those chosen, else the top one, which is null until it is known. */
+export function targets() {
+  const { state } = session;
+  if (state.targets.length) return state.targets;
+  return [seen(state.model)[0]?.index ?? null];
+}
+
+/** Every map that the view wants, as `Stage` takes them. */
+export function questions() {
+  const { state, details } = session;
+  const [target] = targets();
+  const methods = details.get(state.model)?.method_details ?? [GRADCAM];
+  if (state.view === "methods") {
+    const able = methods.filter((method) => !method.refused).sort((one, other) => isSlow(one) - isSlow(other));
+    return able.map((method) => question({ method, target, title: () => title(method.name) }));
+  }
+  const method = methods.find(({ name }) => name === state.method) ?? { ...GRADCAM, name: state.method };
+  const chosen = { method, waits: false }; // however slow it is
+  if (state.view === "models") {
+    const ours = question({ ...chosen, target, title: () => state.model });
+    return state.other ? [ours, question({ ...chosen, ...inOther(target), title: () => state.other })] : [ours];
+  }
+  return targets().map((index) => {
+    const label = (answer) => answer?.explanation.target.label ?? labelOf(index);
+    return question({ ...chosen, target: index, title: label });
+  });
+}
+
+/** The other model, and its class of the same label and its layer of the same name, where it has them. */
+function inOther(target) {
+  const { state, details } = session;
+  const detail = details.get(state.other);
+  const same = detail?.labels?.indexOf(labelOf(target)) ?? -1;
+  const layer = detail?.layers?.some(({ name }) => name === state.layer) ? state.layer : "auto";
+  return { model: state.other, layer, target: same >= 0 ? same : null };
+}
+
+/** waits: whether, if it is slow, it waits until it is asked for. */
+function question({ model = session.state.model, method, layer = session.state.layer, target, waits = true, title: named }) {
+  const how = method.forward_passes === 1 ? title(method.name) : `${title(method.name)}, ${cost(method)}`;
+  return {
+    key: [model, method.name, layer, target].join("|"),
+    model,
+    method: method.name,
+    layer,
+    target,
+    slow: waits && isSlow(method),
+    cost: cost(method),
+    title: named,
+    note: (answer) => (answer ? note(answer) : ""),
+    doing: () => (isReady(model) ? `Explaining by ${how}` : `Loading ${model}, which may take a while`),
+  };
+}
+
+/** What is said beside a tile's title. */
+function note({ timing, explanation: { target } }) {
+  const time = duration(Object.fromEntries(timing).total);
+  const share = percent(target.probability);
+  return { classes: `${share} · ${time}`, methods: time, models: `${target.label} ${share} · ${time}` }[session.state.view];
+}
+
+export function labelOf(index) {
+  if (index === null) return "the top class";
+  return session.details.get(session.state.model)?.labels?.[index] ?? `class ${index}`;
+}
+
+/** The classes to list: the top ones, and whichever else is on the stage. */
+export function classes(shown) {
+  const { state } = session;
+  const top = seen(state.model);
+  const others = shown.filter((index) => index !== null && !top.some((one) => one.index === index));
+  const found = others.map((target) => known({ ...state, target })?.explanation.target).filter(Boolean);
+  return [...top, ...found.map(({ index, label, logit, probability }) => ({ index, label, logit, probability }))];
+}
+
+/** An answered question as a command of its own would ask it. */
+export function asked(question) {
+  const { index, label } = known(question).explanation.target;
+  return { model: question.model, method: question.method, layer: question.layer, target: index, label };
+}

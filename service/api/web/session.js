@@ -1,0 +1,110 @@
+/* What is wanted and what is known, for as long as the page is open. */
+
+import * as api from "./api.js";
+import { decode } from "./maps.js";
+import { read } from "./state.js";
+
+const POLLING = 1500; // ms between looks at a model that is loading
+
+export const session = {
+  state: read(),
+  picture: null, // of `picture.opened`
+  models: [], // as GET /models lists them
+  standard: "", // the service's default model, name@version
+  complaint: "", // what is wrong with the choice of a model
+  palettes: {}, // name → 256 colours, RGB
+  details: new Map(), // name@version → GET /models/{name}, once it is ready
+  changed: () => {}, // called when more is known
+};
+
+const answers = new Map(); // question about a picture → answer
+const predictions = new Map(); // model and picture → the top classes
+const describing = new Map(); // name@version → promise of its detail
+
+export const keyOf = (model) => `${model.name}@${model.version}`;
+
+export const isReady = (model) => session.models.find((one) => keyOf(one) === model)?.state === "ready";
+
+const about = (picture, { model, method, layer, target }) => [picture?.id, model, method, layer, target].join("|");
+
+/** The answer to a question about the present picture, if it is known. */
+export const known = (question) => answers.get(about(session.picture, question));
+
+/** The top classes that a model sees in the present picture, if they are known. */
+export const seen = (model) => predictions.get(`${session.picture?.id}|${model}`) ?? [];
+
+/** Another picture from now on. */
+export function look(picture) {
+  if (session.picture) URL.revokeObjectURL(session.picture.url);
+  answers.clear();
+  predictions.clear();
+  session.picture = picture;
+}
+
+/** Ask the service, whose model may have to be loaded first. */
+export async function ask(question, signal) {
+  const { picture } = session;
+  await loaded(question.model, picture, signal);
+  const answer = await api.explain(picture.blob, question, signal);
+  answer.map = decode(answer.explanation.map);
+  for (const target of [question.target, answer.explanation.target.index]) {
+    answers.set(about(picture, { ...question, target }), answer);
+  }
+  predictions.set(`${picture.id}|${question.model}`, answer.predictions);
+  return answer;
+}
+
+async function loaded(model, picture, signal) {
+  if (session.details.has(model)) return;
+  if (isReady(model)) {
+    describe(model).then(session.changed, () => {}); // beside the answer, not before it
+    return;
+  }
+  await api.predict(picture.blob, model, signal);
+  await lookAgain();
+  await describe(model);
+}
+
+/** Get to know a model's labels, layers and methods, once however many ask. */
+export function describe(model) {
+  if (!describing.has(model)) {
+    const learn = async () => {
+      const detail = await api.model(model);
+      if (detail.state === "ready") session.details.set(model, detail);
+    };
+    describing.set(model, learn().finally(() => describing.delete(model)));
+  }
+  return describing.get(model);
+}
+
+/** See which models there are. */
+export async function lookAround() {
+  const listed = await api.models();
+  session.models = listed.models;
+  session.standard = resolved(listed.default) ?? "";
+  if (session.models.some((one) => one.state === "loading")) setTimeout(lookAgain, POLLING);
+}
+
+/** See what has become of the models; what can't be seen now is left as it was. */
+export async function lookAgain() {
+  await lookAround().catch(() => {});
+  session.changed();
+}
+
+/** The version, as name@version, that a reference means; undefined if there is none. */
+export function resolved(reference) {
+  const [name, wanted] = reference.split("@");
+  const versions = session.models.filter((one) => one.name === name);
+  const found = wanted
+    ? versions.find((one) => one.version === wanted || one.aliases.includes(wanted))
+    : (versions.findLast((one) => one.state === "ready") ?? versions.at(-1));
+  return found && keyOf(found);
+}
+
+/** What a model is compared with unless something is chosen: one that is ready, if there is one. */
+export function otherThan(model) {
+  const others = session.models.filter((one) => keyOf(one) !== model);
+  if (others.some((one) => keyOf(one) === session.state.other)) return session.state.other;
+  const best = others.find((one) => one.state === "ready") ?? others.find((one) => one.state !== "failed") ?? others[0];
+  return best ? keyOf(best) : "";
+}

@@ -1,0 +1,99 @@
+/* Everything around the maps, brought in line with what is wanted and known. Cheap; sends nothing. */
+
+import { hasKey } from "./api.js";
+import { showCode, showTiming } from "./behind.js";
+import { $, fill } from "./dom.js";
+import { paint } from "./maps.js";
+import { meaning, title } from "./methods.js";
+import { showClasses, showHow, showModels, showOther } from "./panel.js";
+import { asked, classes, questions, targets } from "./questions.js";
+import { known, session } from "./session.js";
+
+/** actions: {only(index), toggle(index)}, for the list of classes. stage: what is on it, and whether it runs. */
+export function showAll(stage, actions) {
+  const { state, models, complaint, details } = session;
+  const detail = details.get(state.model);
+  const answer = stage.questions.map(known).find(Boolean);
+  showModels(models, state.model, complaint);
+  showOther(models, state.other, state.model);
+  showHow(detail, state);
+  const shown = state.view === "classes" ? targets() : targets().slice(0, 1);
+  showClasses(classes(shown), shown, detail?.activation, actions);
+  showChoices(stage, detail);
+  showPictureNote(detail);
+  showLegend(stage, answer);
+  showMeaning(detail, answer);
+  showBehind();
+}
+
+function showChoices(stage, detail) {
+  const { state, palettes } = session;
+  for (const name of ["view", "show"]) {
+    for (const radio of document.querySelectorAll(`input[name=${name}]`)) radio.checked = radio.value === state[name];
+  }
+  $("opacity").value = Math.round(100 * state.opacity);
+  $("opacity").disabled = state.show === "map";
+  $("box").checked = state.box;
+  fill($("colormap"), Object.keys(palettes).map((name) => [name, name]), state.colormap);
+  $("with-row").hidden = state.view !== "models";
+  $("slow-row").hidden = state.view !== "methods";
+  const slow = stage.waiting();
+  $("slow-run").hidden = !slow.length || stage.running !== null;
+  $("slow-run").textContent = `Run the ${slow.length} slow ones too`;
+  const refused = (detail?.method_details ?? []).filter((method) => method.refused);
+  $("refused").textContent = refused.map((method) => `${title(method.name)} is not for this model: ${method.refused}.`).join(" ");
+}
+
+function showPictureNote(detail) {
+  const { state, picture } = session;
+  let note = "";
+  if (!picture && state.picture === "own") {
+    note = "Whoever shared this address used a picture of their own, which it doesn’t hold. Open, drop or paste one.";
+  } else if (picture && !picture.scene && state.model.startsWith("scenes@")) {
+    const shapes = detail ? ` (${detail.labels.join(", ")})` : "";
+    note = `${state.model} knows only drawn shapes${shapes}. On other pictures it looks for those; choose another model for photographs.`;
+  }
+  $("picture-note").hidden = !note;
+  $("picture-note").textContent = note;
+}
+
+function showLegend(stage, answer) {
+  const { state, palettes } = session;
+  const palette = palettes[state.colormap];
+  $("scale").hidden = !answer || !palette || (answer.map.signed && state.view !== "methods");
+  if ($("scale").hidden) return;
+  const levels = Uint8ClampedArray.from({ length: 256 }, (_, level) => level);
+  const pixels = paint({ levels, covered: new Uint8ClampedArray(256).fill(255) }, false, palette, state.show === "map");
+  $("legend").getContext("2d").putImageData(new ImageData(pixels, 256), 0, 0);
+  const most = Number(answer.explanation.max.toPrecision(3));
+  $("legend-high").textContent = stage.questions.length === 1 ? `most, ${most}` : "most in each map";
+}
+
+function showMeaning(detail, answer) {
+  const { state } = session;
+  const { label } = answer?.explanation.target ?? {};
+  const several = state.view === "classes" && targets().length > 1;
+  if (!answer) $("meaning").textContent = "";
+  else if (state.view !== "methods") $("meaning").textContent = meaning(state.method, several ? "each class" : `“${label}”`);
+  else $("meaning").textContent = `Every map answers for “${label}” in its own way; each is scaled to its own maximum.`;
+  const shape = answer && detail?.layers?.find(({ name }) => name === answer.explanation.layer)?.shape;
+  $("grid").textContent = shape ? `${shape[1]} × ${shape[2]} cells, ${shape[0]} features in each` : "a few cells";
+}
+
+function showBehind() {
+  const { state, picture } = session;
+  const done = picture ? questions().filter(known) : [];
+  $("request").hidden = !done.length;
+  if (!done.length) return;
+  const answer = known(done[0]);
+  showTiming(answer, `${title(done[0].method)} for ${answer.explanation.target.label}`);
+  showCode({
+    asked: done.map(asked),
+    picture: { name: picture.name, example: Boolean(picture.example) },
+    colormap: state.colormap,
+    opacity: state.opacity,
+    show: state.show,
+    needsKey: hasKey(),
+    origin: new URL(".", location.href).href,
+  });
+}
