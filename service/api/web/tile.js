@@ -59,7 +59,7 @@ export class Tile {
     this.answer = answer;
     this.element.dataset.state = "done";
     this.cover.hidden = true;
-    if (answer.explanation.empty) this.wait("empty", element("p", {}, "Nothing in the picture speaks for this class."));
+    if (answer.explanation.empty) this.wait("empty", element("p", {}, "This method finds nothing here: the map is zero everywhere."));
     this.save.hidden = false;
     this.resize(limit);
     this.restyle(style);
