@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from service.explain.cut import Cut
+from service.explain.layers import INPUT
 from service.explain.methods import OF_THE_INPUT, QUICK, STEPPED
 from service.explain.network import Network
 from service.explain.subject import Subject
@@ -111,7 +112,7 @@ def _stepped(subject: Subject, question: Question, targets: tuple[int, ...]) -> 
     maps = yield from STEPPED[question.method](subject, **question.options)
     if maps.dim() == 4:
         maps = maps.permute(0, 2, 3, 1)
-    layer = "input" if question.method in OF_THE_INPUT else subject.cut.layer.name
+    layer = INPUT if question.method in OF_THE_INPUT else subject.cut.layer.name
     return Explanation(layer, targets, maps.float().cpu().contiguous())
 
 

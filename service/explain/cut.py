@@ -168,13 +168,24 @@ def _pooled_linear_weight(head: fx.GraphModule, layout: Layout) -> Tensor | None
     node = _only_user(pooling)
     while node is not None and operator_name(node) in _RESHAPING:
         node = _only_user(node)
-    if node is None or operator_name(node) != "linear" or next(iter(node.users)).op != "output":
+    if node is None or operator_name(node) != "linear":
+        return None
+    last = _only_user(node)
+    if last is not None and _adds_constant(last):  # ONNX files of Keras models write the bias so
+        last = _only_user(last)
+    if last is None or last.op != "output":
         return None
     weight = node.args[1]
     if not isinstance(weight, fx.Node) or not isinstance(weight.target, str):
         return None
     value: Tensor = operator.attrgetter(weight.target)(head)
     return value
+
+
+def _adds_constant(node: fx.Node) -> bool:
+    """Whether the node adds parameters to another value, and nothing else."""
+    kinds = [getattr(value, "op", "number") for value in node.args]
+    return operator_name(node) == "add" and not node.kwargs and kinds.count("get_attr") == len(kinds) - 1
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import linecache
+from typing import TypeGuard
 
 import torch
 from torch import SymInt, fx, nn
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from service.errors import UnsupportedMethod
 
 
 def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> fx.GraphModule:
@@ -17,22 +20,57 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> fx.GraphModul
 
     Args:
         module: maps (N, C, H, W) float32 to scores (N, classes) float32, for every N. It is put in evaluation mode.
+            One that `is_flat` is returned as it is.
         input_shape: (C, H, W).
 
     Returns:
         The graph, with a dynamic batch dimension, sharing the module's parameters, none of which requires a gradient.
     """
+    if is_flat(module):
+        return module
     module.eval().requires_grad_(False)
     example = torch.zeros(2, *input_shape)  # a batch of one would be taken for a constant
     program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    graph_module = program.run_decompositions({}).module()
+    return of_program(program)
+
+
+def of_program(program: torch.export.ExportedProgram) -> fx.GraphModule:
+    """An exported program as such a graph."""
+    # Guards would check the input's shape, which the worker has done, and run code out of the file.
+    graph_module = program.run_decompositions({}).module(check_guards=False)
     assert isinstance(graph_module, fx.GraphModule)
-    for node in graph_module.graph.find_nodes(op="call_module", target="_guards_fn"):
-        graph_module.graph.erase_node(node)  # checks of the input's shape, which the worker has made already
+    graph_module._forward_pre_hooks.clear()  # the same checks in another place
+    _release(image_node(graph_module.graph).meta["val"].fake_mode.shape_env)
+    return flat(graph_module)
+
+
+def flat(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """Declare a graph to be what `trace` returns: it is used as it is, its dead code apart."""
     graph_module.graph.eliminate_dead_code()
     graph_module.recompile()
-    _release(image_node(graph_module.graph).meta["val"].fake_mode.shape_env)
+    graph_module.meta["flat"] = True
     return graph_module.requires_grad_(False)
+
+
+def is_flat(module: nn.Module) -> TypeGuard[fx.GraphModule]:
+    """Whether a module has been declared to be such a graph."""
+    return isinstance(module, fx.GraphModule) and bool(module.meta.get("flat"))
+
+
+def logits_of(graph_module: fx.GraphModule, activation: str) -> fx.GraphModule:
+    """The graph without the softmax or sigmoid that it ends in, if it does: scores are in logit units.
+
+    Raises:
+        UnsupportedMethod: what it ends in is not ``activation``.
+    """
+    scores = scores_node(graph_module.graph)
+    ending = operator_name(scores).strip("_")
+    if ending not in ("softmax", "sigmoid"):
+        return graph_module
+    if ending != activation:
+        raise UnsupportedMethod(f"the network ends in a {ending}, but its activation is said to be {activation}")
+    scores.replace_all_uses_with(scores.all_input_nodes[0])
+    return flat(graph_module)
 
 
 def _release(shapes: ShapeEnv) -> None:

@@ -13,6 +13,10 @@ from service.explain.layout import Layout, channels_last, layout_of
 _CONVOLUTIONS = ("conv2d", "convolution", "conv_transpose2d")
 _POOLING = ("adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d", "mean", "amax")
 
+INPUT = "input"
+"""The name of the one layer of a network without feature maps: the image itself."""
+_ROUNDING = ("round", "floor", "ceil", "trunc", "sign", "argmax")
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -51,6 +55,14 @@ def find_layers(graph: fx.Graph) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
+def input_layer(graph: fx.Graph) -> Layer:
+    """The image itself as a layer: where a network without feature maps is cut."""
+    image = image_node(graph)
+    shape = shape_of(image)
+    assert shape is not None
+    return Layer(INPUT, shape[0], Layout(1, (shape[1], shape[2])), image)
+
+
 def _is_of_one_batch(node: fx.Node, graph: fx.Graph) -> bool:
     """Whether the value has a row for each image; windows of an image count as images of their own."""
     return bool(node.meta["val"].shape[0] == image_node(graph).meta["val"].shape[0])
@@ -75,6 +87,11 @@ def spine(graph: fx.Graph) -> list[fx.Node]:
         if alive == {node}:
             found.append(node)
     return found
+
+
+def barriers(graph: fx.Graph) -> list[fx.Node]:
+    """The nodes on the `spine` that no gradient passes: those that round, and those that are no torch operator."""
+    return [node for node in spine(graph) if node.op == "call_module" or operator_name(node) in _ROUNDING]
 
 
 def before_final_pooling(layers: tuple[Layer, ...], graph: fx.Graph) -> list[Layer]:

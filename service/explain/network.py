@@ -10,9 +10,9 @@ from torch import Tensor, fx, nn
 
 from service.errors import UnknownLayer, UnsupportedMethod
 from service.explain.cut import Cut, cut, reaches_grid
-from service.explain.graph import scores_node, shape_of, trace
+from service.explain.graph import logits_of, scores_node, shape_of, trace
 from service.explain.guide import guide
-from service.explain.layers import Layer, before_final_pooling, find_layers
+from service.explain.layers import Layer, before_final_pooling, find_layers, input_layer
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -24,19 +24,21 @@ class Network:
     thread.
 
     Args:
-        module: maps (N, C, H, W) float32 to scores (N, classes).
+        module: maps (N, C, H, W) float32 to scores (N, classes). Where it ends in the activation, scores are what the
+            activation is applied to.
         input_shape: (C, H, W).
         layer: where to cut unless a request says otherwise; ``auto`` is the paper's last convolutional layer.
         activation: what makes probabilities of scores.
 
     Attributes:
-        layers: every layer that the network can be cut at, from the image to the scores.
+        layers: every layer that the network can be cut at, from the image to the scores; of a network without feature
+            maps, its input alone.
         cut: the network cut at its default layer.
         classes: number of scores.
         traced: the whole network.
 
     Raises:
-        UnsupportedMethod: the network has no layer with a spatial extent.
+        UnsupportedMethod: it does not answer with scores, or it ends in another activation.
         UnknownLayer: it has none of that name.
     """
 
@@ -47,8 +49,8 @@ class Network:
         layer: str = "auto",
         activation: Activation = "softmax",
     ) -> None:
-        self.traced = trace(module, input_shape)
-        self.layers = find_layers(self.traced.graph)
+        self.traced = logits_of(trace(module, input_shape), activation)
+        self.layers = find_layers(self.traced.graph) or (input_layer(self.traced.graph),)
         self.activation = activation
         shape = shape_of(scores_node(self.traced.graph))
         if shape is None or len(shape) != 1:
@@ -56,6 +58,11 @@ class Network:
         (self.classes,) = shape
         self._cuts: dict[str, Cut] = {}
         self.cut = self._last_convolutional() if layer == "auto" else self.cut_at(layer)
+
+    @property
+    def opaque(self) -> str:
+        """Why nothing but the network's scores is known, where it is a black box; else empty."""
+        return str(self.traced.meta.get("opaque", ""))
 
     def cut_at(self, layer: str) -> Cut:
         """The network cut at a layer by name, or at its default layer for ``auto``.
@@ -114,4 +121,5 @@ class Network:
         for layer in reversed(before_final_pooling(self.layers, self.traced.graph)):
             if layer.layout.prefix == 0 or reaches_grid(self.traced, layer):
                 return self.cut_at(layer.name)
-        raise UnsupportedMethod("this network has no feature maps with a spatial extent, so there is nothing to map")
+        self.layers = (input_layer(self.traced.graph),)
+        return self.cut_at(self.layers[0].name)

@@ -23,11 +23,13 @@ class Built:
         module: maps (N, 3, H, W) float32 to scores (N, classes).
         labels: one for each class; empty where nothing names the classes.
         preprocess: from a picture to the module's input.
+        content: hex SHA-256 of what else than weights and labels decides an answer: a file that holds the architecture.
     """
 
     module: nn.Module
     labels: list[str]
     preprocess: Preprocess
+    content: str = ""
 
 
 def with_weights(spec: Spec, folder: Path, architecture: Callable[[], nn.Module]) -> nn.Module:

@@ -131,6 +131,7 @@ def _digest(spec: Spec, built: Built) -> str:
     """``sha256:…`` of everything that decides an answer."""
     digest = hashlib.sha256(spec.model_dump_json().encode())
     digest.update("\n".join(built.labels).encode())
+    digest.update(built.content.encode())
     for name, tensor in sorted(built.module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.contiguous().numpy().data)

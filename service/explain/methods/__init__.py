@@ -11,6 +11,7 @@ from torch import Tensor
 from service.errors import UnsupportedMethod
 from service.explain.cut import Cut, logit
 from service.explain.guide import unguided
+from service.explain.layers import INPUT, barriers
 from service.explain.methods.ablationcam import ablationcam
 from service.explain.methods.cam import cam
 from service.explain.methods.eigencam import eigencam
@@ -88,6 +89,15 @@ METHODS = (*QUICK, *STEPPED)
 OF_THE_INPUT = ("guided_backprop", "integrated_gradients", "smoothgrad", "occlusion", "rise")
 """Methods that no layer has a part in."""
 
+OF_FEATURES = ("ablationcam", "scorecam", "guided_gradcam")
+"""Those of `STEPPED` that need feature maps; all of `QUICK` do."""
+OF_GRADIENTS = tuple(method for method in QUICK if method not in ("eigencam", "cam"))
+"""Methods that need the gradient of a score with respect to the feature maps."""
+OF_INPUT_GRADIENTS = ("guided_backprop", "guided_gradcam", "integrated_gradients", "smoothgrad")
+"""Methods that need the gradient of a score with respect to the image."""
+
+NO_GRADIENT = "the model rounds its values, as quantised models do, so that its scores have no gradient"
+NO_FEATURES = "the model has no feature maps with a spatial extent"
 NEEDS_GAP = "CAM needs a head that is global average pooling followed by one linear layer; gradcam works on any head"
 
 
@@ -105,6 +115,12 @@ def refusals(network: Network) -> dict[str, str]:
     if activations := unguided(network.traced):
         reason = f"guided backpropagation is defined for ReLU; this network has {', '.join(sorted(activations))}"
         refused |= dict.fromkeys(("guided_backprop", "guided_gradcam"), reason)
+    if barriers(network.traced.graph):
+        refused |= dict.fromkeys(OF_INPUT_GRADIENTS, network.opaque or NO_GRADIENT)
+    if barriers(network.cut.head.module.graph):
+        refused |= dict.fromkeys(OF_GRADIENTS, network.opaque or NO_GRADIENT)
+    if network.cut.layer.name == INPUT:
+        refused |= dict.fromkeys((*QUICK, *OF_FEATURES), network.opaque or NO_FEATURES)
     return refused
 
 

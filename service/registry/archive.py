@@ -1,0 +1,95 @@
+"""What a ``.pt2`` archive may hold: tensors, and a graph of torch's own operators.
+
+Loading an archive runs code out of it in more ways than one
+(https://docs.pytorch.org/docs/stable/generated/torch.export.load.html): pickled constants, weights and sample inputs;
+compiled libraries; targets that are any function reachable from ``torch``; size expressions, which are evaluated; and
+guards, which are compiled. The first four are refused here, before anything is loaded; guards are never asked for.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from service.errors import ModelFailed
+
+_COMPILED = "data/aotinductor/"
+_OPERATORS = re.compile(
+    r"torch\.ops\.aten\.(?!from_file)\w+\.\w+"
+    r"|torch\.ops\.higher_order\.wrap_with_(set_grad_enabled|autocast)"
+    r"|torch\.sym_\w+"
+    r"|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|pow|neg|eq|ne|lt|le|gt|ge|and_|or_|not_)"
+    r"|math\.\w+"
+)
+_EXPRESSION = re.compile(
+    r"(Symbol\('[a-z]+\d+'(, \w+=(True|False))*\)"
+    r"|\b(Add|Mul|Pow|Integer|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv|CleanDiv)\b"
+    r"|[\d(), -])*"
+)
+
+
+def refuse_code(path: Path) -> None:
+    """Check an archive without loading it, with torch's own reader, so that both see the same records.
+
+    Raises:
+        ModelFailed: it is no archive of ``torch.export.save``, or it holds something that could run code.
+    """
+    try:
+        reader = torch._C.PyTorchFileReader(str(path))
+        records = {name: reader.get_record(name) for name in reader.get_all_records() if not _is_tensor(name)}
+        kind = records.get("archive_format", b"").decode()
+        described = [json.loads(data) for name, data in records.items() if name.endswith(".json")]
+    except (RuntimeError, ValueError) as error:
+        raise ModelFailed(f"{path.name} is no archive of torch.export.save: {str(error).splitlines()[0]}") from error
+    if kind != "pt2":
+        raise ModelFailed(
+            f"{path.name} is no archive of torch.export.save, or one of torch before 2.8; export it again"
+        )
+    if any(name.startswith(_COMPILED) for name in records):
+        raise ModelFailed(f"{path.name} refused: it holds a compiled library; save the exported program itself")
+    for name, data in records.items():
+        if name.endswith(".pt"):
+            _refuse_pickle(path, name, data)
+    for key, value in (pair for document in described for pair in _members(document)):
+        _refuse_member(path, key, value)
+
+
+def _is_tensor(name: str) -> bool:
+    """Whether a record is a tensor's bytes, which nothing interprets and which may be large."""
+    return re.fullmatch(r"data/(weights/weight|constants/tensor)_\d+", name) is not None
+
+
+def _refuse_pickle(path: Path, name: str, data: bytes) -> None:
+    try:
+        if data:
+            torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except Exception as error:  # whatever a damaged record leads torch to
+        raise ModelFailed(f"{path.name} refused: {name} holds pickled code, not only tensors") from error
+
+
+def _members(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    """Every member of every object in a JSON document."""
+    if isinstance(value, list):
+        for element in value:
+            yield from _members(element)
+    elif isinstance(value, dict):
+        for key, element in value.items():
+            yield key, element
+            yield from _members(element)
+
+
+def _refuse_member(path: Path, key: str, value: object) -> None:
+    if key == "use_pickle" and value is not False:
+        raise ModelFailed(f"{path.name} refused: it holds pickled tensors; only plain tensors are loaded, never code")
+    if key == "path_name" and not re.fullmatch(r"(weight|tensor)_\d+", str(value)):
+        raise ModelFailed(f"{path.name} refused: it holds a pickled object ({value}); only tensors are loaded")
+    if key in ("target", "as_operator") and isinstance(value, str) and not _OPERATORS.fullmatch(value):
+        raise ModelFailed(f"{path.name} refused: it calls {value}, which is none of torch's own operators")
+    if key == "expr_str" and not _EXPRESSION.fullmatch(str(value)):
+        raise ModelFailed(f"{path.name} refused: {str(value)[:100]!r} is no size")

@@ -1,0 +1,61 @@
+"""Programs of ``torch.export.save`` (``.pt2``), once nothing in them could run code."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import SymInt, Tensor
+from torch.export import ExportedProgram
+from torch.export.pt2_archive._package import load_pt2
+
+from service.errors import ModelFailed
+from service.explain.graph import of_program
+from service.registry.archive import refuse_code
+from service.registry.built import Built, own_labels, own_preprocess
+from service.registry.spec import Spec
+from service.registry.weights import local_file
+
+_DYNAMIC = 'torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))'
+
+
+def build(spec: Spec, folder: Path, _: Path | None) -> Built:
+    """Load an exported program: images (N, 3, H, W) float32 to scores, for every N.
+
+    Raises:
+        ModelFailed: the file is damaged, holds more than a graph and tensors, or is no such program.
+    """
+    preprocess = own_preprocess(spec)
+    path = local_file(spec, folder)
+    refuse_code(path)
+    try:
+        # torch.export.load would fall back to an older format, and to unpickling it.
+        programs = load_pt2(str(path)).exported_programs
+    except Exception as error:  # whatever a damaged file leads torch to
+        raise ModelFailed(f"{path.name} can't be loaded: {_first_line(error)}") from error
+    if len(programs) != 1:
+        raise ModelFailed(f"{path.name} holds {len(programs)} programs; a model is one")
+    (program,) = programs.values()
+    _check_input(program, preprocess.input_size)
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    return Built(of_program(program), own_labels(spec, folder) or [], preprocess, content)
+
+
+def _check_input(program: ExportedProgram, size: tuple[int, int]) -> None:
+    names = program.graph_signature.user_inputs
+    values = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+    value = values[0] if len(values) == 1 else None
+    if not isinstance(value, Tensor) or value.dtype != torch.float32 or value.dim() != 4:
+        raise ModelFailed("an exported program takes one input, images (N, 3, H, W) of float32; this one does not")
+    batch, *shape = value.shape
+    if not isinstance(batch, SymInt):
+        raise ModelFailed(f"the program takes exactly {batch} images; export it with {_DYNAMIC}")
+    if shape != [3, *size]:
+        shown = "×".join(map(str, shape))
+        raise ModelFailed(f"the program takes images of {shown}, but preprocess makes 3×{size[0]}×{size[1]}")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
