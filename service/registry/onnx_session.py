@@ -65,7 +65,7 @@ class Session(nn.Module):
             ModelFailed: ONNX Runtime failed, or the answer is something else.
         """
         given = images.permute(0, 2, 3, 1) if self.channels_last else images
-        rows = [self._run(part) for part in given.detach().cpu().split(self.batch or len(given))]
+        rows = [self._run(part) for part in torch.split(given.detach().cpu(), self.batch or len(given))]
         return torch.cat(rows).to(images.device)
 
     def _run(self, images: Tensor) -> Tensor:

@@ -46,9 +46,7 @@ def _read(path: Path, spec: Spec) -> onnx.ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
         if spec.sha256 and any(uses_external_data(tensor) for tensor in model.graph.initializer):
-            raise ModelFailed(
-                f"{path.name} keeps tensors in other files, which its sha256 says nothing of; save as one"
-            )
+            raise ModelFailed(f"{path.name} keeps tensors in other files, which its sha256 does not cover; save as one")
         onnx.load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
         model.SerializeToString()

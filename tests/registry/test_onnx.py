@@ -1,0 +1,320 @@
+"""Networks in ONNX files are explained as the networks that were exported, whoever exported them."""
+
+import functools
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torchvision
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession
+from torch import nn
+from torch.testing import assert_close
+
+from service.errors import ModelFailed
+from service.explain.cut import logit
+from service.explain.methods import QUICK, refusals
+from service.explain.network import Network
+from service.registry.sources import build
+from service.registry.spec import Preprocess, Spec
+
+CLASSES = 12
+ARCHITECTURES = {
+    "alexnet": 224,
+    "convnext_tiny": 64,
+    "densenet121": 64,
+    "efficientnet_b0": 64,
+    "googlenet": 64,
+    "mnasnet0_5": 64,
+    "mobilenet_v2": 64,
+    "mobilenet_v3_small": 64,
+    "regnet_y_400mf": 64,
+    "resnet18": 64,
+    "shufflenet_v2_x0_5": 64,
+    "squeezenet1_1": 64,
+}
+POOLED = ("densenet121", "efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v2", "regnet_y_400mf", "resnet18",
+          "shufflenet_v2_x0_5")  # fmt: skip
+
+
+def spec(size=(64, 64), **given):
+    return Spec(source="onnx", weights="model.onnx", preprocess=Preprocess((0, 0, 0), (1, 1, 1), resize=size), **given)
+
+
+def imported(folder, size=(64, 64), **given):
+    activation = given.get("activation", "softmax")
+    return Network(build(spec(size, **given), folder).module, (3, *size), activation=activation)
+
+
+@functools.cache
+def original(name):
+    """A torchvision model with random weights and batch statistics, and its network."""
+    torch.manual_seed(0)
+    options = {"init_weights": True, "aux_logits": False} if name == "googlenet" else {}
+    module = torchvision.models.get_model(name, num_classes=CLASSES, **options).eval()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.running_var, 0.5, 1.5)
+            nn.init.normal_(part.running_mean, 0, 0.1)
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, 0, part.in_features**-0.5)
+    return module, Network(module, (3, ARCHITECTURES[name], ARCHITECTURES[name]))
+
+
+def images(count, *size):
+    return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(1))
+
+
+def exported(folder, module, size, dynamo, batch=None):
+    """Export a module by one of torch's two exporters, for ``batch`` images or for any number."""
+    example = torch.zeros(batch or 2, 3, *size)
+    named = {"input_names": ["images"], "dynamic_axes": {"images": {0: "batch"}}}
+    dynamic = {"dynamic_shapes": ({0: torch.export.Dim("batch")},)} if dynamo else named
+    torch.onnx.export(
+        module, (example,), folder / "model.onnx", dynamo=dynamo, verbose=False, **({} if batch else dynamic)
+    )
+    return folder
+
+
+def agree(network, truth, module, size, methods=("gradcam",)):
+    for count in (1, 3):
+        x = images(count, *size)
+        features, scores = network.predict(x)
+        with torch.no_grad():
+            expected = module(x)
+        assert_close(scores, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+        targets = torch.arange(count) % CLASSES
+        for method in methods:
+            ours = QUICK[method](network.cut, features, targets)
+            theirs = QUICK[method](truth.cut, truth.cut.backbone(x), targets)
+            assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
+    gradients = network.cut.head.gradients(features, logit(targets))
+    assert gradients.any()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_exported_architecture_is_explained_as_the_original(tmp_path, name, dynamo):
+    module, truth = original(name)
+    size = (ARCHITECTURES[name],) * 2
+    network = imported(exported(tmp_path, module, size, dynamo), size)
+    assert network.opaque == ""
+    assert network.cut.layer.shape == truth.cut.layer.shape
+    assert network.cut.layer.name == truth.cut.layer.name
+    assert (network.cut.head.weight is not None) == (truth.cut.head.weight is not None) == (name in POOLED)
+    agree(network, truth, module, size, ("gradcam", "layercam"))
+    features = network.predict(images(1, *size))[0].repeat_interleave(CLASSES, 0)
+    assert QUICK["gradcam"](network.cut, features, torch.arange(CLASSES)).any()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "shufflenet_v2_x0_5"])
+def test_a_file_for_one_image_takes_any_number(tmp_path, name, dynamo):
+    module, truth = original(name)
+    network = imported(exported(tmp_path, module, (64, 64), dynamo, batch=1))
+    assert network.opaque == ""
+    agree(network, truth, module, (64, 64))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_relu_of_an_onnx_file_is_guided(tmp_path):
+    module, truth = original("mobilenet_v2")  # ReLU6, which is a Clip in ONNX
+    network = imported(exported(tmp_path, module, (64, 64), dynamo=False))
+    gradients = []
+    for guided in (network.guided, truth.guided):
+        x = images(1, 64, 64).requires_grad_()
+        gradients.append(torch.autograd.grad(guided(x)[0, 3], x)[0])
+    assert gradients[1].any()
+    assert_close(gradients[0], gradients[1], rtol=0, atol=1e-4 * float(gradients[1].abs().max()))
+
+
+def test_a_keras_model_is_explained_as_tensorflow_would():
+    """Scores by TensorFlow and Grad-CAM by its GradientTape, computed once (see keras/README.md)."""
+    folder = Path(__file__).parent / "keras"
+    expected = np.load(folder / "expected.npz")
+    network = imported(folder, (48, 64))
+    x = torch.from_numpy(expected["images"]).permute(0, 3, 1, 2)
+    features, scores = network.predict(x)
+    assert_close(scores.numpy(), expected["logits"], rtol=0, atol=1e-5)
+    assert_close(network.probabilities(scores).numpy(), expected["probabilities"], rtol=0, atol=1e-5)
+    assert network.cut.layer.shape == (24, 12, 16)
+    assert network.cut.head.weight is not None
+    for target in range(5):
+        maps = QUICK["gradcam"](network.cut, features, torch.full((3,), target)).numpy()
+        assert_close(maps, expected["gradcam"][:, target], rtol=0, atol=1e-4 * expected["gradcam"].max())
+
+
+def written(folder, nodes, weights, shape=("N", 3, 2, 2), answer=("N", 2), opsets=(("", 17),)):
+    """A model file of these nodes, from ``images`` to ``scores``."""
+    graph = helper.make_graph(
+        nodes,
+        "by hand",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, answer)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(*opset) for opset in opsets], ir_version=8)
+    onnx.save(model, folder / "model.onnx")
+    return folder
+
+
+CONVOLUTION = np.float32([[[[1]], [[0]], [[0]]], [[[0]], [[-1]], [[2]]]])  # red; twice the blue without the green
+DENSE = np.float32([[1, -1], [0, 3]])
+BY_HAND = [
+    helper.make_node("Conv", ["images", "w"], ["a"]),
+    helper.make_node("Relu", ["a"], ["b"]),
+    helper.make_node("ReduceMean", ["b"], ["p"], axes=[2, 3], keepdims=0),
+    helper.make_node("Gemm", ["p", "d"], ["scores"], transB=1),
+]
+
+
+def test_numbers_by_hand(tmp_path):
+    network = imported(written(tmp_path, BY_HAND, {"w": CONVOLUTION, "d": DENSE}), (2, 2))
+    x = torch.tensor([[[1.0, -2], [3, 4]], [[0, 1], [4, 1]], [[2, 1], [1, 0]]])[None]
+    # A = red: 1 0 / 3 4, mean 2; 2·blue − green: 4 1 / 0 0 (of 4 1 / −2 −1), mean 5/4. y = (2 − 5/4, 3 · 5/4).
+    features, scores = network.predict(x)
+    assert scores.tolist() == [[0.75, 3.75]]
+    assert features.tolist() == [[[[1, 0], [3, 4]], [[4, 1], [0, 0]]]]
+    # dy_0/dA = (1, −1) / 4: (1 − 4)/4 < 0, (0 − 1)/4 < 0, 3/4, 4/4; dy_1/dA = (0, 3) / 4.
+    maps = QUICK["gradcam"](network.cut, features.repeat(2, 1, 1, 1), torch.tensor([0, 1]))
+    assert maps.tolist() == [[[0, 0], [0.75, 1]], [[3, 0.75], [0, 0]]]
+
+
+@pytest.mark.parametrize(("operator", "activation"), [("Softmax", "softmax"), ("Sigmoid", "sigmoid")])
+def test_scores_are_what_the_models_own_activation_is_applied_to(tmp_path, operator, activation):
+    nodes = [*BY_HAND[:-1], helper.make_node("Gemm", ["p", "d"], ["y"], transB=1)]
+    nodes.append(helper.make_node(operator, ["y"], ["scores"]))
+    folder = written(tmp_path, nodes, {"w": CONVOLUTION, "d": DENSE})
+    network = imported(folder, (2, 2), activation=activation)
+    x = images(2, 2, 2)
+    (probabilities,) = InferenceSession(folder / "model.onnx").run(None, {"images": x.numpy()})
+    assert_close(network.probabilities(network.scores(x)).numpy(), probabilities)
+    assert network.scores(x).min() < 0
+    other = {"softmax": "sigmoid", "sigmoid": "softmax"}[activation]
+    with pytest.raises(ModelFailed, match=f"ends in {operator}; activation must be {activation}"):
+        imported(folder, (2, 2), activation=other)
+
+
+def quantised(folder, form):
+    """A convolutional network by torch, quantised by ONNX Runtime's own tool; its answer to three images."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+                           nn.Flatten(), nn.Linear(8, 4))  # fmt: skip
+    exported(folder, module.eval(), (16, 16), dynamo=False)
+    (folder / "model.onnx").rename(folder / "float.onnx")
+
+    class Images(CalibrationDataReader):
+        batches = iter([{"images": images(8, 16, 16).numpy()}])
+
+        def get_next(self):
+            return next(self.batches, None)
+
+    quantize_static(folder / "float.onnx", folder / "model.onnx", Images(), quant_format=QuantFormat[form])
+    (scores,) = InferenceSession(folder / "model.onnx").run(None, {"images": images(3, 16, 16).numpy()})
+    return torch.from_numpy(scores)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+def test_a_quantised_model_predicts_as_onnx_runtime_and_says_why_it_has_no_gradients(tmp_path, form):
+    scores = quantised(tmp_path, form)
+    network = imported(tmp_path, (16, 16))
+    assert_close(network.predict(images(3, 16, 16))[1], scores, rtol=0, atol=1e-3 * float(scores.abs().max()))
+    refused = refusals(network)
+    assert set(refused) >= {"gradcam", "layercam", "integrated_gradients", "smoothgrad", "guided_backprop"}
+    assert not {"occlusion", "rise"} & set(refused)
+    assert "gradient" in refused["gradcam"]
+
+
+TO_NOWHERE = [helper.make_node("Wobble", ["images"], ["scores"], domain="acme")]
+POOL = [helper.make_node("GlobalAveragePool", ["images"], ["p"])]
+BROKEN = {
+    "unknown operator": ({"nodes": TO_NOWHERE, "opsets": (("", 17), ("acme", 1))}, r"acme.*Wobble"),
+    "no scores": (
+        {"nodes": [helper.make_node("GlobalAveragePool", ["images"], ["scores"])], "answer": ("N", 3, 1, 1)},
+        "no output is a row of scores",
+    ),
+    "one channel": (
+        {"nodes": [*POOL, helper.make_node("Flatten", ["p"], ["scores"])], "shape": ("N", 1, 2, 2), "answer": ("N", 1)},
+        "1 channels",
+    ),
+    "another size": (
+        {"nodes": [*POOL, helper.make_node("Flatten", ["p"], ["scores"])], "shape": ("N", 3, 4, 5), "answer": ("N", 3)},
+        "5×4, but preprocess makes 2×2",
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", BROKEN)
+def test_what_cannot_be_run_fails_by_name(tmp_path, reason):
+    made, says = BROKEN[reason]
+    with pytest.raises(ModelFailed, match=says) as caught:
+        imported(written(tmp_path, weights={}, **made), (2, 2))
+    assert "\n" not in caught.value.detail
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x08" * 40])
+def test_a_damaged_file_fails(tmp_path, content):
+    (tmp_path / "model.onnx").write_bytes(content)
+    with pytest.raises(ModelFailed, match=r"model\.onnx is no"):
+        imported(tmp_path)
+
+
+def test_an_operator_that_torch_has_no_graph_for_makes_a_black_box(tmp_path, caplog):
+    """ONNX Runtime has operators of its own; its scores are served and what else works is said."""
+    nodes = [*BY_HAND[:2], helper.make_node("QuickGelu", ["b"], ["q"], domain="com.microsoft", alpha=1.7)]
+    nodes += [helper.make_node("ReduceMean", ["q"], ["p"], axes=[2, 3], keepdims=0), BY_HAND[3]]
+    opsets = (("", 17), ("com.microsoft", 1))
+    network = imported(written(tmp_path, nodes, {"w": CONVOLUTION, "d": DENSE}, opsets=opsets), (2, 2))
+    x = images(3, 2, 2)
+    (scores,) = InferenceSession(tmp_path / "model.onnx").run(None, {"images": x.numpy()})
+    assert_close(network.predict(x)[1].numpy(), scores)
+    if network.opaque:
+        assert "QuickGelu" in network.opaque
+        assert (network.cut.layer.name, network.cut.layer.shape) == ("input", (3, 2, 2))
+
+
+def external(folder, location):
+    """A model that keeps its convolution's weights in another file."""
+    written(folder, BY_HAND, {"w": CONVOLUTION, "d": DENSE})
+    model = onnx.load(folder / "model.onnx")
+    tensor = model.graph.initializer[0]
+    (folder / "weights.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    onnx.save(model, folder / "model.onnx")
+    return folder
+
+
+def test_tensors_beside_the_file_are_part_of_the_model(tmp_path):
+    folder = external(tmp_path, "weights.bin")
+    assert imported(folder, (2, 2)).scores(torch.ones(1, 3, 2, 2)).tolist() == [[0, 3]]
+    before = build(spec((2, 2)), folder).content
+    (folder / "weights.bin").write_bytes((2 * CONVOLUTION).tobytes())
+    assert build(spec((2, 2)), folder).content != before
+    digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    with pytest.raises(ModelFailed, match="sha256 does not cover"):
+        imported(folder, (2, 2), sha256=digest)
+
+
+@pytest.mark.parametrize("location", ["../weights.bin", "/etc/hostname", "nowhere.bin"])
+def test_files_elsewhere_are_never_read(tmp_path, location):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "weights.bin").write_bytes(CONVOLUTION.tobytes())
+    with pytest.raises(ModelFailed, match=r"model\.onnx is no valid ONNX model"):
+        imported(external(tmp_path / "models", location), (2, 2))
+
+
+def test_a_digest_is_checked_before_the_file_is_read(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(ModelFailed, match="SHA-256"):
+        imported(tmp_path, sha256="0" * 64)
