@@ -2,8 +2,9 @@
 
 Loading an archive runs code out of it in more ways than one
 (https://docs.pytorch.org/docs/stable/generated/torch.export.load.html): pickled constants, weights and sample inputs;
-compiled libraries; targets that are any function reachable from ``torch``; size expressions, which are evaluated; and
-guards, which are compiled. The first four are refused here, before anything is loaded; guards are never asked for.
+compiled libraries; targets that are any function reachable from ``torch``; size expressions, which are evaluated;
+names, which become Python source; input and output structures, which import modules; and guards, which are compiled.
+All but guards are refused here, before anything is loaded; guards are to be thrown away before they are used.
 """
 
 from __future__ import annotations
@@ -20,8 +21,15 @@ import torch
 from service.errors import ModelFailed
 
 _COMPILED = "data/aotinductor/"
+_RECORD = re.compile(
+    r"data/(weights/weight|constants/tensor)_\d+"
+    r"|models/\w+\.json|data/(weights/\w+_weights|constants/\w+_constants)_config\.json"
+    r"|data/(weights|constants|sample_inputs)/\w+\.pt"
+    r"|archive_format|archive_version|byteorder|version|\.data/\w+|extra/.*",
+    re.ASCII | re.DOTALL,
+)
 _OPERATORS = re.compile(
-    r"torch\.ops\.aten\.(?!from_file)\w+\.\w+"
+    r"torch\.ops\.aten\.(?!from_file|save\b)\w+\.\w+"
     r"|torch\.ops\.higher_order\.wrap_with_(set_grad_enabled|autocast)"
     r"|torch\.sym_\w+"
     r"|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|pow|neg|eq|ne|lt|le|gt|ge|and_|or_|not_)"
@@ -32,6 +40,9 @@ _EXPRESSION = re.compile(
     r"|\b(Add|Mul|Pow|Integer|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv|CleanDiv)\b"
     r"|[\d(), -])*"
 )
+_STRUCTURE = re.compile(r"""(?!.*(__enum__|default_factory))([\w\s.,:"\[\]{}-]|\\+")*""", re.DOTALL)
+_FREE = ("metadata", "as_string", "as_strings", "guards_code", "torch_version")
+"""Members that are text: torch quotes them where they get into source, if they do."""
 
 
 def refuse_code(path: Path) -> None:
@@ -53,10 +64,16 @@ def refuse_code(path: Path) -> None:
         )
     if any(name.startswith(_COMPILED) for name in records):
         raise ModelFailed(f"{path.name} refused: it holds a compiled library; save the exported program itself")
+    known = set()
+    for name in reader.get_all_records():
+        # The reader finds records whatever their case, so that one could stand for another.
+        if not _RECORD.fullmatch(name) or name.lower() in known:
+            raise ModelFailed(f"{path.name} refused: it holds {name[:100]!r}, which is no part of a graph with tensors")
+        known.add(name.lower())
     for name, data in records.items():
         if name.endswith(".pt"):
             _refuse_pickle(path, name, data)
-    for key, value in (pair for document in described for pair in _members(document)):
+    for key, value in _members(described):
         _refuse_member(path, key, value)
 
 
@@ -81,7 +98,8 @@ def _members(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
     elif isinstance(value, dict):
         for key, element in value.items():
             yield key, element
-            yield from _members(element)
+            if key not in _FREE:
+                yield from _members(element)
 
 
 def _refuse_member(path: Path, key: str, value: object) -> None:
@@ -93,3 +111,10 @@ def _refuse_member(path: Path, key: str, value: object) -> None:
         raise ModelFailed(f"{path.name} refused: it calls {value}, which is none of torch's own operators")
     if key == "expr_str" and not _EXPRESSION.fullmatch(str(value)):
         raise ModelFailed(f"{path.name} refused: {str(value)[:100]!r} is no size")
+    if key in ("in_spec", "out_spec") and not _STRUCTURE.fullmatch(str(value)):
+        raise ModelFailed(f"{path.name} refused: {str(value)[:100]!r} is no structure of inputs or outputs")
+    if key not in (*_FREE, "target", "as_operator", "expr_str", "in_spec", "out_spec"):
+        texts = [key, *(value if isinstance(value, list) else [value])]
+        allowed = r"\w*" if key in ("name", "as_name", "forward_arg_names") else r"[\w.@-]*"
+        if strange := [text for text in texts if isinstance(text, str) and not re.fullmatch(allowed, text)]:
+            raise ModelFailed(f"{path.name} refused: {strange[0][:100]!r} is no name")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from service.errors import ModelFailed, ServiceError
 from service.explain.methods import METHODS, forward_passes, options_of, refusals
@@ -101,7 +101,7 @@ def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest:
     return Card(
         digest=digest,
         source=spec.source,
-        memory=sum(tensor.nbytes for tensor in built.module.state_dict().values()),
+        memory=_memory(built.module),
         weights=spec.weights or "of the factory",
         task=spec.task,
         activation=spec.activation,
@@ -112,6 +112,12 @@ def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest:
         layers=[LayerCard(layer.name, layer.shape) for layer in network.layers],
         methods=_methods(network, built.preprocess.input_size),
     )
+
+
+def _memory(module: nn.Module) -> int:
+    """Bytes of parameters and buffers, and of what parts hold elsewhere and say so."""
+    tensors = sum(tensor.nbytes for tensor in module.state_dict().values())
+    return tensors + sum(int(getattr(part, "nbytes", 0)) for part in module.modules())
 
 
 def _methods(network: Network, input_size: tuple[int, int]) -> list[MethodCard]:

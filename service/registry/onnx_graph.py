@@ -155,15 +155,34 @@ def _for_any_batch(graph_module: fx.GraphModule) -> None:
 
 
 def _repeat_row(graph_module: fx.GraphModule, node: fx.Node, count: fx.Node) -> None:
-    """Make of a constant with one and the same row for every image (a class token) that row, repeated as needed."""
+    """Make a constant that has a row for every image anew for the images that arrive.
+
+    Either all its rows are the same (a class token), or it numbers its elements: so torch's exporter writes that a
+    tensor lies in memory otherwise.
+    """
     rows: Tensor = getattr(graph_module, str(node.target))
     if BATCH not in rows.shape:
         return
-    if rows.shape[0] != BATCH or not torch.equal(rows, rows[:1].expand_as(rows)):
-        raise CannotConvert("it treats the images of a batch differently")
-    setattr(graph_module, str(node.target), rows[:1].clone())
-    with graph_module.graph.inserting_after(node):
-        sizes = [count, *rows.shape[1:]]
-        repeated = graph_module.graph.call_function(torch.ops.aten.expand.default, (node, sizes))
+    graph, aten, row = graph_module.graph, torch.ops.aten, tuple(rows.shape[1:])
+    with graph.inserting_before(node.next):
+        if rows.shape[0] == BATCH and torch.equal(rows, rows[:1].expand_as(rows)):
+            setattr(graph_module, str(node.target), rows[:1].clone())
+            repeated = graph.call_function(aten.expand.default, (node, [count, *row]))
+            own = {repeated}
+        elif rows.shape[0] == BATCH and torch.equal(rows, torch.arange(rows.numel()).view_as(rows)):
+            setattr(graph_module, str(node.target), torch.arange(rows[0].numel()).view(1, *row))
+            first = graph.call_function(aten.expand.default, (node, [count, *row]))
+            repeated = _numbered(graph, first, rows[0].numel())
+            own = {first}
+        else:
+            raise CannotConvert("it treats the images of a batch differently")
     repeated.meta["val"] = node.meta.get("val")
-    node.replace_all_uses_with(repeated, delete_user_cb=lambda user: user is not repeated)
+    node.replace_all_uses_with(repeated, delete_user_cb=lambda user: user not in own)
+
+
+def _numbered(graph: fx.Graph, first: fx.Node, elements: int) -> fx.Node:
+    """``first``, whose rows are all the first row, with i times its number of elements added to row i."""
+    aten = torch.ops.aten
+    ordinal = graph.call_function(aten.cumsum.default, (graph.call_function(aten.ones_like.default, (first,)), 0))
+    before = graph.call_function(aten.mul.Tensor, (graph.call_function(aten.sub.Tensor, (ordinal, 1)), elements))
+    return graph.call_function(aten.add.Tensor, (first, before))

@@ -22,6 +22,7 @@ class Session(nn.Module):
         size: likewise.
         batch: the number of images that it takes at once, None where it takes any.
         channels_last: whether it takes them as (N, H, W, 3).
+        nbytes: size of the model, which ONNX Runtime holds.
 
     Raises:
         ModelFailed: ONNX Runtime can't run it, or it takes something else than such images.
@@ -32,10 +33,10 @@ class Session(nn.Module):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
+        content = model.SerializeToString()
+        self.nbytes = len(content)
         try:
-            self._session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # of several classes of its own, without a common base
             raise ModelFailed(f"ONNX Runtime can't run the model: {' '.join(str(error).split())}") from error
         self.size = size

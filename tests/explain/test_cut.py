@@ -21,10 +21,12 @@ from architectures import (
 )
 from torch import nn
 from torch.nn.functional import relu
+from torch.testing import assert_close
 
-from service.errors import UnknownLayer, UnsupportedMethod
+from service.errors import UnknownLayer
 from service.explain.batch import explain
 from service.explain.cut import logit
+from service.explain.methods import METHODS, OF_THE_INPUT, refusals
 from service.explain.network import Network
 
 HAND_MADE = {
@@ -198,9 +200,17 @@ def test_functions_that_share_the_name_of_a_module_get_other_names():
     assert len(names) == len(set(names)) == 5
 
 
-def test_a_network_without_feature_maps_cannot_be_explained():
-    with pytest.raises(UnsupportedMethod, match="no feature maps"):
-        Network(nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5)), (3, 8, 8))
+def test_a_network_without_feature_maps_is_cut_at_its_input_and_explained_by_what_works_there():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5)).eval()
+    flat = Network(module, (3, 8, 8))
+    x = torch.randn(2, 3, 8, 8)
+    features, scores = flat.predict(x)
+    assert torch.equal(features, x)
+    with torch.no_grad():
+        assert_close(scores, module(x))
+    assert (flat.cut.layer.name, flat.cut.layer.shape) == ("input", (3, 8, 8))
+    assert set(METHODS) - refusals(flat).keys() == set(OF_THE_INPUT)
+    assert "no feature maps" in refusals(flat)["gradcam"]
 
 
 def test_an_unknown_layer_is_answered_with_the_known_ones():

@@ -105,7 +105,8 @@ def test_an_exported_architecture_is_explained_as_the_original(tmp_path, name, d
     network = imported(exported(tmp_path, module, size, dynamo), size)
     assert network.opaque == ""
     assert network.cut.layer.shape == truth.cut.layer.shape
-    assert network.cut.layer.name == truth.cut.layer.name
+    # An operator outside of any module is called by its own name, which ONNX writes with a capital.
+    assert network.cut.layer.name.lower() == truth.cut.layer.name.lower()
     assert (network.cut.head.weight is not None) == (truth.cut.head.weight is not None) == (name in POOLED)
     agree(network, truth, module, size, ("gradcam", "layercam"))
     features = network.predict(images(1, *size))[0].repeat_interleave(CLASSES, 0)

@@ -32,15 +32,19 @@ def build(spec: Spec, folder: Path, _: Path | None) -> Built:
     try:
         # torch.export.load would fall back to an older format, and to unpickling it.
         programs = load_pt2(str(path)).exported_programs
+        if len(programs) != 1:
+            raise ModelFailed(f"{path.name} holds {len(programs)} programs; a model is one")
+        (program,) = programs.values()
+        program._guards_code = []  # source out of the file, which decompositions would compile and run
+        _check_input(program, preprocess.input_size)
+        module = of_program(program)
+    except ModelFailed:
+        raise
     except Exception as error:  # whatever a damaged file leads torch to
         raise ModelFailed(f"{path.name} can't be loaded: {_first_line(error)}") from error
-    if len(programs) != 1:
-        raise ModelFailed(f"{path.name} holds {len(programs)} programs; a model is one")
-    (program,) = programs.values()
-    _check_input(program, preprocess.input_size)
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
-    return Built(of_program(program), own_labels(spec, folder) or [], preprocess, content)
+    return Built(module, own_labels(spec, folder) or [], preprocess, content)
 
 
 def _check_input(program: ExportedProgram, size: tuple[int, int]) -> None:
