@@ -116,7 +116,7 @@ def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest:
 
 def _memory(module: nn.Module) -> int:
     """Bytes of parameters and buffers, and of what parts hold elsewhere and say so."""
-    tensors = sum(tensor.nbytes for tensor in module.state_dict().values())
+    tensors: int = sum(tensor.nbytes for tensor in module.state_dict().values())
     return tensors + sum(int(getattr(part, "nbytes", 0)) for part in module.modules())
 
 
