@@ -41,6 +41,7 @@ _EXPRESSION = re.compile(
     r"|[\d(), -])*"
 )
 _STRUCTURE = re.compile(r"""(?!.*(__enum__|default_factory))([\w\s.,:"\[\]{}-]|\\+")*""", re.DOTALL)
+_CHECKED = ("target", "as_operator", "expr_str", "in_spec", "out_spec")
 _FREE = ("metadata", "as_string", "as_strings", "guards_code", "torch_version")
 """Members that are text: torch quotes them where they get into source, if they do."""
 
@@ -73,8 +74,10 @@ def refuse_code(path: Path) -> None:
     for name, data in records.items():
         if name.endswith(".pt"):
             _refuse_pickle(path, name, data)
-    for key, value in _members(described):
+    for key, value, free in _members(described):
         _refuse_member(path, key, value)
+        if not free:
+            _refuse_name(path, key, value)
 
 
 def _is_tensor(name: str) -> bool:
@@ -90,16 +93,15 @@ def _refuse_pickle(path: Path, name: str, data: bytes) -> None:
         raise ModelFailed(f"{path.name} refused: {name} holds pickled code, not only tensors") from error
 
 
-def _members(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
-    """Every member of every object in a JSON document."""
+def _members(value: Any, free: bool = False) -> Iterator[tuple[str, Any, bool]]:  # noqa: ANN401
+    """Every member of every object in a JSON document, and whether it is or belongs to text."""
     if isinstance(value, list):
         for element in value:
-            yield from _members(element)
+            yield from _members(element, free)
     elif isinstance(value, dict):
         for key, element in value.items():
-            yield key, element
-            if key not in _FREE:
-                yield from _members(element)
+            yield key, element, free or key in _FREE
+            yield from _members(element, free or key in _FREE)
 
 
 def _refuse_member(path: Path, key: str, value: object) -> None:
@@ -113,8 +115,12 @@ def _refuse_member(path: Path, key: str, value: object) -> None:
         raise ModelFailed(f"{path.name} refused: {str(value)[:100]!r} is no size")
     if key in ("in_spec", "out_spec") and not _STRUCTURE.fullmatch(str(value)):
         raise ModelFailed(f"{path.name} refused: {str(value)[:100]!r} is no structure of inputs or outputs")
-    if key not in (*_FREE, "target", "as_operator", "expr_str", "in_spec", "out_spec"):
-        texts = [key, *(value if isinstance(value, list) else [value])]
-        allowed = r"\w*" if key in ("name", "as_name", "forward_arg_names") else r"[\w.@-]*"
-        if strange := [text for text in texts if isinstance(text, str) and not re.fullmatch(allowed, text)]:
-            raise ModelFailed(f"{path.name} refused: {strange[0][:100]!r} is no name")
+
+
+def _refuse_name(path: Path, key: str, value: object) -> None:
+    if key in _CHECKED:
+        return
+    texts = [key, *(value if isinstance(value, list) else [value])]
+    allowed = r"\w*" if key in ("name", "as_name", "forward_arg_names") else r"[\w.@-]*"
+    if strange := [text for text in texts if isinstance(text, str) and not re.fullmatch(allowed, text)]:
+        raise ModelFailed(f"{path.name} refused: {strange[0][:100]!r} is no name")
