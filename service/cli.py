@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import os
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -68,7 +71,7 @@ def serve(**given: str | int | None) -> None:
 def models(load_them: bool, url: str | None) -> None:
     """List the models: what is in the repositories, or with --url what a service has.
 
-    With --load, the exit code is 1 if a model fails.
+    With --load, the exit code is 1 if a model fails. A service with API keys is shown the one in GRADCAM_API_KEY.
     """
     if url and load_them:
         raise click.UsageError("--load loads models here; a service at --url has loaded its own")
@@ -126,8 +129,18 @@ def _listed_models() -> Iterator[ModelBody]:
 def _served_models(url: str) -> list[ModelBody]:
     from service.api.schemas import ModelList
 
-    with urllib.request.urlopen(f"{url.rstrip('/')}/models", timeout=30) as response:
-        return ModelList.model_validate_json(response.read()).models
+    request = urllib.request.Request(f"{url.rstrip('/')}/models")
+    if key := os.environ.get("GRADCAM_API_KEY"):
+        request.add_header("Authorization", f"Bearer {key}")
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return ModelList.model_validate_json(response.read()).models
+    except urllib.error.HTTPError as error:
+        if error.code != HTTPStatus.UNAUTHORIZED:
+            raise
+        raise click.UsageError(f"{url} needs an API key, and GRADCAM_API_KEY has none that it knows") from error
+    except ValueError as error:  # no URL, or the answer of something else
+        raise click.UsageError(f"there is no gradcam service at {url}") from error
 
 
 def _picture_and_model(command: Command) -> Command:

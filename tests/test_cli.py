@@ -110,6 +110,8 @@ def test_models_are_tried_before_they_are_published(tmp_path: Path):
         (["explain", "PHOTO", "-o", "/nonexistent/x.png"], 1, "/nonexistent/x.png"),
         (["explain", "PHOTO"], 2, "-o"),
         (["dance"], 2, "dance"),
+        (["models", "--url", "example.com"], 2, "no gradcam service at example.com"),
+        (["models", "--url", "http://127.0.0.1:9"], 1, "refused"),
         (["predict", __file__], 2, "JPEG, PNG, WebP"),
     ],
 )

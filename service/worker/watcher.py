@@ -45,9 +45,8 @@ class Watcher:
         self._repositories = tuple(repositories)
         self._seconds = seconds
         self._tell = tell
-        self._asked: SimpleQueue[None] = (
-            SimpleQueue()
-        )  # its put may be called by a signal's handler, an Event's set not
+        # Unlike an Event's set, its put may be called by a signal's handler.
+        self._asked: SimpleQueue[None] = SimpleQueue()
         self._on_demand: dict[Entry, bool] = {}
 
     def start(self) -> None:

@@ -199,3 +199,20 @@ def test_a_file_that_can_not_be_used_is_said_before_anything_starts(tmp_path, co
     assert said in answer
     assert str(path) in answer
     assert KEY not in answer
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "said"), [(KEY, 0, "scenes@1"), ("wrong", 2, "GRADCAM_API_KEY"), ("", 2, "key")]
+)
+def test_the_command_shows_the_key_of_its_environment(guarded, key, code, said):
+    done = subprocess.run(
+        [GRADCAM, "models", "--url", guarded.url],
+        env=os.environ | {"GRADCAM_API_KEY": key},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code
+    assert said in (done.stderr if code else done.stdout)
+    assert "wrong" not in done.stderr
