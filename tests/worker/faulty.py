@@ -35,8 +35,11 @@ def obey(images: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("there is no such amount of memory")
     if 55 in codes:
         raise RuntimeError("this picture can't be had")
-    time.sleep(0.02 * len(codes))
-    return images.clone()
+    if 44 in codes:
+        time.sleep(3)
+    answer = images.clone()
+    answer[(images[:, 0, 0, 0] * 255).round() == 33] = float("nan")
+    return answer
 
 
 @obey.register_fake
@@ -63,7 +66,7 @@ preprocess: {resize: 32, crop: 32, mean: [0, 0, 0], std: [1, 1, 1]}
 batch: 8
 """
 
-CRASHES, STOPS, CROWDED, TOO_LARGE, RAISES = 66, 77, 88, 99, 55
+CRASHES, STOPS, CROWDED, TOO_LARGE, RAISES, SLOW, NOT_A_NUMBER = 66, 77, 88, 99, 55, 44, 33
 
 
 def write(folder: Path) -> dict[str, object]:
