@@ -2,10 +2,12 @@
 
     ServiceError
     ├── BadRequest            malformed: the request can't be read
-    │   └── BadOption         an option is unknown or out of range
+    │   ├── BadOption         an option is unknown or out of range
+    │   └── TooSlow           it does not arrive in time
     ├── Unauthorized          a call without the API key or admin token that it needs, or with a wrong one
     ├── UnknownModel          no such model, version or alias
     ├── TooLarge              more bytes, images or pixels than this service accepts
+    │   └── HeadTooLarge          more bytes of headers
     ├── UnsupportedMedia      a content type that is not one of the three that carry images
     ├── Unprocessable         understood, but can't be done
     │   ├── UndecodableImage      the bytes are not a picture
@@ -17,6 +19,7 @@
     │   └── CrashesWorker         the worker died of it, twice
     ├── ClientLeft            nobody waits for the answer any more
     ├── Overloaded            the queue is full; come back later
+    │   └── TooManyConnections    so are the places for connections
     ├── Unavailable           can't be served now
     │   ├── NotReady              starting, draining, or no worker is up
     │   ├── WorkerLost            the worker died while it held the job
@@ -65,6 +68,13 @@ class BadOption(BadRequest):
     title = "Invalid option"
 
 
+class TooSlow(BadRequest):
+    """The request does not arrive in time."""
+
+    code = "too_slow"
+    title = "Too slow"
+
+
 class Unauthorized(ServiceError):
     """A call without the API key or admin token that it needs, or with a wrong one."""
 
@@ -84,6 +94,13 @@ class TooLarge(ServiceError):
 
     code = "too_large"
     title = "Too large"
+
+
+class HeadTooLarge(TooLarge):
+    """More bytes of headers than this service accepts."""
+
+    code = "head_too_large"
+    title = "Head too large"
 
 
 class UnsupportedMedia(ServiceError):
@@ -161,6 +178,13 @@ class Overloaded(ServiceError):
 
     code = "queue_full"
     title = "Queue full"
+
+
+class TooManyConnections(Overloaded):
+    """As many connections are open as this service accepts."""
+
+    code = "too_many_connections"
+    title = "Too many connections"
 
 
 class Unavailable(ServiceError):

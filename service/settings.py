@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     timeout_ms: int = Field(30_000, ge=1, le=600_000, description="deadline of a request that sets none, milliseconds")
     queue_size: int = Field(128, ge=1, description="images accepted and not yet answered, over all API processes")
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="largest request body, bytes")
+    max_connections: int = Field(1000, ge=1, description="most connections at a time, over all API processes")
+    read_seconds: float = Field(30.0, gt=0, description="how long a request's head may take to arrive, then its body")
     max_images: int = Field(32, ge=1, description="most images in one request")
     max_targets: int = Field(16, ge=1, description="most targets explained in one image")
     max_forward_passes: int = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections import defaultdict
@@ -16,7 +17,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from service.api.schemas import PredictOptions
-from service.errors import BadOption, BadRequest, TooLarge, UnsupportedMedia
+from service.errors import BadOption, BadRequest, TooLarge, TooSlow, UnsupportedMedia
 from service.settings import Settings
 
 Options = TypeVar("Options", bound=PredictOptions)
@@ -50,17 +51,13 @@ async def read_call(request: Request, options: type[Options], settings: Settings
         BadRequest: the body can't be read as what it says it is, or holds no image.
         BadOption: an option is unknown, out of range or given twice.
         TooLarge: the body or the number of images is over its limit.
+        TooSlow: the body did not arrive in time.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "multipart/form-data":
-        images, given = await _multipart(request, settings)
-    elif media_type == "application/json":
-        images, given = _json(await _whole_body(request, settings.max_body_bytes))
-    elif media_type.startswith("image/") or media_type == "application/octet-stream":
-        images, given = [await _whole_body(request, settings.max_body_bytes)], {}
-    else:
-        named = f"content type {media_type!r}" if media_type else "a body without a content type"
-        raise UnsupportedMedia(f"{named} carries no image; {_HOW}")
+    try:
+        async with asyncio.timeout(settings.read_seconds):
+            images, given = await _images_and_options(request, settings)
+    except TimeoutError:
+        raise TooSlow(f"the body did not arrive within {settings.read_seconds:g} s") from None
     if not images or not all(images):
         raise BadRequest(f"there is no image in the body, or an empty one; {_HOW}")
     if len(images) > settings.max_images:
@@ -69,6 +66,18 @@ async def read_call(request: Request, options: type[Options], settings: Settings
     if twice := query.keys() & given.keys():
         raise BadOption(f"option {min(twice)!r} is given both in the query string and in the body")
     return Call(images, _validated(options, query | given))
+
+
+async def _images_and_options(request: Request, settings: Settings) -> tuple[list[bytes], dict[str, object]]:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        return await _multipart(request, settings)
+    if media_type == "application/json":
+        return _json(await _whole_body(request, settings.max_body_bytes))
+    if media_type.startswith("image/") or media_type == "application/octet-stream":
+        return [await _whole_body(request, settings.max_body_bytes)], {}
+    named = f"content type {media_type!r}" if media_type else "a body without a content type"
+    raise UnsupportedMedia(f"{named} carries no image; {_HOW}")
 
 
 def decode_base64(text: object, where: str) -> bytes:

@@ -13,6 +13,8 @@ from service.errors import ServiceError
 
 _STATUS: dict[type[ServiceError], int] = {
     errors.BadRequest: 400,
+    errors.TooSlow: 408,
+    errors.HeadTooLarge: 431,
     errors.Unauthorized: 401,
     errors.UnknownModel: 404,
     errors.TooLarge: 413,

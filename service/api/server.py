@@ -11,6 +11,7 @@ import uvicorn
 
 from service import logs
 from service.api.app import create_app
+from service.api.connection import limited
 from service.settings import Settings
 
 
@@ -21,6 +22,7 @@ def main(listening: socket.socket, worker_addresses: list[str], settings: Settin
         create_app(settings, worker_addresses),
         access_log=False,
         log_config=None,
+        http=limited(settings),
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )

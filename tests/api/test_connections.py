@@ -1,0 +1,115 @@
+"""Connections that are slow, endless or too many, made by hand."""
+
+import json
+import socket
+import time
+
+import pytest
+
+from live import running
+
+HEAD = b"GET /livez HTTP/1.1\r\nHost: here\r\n"
+
+
+@pytest.fixture(scope="module")
+def strict():
+    with running(read_seconds=1, max_connections=6) as started:
+        yield started
+
+
+@pytest.fixture
+def connect(strict):
+    """Open connections to the service; closed at the end."""
+    opened = []
+
+    def connected(sent=b""):
+        opened.append(socket.create_connection(("127.0.0.1", strict.client.base_url.port), timeout=20))
+        opened[-1].sendall(sent)
+        return opened[-1]
+
+    strict.client.close()  # its idle connections count, too
+    yield connected
+    for one in opened:
+        one.close()
+    time.sleep(0.2)
+
+
+def received(connection):
+    """All that comes until the service closes the connection."""
+    parts = []
+    while part := connection.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def alive(connection):
+    """Whether /livez has answered that all is well."""
+    answer = b""
+    while not answer.endswith(b"}") and (part := connection.recv(65536)):
+        answer += part
+    return answer.startswith(b"HTTP/1.1 200") and answer.endswith(b'{"status":"ok"}')
+
+
+def problem(answer):
+    """Status and code of a response, whose form is that of every problem."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status = int(head.split()[1])
+    headers = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    told = json.loads(body)
+    assert headers[b"content-type"] == b"application/problem+json"
+    assert int(headers[b"content-length"]) == len(body)
+    assert headers[b"x-request-id"].decode() == told["request_id"]
+    assert told["status"] == status
+    return status, told["code"], told["detail"]
+
+
+def test_a_head_that_does_not_end_is_a_408(connect):
+    assert problem(received(connect(HEAD))) == (408, "too_slow", "the head did not arrive within 1 s")
+
+
+def test_a_second_head_that_does_not_end_is_a_408(connect):
+    connection = connect(HEAD + b"\r\n")
+    assert alive(connection)
+    connection.sendall(HEAD)
+    assert problem(received(connection))[:2] == (408, "too_slow")
+
+
+def test_a_connection_on_which_nothing_is_asked_is_closed(connect):
+    assert received(connect()) == b""
+
+
+@pytest.mark.parametrize("media_type", [b"image/png", b"application/json", b"multipart/form-data; boundary=x"])
+def test_a_body_that_does_not_end_is_a_408(connect, media_type):
+    head = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\nConnection: close\r\n"
+    connection = connect(head + b"Content-Type: " + media_type + b"\r\n\r\n--x")
+    assert problem(received(connection)) == (408, "too_slow", "the body did not arrive within 1 s")
+
+
+def test_a_head_without_bound_is_a_431(connect):
+    connection = connect(HEAD + b"X-Long: ")
+    for _ in range(65):
+        connection.sendall(b"a" * 1024)
+    assert problem(received(connection))[:2] == (431, "head_too_large")
+
+
+def test_a_long_head_within_the_bound_is_read(connect):
+    connection = connect(HEAD + b"X-Long: " + b"a" * 60_000 + b"\r\n\r\n")
+    assert alive(connection)
+
+
+def test_what_is_no_http_is_a_400(connect):
+    assert problem(received(connect(b"\x16\x03\x01\x02\x00\x01\r\n\r\n")))[:2] == (400, "malformed")
+
+
+def test_one_connection_too_many_is_refused_until_another_is_closed(connect):
+    open_ones = [connect(HEAD + b"\r\n") for _ in range(6)]
+    for one in open_ones:
+        assert alive(one)
+    answer = received(connect(HEAD + b"\r\n"))
+    assert problem(answer) == (429, "too_many_connections", "6 connections are open, the most that are accepted")
+    assert b"\r\nretry-after: 1\r\n" in answer
+    open_ones[0].close()
+    deadline = time.monotonic() + 20
+    while not alive(connect(HEAD + b"\r\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
