@@ -7,6 +7,8 @@ import logging
 import uuid
 from http import HTTPStatus
 
+from fastapi import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service import metrics
@@ -18,12 +20,15 @@ log = logging.getLogger(__name__)
 
 _LONGEST_HEAD = 64 * 2**10
 """Bytes of a request line with its headers; neither httptools nor uvicorn has a bound."""
+_ALIVE = b"/livez"
+"""Answered on connections beyond the bound, too: a process with many callers must not be taken for dead."""
 
 
 def limited(settings: Settings) -> type[HttpToolsProtocol]:
     """Uvicorn's protocol within the limits that are set."""
     seconds, all_connections = settings.read_seconds, settings.max_connections
     most = max(1, all_connections // settings.api_processes)
+    full = TooManyConnections(f"{all_connections} connections are open, the most that are accepted")
 
     class Connection(HttpToolsProtocol):
         """One connection of a caller."""
@@ -44,9 +49,6 @@ def limited(settings: Settings) -> type[HttpToolsProtocol]:
         def data_received(self, data: bytes) -> None:
             if self.transport.is_closing():
                 return
-            if self._surplus:  # not told before: what is sent to a closed socket destroys what was sent by it
-                self._refuse(TooManyConnections(f"{all_connections} connections are open, the most that are accepted"))
-                return
             began = self._timer is None  # then what comes first in these data is the rest of a body
             super().data_received(data)
             if self._timer is None:
@@ -61,6 +63,8 @@ def limited(settings: Settings) -> type[HttpToolsProtocol]:
 
         def on_headers_complete(self) -> None:
             self._head_is_complete()
+            if self._surplus and self.url != _ALIVE:
+                self.app = _refusing(full)
             super().on_headers_complete()
 
         def send_400_response(self, msg: str) -> None:
@@ -82,18 +86,33 @@ def limited(settings: Settings) -> type[HttpToolsProtocol]:
                 self.transport.close()
 
         def _refuse(self, error: ServiceError) -> None:
+            """Answer what is no request yet."""
             self._head_is_complete()
-            metrics.REJECTED.labels(error.code).inc()
-            request_id = uuid.uuid4().hex
-            response = problems.respond(error, request_id)
-            response.headers["X-Request-ID"] = request_id
-            log.warning("refused", extra={"fields": {"problem": error.code, "request_id": request_id}})
-            self.transport.write(_encoded(response.status_code, response.raw_headers, bytes(response.body)))
+            self.transport.write(_encoded(_refusal(error)))
             self.transport.close()
 
     return Connection
 
 
-def _encoded(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(), *(b": ".join(pair) for pair in headers)]
-    return b"\r\n".join([*lines, b"connection: close", b"", body])
+def _refusing(error: ServiceError) -> ASGIApp:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await _refusal(error)(scope, receive, send)
+
+    return refuse
+
+
+def _refusal(error: ServiceError) -> Response:
+    """What is answered where the application is not asked; the connection is closed then."""
+    request_id = uuid.uuid4().hex
+    log.warning("refused", extra={"fields": {"problem": error.code, "request_id": request_id}})
+    metrics.REJECTED.labels(error.code).inc()
+    response = problems.respond(error, request_id)
+    response.headers["X-Request-ID"] = request_id
+    response.headers["Connection"] = "close"
+    return response
+
+
+def _encoded(response: Response) -> bytes:
+    status = f"HTTP/1.1 {response.status_code} {HTTPStatus(response.status_code).phrase}".encode()
+    headers = [b": ".join(header) for header in response.raw_headers]
+    return b"\r\n".join([status, *headers, b"", bytes(response.body)])
