@@ -21,6 +21,14 @@ FROM dependencies AS service
 COPY . .
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --target /opt/service .
 
+# What puts load on it: `docker compose --profile load up`.
+FROM dependencies AS load
+RUN pip install --no-cache-dir -c constraints.txt locust
+COPY --from=service /opt/service /opt/service
+ENV PYTHONPATH=/opt/service
+USER 10001:10001
+ENTRYPOINT ["locust"]
+
 FROM ${BASE}
 ARG VERSION
 ARG REVISION

@@ -5,6 +5,7 @@ HOST ?= $(or $(GRADCAM_HOST),127.0.0.1)
 PORT ?= $(or $(GRADCAM_PORT),8000)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DEVICE ?= cpu
+ENGINE = $(firstword $(shell command -v docker podman buildah))
 
 .PHONY: serve test test-all lint format zoo image clean
 
@@ -31,7 +32,7 @@ zoo: $(VENV)/.installed  ## train the embedded model from nothing
 	$(BIN)/python -m service.zoo.train
 
 image:  ## build the container image for a CPU; make image DEVICE=cuda for GPUs
-	BUILDAH_FORMAT=docker $$(command -v docker || command -v podman || command -v buildah) build \
+	BUILDAH_FORMAT=docker $(ENGINE) build \
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
 	    $(if $(filter cuda,$(DEVICE)),--build-arg TORCH_INDEX= --tag gradcam-service:$(VERSION)-cuda,--tag gradcam-service:$(VERSION)) .
 

@@ -16,10 +16,11 @@ import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
 
-from repository import ROOT, VERSION, image_environment, instructions
 from service import metrics
 from service.api import operations
 from service.settings import Settings
+
+from .repository import ROOT, VERSION, image_environment, instructions
 
 OVERLAYS = sorted(folder.name for folder in (ROOT / "deploy/kubernetes/overlays").iterdir())
 KUBERNETES = ("1.31", "1.37")
