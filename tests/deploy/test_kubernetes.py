@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -288,6 +289,39 @@ def test_keda_scales_in_place_of_the_autoscaler(adapter: Manifest):
     (trigger,) = scaler["triggers"]
     assert series_of(trigger["metadata"]["query"]) == series_of(adapter["metricsQuery"])
     assert f'namespace="{find("keda", "Deployment")["metadata"]["namespace"]}"' in trigger["metadata"]["query"]
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="there is no promtool (apt-get install prometheus)")
+@pytest.mark.parametrize(("waited", "expected"), [("0+6x20", 0.2), ("12+0x20", 0)], ids=["busy", "idle"])
+def test_the_queries_give_the_average_wait(adapter: Manifest, waited: str, expected: float, tmp_path: Path):
+    """Two pods of 30 images in 15 seconds, or none: 6 seconds of waiting in all, or none."""
+    images = waited.replace("6", "30")
+    series = [
+        {"series": f'{metric}{{namespace="gradcam",pod="{pod}",model="scenes",stage="{stage}"}}', "values": values}
+        for pod in ("a", "b")
+        for stage in ("queue", "forward")
+        for metric, values in (
+            ("gradcam_stage_duration_seconds_sum", waited if stage == "queue" else "0+60x20"),
+            ("gradcam_stage_duration_seconds_count", images),
+        )
+    ]
+    (trigger,) = find("keda", "ScaledObject")["spec"]["triggers"]
+    labels = {"<<.LabelMatchers>>": 'namespace="gradcam",pod=~"a|b"', "<<.GroupBy>>": "pod"}
+    query = re.sub("|".join(map(re.escape, labels)), lambda found: labels[found[0]], adapter["metricsQuery"])
+    asked = [
+        {"expr": trigger["metadata"]["query"], "eval_time": "4m", "exp_samples": [{"labels": "{}", "value": expected}]},
+        {
+            "expr": query,
+            "eval_time": "4m",
+            "exp_samples": [{"labels": f'{{pod="{pod}"}}', "value": expected} for pod in ("a", "b")],
+        },
+    ]
+    rules = tmp_path / "rules.yml"
+    rules.write_text(
+        yaml.safe_dump({"tests": [{"interval": "15s", "input_series": series, "promql_expr_test": asked}]})
+    )
+    result = subprocess.run(["promtool", "test", "rules", rules], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_the_adapter_asks_for_what_the_service_measures(adapter: Manifest):
