@@ -24,7 +24,7 @@ from service.settings import Settings
 from .repository import ROOT, VERSION, image_environment, instructions
 
 OVERLAYS = sorted(folder.name for folder in (ROOT / "deploy/kubernetes/overlays").iterdir())
-KUBERNETES = ("1.31", "1.37")
+KUBERNETES = ("1.30", "1.37")
 CUSTOM = {"ScaledObject": ScaledObject, "ServiceMonitor": ServiceMonitor}
 
 Manifest = dict[str, Any]
