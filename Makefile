@@ -3,8 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 HOST ?= $(or $(GRADCAM_HOST),127.0.0.1)
 PORT ?= $(or $(GRADCAM_PORT),8000)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+DEVICE ?= cpu
+ENGINE = $(firstword $(shell command -v docker podman buildah))
 
-.PHONY: serve test test-all chaos lint format zoo clean
+.PHONY: serve test test-all chaos load rolling lint format zoo image clean
 
 serve: $(VENV)/.installed  ## start the service
 	@exec $(BIN)/gradcam serve --host $(HOST) --port $(PORT)
@@ -30,6 +33,11 @@ format: $(VENV)/.dev
 
 zoo: $(VENV)/.installed  ## train the embedded model from nothing
 	$(BIN)/python -m service.zoo.train
+
+image:  ## build the container image for a CPU; make image DEVICE=cuda for GPUs
+	BUILDAH_FORMAT=docker $(ENGINE) build \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
+	    $(if $(filter cuda,$(DEVICE)),--build-arg TORCH_INDEX= --tag gradcam-service:$(VERSION)-cuda,--tag gradcam-service:$(VERSION)) .
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -25,7 +25,8 @@ def test_no_row_is_about_a_setting_that_is_not():
     assert {row.lower() for row in rows} == Settings.model_fields.keys()
 
 
-def test_every_file_it_links_to_is_there():
-    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", README)
+@pytest.mark.parametrize("file", ["README.md", "deploy/README.md"])
+def test_every_file_it_links_to_is_there(file: str):
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / file).read_text())
     assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert [link for link in links if not (ROOT / file).parent.joinpath(link).exists()] == []

@@ -1,0 +1,29 @@
+"""What the files of this repository say, for the tests that compare them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+TOOLS = Path(sys.executable).parent
+
+
+def instructions(name: str) -> list[str]:
+    """Arguments of every such instruction in the Dockerfile, continued lines joined."""
+    text = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
+    return re.findall(rf"^{name} (.*)$", text, re.MULTILINE)
+
+
+def image_environment() -> dict[str, str]:
+    """What the last stage of the Dockerfile sets."""
+    return dict(pair.split("=", 1) for pair in instructions("ENV")[-1].split())
+
+
+def healthcheck() -> list[str]:
+    command: list[str] = json.loads(instructions("HEALTHCHECK")[0].partition("CMD ")[2])
+    return command

@@ -1,0 +1,331 @@
+"""The manifests: what a cluster takes, what its security demands, and what the service is."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
+from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
+
+from service import metrics
+from service.api import operations
+from service.settings import Settings
+
+from .repository import ROOT, VERSION, image_environment, instructions
+
+OVERLAYS = sorted(folder.name for folder in (ROOT / "deploy/kubernetes/overlays").iterdir())
+KUBERNETES = ("1.30", "1.37")
+CUSTOM = {"ScaledObject": ScaledObject, "ServiceMonitor": ServiceMonitor}
+
+Manifest = dict[str, Any]
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("kubectl"), reason="there is no kubectl, nor a package of a recent one"
+)
+
+
+@cache
+def render(overlay: str) -> list[Manifest]:
+    folder = ROOT / "deploy/kubernetes/overlays" / overlay
+    result = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    return list(yaml.safe_load_all(result.stdout))
+
+
+def find(overlay: str, kind: str) -> Manifest:
+    found = [manifest for manifest in render(overlay) if manifest["kind"] == kind]
+    assert len(found) == 1, f"{kind} in {overlay}: {len(found)}"
+    return found[0]
+
+
+def pod_of(overlay: str) -> Manifest:
+    pod: Manifest = find(overlay, "Deployment")["spec"]["template"]["spec"]
+    return pod
+
+
+def container_of(overlay: str) -> Manifest:
+    container: Manifest = pod_of(overlay)["containers"][0]
+    return container
+
+
+def environment_of(overlay: str) -> dict[str, str]:
+    return {variable["name"]: variable["value"] for variable in container_of(overlay)["env"]}
+
+
+overlays = pytest.mark.parametrize("overlay", OVERLAYS)
+scaled = pytest.mark.parametrize("overlay", ["ha", "keda"])
+
+
+@overlays
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_a_cluster_takes_every_object(overlay: str, version: str):
+    for manifest in render(overlay):
+        if manifest["kind"] not in CUSTOM:
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@scaled
+def test_the_operators_take_theirs(overlay: str):
+    custom = [manifest for manifest in render(overlay) if manifest["kind"] in CUSTOM]
+    assert custom
+    for manifest in custom:
+        read = CUSTOM[manifest["kind"]].model_validate(manifest)
+        # What the model doesn't know it drops.
+        assert read.model_dump(by_alias=True, exclude_unset=True, mode="json") == manifest
+
+
+ALLOWED_VOLUMES = {
+    *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret")
+}
+
+
+def offences(pod: Manifest) -> list[str]:
+    """What the pod security standard "restricted" (and "baseline", of which it is more) forbids in this pod."""
+    found = [name for name in ("hostNetwork", "hostPID", "hostIPC") if pod.get(name)]
+    found += [name for name in ("sysctls", "seLinuxOptions", "windowsOptions", "appArmorProfile") if name in _of(pod)]
+    found += [f"volume {v['name']}" for v in pod.get("volumes", []) if not v.keys() - {"name"} <= ALLOWED_VOLUMES]
+    for container in [*pod.get("initContainers", []), *pod["containers"], *pod.get("ephemeralContainers", [])]:
+        own = _of(container)
+        both = _of(pod) | own
+        capabilities = own.get("capabilities", {})
+        rules = {
+            "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is False,
+            "privileged": not own.get("privileged"),
+            "capabilities.drop": "ALL" in capabilities.get("drop", []),
+            "capabilities.add": set(capabilities.get("add", [])) <= {"NET_BIND_SERVICE"},
+            "runAsNonRoot": both.get("runAsNonRoot") is True,
+            "runAsUser": both.get("runAsUser") != 0,
+            "seccompProfile": both.get("seccompProfile", {}).get("type") in ("RuntimeDefault", "Localhost"),
+            "procMount": own.get("procMount", "Default") == "Default",
+            "options": not own.keys() & {"seLinuxOptions", "windowsOptions", "appArmorProfile"},
+            "hostPort": not any("hostPort" in port for port in container.get("ports", [])),
+            "host": not any("host" in _action(container, probe) for probe in PROBES),
+        }
+        found += [rule for rule, held in rules.items() if not held]
+        # Not in the standard, and as easily held to.
+        found += [] if own.get("readOnlyRootFilesystem") else ["readOnlyRootFilesystem"]
+    return found
+
+
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+
+
+def _of(thing: Manifest) -> Manifest:
+    context: Manifest = thing.get("securityContext", {})
+    return context
+
+
+def _action(container: Manifest, probe: str) -> Manifest:
+    action: Manifest = container.get(probe, {}).get("httpGet", {})
+    return action
+
+
+@overlays
+def test_pods_are_confined(overlay: str):
+    assert offences(pod_of(overlay)) == []
+    assert find(overlay, "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@pytest.mark.parametrize(
+    ("offence", "commit"),
+    [
+        ("hostNetwork", lambda pod: pod.update(hostNetwork=True)),
+        ("sysctls", lambda pod: _of(pod).update(sysctls=[{"name": "kernel.msgmax", "value": "1"}])),
+        ("volume tmp", lambda pod: pod["volumes"].append({"name": "tmp", "hostPath": {"path": "/tmp"}})),
+        ("runAsNonRoot", lambda pod: _of(pod).pop("runAsNonRoot")),
+        ("runAsUser", lambda pod: _of(pod).update(runAsUser=0)),
+        ("seccompProfile", lambda pod: _of(pod).pop("seccompProfile")),
+        ("allowPrivilegeEscalation", lambda pod: _of(pod["initContainers"][0]).pop("allowPrivilegeEscalation")),
+        ("privileged", lambda pod: _of(pod["containers"][0]).update(privileged=True)),
+        ("capabilities.drop", lambda pod: _of(pod["containers"][0]).pop("capabilities")),
+        ("capabilities.add", lambda pod: _of(pod["containers"][0])["capabilities"].update(add=["NET_ADMIN"])),
+        ("procMount", lambda pod: _of(pod["containers"][0]).update(procMount="Unmasked")),
+        ("options", lambda pod: _of(pod["containers"][0]).update(appArmorProfile={"type": "Unconfined"})),
+        ("hostPort", lambda pod: pod["containers"][0]["ports"][0].update(hostPort=8000)),
+        ("host", lambda pod: _action(pod["containers"][0], "livenessProbe").update(host="10.0.0.1")),
+        ("readOnlyRootFilesystem", lambda pod: _of(pod["containers"][0]).pop("readOnlyRootFilesystem")),
+    ],
+)
+def test_an_offence_would_be_seen(offence: str, commit: Callable[[Manifest], object]):
+    pod = copy.deepcopy(pod_of("cpu"))
+    commit(pod)
+    assert offence in offences(pod)
+
+
+@overlays
+def test_the_pod_is_the_image(overlay: str):
+    pod, environment = pod_of(overlay), image_environment()
+    assert f"{_of(pod)['runAsUser']}:{_of(pod)['runAsGroup']}" == instructions("USER")[-1]
+    writable = {m["mountPath"] for m in container_of(overlay)["volumeMounts"] if not m.get("readOnly")}
+    assert writable == {"/tmp", environment["XDG_CACHE_HOME"]}
+    assert environment["TORCH_HOME"].startswith(environment["XDG_CACHE_HOME"])
+    image, _, tag = container_of(overlay)["image"].partition(":")
+    gpus = container_of(overlay)["resources"]["limits"].get("nvidia.com/gpu", 0)
+    assert (image, tag) == ("gradcam-service", f"{VERSION}-cuda" if gpus else VERSION)
+
+
+@overlays
+def test_the_service_understands_its_environment(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    environment = environment_of(overlay)
+    assert {name.removeprefix("GRADCAM_").lower() for name in environment} <= Settings.model_fields.keys()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.api_keys
+    mounts = {mount["mountPath"]: mount for mount in container_of(overlay)["volumeMounts"]}
+    assert all(mounts[path]["readOnly"] for path in (*settings.model_repository, str(settings.api_keys.parent)))
+    gpus = container_of(overlay)["resources"]["limits"].get("nvidia.com/gpu", 0)
+    assert settings.device == ("cuda:0" if gpus else "cpu")
+
+
+@overlays
+def test_kubernetes_adds_no_setting_of_its_own(overlay: str):
+    # A Service "gradcam" would make GRADCAM_PORT tcp://….
+    assert pod_of(overlay)["enableServiceLinks"] is False
+
+
+@overlays
+def test_the_repository_is_what_the_init_container_filled(overlay: str):
+    (init,) = pod_of(overlay)["initContainers"]
+    (filled,) = init["volumeMounts"]
+    assert init["command"][-1].startswith(filled["mountPath"])
+    read = {mount["name"]: mount["mountPath"] for mount in container_of(overlay)["volumeMounts"]}
+    assert read[filled["name"]] == environment_of(overlay)["GRADCAM_MODEL_REPOSITORY"]
+
+
+@overlays
+def test_probes_ask_what_there_is(overlay: str):
+    routes = {route.path for route in operations.router.routes}
+    container = container_of(overlay)
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    paths = {probe: _action(container, probe)["path"] for probe in PROBES}
+    assert set(paths.values()) <= routes
+    assert paths == {"startupProbe": "/livez", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
+    assert {ports[_action(container, probe)["port"]] for probe in PROBES} == {Settings.model_fields["port"].default}
+
+
+@overlays
+def test_there_is_time_to_finish(overlay: str):
+    pod = pod_of(overlay)
+    wait = container_of(overlay)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drain = float(environment_of(overlay).get("GRADCAM_DRAIN_SECONDS", Settings.model_fields["drain_seconds"].default))
+    # The supervisor waits a second longer than the API processes, for them and the workers together.
+    assert pod["terminationGracePeriodSeconds"] > wait + drain + 1
+
+
+@overlays
+def test_a_rollout_takes_no_pod_away_first(overlay: str):
+    assert find(overlay, "Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+@overlays
+def test_selectors_find_the_pods(overlay: str):
+    deployment, service = find(overlay, "Deployment"), find(overlay, "Service")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    selectors = [deployment["spec"]["selector"]["matchLabels"], service["spec"]["selector"]]
+    selectors += [find(overlay, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"]]
+    if overlay in ("ha", "keda"):
+        selectors += [find(overlay, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"]]
+        selectors += [s["labelSelector"]["matchLabels"] for s in pod_of(overlay)["topologySpreadConstraints"]]
+    for selector in selectors:
+        assert selector
+        assert selector.items() <= labels.items()
+    ports = [port["name"] for port in container_of(overlay)["ports"]]
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == ports
+    (rule,) = find(overlay, "NetworkPolicy")["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == ports
+
+
+@scaled
+def test_prometheus_finds_the_metrics(overlay: str):
+    service, monitor = find(overlay, "Service"), find(overlay, "ServiceMonitor")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
+    assert endpoint["path"] in {route.path for route in operations.router.routes}
+
+
+def series_of(query: str) -> set[str]:
+    return set(re.findall(r"gradcam_\w+", query))
+
+
+@pytest.fixture(scope="module")
+def adapter() -> Manifest:
+    """The rule of prometheus-adapter."""
+    values = yaml.safe_load((ROOT / "deploy/kubernetes/overlays/ha/prometheus-adapter.yaml").read_text())
+    (rule,) = values["rules"]["custom"]
+    found: Manifest = rule
+    return found
+
+
+def test_the_autoscaler_asks_for_what_the_adapter_has(adapter: Manifest):
+    autoscaler = find("ha", "HorizontalPodAutoscaler")["spec"]
+    (metric,) = autoscaler["metrics"]
+    assert metric["pods"]["metric"]["name"] == adapter["name"]["as"]
+    assert (
+        autoscaler["scaleTargetRef"].items()
+        <= {"apiVersion": "apps/v1", "kind": "Deployment", "name": "gradcam"}.items()
+    )
+    assert "replicas" not in find("ha", "Deployment")["spec"]
+
+
+def test_keda_scales_in_place_of_the_autoscaler(adapter: Manifest):
+    assert not [manifest for manifest in render("keda") if manifest["kind"] == "HorizontalPodAutoscaler"]
+    scaler, autoscaler = find("keda", "ScaledObject")["spec"], find("ha", "HorizontalPodAutoscaler")["spec"]
+    assert (scaler["minReplicaCount"], scaler["maxReplicaCount"]) == (
+        autoscaler["minReplicas"],
+        autoscaler["maxReplicas"],
+    )
+    (trigger,) = scaler["triggers"]
+    assert series_of(trigger["metadata"]["query"]) == series_of(adapter["metricsQuery"])
+    assert f'namespace="{find("keda", "Deployment")["metadata"]["namespace"]}"' in trigger["metadata"]["query"]
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="there is no promtool (apt-get install prometheus)")
+@pytest.mark.parametrize(("waited", "expected"), [("0+6x20", 0.2), ("12+0x20", 0)], ids=["busy", "idle"])
+def test_the_queries_give_the_average_wait(adapter: Manifest, waited: str, expected: float, tmp_path: Path):
+    """Two pods of 30 images in 15 seconds, or none: 6 seconds of waiting in all, or none."""
+    images = waited.replace("6", "30")
+    series = [
+        {"series": f'{metric}{{namespace="gradcam",pod="{pod}",model="scenes",stage="{stage}"}}', "values": values}
+        for pod in ("a", "b")
+        for stage in ("queue", "forward")
+        for metric, values in (
+            ("gradcam_stage_duration_seconds_sum", waited if stage == "queue" else "0+60x20"),
+            ("gradcam_stage_duration_seconds_count", images),
+        )
+    ]
+    (trigger,) = find("keda", "ScaledObject")["spec"]["triggers"]
+    labels = {"<<.LabelMatchers>>": 'namespace="gradcam",pod=~"a|b"', "<<.GroupBy>>": "pod"}
+    query = re.sub("|".join(map(re.escape, labels)), lambda found: labels[found[0]], adapter["metricsQuery"])
+    asked = [
+        {"expr": trigger["metadata"]["query"], "eval_time": "4m", "exp_samples": [{"labels": "{}", "value": expected}]},
+        {
+            "expr": query,
+            "eval_time": "4m",
+            "exp_samples": [{"labels": f'{{pod="{pod}"}}', "value": expected} for pod in ("a", "b")],
+        },
+    ]
+    rules = tmp_path / "rules.yml"
+    rules.write_text(
+        yaml.safe_dump({"tests": [{"interval": "15s", "input_series": series, "promql_expr_test": asked}]})
+    )
+    result = subprocess.run(["promtool", "test", "rules", rules], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_adapter_asks_for_what_the_service_measures(adapter: Manifest):
+    stage = next(iter(metrics.STAGE.describe())).name
+    assert series_of(adapter["metricsQuery"]) == {f"{stage}_sum", f"{stage}_count"}
+    assert series_of(adapter["seriesQuery"]) == {f"{stage}_sum"}
+    assert 'stage="queue"' in adapter["metricsQuery"]
