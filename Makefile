@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 HOST ?= $(or $(GRADCAM_HOST),127.0.0.1)
 PORT ?= $(or $(GRADCAM_PORT),8000)
 
-.PHONY: serve test test-all lint format zoo clean
+.PHONY: serve test test-all load lint format zoo clean
 
 serve: $(VENV)/.installed  ## start the service
 	@exec $(BIN)/gradcam serve --host $(HOST) --port $(PORT)
@@ -14,6 +14,9 @@ test: lint  ## everything that must hold
 
 test-all: lint  ## and every architecture of torchvision, which takes minutes more
 	$(BIN)/pytest -n 2 -m ''
+
+load: $(VENV)/.dev  ## put load on a service of its own; LOAD="--shape spike --users 50" changes it
+	PYTHONPATH=tests $(BIN)/python load_tests/run.py --html build/load.html $(LOAD)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
