@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 HOST ?= $(or $(GRADCAM_HOST),127.0.0.1)
 PORT ?= $(or $(GRADCAM_PORT),8000)
 
-.PHONY: serve test test-all load lint format zoo clean
+.PHONY: serve test test-all load rolling lint format zoo clean
 
 serve: $(VENV)/.installed  ## start the service
 	@exec $(BIN)/gradcam serve --host $(HOST) --port $(PORT)
@@ -16,7 +16,10 @@ test-all: lint  ## and every architecture of torchvision, which takes minutes mo
 	$(BIN)/pytest -n 2 -m ''
 
 load: $(VENV)/.dev  ## put load on a service of its own; LOAD="--shape spike --users 50" changes it
-	PYTHONPATH=tests $(BIN)/python load_tests/run.py --html build/load.html $(LOAD)
+	PYTHONPATH=tests $(BIN)/python load_tests/load.py --html build/load.html $(LOAD)
+
+rolling: $(VENV)/.dev  ## replace two replicas behind HAProxy under load; no request may fail
+	PYTHONPATH=tests $(BIN)/python load_tests/rolling.py --html build/rolling.html $(LOAD)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+
+from live import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -42,16 +44,10 @@ class Prometheus:
 
 def installed(program: str) -> str:
     """Where a program of the system is; without it the test is skipped, as .ci/run installs it."""
-    found = shutil.which(program)
+    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")  # where Debian has haproxy
     if found is None:
         pytest.skip(f"there is no {program}")
     return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port
 
 
 def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:

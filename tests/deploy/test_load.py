@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from live import Service
-
-from .prometheus import free_port
+from live import Service, free_port
 
 LOCUSTFILE = Path(__file__).parents[2] / "load_tests" / "locustfile.py"
 

@@ -1,4 +1,4 @@
-"""Starts the service and puts it under load: ``python load_tests/run.py [options of locust]``."""
+"""Starts the service and puts it under load: ``python load_tests/load.py [options of locust]``."""
 
 from __future__ import annotations
 
