@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from live import Service, free_port
 
-LOCUSTFILE = Path(__file__).parents[2] / "load_tests" / "locustfile.py"
+ROOT = Path(__file__).parents[2]
+LOCUSTFILE = ROOT / "load_tests" / "locustfile.py"
 
 
 def locust(url: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -66,3 +68,24 @@ def test_a_shape_is_how_the_number_of_users_changes(shape: str, users: list[int]
         assert seen[-1] > 10
     else:
         assert seen == users
+
+
+def test_the_kubernetes_job_asks_what_locust_understands_and_adds_up_its_processes(service: Service):
+    job = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "load" / "job.yaml").read_text())
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    here = {
+        "--locustfile": str(LOCUSTFILE),
+        "--host": service.url,
+        "--users": "6",
+        "--run-time": "4s",
+        "--processes": "2",
+    }
+    arguments = [
+        f"{name}={here.get(name, value)}" if value else name
+        for name, _, value in (argument.partition("=") for argument in container["args"])
+    ]
+    command = [sys.executable, "-m", "locust", *arguments, "--max-p95", "60000"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("every threshold was met") == 1  # which the master alone can tell
+    assert re.search(r"^stage +forward +[1-9]", result.stderr, re.MULTILINE)
