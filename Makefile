@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 HOST ?= $(or $(GRADCAM_HOST),127.0.0.1)
 PORT ?= $(or $(GRADCAM_PORT),8000)
 
-.PHONY: serve test test-all load rolling lint format zoo clean
+.PHONY: serve test test-all chaos load rolling lint format zoo clean
 
 serve: $(VENV)/.installed  ## start the service
 	@exec $(BIN)/gradcam serve --host $(HOST) --port $(PORT)
@@ -20,6 +20,9 @@ load: $(VENV)/.dev  ## put load on a service of its own; LOAD="--shape spike --u
 
 rolling: $(VENV)/.dev  ## replace two replicas behind HAProxy under load; no request may fail
 	PYTHONPATH=tests $(BIN)/python load_tests/rolling.py --html build/rolling.html $(LOAD)
+
+chaos: $(VENV)/.dev  ## every deed of the README's promises, at full length
+	$(BIN)/pytest tests/worker/test_deeds.py tests/worker/test_versions.py --chaos
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -13,11 +13,14 @@
     │   ├── UnsupportedMethod     this model can't be explained that way
     │   ├── UnknownLayer          the model has no such layer
     │   ├── TooExpensive          it would take more forward passes than one explanation may
-    │   └── NonFinite             the model answers NaN or infinity to it
+    │   ├── NonFinite             the model answers NaN or infinity to it
+    │   └── CrashesWorker         the worker died of it, twice
+    ├── ClientLeft            nobody waits for the answer any more
     ├── Overloaded            the queue is full; come back later
     ├── Unavailable           can't be served now
     │   ├── NotReady              starting, draining, or no worker is up
     │   ├── WorkerLost            the worker died while it held the job
+    │   ├── OutOfMemory           the device's memory does not hold it
     │   ├── ModelLoading          still loading when the deadline came
     │   └── ModelFailed           the model can't be loaded
     ├── DeadlineExceeded      not done in time
@@ -139,6 +142,20 @@ class NonFinite(Unprocessable):
     title = "The model's scores are not finite"
 
 
+class CrashesWorker(Unprocessable):
+    """The worker died of this image, twice at the same step."""
+
+    code = "crashes_worker"
+    title = "The model crashes on this image"
+
+
+class ClientLeft(ServiceError):
+    """Nobody waits for the answer any more."""
+
+    code = "client_left"
+    title = "The connection was closed"
+
+
 class Overloaded(ServiceError):
     """The queue is full."""
 
@@ -161,10 +178,25 @@ class NotReady(Unavailable):
 
 
 class WorkerLost(Unavailable):
-    """The worker died while it held the job."""
+    """The worker died while it held the job.
+
+    Attributes:
+        step: which step of the job it was working on; None where it only had it in its queue.
+    """
 
     code = "worker_lost"
     title = "Worker lost"
+
+    def __init__(self, detail: str, step: int | None = None) -> None:
+        super().__init__(detail)
+        self.step = step
+
+
+class OutOfMemory(Unavailable):
+    """The device's memory does not hold it."""
+
+    code = "out_of_memory"
+    title = "Out of memory"
 
 
 class ModelLoading(Unavailable):

@@ -33,11 +33,19 @@ def serve(settings: Settings) -> None:
     with tempfile.TemporaryDirectory(prefix="gradcam-") as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
         _check_access(listening, settings)
+        from service.worker.heart import Heart
         from service.worker.supervisor import Child, Supervisor
 
         sockets = {device: f"ipc://{folder}/{device.replace(':', '-')}.sock" for device in devices(settings.device)}
+        hearts = {device: Heart() for device in sockets}
         workers = [
-            Child(f"worker {device}", "service.worker.main:main", (address, device, settings), device)
+            Child(
+                f"worker {device}",
+                "service.worker.main:main",
+                (address, device, settings, hearts[device]),
+                device,
+                hearts[device],
+            )
             for device, address in sockets.items()
         ]
         servers = [

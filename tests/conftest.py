@@ -19,6 +19,16 @@ weights: random:0
 """
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--chaos", action="store_true", help="do every deed of the README's promises at full length")
+
+
+@pytest.fixture(scope="session")
+def chaos(request: pytest.FixtureRequest) -> bool:
+    """Whether deeds are done at full length."""
+    return bool(request.config.getoption("--chaos"))
+
+
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository of an operator: resnet18 (global average pooling → linear) and alexnet, seed-0 weights."""

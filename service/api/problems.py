@@ -19,6 +19,7 @@ _STATUS: dict[type[ServiceError], int] = {
     errors.UnsupportedMedia: 415,
     errors.Unprocessable: 422,
     errors.Overloaded: 429,
+    errors.ClientLeft: 499,  # as nginx logs it; nobody receives it
     errors.Unavailable: 503,
     errors.DeadlineExceeded: 504,
     errors.Internal: 500,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from collections.abc import Coroutine
 from time import perf_counter
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
@@ -22,8 +25,10 @@ from service.api.schemas import (
     PredictResponse,
     PredictResult,
 )
-from service.errors import ServiceError
+from service.errors import ClientLeft, ServiceError
 from service.registry.spec import Card, Model
+
+Answer = TypeVar("Answer")
 
 router = APIRouter(tags=["inference"])
 
@@ -87,11 +92,30 @@ async def _answers(
     """
     pipeline: Pipeline = request.app.state.pipeline
     seen = observation(request)
-    model, card, results = await pipeline.answer(call, seen)
+    model, card, results = await _unless_client_leaves(request, pipeline.answer(call, seen))
     seen.record("read", seconds_reading)
     if isinstance(results[0], ServiceError) and all(isinstance(result, ServiceError) for result in results):
         raise results[0]
     return _answering(model, card), results
+
+
+async def _unless_client_leaves(request: Request, answer: Coroutine[Any, Any, Answer]) -> Answer:
+    """The answer; it is given up when nobody waits for it any more.
+
+    Raises:
+        ClientLeft: the connection was closed.
+    """
+    # The body has been read, so that all that can still be received is that the client has left.
+    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientLeft("the connection was closed before the answer was there")
+        return answering.result()
+    finally:
+        answering.cancel()
+        leaving.cancel()
+        await asyncio.gather(answering, leaving, return_exceptions=True)
 
 
 def _answering(model: Model, card: Card) -> AnsweringModel:

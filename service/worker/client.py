@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from time import monotonic
 from typing import Literal
 
 import numpy as np
 
-from service.errors import DeadlineExceeded, ModelLoading, NotReady
+from service.errors import CrashesWorker, DeadlineExceeded, ModelLoading, NotReady, WorkerLost
 from service.registry.spec import Card, Model, resolve
 from service.worker.link import WorkerLink
 from service.worker.messages import Answer, Question, Timings
@@ -26,7 +27,8 @@ class Workers:
     """
 
     def __init__(self, addresses: Sequence[str]) -> None:
-        self.links = [WorkerLink(address) for address in addresses]
+        self._change = asyncio.Event()
+        self.links = [WorkerLink(address, self._changed) for address in addresses]
 
     async def run(self) -> None:
         """Keep in touch with all workers until cancelled."""
@@ -63,15 +65,18 @@ class Workers:
         """The model that ``name``, ``name@version`` or ``name@alias`` means, loaded on demand.
 
         Raises:
-            NotReady: no worker is up.
+            NotReady: no worker was up by ``deadline``.
             UnknownModel: there is no such model.
             ModelFailed: it can't be loaded.
             ModelLoading: it was not loaded by ``deadline``.
         """
-        self._require_worker()
+        await self._worker_is_up(deadline)
         model = resolve(self.models(), reference)
         while model.state != "ready" or model.card is None:
-            await self.load(model.key, deadline)
+            try:
+                await self.load(model.key, deadline)
+            except WorkerLost:
+                await self._worker_is_up(deadline)
             model = resolve(self.models(), model.key)
         return model, model.card
 
@@ -79,7 +84,9 @@ class Workers:
         """Have every worker load ``name@version``, ``again`` even where it is loaded.
 
         Raises:
-            NotReady, ModelFailed, ModelLoading: as `ready_model`.
+            NotReady: no worker is up.
+            WorkerLost: the worker died.
+            ModelFailed, ModelLoading: as `ready_model`.
         """
         try:
             await asyncio.gather(*(link.load(model, deadline, again) for link in self._require_worker()))
@@ -102,11 +109,49 @@ class Workers:
     async def infer(
         self, model: str, digest: str, pixels: np.ndarray, question: Question | None, deadline: float
     ) -> tuple[Answer, Timings]:
-        """See `WorkerLink.infer`; the ready worker with the fewest jobs outstanding does it."""
-        able = [link for link in self._require_worker() if link.has(model, digest)]
-        if not able:
-            raise ModelLoading(f"model {model} is not loaded any more; try again")
-        return await min(able, key=lambda link: link.outstanding).infer(model, digest, pixels, question, deadline)
+        """See `WorkerLink.infer`; the ready worker with the fewest jobs outstanding does it.
+
+        A job whose worker dies is sent again. One that was being worked on is sent to be run alone, so that a job which
+        kills workers harms no other for a second time.
+
+        Raises:
+            CrashesWorker: workers died of it.
+            NotReady, ModelFailed, ModelLoading, UnknownModel: none came up again with this model.
+        """
+        died_at: set[int] = set()
+        while True:
+            able = [link for link in self.links if link.up and link.has(model, digest)]
+            if not able:
+                raise ModelLoading(f"model {model} is not loaded any more; try again")
+            link = min(able, key=lambda link: link.outstanding)
+            try:
+                return await link.infer(model, digest, pixels, question, deadline, alone=bool(died_at))
+            except WorkerLost as lost:
+                # Being killed by somebody else is no fault of the job's: that hardly strikes the same step twice.
+                if lost.step in died_at:
+                    raise CrashesWorker(
+                        f"the process that runs {model} has died of this image twice; another image may work"
+                    ) from None
+                if lost.step is not None:
+                    died_at.add(lost.step)
+            await self.ready_model(model, deadline)
+
+    def _changed(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
+
+    async def _worker_is_up(self, deadline: float) -> None:
+        """Wait for a worker.
+
+        Raises:
+            NotReady: none is up by ``deadline``.
+        """
+        try:
+            async with asyncio.timeout(deadline - monotonic()):
+                while not any(link.up for link in self.links):
+                    await self._change.wait()
+        except TimeoutError:
+            raise NotReady("no worker came up before the deadline; try again in a few seconds") from None
 
     def _require_worker(self) -> list[WorkerLink]:
         up = [link for link in self.links if link.up]

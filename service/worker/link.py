@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 import msgspec
@@ -15,6 +16,7 @@ import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
 from service.errors import DeadlineExceeded, ServiceError, WorkerLost, from_code
+from service.worker.diary import last_entry
 from service.worker.messages import (
     Answer,
     Cancel,
@@ -42,16 +44,25 @@ _Reply = tuple[Answer, Timings] | None
 class WorkerLink:
     """One worker, as one API process knows it.
 
+    Args:
+        address: ZeroMQ address of the worker.
+        changed: called when the worker has come, gone, or told its status.
+
     Attributes:
         up: whether the worker is connected and has told its `status`.
         status: its device and models, as last told.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, changed: Callable[[], None]) -> None:
+        self._address = address
+        self._changed = changed
+        self._identity = uuid.uuid4().hex.encode()  # which the worker writes into its diary
         context = zmq.asyncio.Context.instance()
         self._socket = context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.IDENTITY, self._identity)
         self._socket.set_hwm(0)
         self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)  # what a dead worker did not receive is not for the next one
         self._socket.setsockopt(zmq.RECONNECT_IVL, 20)  # ms
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self._socket.connect(address)
@@ -83,7 +94,13 @@ class WorkerLink:
             self._socket.close()
 
     async def infer(
-        self, model: str, digest: str, pixels: np.ndarray, question: Question | None, deadline: float
+        self,
+        model: str,
+        digest: str,
+        pixels: np.ndarray,
+        question: Question | None,
+        deadline: float,
+        alone: bool = False,
     ) -> tuple[Answer, Timings]:
         """Have one image predicted, and explained where asked.
 
@@ -93,13 +110,14 @@ class WorkerLink:
             pixels: (H, W, 3) uint8, the model's input size.
             question: None for scores only.
             deadline: CLOCK_MONOTONIC seconds.
+            alone: in a batch of its own.
 
         Raises:
             ModelLoading: it is another one by now, or none.
             DeadlineExceeded, WorkerLost, ServiceError: as the worker says.
         """
         height, width, channels = pixels.shape
-        job = Job(next(self._ids), model, digest, (height, width, channels), deadline, monotonic(), question)
+        job = Job(next(self._ids), model, digest, (height, width, channels), deadline, monotonic(), question, alone)
         answer = await self._ask(job, deadline, np.ascontiguousarray(pixels))
         assert answer is not None
         return answer
@@ -149,6 +167,7 @@ class WorkerLink:
             match decode_reply(header):
                 case Status() as status:
                     self.status, self.up = status, True
+                    self._changed()
                 case Done() as done:
                     self._resolve(done.id, _answer(done, frames))
                 case Managed(id=request_id):
@@ -179,8 +198,13 @@ class WorkerLink:
         self.up = False
         models = [msgspec.structs.replace(model, state="unloaded", card=None) for model in self.status.models]
         self.status = Status(self.status.device, models, started=False)
+        self._changed()
+        begun = last_entry(self._address)
         for request_id in list(self._pending):
-            self._resolve(request_id, WorkerLost("the worker died while it held the job; it is being restarted"))
+            step = begun.step if (self._identity, request_id) in begun.jobs else None
+            self._resolve(
+                request_id, WorkerLost("the worker died while it held the job, and none came up in time", step)
+            )
 
 
 def _answer(done: Done, frames: Sequence[bytes]) -> tuple[Answer, Timings]:

@@ -11,6 +11,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic, perf_counter
@@ -23,9 +24,19 @@ import zmq
 from tqdm import tqdm
 
 from service import logs, metrics
-from service.errors import DeadlineExceeded, Internal, ModelFailed, ModelLoading, ServiceError, UnknownModel
+from service.errors import (
+    DeadlineExceeded,
+    Internal,
+    ModelFailed,
+    ModelLoading,
+    OutOfMemory,
+    ServiceError,
+    UnknownModel,
+)
 from service.settings import Settings
 from service.worker import engine
+from service.worker.diary import Diary
+from service.worker.heart import Heart
 from service.worker.messages import (
     Answer,
     Cancel,
@@ -54,11 +65,12 @@ _CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")  # in a container its own; on
 
 @dataclass(frozen=True)
 class _Unfinished:
-    """A job whose explanation is being worked out, and the time it has taken so far."""
+    """A job whose explanation is being worked out, the time it has taken so far, and its steps."""
 
     waiting: Waiting
     explanation: engine.Unfinished
     timings: Timings
+    steps: int = 1
 
 
 class Worker:
@@ -78,6 +90,7 @@ class Worker:
         self._socket = context.socket(zmq.ROUTER)
         self._socket.set_hwm(0)  # the API's permits bound what is under way; nothing may be dropped here
         self._socket.bind(address)
+        self._diary = Diary(address)
         self._wakeup = context.socket(zmq.PULL)
         self._wakeup.bind("inproc://wakeup")
         wake = _waker(context)
@@ -97,6 +110,11 @@ class Worker:
         self._callers: set[bytes] = set()
         self._waiting_loads: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
         self._waiting_looks: list[tuple[bytes, int]] = []
+        self._turn = inf  # when it began, CLOCK_MONOTONIC seconds
+
+    def seconds_busy(self) -> float:
+        """How long the present turn of the loop has taken; negative while it waits for work."""
+        return monotonic() - self._turn
 
     def run(self) -> None:
         """Serve until killed, or until the process that started this one is gone."""
@@ -108,7 +126,9 @@ class Worker:
             poller.register(parent.sentinel, zmq.POLLIN)
         self.watcher.start()
         while True:
+            self._turn = inf
             ready = dict(poller.poll(timeout=0 if self._queue or self._unfinished else None))
+            self._turn = monotonic()
             if parent is not None and parent.sentinel in ready:
                 return
             self._receive_all()
@@ -208,16 +228,24 @@ class Worker:
             self._attempt(batch)
 
     def _attempt(self, batch: list[Waiting]) -> None:
-        """Answer a batch; if it fails, each of its jobs alone, so that only the one at fault does."""
+        """Answer a batch; if it fails, each of its jobs alone, so that only the one at fault does.
+
+        One for which there isn't memory is halved.
+        """
         try:
             self._answer(batch)
+            return
         except Exception as error:  # whatever a batch does, its callers get an answer and the log gets the reason
             log.exception("batch failed", extra={"fields": {"model": batch[0].job.model, "images": len(batch)}})
             if len(batch) == 1:
                 self._fail(batch[0].caller, batch[0].job.id, _as_service_error(error))
             self._end_process_if_device_lost()
-            for waiting in batch if len(batch) > 1 else []:
-                self._attempt([waiting])
+            part = (len(batch) + 1) // 2 if engine.is_out_of_memory(error) else 1
+        # What the failed attempt held is free only when its exception is gone.
+        if len(batch) > 1:
+            engine.free_memory(self._device)
+            for start in range(0, len(batch), part):
+                self._attempt(batch[start : start + part])
 
     def _end_process_if_device_lost(self) -> None:
         """After some faults CUDA fails for ever; then this raises, and the supervisor starts another worker."""
@@ -226,6 +254,7 @@ class Worker:
 
     def _answer(self, batch: list[Waiting]) -> None:
         taken = monotonic()
+        self._diary.write(((waiting.caller, waiting.job.id) for waiting in batch), step=0)
         pixels, questions = [waiting.pixels for waiting in batch], [waiting.job.question for waiting in batch]
         result = engine.run(batch[0].model, pixels, questions, self._max_forward_passes)
         metrics.BATCH_SIZE.labels(batch[0].job.model.partition("@")[0]).observe(len(batch))
@@ -250,6 +279,7 @@ class Worker:
             self._fail(caller, job_id, DeadlineExceeded("the deadline passed before the explanation was worked out"))
             return
         start = perf_counter()
+        self._diary.write([place], work.steps)
         try:
             answer = work.explanation.advance()
         except Exception as error:  # whatever a method does, its caller gets an answer and the log gets the reason
@@ -259,7 +289,7 @@ class Worker:
             return
         timings = msgspec.structs.replace(work.timings, backward=work.timings.backward + perf_counter() - start)
         if answer is None:
-            self._unfinished[place] = replace(work, timings=timings)
+            self._unfinished[place] = replace(work, timings=timings, steps=work.steps + 1)
         else:
             self._done(work.waiting, answer, timings)
 
@@ -296,6 +326,8 @@ def _waker(context: zmq.Context[zmq.Socket[bytes]]) -> Callable[[], None]:
 def _as_service_error(error: Exception) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
+    if engine.is_out_of_memory(error):
+        return OutOfMemory("the device has no memory for this, even alone; fewer targets or another method would help")
     return Internal("the model failed on this batch; the worker's log has the reason")
 
 
@@ -316,11 +348,12 @@ def _memory_total(device: torch.device) -> int:
     return total
 
 
-def main(address: str, device: str, settings: Settings) -> None:
+def main(address: str, device: str, settings: Settings, heart: Heart) -> None:
     """Entry point of the process. SIGHUP has it look at the model repositories."""
     logs.configure(settings.log_level)
     tqdm.set_lock(threading.RLock())  # its own, which torch makes it create, is a semaphore that outlives the process
     gc.freeze()  # what has been imported stays; unloading a model need not look through it
     worker = Worker(address, device, settings)
+    heart.beat_while(worker.seconds_busy)
     signal.signal(signal.SIGHUP, lambda *_: worker.watcher.look())
     worker.run()

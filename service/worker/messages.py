@@ -43,6 +43,7 @@ class Job(msgspec.Struct, tag=True, frozen=True):
         shape: (H, W, 3) of the pixels in the next frame.
         deadline: CLOCK_MONOTONIC seconds, shared by all processes of one machine.
         sent: likewise, when the job left the API process.
+        alone: whether it is not to be batched, since a worker died while it worked on it.
     """
 
     id: int
@@ -52,6 +53,7 @@ class Job(msgspec.Struct, tag=True, frozen=True):
     deadline: float
     sent: float
     question: Question | None = None
+    alone: bool = False
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):

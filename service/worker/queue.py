@@ -30,7 +30,8 @@ class Waiting:
 class JobQueue:
     """First in, first out, except that jobs for the same model ride along with the first one.
 
-    There is no timer: a batch is what arrived while the device was busy.
+    A job that is to be alone neither rides along nor takes others along. There is no timer: a batch is what arrived
+    while the device was busy.
     """
 
     def __init__(self) -> None:
@@ -49,10 +50,12 @@ class JobQueue:
 
     def take(self) -> list[Waiting]:
         """Remove and return the job that waited longest and those that ride along, as many as the model's batch."""
-        model = next((waiting.model for waiting in self._waiting.values()), None)
-        if model is None:
+        first = next(iter(self._waiting.values()), None)
+        if first is None:
             return []
-        batch = [waiting for waiting in self._waiting.values() if waiting.model is model][: model.card.batch]
+        model = first.model
+        fitting = [w for w in self._waiting.values() if w.model is model and not w.job.alone]
+        batch = [first] if first.job.alone else fitting[: model.card.batch]
         for waiting in batch:
             self.cancel(waiting.caller, waiting.job.id)
         return batch

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 
 from service import metrics
+from service.worker.heart import Heart
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ _SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with thread
 _EARLY = 5.0
 """Seconds: a process that dies sooner again and again is started ever more rarely, not to keep a core busy."""
 _LONGEST_PAUSE = 30.0
+_LOOK = 1.0
+"""Seconds between looks at whether a process hangs."""
 
 
 @dataclass
@@ -34,19 +37,25 @@ class Child:
             small.
         args: what the entry point is called with.
         device: which device it owns, if it is a worker.
+        heart: what it beats with, if it does; it is killed when it falls silent.
     """
 
     name: str
     target: str
     args: tuple[Any, ...]
     device: str | None = None
+    heart: Heart | None = None
     process: BaseProcess | None = field(init=False, default=None)
     started: float = field(init=False, default=0.0)
     not_before: float = field(init=False, default=0.0)
     early_deaths: int = field(init=False, default=0)
+    hung: bool = field(init=False, default=False)
 
     def start(self) -> None:
         """Start the process, in a session of its own, so that Ctrl-C reaches the supervisor alone."""
+        self.hung = False
+        if self.heart:
+            self.heart.await_start()
         self.process = _SPAWN.Process(target=_detached, args=(self.target, self.args), name=self.name)
         # Until the child has said what SIGHUP means to it, one must not end it.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
@@ -57,12 +66,19 @@ class Child:
         if self.device:
             metrics.WORKER_UP.labels(self.device).set(1)
 
+    def end_if_hung(self) -> None:
+        """Kill the process if its heart has been silent for too long."""
+        if self.process is not None and self.heart is not None and self.heart.silent:
+            log.error("process hangs", extra={"fields": {"process": self.name, "pid": self.process.pid}})
+            self.hung = True
+            self.process.kill()
+
     def bury(self) -> None:
         """Count a death that nobody asked for."""
         assert self.process is not None
         self.process.join()  # the sentinel may be ready before the exit code is
         code = self.process.exitcode or 0
-        reason = signal.Signals(-code).name if code < 0 else f"exit {code}"
+        reason = "hung" if self.hung else signal.Signals(-code).name if code < 0 else f"exit {code}"
         log.error("process died", extra={"fields": {"process": self.name, "pid": self.process.pid, "reason": reason}})
         metrics.forget_process(self.process.pid or 0)
         self.process = None
@@ -116,9 +132,11 @@ class Supervisor:
                 if child.process is None and monotonic() >= child.not_before:
                     child.start()
             alive = {child.process.sentinel: child for child in children if child.process is not None}
-            for sentinel in wait([self._signalled, *alive], timeout=None if len(alive) == len(children) else 0.2):
+            for sentinel in wait([self._signalled, *alive], timeout=_LOOK if len(alive) == len(children) else 0.2):
                 if isinstance(sentinel, int):
                     alive[sentinel].bury()
+            for child in children:
+                child.end_if_hung()
         self._stop()
 
     def _on_signal(self, *_: object) -> None:

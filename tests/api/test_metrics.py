@@ -187,12 +187,8 @@ def test_a_worker_that_dies_is_reported_counted_and_replaced(limited):
     children = psutil.Process(limited.process.pid).children(recursive=True)
     worker = max(children, key=lambda child: child.memory_info().rss)  # it alone holds torch
     worker.kill()
-    response = ask(asked, "/predict", SMALL)
-    assert response.json()["code"] in ("worker_lost", "not_ready")
-    assert problem(response, 503, response.json()["code"])
-    assert int(response.headers["retry-after"]) >= 1
-    assert eventually(lambda: asked.get("/readyz").status_code, 200, seconds=60) == 200
-    assert predict(asked, SMALL) == before
+    assert predict(asked, SMALL) == before  # as soon as there is another
+    assert asked.get("/readyz").status_code == 200
     assert value(asked, "gradcam_worker_restarts_total", device=device, reason="SIGKILL") == 1
     assert value(asked, "gradcam_worker_up", device=device) == 1
     assert value(asked, "gradcam_in_flight") == 0

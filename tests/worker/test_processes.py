@@ -88,36 +88,6 @@ def test_concurrent_callers_get_what_each_gets_alone(service: Service):
             np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * np.abs(one).max())
 
 
-def test_a_killed_worker_is_replaced_and_no_caller_is_left_waiting():
-    with running() as service:
-        worker = pids(service, "worker cpu")[-1]
-        with ThreadPoolExecutor(8) as threads:
-            calls = [
-                threads.submit(httpx.post, f"{service.url}/predict", files={"image": picture(i)}, timeout=20)
-                for i in range(40)
-            ]
-            os.kill(worker, signal.SIGKILL)
-            answers = [call.result() for call in calls]
-        for answer in answers:
-            assert answer.status_code in (200, 503)
-            if answer.status_code == 503:
-                assert answer.json()["code"] in ("worker_lost", "not_ready")
-                assert int(answer.headers["retry-after"]) > 0
-        until(lambda: ready(service))
-        assert httpx.post(f"{service.url}/predict", files={"image": picture(0)}).status_code == 200
-        assert metric(service, 'gradcam_worker_restarts_total{device="cpu",reason="SIGKILL"') == 1
-        assert metric(service, "gradcam_worker_up") == 1
-        assert metric(service, "gradcam_in_flight") == 0
-
-
-def test_a_killed_api_process_is_replaced_while_the_other_serves():
-    with running(api_processes=2) as service:
-        os.kill(pids(service, "api 0")[-1], signal.SIGKILL)
-        until(lambda: len(pids(service, "api 0")) == 2)
-        for seed in range(8):
-            assert httpx.post(f"{service.url}/predict", files={"image": picture(seed)}).status_code == 200
-
-
 def test_sigterm_lets_a_request_finish_and_ends_every_process():
     with running() as service:
         slow = {"method": "rise", "masks": "1000"}

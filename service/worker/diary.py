@@ -1,0 +1,57 @@
+"""What a worker is at, written where it can be read when the worker is dead. Torch-free.
+
+A message could be lost with the process that sent it; what has been written to a file can't.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What a worker is at.
+
+    Attributes:
+        jobs: caller's identity and id of each job.
+        step: how many steps of these jobs are done.
+    """
+
+    jobs: list[tuple[bytes, int]]
+    step: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Entry).decode
+
+
+class Diary:
+    """A worker's own account, of which only the last entry is kept.
+
+    Args:
+        address: ZeroMQ address of the worker, ``ipc://…``.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._file = os.open(_path(address), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+
+    def write(self, jobs: Iterable[tuple[bytes, int]], step: int) -> None:
+        """Note what is begun now. Takes microseconds."""
+        entry = _encode(Entry(list(jobs), step))
+        os.pwrite(self._file, entry, 0)
+        os.ftruncate(self._file, len(entry))
+
+
+def last_entry(address: str) -> Entry:
+    """What the worker at this address began last; of no jobs where it never did or died while it wrote."""
+    with suppress(OSError, msgspec.DecodeError):
+        return _decode(_path(address).read_bytes())
+    return Entry([], 0)
+
+
+def _path(address: str) -> Path:
+    return Path(address.removeprefix("ipc://")).with_suffix(".diary")

@@ -1,0 +1,43 @@
+"""A heartbeat: tells the supervisor that a process runs and gets on. Torch-free."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable
+from time import monotonic, sleep
+
+_INTERVAL = 1.0
+_SILENCE = 10.0
+"""Seconds without a beat after which a process is taken for hung."""
+_START = 120.0
+"""Seconds that a process may take to its first beat: torch is imported meanwhile."""
+_LONGEST_TURN = 120.0
+"""Seconds that may be worked at one batch."""
+
+
+class Heart:
+    """Shared by a process and its supervisor."""
+
+    def __init__(self) -> None:
+        self._silent_until = multiprocessing.get_context("spawn").RawValue("d", 0.0)
+
+    @property
+    def silent(self) -> bool:
+        """Whether the last beat is too long ago."""
+        return bool(monotonic() > self._silent_until.value)
+
+    def await_start(self) -> None:
+        """A process is being started."""
+        self._silent_until.value = monotonic() + _START
+
+    def beat_while(self, seconds_busy: Callable[[], float]) -> None:
+        """Beat from a thread, as long as this process runs and has not been busy with one thing for too long."""
+
+        def run() -> None:
+            while True:
+                if seconds_busy() < _LONGEST_TURN:
+                    self._silent_until.value = monotonic() + _SILENCE
+                sleep(_INTERVAL)
+
+        threading.Thread(target=run, name="heart", daemon=True).start()

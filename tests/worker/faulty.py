@@ -1,0 +1,89 @@
+"""A model with faults, as an operator's own code could have them: what it does depends on the picture's first pixel.
+
+It is written to a folder for `GRADCAM_PYTHON_PATH`, since only code from there is run.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from service.zoo.scenes import scene
+
+CODE = '''
+"""A network whose first operator does what the first pixel of a picture tells it to."""
+
+import os
+import signal
+import time
+
+import torch
+from torch import nn
+
+
+@torch.library.custom_op("faulty::obey", mutates_args=())
+def obey(images: torch.Tensor) -> torch.Tensor:
+    codes = (images[:, 0, 0, 0] * 255).round().int().tolist()
+    if 66 in codes:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if 77 in codes:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if 88 in codes and len(codes) > 2 or 99 in codes:
+        raise torch.OutOfMemoryError("there is no such amount of memory")
+    if 55 in codes:
+        raise RuntimeError("this picture can't be had")
+    if 44 in codes:
+        time.sleep(3)
+    answer = images.clone()
+    answer[(images[:, 0, 0, 0] * 255).round() == 33] = float("nan")
+    return answer
+
+
+@obey.register_fake
+def _(images):
+    return torch.empty_like(images)
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 8, 3, stride=4)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, images):
+        features = torch.relu(self.convolution(obey(images)))
+        return self.head(features.mean((2, 3)))
+'''
+
+YAML = """\
+source: python
+architecture: faulty:Network
+weights: random:1
+preprocess: {resize: 32, crop: 32, mean: [0, 0, 0], std: [1, 1, 1]}
+batch: 8
+"""
+
+CRASHES, STOPS, CROWDED, TOO_LARGE, RAISES, SLOW, NOT_A_NUMBER = 66, 77, 88, 99, 55, 44, 33
+
+
+def write(folder: Path) -> dict[str, object]:
+    """Put the code and the model into a folder; the settings that make the service have it."""
+    version = folder / "models" / "faulty" / "1"
+    version.mkdir(parents=True)
+    (version / "model.yaml").write_text(YAML)
+    code = folder / "code"
+    code.mkdir()
+    (code / "faulty.py").write_text(CODE)
+    return {"model_repository": folder / "models", "python_path": code, "default_model": "faulty"}
+
+
+def picture(seed: int, fault: int = 0) -> bytes:
+    """A PNG of 32×32 whose first pixel tells what the model is to do."""
+    pixels = scene(seed).image[:32, :32].copy()
+    pixels[0, 0] = fault
+    encoded = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(encoded, "PNG")
+    return encoded.getvalue()

@@ -1,0 +1,239 @@
+"""What is done to processes and jobs, and what is promised all the same: over real sockets, to real processes.
+
+The short form of each deed; `make chaos` does them all at length.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from live import Service, running
+
+from . import faulty
+from .test_processes import METHODS, metric, picture, pids, ready, until
+
+
+@dataclass
+class Load:
+    """What became of the requests of a mixed load."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def mixed_load(service: Service, connections: int = 8) -> Iterator[Load]:
+    """Predictions and explanations of every price, without a pause, while the block runs."""
+    load, done = Load(), threading.Event()
+
+    def keep_asking(first: int) -> None:
+        with httpx.Client(base_url=service.url, timeout=60) as client:
+            seed = first
+            while not done.is_set():
+                seed += connections
+                path, options = ("/explain", {"method": METHODS[seed % len(METHODS)]}) if seed % 3 else ("/predict", {})
+                answer = client.post(path, files={"image": picture(seed % 32)}, data=options)
+                load.statuses[answer.status_code] += 1
+                if answer.status_code != 200:
+                    load.failures.append(answer.text)
+
+    with ThreadPoolExecutor(connections) as threads:
+        asking = [threads.submit(keep_asking, first) for first in range(connections)]
+        try:
+            yield load
+        finally:
+            done.set()
+            for one in asking:
+                one.result()
+
+
+def answered(load: Load, more: int) -> None:
+    """Wait until so many more requests have been answered."""
+    wanted = load.statuses.total() + more
+    until(lambda: load.statuses.total() >= wanted, seconds=90)
+
+
+def test_no_request_fails_when_workers_are_killed(chaos: bool):
+    kills = 10 if chaos else 2
+    with running() as service:
+        with mixed_load(service) as load:
+            for _ in range(kills):
+                answered(load, 8)
+                os.kill(pids(service, "worker cpu")[-1], signal.SIGKILL)
+                until(lambda: not ready(service))
+                until(lambda: ready(service))
+            answered(load, 50)
+        assert metric(service, 'gradcam_worker_restarts_total{device="cpu",reason="SIGKILL"') == kills
+        assert metric(service, "gradcam_worker_up") == 1
+        assert metric(service, "gradcam_in_flight") == 0
+    assert set(load.statuses) == {200}, load.failures[:3]
+
+
+def test_a_deadline_ends_the_wait_for_a_worker():
+    with running() as service:
+        os.kill(pids(service, "worker cpu")[-1], signal.SIGKILL)
+        until(lambda: not ready(service))
+        options = {"timeout_ms": "200"}
+        answer = httpx.post(f"{service.url}/predict", files={"image": picture(0)}, data=options)
+        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        assert int(answer.headers["retry-after"]) > 0
+        assert httpx.post(f"{service.url}/predict", files={"image": picture(0)}, timeout=60).status_code == 200
+
+
+def test_a_worker_that_stops_is_replaced_and_no_request_fails():
+    with running() as service, mixed_load(service) as load:
+        answered(load, 8)
+        stopped = pids(service, "worker cpu")[-1]
+        os.kill(stopped, signal.SIGSTOP)
+        until(lambda: metric(service, 'gradcam_worker_restarts_total{device="cpu",reason="hung"') == 1)
+        assert not Path(f"/proc/{stopped}").exists()
+        answered(load, 50)
+    assert set(load.statuses) == {200}, load.failures[:3]
+
+
+def test_no_request_that_another_process_holds_fails_when_an_api_process_is_killed():
+    with running(api_processes=2) as service:
+        killed = pids(service, "api 0")[-1]
+        lost, statuses, done = [0], Counter[int](), threading.Event()
+
+        def keep_asking(seed: int) -> None:
+            while not done.is_set():
+                try:
+                    answer = httpx.post(f"{service.url}/predict", files={"image": picture(seed)}, timeout=60)
+                    statuses[answer.status_code] += 1
+                except httpx.TransportError:  # it was on the process that died
+                    lost[0] += 1
+
+        with ThreadPoolExecutor(8) as threads:
+            asking = [threads.submit(keep_asking, seed) for seed in range(8)]
+            until(lambda: statuses.total() > 20)
+            os.kill(killed, signal.SIGKILL)
+            until(lambda: len(pids(service, "api 0")) == 2)
+            before = statuses.total()
+            until(lambda: statuses.total() > before + 50)
+            done.set()
+            for one in asking:
+                one.result()
+    assert set(statuses) == {200}
+    assert lost[0] <= 8
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(**faulty.write(tmp_path_factory.mktemp("faulty"))) as service:
+        yield service
+
+
+def ask(service: Service, faults: list[int], path: str = "/explain", timeout_ms: int = 60_000) -> httpx.Response:
+    """One request with a picture for each fault."""
+    files = [("image", faulty.picture(seed, fault)) for seed, fault in enumerate(faults)]
+    return httpx.post(f"{service.url}{path}", files=files, data={"timeout_ms": timeout_ms}, timeout=90)
+
+
+def codes(answer: httpx.Response) -> list[str]:
+    """Of each picture, the problem's code, or ok."""
+    return [result["error"]["code"] if "error" in result else "ok" for result in answer.json()["results"]]
+
+
+def batches(service: Service) -> float:
+    return metric(service, "gradcam_batch_size_count")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "status"),
+    [
+        (faulty.RAISES, "internal", 500),
+        (faulty.TOO_LARGE, "out_of_memory", 503),
+        (faulty.NOT_A_NUMBER, "non_finite", 422),
+        (faulty.CRASHES, "crashes_worker", 422),
+    ],
+)
+def test_a_job_at_fault_fails_alone(faults: Service, fault: int, code: str, status: int):
+    assert codes(ask(faults, [0, 0, fault, 0, 0, 0])) == ["ok", "ok", code, "ok", "ok", "ok"]
+    alone = ask(faults, [fault])
+    assert (alone.status_code, alone.json()["code"]) == (status, code)
+    assert "NaN" not in alone.text.replace("(NaN or infinity)", "")
+    assert codes(ask(faults, [0, 0])) == ["ok", "ok"]
+
+
+def test_a_batch_without_memory_is_halved(faults: Service):
+    # Of eight pictures one can't be in a batch of more than two: 8 → 4 + 4 → 2 + 2, and the other four stay together.
+    with ThreadPoolExecutor(1) as thread:
+        busy = thread.submit(ask, faults, [faulty.SLOW])  # so that the eight find themselves in one batch
+        until(lambda: metric(faults, "gradcam_in_flight") == 1)
+        before = batches(faults)
+        assert codes(ask(faults, [faulty.CROWDED] + [0] * 7)) == ["ok"] * 8
+        busy.result()
+    assert batches(faults) - before == 1 + 3  # the slow one's, and 2 + 2 + 4
+
+
+def test_a_job_whose_deadline_passes_in_the_queue_never_runs(faults: Service):
+    with ThreadPoolExecutor(1) as thread:
+        busy = thread.submit(ask, faults, [faulty.SLOW])
+        until(lambda: metric(faults, "gradcam_in_flight") == 1)
+        time.sleep(0.2)
+        before = batches(faults)
+        late = ask(faults, [0], timeout_ms=300)
+        assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+        assert batches(faults) == before  # it was told while the device was busy
+        assert busy.result().status_code == 200
+    assert codes(ask(faults, [0])) == ["ok"]
+    assert batches(faults) - before == 2
+
+
+def test_a_job_whose_caller_leaves_never_runs(faults: Service):
+    with ThreadPoolExecutor(1) as thread:
+        busy = thread.submit(ask, faults, [faulty.SLOW])
+        until(lambda: metric(faults, "gradcam_in_flight") == 1)
+        time.sleep(0.2)
+        before = batches(faults)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{faults.url}/predict", files={"image": faulty.picture(0)}, timeout=0.5)
+        until(lambda: metric(faults, "gradcam_in_flight") == 1)
+        assert busy.result().status_code == 200
+    assert metric(faults, 'gradcam_requests_total{endpoint="/predict",method="",model="faulty",status="499"') == 1
+    assert codes(ask(faults, [0])) == ["ok"]
+    assert batches(faults) - before == 2
+
+
+def test_a_job_that_stops_the_worker_is_refused_in_the_end(tmp_path: Path, chaos: bool):
+    if not chaos:
+        pytest.skip("takes two silences of the heart; make chaos")
+    with running(**faulty.write(tmp_path)) as service:
+        assert codes(ask(service, [0, faulty.STOPS, 0])) == ["ok", "crashes_worker", "ok"]
+
+
+def test_what_is_too_much_is_refused_and_the_rest_is_answered(chaos: bool):
+    answers: Counter[int] = Counter()
+    hasty: list[str] = []
+    with running(queue_size=8) as service:
+        deadline = time.monotonic() + (60 if chaos else 5)
+
+        def keep_asking(seed: int) -> None:
+            with httpx.Client(base_url=service.url, timeout=60) as client:
+                while time.monotonic() < deadline:
+                    answer = client.post("/explain", files={"image": picture(seed)})
+                    answers[answer.status_code] += 1
+                    if answer.status_code == 429 and not int(answer.headers.get("retry-after", 0)):
+                        hasty.append(answer.text)
+
+        with ThreadPoolExecutor(40) as threads:
+            list(threads.map(keep_asking, range(40)))
+        assert metric(service, "gradcam_in_flight") == 0
+        assert metric(service, "gradcam_queue_depth") == 0
+        assert metric(service, 'gradcam_rejected_total{reason="queue_full"') == answers[429]
+        assert httpx.post(f"{service.url}/explain", files={"image": picture(0)}).status_code == 200
+    assert set(answers) == {200, 429}
+    assert not hasty
