@@ -18,6 +18,12 @@ test: lint  ## everything that must hold
 test-all: lint  ## and every architecture of torchvision, which takes minutes more
 	$(BIN)/pytest -n 2 -m ''
 
+load: $(VENV)/.dev  ## put load on a service of its own; LOAD="--shape spike --users 50" changes it
+	PYTHONPATH=tests $(BIN)/python load_tests/load.py --html build/load.html $(LOAD)
+
+rolling: $(VENV)/.dev  ## replace two replicas behind HAProxy under load; no request may fail
+	PYTHONPATH=tests $(BIN)/python load_tests/rolling.py --html build/rolling.html $(LOAD)
+
 chaos: $(VENV)/.dev  ## every deed of the README's promises, at full length
 	$(BIN)/pytest tests/worker/test_deeds.py tests/worker/test_versions.py --chaos
 

@@ -30,11 +30,17 @@ BATCH_SIZE = Histogram(
 )
 QUEUE_DEPTH = Gauge("gradcam_queue_depth", "Images waiting for the device.", ["device"], multiprocess_mode="livesum")
 IN_FLIGHT = Gauge("gradcam_in_flight", "Images accepted and not yet answered.", multiprocess_mode="livesum")
+QUEUE_SIZE = Gauge(
+    "gradcam_queue_size", "Images that may be accepted and not yet answered.", multiprocess_mode="livesum"
+)
 REJECTED = Counter("gradcam_rejected_total", "Requests refused or failed, by problem code.", ["reason"])
 WORKER_UP = Gauge("gradcam_worker_up", "1 while the device's worker runs.", ["device"], multiprocess_mode="mostrecent")
 WORKER_RESTARTS = Counter("gradcam_worker_restarts_total", "Workers started again.", ["device", "reason"])
 MODEL_INFO = Gauge(
     "gradcam_model_info", "1 for each model that is ready.", ["model", "version", "digest"], multiprocess_mode="livemax"
+)
+MODEL_FAILED = Gauge(
+    "gradcam_model_failed", "1 for each model that can't be loaded.", ["model", "version"], multiprocess_mode="livemax"
 )
 MODEL_LOAD = Histogram(
     "gradcam_model_load_duration_seconds",
@@ -47,6 +53,12 @@ DEVICE_MEMORY = Gauge(
     "Memory the worker holds on its device (on a CPU: its resident memory).",
     ["device"],
     multiprocess_mode="livesum",
+)
+DEVICE_MEMORY_TOTAL = Gauge(
+    "gradcam_device_memory_total_bytes",
+    "Memory that the device has (a CPU: the machine's, or as much as its container may use).",
+    ["device"],
+    multiprocess_mode="livemax",
 )
 
 

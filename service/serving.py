@@ -53,7 +53,8 @@ def serve(settings: Settings) -> None:
             for i in range(settings.api_processes)
         ]
         threading.Thread(target=_announce, args=(listening, settings), daemon=True).start()
-        Supervisor(workers, servers, settings.drain_seconds, on_stop=listening.close).run()
+        stopping = settings.notice_seconds + settings.drain_seconds
+        Supervisor(workers, servers, stopping, on_stop=listening.close).run()
 
 
 def devices(setting: str) -> list[str]:

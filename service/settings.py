@@ -42,6 +42,11 @@ class Settings(BaseSettings):
         5000, ge=1, description="most forward passes of the model that one explanation may take"
     )
     max_pixels: int = Field(50_000_000, ge=1, description="largest image, pixels; checked before decoding")
+    notice_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="how long a stopping process fails `/readyz` and yet accepts, for load balancers to notice",
+    )
     drain_seconds: float = Field(20.0, ge=0, description="how long a stopping process may finish what it accepted")
     api_keys: Path | None = Field(
         None, description="file of the API keys that callers need, `name sha256` a line; without it none are needed"

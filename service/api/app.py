@@ -24,12 +24,13 @@ from service.worker.client import Workers
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, worker_addresses: Sequence[str]) -> ASGIApp:
+def create_app(settings: Settings, worker_addresses: Sequence[str], leaving: asyncio.Event) -> ASGIApp:
     """The application, ready to be served.
 
     Args:
         settings: how it runs.
         worker_addresses: ZeroMQ address of each worker.
+        leaving: set when no more requests should be sent here.
     """
 
     @asynccontextmanager
@@ -53,6 +54,7 @@ def create_app(settings: Settings, worker_addresses: Sequence[str]) -> ASGIApp:
         redoc_url=None,  # it fetches a logo from elsewhere
     )
     app.state.settings = settings
+    app.state.leaving = leaving
     guard: dict[str, Any] = {}
     if settings.api_keys is not None:
         app.state.keys = keys.Keys(settings.api_keys)

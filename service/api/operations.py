@@ -53,6 +53,8 @@ async def livez() -> dict[str, str]:
 @router.get("/readyz", tags=["health"], responses=documentation.problems(503))
 async def readyz(request: Request) -> dict[str, str]:
     """Whether requests will be answered now. A failure means: send them elsewhere."""
+    if request.app.state.leaving.is_set():
+        raise NotReady("this process is being stopped")
     if not _workers(request).ready:
         raise NotReady("no worker has a model ready yet")
     return {"status": "ok"}

@@ -57,6 +57,7 @@ class Pipeline:
         self._workers = workers
         self._settings = settings
         self._permits = max(1, settings.queue_size // settings.api_processes)
+        metrics.QUEUE_SIZE.set(self._permits)
         self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pixels")
 
     async def answer(

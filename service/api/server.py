@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import signal
 import socket
+from types import FrameType
 
 import uvicorn
 
@@ -18,8 +19,9 @@ from service.settings import Settings
 def main(listening: socket.socket, worker_addresses: list[str], settings: Settings) -> None:
     """Entry point of the process. SIGTERM lets it finish what it accepted."""
     logs.configure(settings.log_level)
+    leaving = asyncio.Event()
     config = uvicorn.Config(
-        create_app(settings, worker_addresses),
+        create_app(settings, worker_addresses, leaving),
         access_log=False,
         log_config=None,
         http=limited(settings),
@@ -27,7 +29,32 @@ def main(listening: socket.socket, worker_addresses: list[str], settings: Settin
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_serve(uvicorn.Server(config), listening))
+        runner.run(_serve(_Server(config, leaving, settings.notice_seconds), listening))
+
+
+class _Server(uvicorn.Server):
+    """Is not ready for a while before it stops listening, so that load balancers have noticed by then.
+
+    Args:
+        config: uvicorn's.
+        leaving: set when it is told to stop.
+        notice_seconds: how long it goes on from there.
+    """
+
+    def __init__(self, config: uvicorn.Config, leaving: asyncio.Event, notice_seconds: float) -> None:
+        super().__init__(config)
+        self._leaving = leaving
+        self._notice_seconds = notice_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called in the midst of anything, when a signal arrives."""
+        loop, stop = asyncio.get_running_loop(), super().handle_exit
+
+        def leave() -> None:
+            self._leaving.set()
+            loop.call_later(self._notice_seconds, stop, sig, frame)
+
+        loop.call_soon_threadsafe(leave)
 
 
 async def _serve(server: uvicorn.Server, listening: socket.socket) -> None:

@@ -9,8 +9,10 @@ import signal
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
+from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic, perf_counter
 
@@ -58,6 +60,8 @@ from service.worker.watcher import Survey, Watcher
 
 log = logging.getLogger(__name__)
 
+_CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")  # in a container its own; on a plain host there is none
+
 
 @dataclass(frozen=True)
 class _Unfinished:
@@ -91,6 +95,7 @@ class Worker:
         self._wakeup.bind("inproc://wakeup")
         wake = _waker(context)
         self._models = ModelTable(self._device, settings, wake)
+        metrics.DEVICE_MEMORY_TOTAL.labels(str(self._device)).set(_memory_total(self._device))
         self._surveys: SimpleQueue[Survey | ModelFailed] = SimpleQueue()
         self._surveyed = False  # before that, nobody is told that there are no models
 
@@ -331,6 +336,16 @@ def _memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.memory_reserved(device)
     return int(psutil.Process().memory_info().rss)
+
+
+def _memory_total(device: torch.device) -> int:
+    """Bytes that the device has; of a CPU, as many as this process's control group may use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    total = psutil.virtual_memory().total
+    with suppress(OSError, ValueError):  # no control groups, or "max": no bound
+        total = min(total, int(_CGROUP_MEMORY.read_text()))
+    return total
 
 
 def main(address: str, device: str, settings: Settings, heart: Heart) -> None:

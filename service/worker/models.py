@@ -64,6 +64,11 @@ class _Version:
             return "loading"
         return "failed" if self.failure else "unloaded"
 
+    def fail(self, reason: str) -> None:
+        """Note why the present content can't be loaded; empty where it can, or nobody has tried."""
+        self.failure, self.failed_at = reason, monotonic()
+        metrics.MODEL_FAILED.labels(self.entry.name, self.entry.version).set(bool(reason))
+
 
 class ModelTable:
     """Every model version and its state.
@@ -117,11 +122,14 @@ class ModelTable:
         entries = {entry.key: entry for entry in survey.listing}
         for key in self._versions.keys() - entries.keys():
             log.info("model is gone", extra={"fields": {"model": key}})
-            self._drop(self._versions.pop(key))
+            gone = self._versions.pop(key)
+            self._drop(gone)
+            gone.fail("")
         for key, entry in entries.items():
             version = self._versions.setdefault(key, _Version(entry))
             if version.entry != entry:
-                version.entry, version.failure, version.dismissed = entry, "", False
+                version.entry, version.dismissed = entry, False
+                version.fail("")
                 if version.model is None:
                     version.card = None
                 if version.model is not None or version.loading:
@@ -158,8 +166,8 @@ class ModelTable:
         """
         version = self._known(key)
         self._drop(version)
-        version.card, version.failure = None, ""
-        version.dismissed = True
+        version.card, version.dismissed = None, True
+        version.fail("")
 
     def is_loading(self, key: str) -> bool:
         """Whether a load of this version has not ended."""
@@ -195,12 +203,13 @@ class ModelTable:
         if not isinstance(outcome, str) and 0 < budget < outcome.card.memory:
             outcome = f"it takes {outcome.card.memory} bytes; GRADCAM_MEMORY_BUDGET leaves {budget} for all models"
         if isinstance(outcome, str):
-            version.failure, version.failed_at = outcome, monotonic()
+            version.fail(outcome)
             log.error("model failed", extra={"fields": {"model": version.entry.key, "reason": outcome}})
             return
         demanded = version.demanded
         self._drop(version)
-        version.model, version.card, version.failure = outcome, outcome.card, ""
+        version.model, version.card = outcome, outcome.card
+        version.fail("")
         version.demanded, version.dismissed, version.used = demanded, False, monotonic()
         weakref.finalize(outcome, self._loader.submit, _give_back, self._device).atexit = False
         metrics.MODEL_INFO.labels(version.entry.name, version.entry.version, outcome.card.digest).set(1)

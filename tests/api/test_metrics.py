@@ -16,11 +16,14 @@ LABELS = {  # metric → its labels; a histogram's own besides
     "gradcam_batch_size": {"model"},
     "gradcam_queue_depth": {"device"},
     "gradcam_in_flight": set(),
+    "gradcam_queue_size": set(),
     "gradcam_rejected_total": {"reason"},
     "gradcam_worker_up": {"device"},
     "gradcam_model_info": {"model", "version", "digest"},
+    "gradcam_model_failed": {"model", "version"},
     "gradcam_model_load_duration_seconds": {"model"},
     "gradcam_device_memory_bytes": {"device"},
+    "gradcam_device_memory_total_bytes": {"device"},
 }
 SMALL = encoded(photo(60, 40), "PNG")
 
@@ -138,7 +141,13 @@ def test_model_info_is_one_for_each_ready_model_and_its_digest(client):
 def test_the_worker_is_up_and_holds_memory(client):
     assert predict(client, SMALL)
     assert value(client, "gradcam_worker_up", device=_device(client)) == 1
-    assert value(client, "gradcam_device_memory_bytes", device=_device(client)) > 2**24
+    used = value(client, "gradcam_device_memory_bytes", device=_device(client))
+    assert 2**24 < used < value(client, "gradcam_device_memory_total_bytes", device=_device(client))
+
+
+def test_the_bound_of_the_queue_is_that_of_all_processes_together(client, limited):
+    assert value(client, "gradcam_queue_size") == 128
+    assert value(limited.client, "gradcam_queue_size") == 1
 
 
 def test_no_label_holds_what_a_caller_typed(client):

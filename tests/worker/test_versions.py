@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import signal
 import threading
@@ -128,6 +129,12 @@ def state(service: Service, version: str) -> object:
     return listed(service).get(version, {}).get("state")
 
 
+def failed(service: Service) -> set[str]:
+    """The versions that the metrics say have failed."""
+    text = service.client.get("/metrics").text
+    return set(re.findall(r'^gradcam_model_failed{model="demo",version="(.+)"} 1.0$', text, re.MULTILINE))
+
+
 def test_a_new_version_takes_over_and_the_old_one_is_unloaded(live: Service, repository: Path):
     assert answered_by(live, "demo") == "1"
     put(repository, "2", 2)
@@ -146,6 +153,7 @@ def test_versions_that_fail_replace_nothing(live: Service, repository: Path):
     put(repository, "3", 3, more="layer: attic\n")
     put(repository, "4", 4, more="sample: {image: labels.txt, label: star}\n")
     until(lambda: [state(live, version) for version in "234"] == ["failed"] * 3)
+    assert failed(live) == {"2", "3", "4"}
     assert answered_by(live, "demo") == "1"
     reasons = {version: str(model.get("reason")) for version, model in listed(live).items()}
     assert "colour" in reasons["2"]
@@ -154,6 +162,8 @@ def test_versions_that_fail_replace_nothing(live: Service, repository: Path):
     folder = repository / "demo" / "3"  # mended, it is noticed without being asked for
     (folder / "model.yaml").write_text(YAML.format(seed=3))
     until(lambda: answered_by(live, "demo") == "3")
+    remove(repository / "demo" / "4")
+    until(lambda: failed(live) == {"2"})
 
 
 def test_new_content_of_a_version_takes_over_unless_it_fails(live: Service, repository: Path):

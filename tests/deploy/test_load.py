@@ -1,0 +1,91 @@
+"""The load test loads the real service, and its exit code says whether the thresholds were met."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from live import Service, free_port
+
+ROOT = Path(__file__).parents[2]
+LOCUSTFILE = ROOT / "load_tests" / "locustfile.py"
+
+
+def locust(url: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "locust",
+        "--locustfile",
+        LOCUSTFILE,
+        "--headless",
+        "--only-summary",
+        "--host",
+        url,
+    ]
+    return subprocess.run([*command, *options], capture_output=True, text=True, timeout=120)
+
+
+def test_met_thresholds_are_a_success_and_a_report_is_left(service: Service, tmp_path: Path):
+    report = tmp_path / "load.html"
+    result = locust(service.url, "-u", "10", "-t", "6s", "--max-p95", "60000", "--html", str(report))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "every threshold was met" in result.stdout
+    rows = re.findall(r"^(POST|stage) +(\S.*?) +(\d+) +0\(0.00%\)", result.stderr, re.MULTILINE)
+    counts = {(kind, name): int(count) for kind, name, count in rows}
+    for kind, part in (("POST", "/predict 1 image"), ("POST", "/explain"), ("POST", "8 images")):
+        assert any(row == kind and part in name for row, name in counts), (part, counts)
+    requests = sum(count for (kind, _), count in counts.items() if kind == "POST")
+    assert counts["stage", "forward"] == requests  # every answer said how long each stage took
+    assert re.search(rf"^ +Aggregated +{requests} ", result.stderr, re.MULTILINE)  # and stages are no requests
+    assert "forward" in report.read_text()
+
+
+def test_unmet_thresholds_are_a_failure_that_says_which(service: Service):
+    result = locust(service.url, "-u", "2", "-t", "2s", "--max-p95", "1")
+    assert result.returncode == 1
+    assert re.search(r"95 % of requests took up to \d+ ms; 1 ms were allowed", result.stdout)
+    nobody = locust(f"http://127.0.0.1:{free_port()}", "-u", "2", "-t", "2s")
+    assert nobody.returncode == 1
+    assert "100.00 % of requests failed; 0.1 % may" in nobody.stdout
+
+
+@pytest.mark.parametrize(
+    ("shape", "users"),
+    [("steady", [20]), ("ramp", [1, 20]), ("spike", [2, 20, 2]), ("soak", [10])],
+)
+def test_a_shape_is_how_the_number_of_users_changes(shape: str, users: list[int]):
+    result = locust(f"http://127.0.0.1:{free_port()}", "--shape", shape, "-u", "20", "-t", "6s")
+    seen = [int(number) for number in re.findall(r"Shape test updating to (\d+) users", result.stderr)]
+    assert seen[0] == users[0]
+    if shape == "ramp":
+        assert seen == sorted(seen)
+        assert seen[-1] > 10
+    else:
+        assert seen == users
+
+
+def test_the_kubernetes_job_asks_what_locust_understands_and_adds_up_its_processes(service: Service):
+    job = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "load" / "job.yaml").read_text())
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    here = {
+        "--locustfile": str(LOCUSTFILE),
+        "--host": service.url,
+        "--users": "6",
+        "--run-time": "4s",
+        "--processes": "2",
+    }
+    arguments = [
+        f"{name}={here.get(name, value)}" if value else name
+        for name, _, value in (argument.partition("=") for argument in container["args"])
+    ]
+    command = [sys.executable, "-m", "locust", *arguments, "--max-p95", "60000"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("every threshold was met") == 1  # which the master alone can tell
+    assert re.search(r"^stage +forward +[1-9]", result.stderr, re.MULTILINE)

@@ -1,0 +1,212 @@
+"""What is deployed for watching works on the real service: its metrics arrive, alerts fire, panels show something."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import yaml
+
+from live import Service, running
+from service.explain.methods import QUICK, STEPPED
+
+from .prometheus import DEPLOY, Prometheus, eventually, installed, watching
+
+LABELS = {  # metric → its labels; a histogram's own besides
+    "gradcam_requests_total": {"endpoint", "model", "method", "status"},
+    "gradcam_caller_requests_total": {"caller"},
+    "gradcam_request_duration_seconds_bucket": {"endpoint", "model", "method"},
+    "gradcam_stage_duration_seconds_bucket": {"stage", "model"},
+    "gradcam_batch_size_bucket": {"model"},
+    "gradcam_queue_depth": {"device"},
+    "gradcam_in_flight": set(),
+    "gradcam_queue_size": set(),
+    "gradcam_rejected_total": {"reason"},
+    "gradcam_worker_up": {"device"},
+    "gradcam_model_info": {"model", "version", "digest"},
+    "gradcam_model_failed": {"model", "version"},
+    "gradcam_model_load_duration_seconds_bucket": {"model"},
+    "gradcam_device_memory_bytes": {"device"},
+    "gradcam_device_memory_total_bytes": {"device"},
+}
+STAGES = {"read", "decode", "queue", "forward", "backward", "render"}
+KEY = {"Authorization": "Bearer letmein"}
+KEYS = "anna 1c8bfe8f801d79745c4631d09fff36c82aa37fc4cce4fc946683d7b336b63032\n"  # sha256 of the word above
+BROKEN = "source: zoo\ncolour: red\n"
+
+ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "rules" / "alerts.yml").read_text())["groups"][0]["rules"]
+DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "gradcam.json").read_text())
+QUERIES = {
+    f"{panel['title']} {target['refId']}": target["expr"]
+    for panel in DASHBOARD["panels"]
+    for target in panel.get("targets", [])
+}
+
+
+def ask(service: Service, path: str, **options: object) -> int:
+    scene = service.client.get("/docs/scene.jpg").content
+    files = [("image", scene)] * int(str(options.pop("images", 1)))
+    return service.client.post(path, files=files, data=options, headers=KEY).status_code
+
+
+def traffic(service: Service) -> None:
+    """Of every kind that goes well, and requests whose callers are at fault."""
+    assert ask(service, "/predict") == 200
+    assert ask(service, "/predict", images=4) == 200
+    assert ask(service, "/explain", target=["star", "flower"], output="overlay") == 200
+    assert ask(service, "/explain", method="smoothgrad", samples=2) == 200
+    assert ask(service, "/explain", target="dragon") == 422
+    assert ask(service, "/predict", model="nobody") == 404
+    assert service.client.post("/predict", content=b"", headers={"Content-Type": "image/png"}).status_code == 401
+
+
+def workers(service: Service) -> list[int]:
+    """Process ids of the workers that have been started."""
+    records = [json.loads(line) for line in service.output if line.startswith("{")]
+    return [r["pid"] for r in records if r["message"] == "process started" and r["process"] == "worker cpu"]
+
+
+def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([installed("promtool"), *arguments], capture_output=True, text=True)
+
+
+def panel_query(expression: str) -> str:
+    """As Grafana sends it with everything chosen."""
+    chosen = {"$job": ".*", "$instance": ".*", "$__rate_interval": "1m"}
+    for name, value in chosen.items():
+        expression = expression.replace(name, value)
+    assert "$" not in expression
+    return expression
+
+
+def has_data(prometheus: Prometheus, expression: str) -> bool:
+    return bool(prometheus.query(panel_query(expression)))
+
+
+def test_in_good_times_every_metric_arrives_every_panel_shows_it_and_no_alert_stirs(tmp_path: Path):
+    (tmp_path / "keys.txt").write_text(KEYS)
+    with (
+        running(api_keys=tmp_path / "keys.txt", api_processes=2) as service,
+        watching(service.url, tmp_path) as prometheus,
+    ):
+        missing = dict(QUERIES)
+
+        def all_shown() -> bool:
+            traffic(service)
+            for name in [name for name, query in missing.items() if has_data(prometheus, query)]:
+                del missing[name]
+            return not missing
+
+        try:
+            eventually(all_shown)
+        except AssertionError:
+            pytest.fail(f"panels without data: {missing}")
+        for metric, labels in LABELS.items():
+            samples = [sample["metric"] for sample in prometheus.query(metric)]
+            # where a label is empty, Prometheus leaves it out
+            seen = {label for sample in samples for label in sample} - {"__name__", "job", "instance", "le"}
+            assert (bool(samples), seen) == (True, labels), metric
+        stages = prometheus.query("gradcam_stage_duration_seconds_count")
+        assert {sample["metric"]["stage"] for sample in stages} == STAGES
+        asked = 'gradcam_requests_total{endpoint="/explain",model="scenes",method="gradcam",status="200"}'
+        assert float(prometheus.query(asked)[0]["value"][1]) >= 1
+        assert prometheus.query("gradcam_worker_restarts_total") == []
+        assert prometheus.alerts() == set()
+        assert prometheus.query("job:gradcam_failed_requests:ratio_rate5m")[0]["value"][1] == "0"
+
+
+def test_the_right_alerts_stir_when_something_breaks(tmp_path: Path):
+    repository = tmp_path / "models"
+    (repository / "broken" / "1").mkdir(parents=True)
+    with (
+        running(model_repository=repository, admin_token="secret") as service,
+        watching(service.url, tmp_path) as prometheus,
+    ):
+        # before the first scrape there is no instance yet
+        eventually(lambda: prometheus.query("gradcam_worker_up == 1") and prometheus.alerts() == set())
+
+        (repository / "broken" / "1" / "model.yaml").write_text(BROKEN)
+        assert service.client.post("/models/reload", headers={"Authorization": "Bearer secret"}).status_code == 200
+        eventually(lambda: prometheus.alerts() == {("GradcamModelFailed", "ticket")})
+
+        def burning() -> bool:  # its callers' requests fail
+            assert ask(service, "/predict", model="broken") == 503
+            return ("GradcamErrorBudgetBurn", "page") in prometheus.alerts()
+
+        eventually(burning)
+
+        os.kill(workers(service)[-1], signal.SIGKILL)
+        eventually(lambda: ("GradcamWorkerRestarts", "ticket") in prometheus.alerts())
+        restarts = prometheus.query("gradcam_worker_restarts_total")
+        assert [(one["metric"]["device"], one["metric"]["reason"]) for one in restarts] == [("cpu", "SIGKILL")]
+
+        def away() -> bool:  # dying whenever it is started, it is started ever more rarely
+            with suppress(ProcessLookupError):
+                os.kill(workers(service)[-1], signal.SIGKILL)
+            return ("GradcamWorkerDown", "page") in prometheus.alerts()
+
+        eventually(away)
+        states = {alert["labels"]["alertname"]: alert["state"] for alert in prometheus.listed_alerts()}
+        assert states["GradcamWorkerRestarts"] == "firing"
+        assert states["GradcamWorkerDown"] == "pending"  # for a minute, which the rules' own tests wait
+        service.process.send_signal(signal.SIGTERM)
+        eventually(lambda: ("GradcamDown", "page") in prometheus.alerts())
+
+
+def test_the_configuration_is_sound():
+    checked = promtool("check", "config", DEPLOY / "prometheus" / "prometheus.yml")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_each_alert_fires_when_it_should_and_not_before():
+    tested = promtool("test", "rules", DEPLOY / "prometheus" / "tests" / "alerts.yml")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    text = (DEPLOY / "prometheus" / "tests" / "alerts.yml").read_text()
+    assert [rule["alert"] for rule in ALERTS if rule["alert"] not in text] == []
+
+
+def test_each_alert_has_its_paragraph_and_each_paragraph_its_alert():
+    readme = (DEPLOY / "README.md").read_text()
+    section = readme.partition("\n## Alerts\n")[2].partition("\n## ")[0]
+    headings = re.findall(r"^### (\w+)$", section, re.MULTILINE)
+    assert set(headings) == {rule["alert"] for rule in ALERTS}
+    for rule in ALERTS:
+        assert rule["annotations"]["runbook"] == f"deploy/README.md#{rule['alert'].lower()}"
+        assert rule["labels"]["severity"] in ("page", "ticket")
+
+
+def test_the_latency_objective_is_that_of_what_rides_in_the_batch():
+    (excluded,) = re.findall(r'method!~"(.+)"', (DEPLOY / "prometheus" / "rules" / "objectives.yml").read_text())
+    assert set(excluded.split("|")) == set(STEPPED)
+    assert not set(excluded.split("|")) & set(QUICK)
+
+
+def test_rules_and_panels_use_metrics_that_are_watched_here():
+    rules = "".join(path.read_text() for path in (DEPLOY / "prometheus" / "rules").glob("*.yml"))
+    used = set(re.findall(r"(?<![:\w])gradcam_[a-z_]+", rules + "".join(QUERIES.values())))
+    known = {re.sub("_bucket$", "", metric) for metric in LABELS} | {"gradcam_worker_restarts_total"}
+    assert {re.sub("_(bucket|sum|count)$", "", metric) for metric in used} <= known
+
+
+def test_grafana_finds_the_dashboard_and_its_source():
+    grafana = DEPLOY / "grafana"
+    (source,) = yaml.safe_load((grafana / "provisioning" / "datasources" / "prometheus.yml").read_text())["datasources"]
+    variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
+    assert variables["datasource"]["current"]["value"] == source["uid"]
+    assert variables["datasource"]["query"] == source["type"]
+    panels = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+    assert all(panel["datasource"]["uid"] == "${datasource}" for panel in panels)
+    places = [
+        (y, x)
+        for at in (panel["gridPos"] for panel in panels)
+        for y in range(at["y"], at["y"] + at["h"])
+        for x in range(at["x"], at["x"] + at["w"])
+    ]
+    assert len(places) == len(set(places)), "panels overlap"
+    assert max(x for _, x in places) < 24
