@@ -7,7 +7,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DEVICE ?= cpu
 ENGINE = $(firstword $(shell command -v docker podman buildah))
 
-.PHONY: serve test test-all chaos load rolling lint format zoo image clean
+.PHONY: serve test test-all chaos fuzz load rolling lint format zoo image clean
 
 serve: $(VENV)/.installed  ## start the service
 	@exec $(BIN)/gradcam serve --host $(HOST) --port $(PORT)
@@ -26,6 +26,9 @@ rolling: $(VENV)/.dev  ## replace two replicas behind HAProxy under load; no req
 
 chaos: $(VENV)/.dev  ## every deed of the README's promises, at full length
 	$(BIN)/pytest tests/worker/test_deeds.py tests/worker/test_versions.py --chaos
+
+fuzz: $(VENV)/.dev  ## thousands of made-up requests and damaged pictures
+	$(BIN)/pytest -n 2 tests/fuzz --fuzz
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

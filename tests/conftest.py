@@ -22,6 +22,14 @@ weights: random:0
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos", action="store_true", help="do every deed of the README's promises at full length")
 
+    parser.addoption("--fuzz", action="store_true", help="make up thousands of requests and damaged pictures")
+
+
+@pytest.fixture(scope="session")
+def fuzz(request: pytest.FixtureRequest) -> bool:
+    """Whether thousands of cases are made up instead of hundreds."""
+    return bool(request.config.getoption("--fuzz"))
+
 
 @pytest.fixture(scope="session")
 def chaos(request: pytest.FixtureRequest) -> bool:

@@ -30,6 +30,7 @@ _ERRORS: dict[int | str, str] = {
     400: "malformed, or an option out of range",
     401: "the API key, or a management call's admin token, is missing or wrong",
     404: "no such model",
+    408: "the head or the body did not arrive in time",
     413: "too large",
     415: "a content type that carries no image",
     422: "not a picture, or no such class, method or layer",
@@ -86,7 +87,7 @@ def inference(options: type[PredictOptions], example: dict[str, Any], pictures: 
                 "description": "One result for each image, in order",
                 "content": {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in pictures},
             },
-            **problems(400, 404, 413, 415, 422, 429, 500, 503, 504),
+            **problems(400, 404, 408, 413, 415, 422, 429, 500, 503, 504),
         },
         "openapi_extra": {
             "parameters": [
@@ -99,17 +100,17 @@ def inference(options: type[PredictOptions], example: dict[str, Any], pictures: 
 
 
 def _bodies(fields: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
-    base64_image = {"type": "string", "description": "base64, or a `data:` URI"}
+    base64_image = {"type": "string", "minLength": 1, "description": "base64, or a `data:` URI"}
+    several = {"type": "array", "items": base64_image, "minItems": 1, "description": "several, in place of `image`"}
+    parts = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
     picture = {"schema": {"type": "string", "format": "binary"}}
     return {
         "application/json": {
             "schema": {
                 "type": "object",
-                "properties": {
-                    "image": base64_image,
-                    "images": {"type": "array", "items": base64_image, "description": "several, in place of `image`"},
-                    **fields,
-                },
+                "properties": {"image": base64_image, "images": several, **fields},
+                "oneOf": [{"required": ["image"]}, {"required": ["images"]}],
+                "additionalProperties": False,
             },
             "examples": {
                 "one image": {"value": {"image": _base64_scene(), **example}},
@@ -119,8 +120,9 @@ def _bodies(fields: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}, **fields},
+                "properties": {"image": parts, **fields},
                 "required": ["image"],
+                "additionalProperties": False,
             },
         },
         "image/jpeg": picture,

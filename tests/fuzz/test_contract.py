@@ -1,0 +1,34 @@
+"""Requests that schemathesis makes up from ``/openapi.json``: no 5xx, and every answer is as documented."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from live import running
+
+
+def test_made_up_requests_are_answered_as_documented(fuzz: bool, tmp_path: Path):
+    st = Path(sys.executable).with_name("st")
+    with running(max_forward_passes=50, log_level="warning") as service:
+        checked = subprocess.run(
+            [
+                *(st, "--config-file", Path(__file__).with_name("schemathesis.toml")),
+                *("run", f"{service.url}/openapi.json", "--phases", "examples,coverage,fuzzing"),
+                # No schema can say that bytes are a picture, and which options go together.
+                *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
+                *("--max-examples", "2000" if fuzz else "30", "--seed", "1", "--generation-database", "none"),
+                *("--continue-on-failure", "--no-color"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert checked.returncode == 0, checked.stdout[-10_000:]
+        made_up = re.search(r"(\d+) generated", checked.stdout)
+        assert made_up, checked.stdout[-2000:]
+        assert int(made_up[1]) >= (5000 if fuzz else 200)
+        assert service.client.get("/readyz").status_code == 200
+        assert "worker_restarts_total{" not in service.client.get("/metrics").text
