@@ -7,7 +7,15 @@ https://prometheus.github.io/client_python/multiprocess/
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+    start_http_server,
+)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -64,9 +72,22 @@ DEVICE_MEMORY_TOTAL = Gauge(
 
 def exposition() -> bytes:
     """All metrics of all processes in Prometheus's text format."""
+    return generate_latest(_of_all_processes())
+
+
+def serve(host: str, port: int) -> None:
+    """Answer ``/metrics`` on a port of its own, from a thread.
+
+    Raises:
+        OSError: it can't be listened on.
+    """
+    start_http_server(port, host, _of_all_processes())
+
+
+def _of_all_processes() -> CollectorRegistry:
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    return registry
 
 
 def forget_process(pid: int) -> None:

@@ -33,6 +33,10 @@ def serve(settings: Settings) -> None:
     with tempfile.TemporaryDirectory(prefix="gradcam-") as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
         _check_access(listening, settings)
+        if settings.metrics_port is not None:
+            from service import metrics
+
+            metrics.serve(settings.host, settings.metrics_port)
         from service.worker.heart import Heart
         from service.worker.supervisor import Child, Supervisor
 

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = Field(
         None, description="bearer token of the management calls; without it there are none"
     )
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="port of its own for `/metrics`; without it, it is where the rest is"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe record that is logged"
     )

@@ -62,6 +62,8 @@ def create_app(settings: Settings, worker_addresses: Sequence[str], leaving: asy
     app.include_router(routes.router, **guard)
     app.include_router(operations.catalogue, **guard)
     app.include_router(operations.router)
+    if settings.metrics_port is None:
+        app.include_router(operations.exposition)
     app.include_router(documentation.router)
     app.include_router(playground.router if settings.playground else documentation.front_door)
     if settings.admin_token is not None:

@@ -19,6 +19,7 @@ from service.registry.spec import resolve
 from service.worker.client import Workers
 
 router = APIRouter()
+exposition = APIRouter()
 catalogue = APIRouter(tags=["models"])
 management = APIRouter(prefix="/models", tags=["management"])
 
@@ -72,7 +73,7 @@ async def healthz(request: Request) -> Health:
     )
 
 
-@router.get("/metrics", tags=["health"], response_class=Response)
+@exposition.get("/metrics", tags=["health"], response_class=Response)
 async def prometheus() -> Response:
     """Metrics of all processes in Prometheus's text format."""
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from live import Service, running
@@ -233,6 +234,29 @@ def test_a_job_that_stops_the_worker_is_refused_in_the_end(tmp_path: Path, chaos
         pytest.skip("takes two silences of the heart; make chaos")
     with running(**faulty.write(tmp_path)) as service:
         assert codes(ask(service, [0, faulty.STOPS, 0])) == ["ok", "crashes_worker", "ok"]
+
+
+def test_explanations_leave_nothing_behind(chaos: bool):
+    """Resident memory and open files of each process after 10,000 more explanations, or 400."""
+    count, growth = (10_000, 5e6) if chaos else (400, 10e6)
+    with running() as service:
+
+        def explain(count: int) -> dict[int, tuple[int, int]]:
+            with httpx.Client(base_url=service.url, timeout=60) as client:
+                for i in range(count):
+                    options = {"method": METHODS[i % len(METHODS)], "output": ["heatmap", "overlay", "map"]}
+                    assert client.post("/explain", files={"image": picture(i % 32)}, data=options).status_code == 200
+            return {
+                process.pid: (process.memory_info().rss, process.num_fds())
+                for process in psutil.Process(service.process.pid).children(recursive=True)
+            }
+
+        before = explain(300)
+        after = explain(count)
+    assert after.keys() == before.keys()
+    for pid, (memory, files) in after.items():
+        assert memory - before[pid][0] < growth
+        assert files <= before[pid][1]
 
 
 def test_what_is_too_much_is_refused_and_the_rest_is_answered(chaos: bool):
