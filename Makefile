@@ -13,10 +13,10 @@ serve: $(VENV)/.installed  ## start the service
 	@exec $(BIN)/gradcam serve --host $(HOST) --port $(PORT)
 
 test: lint  ## everything that must hold
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-all: lint  ## and every architecture of torchvision, which takes minutes more
-	$(BIN)/pytest -n 2 -m ''
+	$(BIN)/pytest -n 2 --dist loadfile -m ''
 
 load: $(VENV)/.dev  ## put load on a service of its own; LOAD="--shape spike --users 50" changes it
 	PYTHONPATH=tests $(BIN)/python load_tests/load.py --html build/load.html $(LOAD)

@@ -129,10 +129,10 @@ def _listed_models() -> Iterator[ModelBody]:
 def _served_models(url: str) -> list[ModelBody]:
     from service.api.schemas import ModelList
 
-    request = urllib.request.Request(f"{url.rstrip('/')}/models")
-    if key := os.environ.get("GRADCAM_API_KEY"):
-        request.add_header("Authorization", f"Bearer {key}")
+    key = os.environ.get("GRADCAM_API_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
+        request = urllib.request.Request(f"{url.rstrip('/')}/models", headers=headers)
         with urllib.request.urlopen(request, timeout=30) as response:
             return ModelList.model_validate_json(response.read()).models
     except urllib.error.HTTPError as error:

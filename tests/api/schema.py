@@ -12,7 +12,7 @@ TYPES = {
 ANNOTATIONS = {"title", "description", "default", "examples", "format", "contentMediaType"}
 CHECKED = {
     *("$ref", "anyOf", "type", "enum", "const", "properties", "required", "additionalProperties", "items"),
-    *("prefixItems", "minItems", "maxItems", "minimum", "maximum", "exclusiveMinimum"),
+    *("oneOf", "minLength", "prefixItems", "minItems", "maxItems", "minimum", "maximum", "exclusiveMinimum"),
 }
 
 
@@ -39,6 +39,10 @@ def violations(value, schema, document, where="body"):
         wrong += [f"{where}: {value} is too small" for _ in (0,) if value < schema.get("minimum", value)]
         wrong += [f"{where}: {value} is too large" for _ in (0,) if value > schema.get("maximum", value)]
         wrong += [f"{where}: {value} is too small" for _ in (0,) if value <= schema.get("exclusiveMinimum", value - 1)]
+    if "oneOf" in schema and [violations(value, option, document, where) for option in schema["oneOf"]].count([]) != 1:
+        wrong.append(f"{where}: is not exactly one of {schema['oneOf']}")
+    if isinstance(value, str) and len(value) < schema.get("minLength", 0):
+        wrong.append(f"{where}: is too short")
     if isinstance(value, list):
         wrong += _of_list(value, schema, document, where)
     if isinstance(value, dict):

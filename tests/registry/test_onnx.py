@@ -97,7 +97,10 @@ def agree(network, truth, module, size, methods=("gradcam",)):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize(
+    "dynamo",
+    [pytest.param(False, id="torchscript"), pytest.param(True, id="dynamo", marks=pytest.mark.exhaustive)],
+)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_exported_architecture_is_explained_as_the_original(tmp_path, name, dynamo):
     module, truth = original(name)
