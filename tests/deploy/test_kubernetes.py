@@ -252,7 +252,7 @@ def test_prometheus_finds_the_metrics(overlay: str):
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
-    assert endpoint["path"] in {route.path for route in operations.router.routes}
+    assert endpoint["path"] in {route.path for route in operations.exposition.routes}
 
 
 def series_of(query: str) -> set[str]:
