@@ -41,16 +41,10 @@ def serve(settings: Settings) -> None:
         from service.worker.supervisor import Child, Supervisor
 
         sockets = {device: f"ipc://{folder}/{device.replace(':', '-')}.sock" for device in devices(settings.device)}
-        hearts = {device: Heart() for device in sockets}
         workers = [
-            Child(
-                f"worker {device}",
-                "service.worker.main:main",
-                (address, device, settings, hearts[device]),
-                device,
-                hearts[device],
-            )
+            Child(f"worker {device}", "service.worker.main:main", (address, device, settings, heart), device, heart)
             for device, address in sockets.items()
+            for heart in [Heart()]
         ]
         servers = [
             Child(f"api {i}", "service.api.server:main", (listening, list(sockets.values()), settings))

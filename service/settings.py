@@ -65,6 +65,10 @@ class Settings(BaseSettings):
         "info", description="least severe record that is logged"
     )
 
+    def share(self, bound: int) -> int:
+        """What one API process may take of a bound on all of them together."""
+        return max(1, bound // self.api_processes)
+
     @field_validator("model_repository", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import uuid
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service import metrics
@@ -24,81 +24,81 @@ _ALIVE = b"/livez"
 """Answered on connections beyond the bound, too: a process with many callers must not be taken for dead."""
 
 
-def limited(settings: Settings) -> type[HttpToolsProtocol]:
-    """Uvicorn's protocol within the limits that are set."""
-    seconds, all_connections = settings.read_seconds, settings.max_connections
-    most = max(1, all_connections // settings.api_processes)
-    full = TooManyConnections(f"{all_connections} connections are open, the most that are accepted")
+class Connection(HttpToolsProtocol):
+    """Uvicorn's protocol for one connection, within the limits that are set.
 
-    class Connection(HttpToolsProtocol):
-        """One connection of a caller."""
+    Args:
+        settings: has the limits.
+        given: what uvicorn gives.
+    """
 
-        _timer: asyncio.TimerHandle | None = None
-        _surplus = False
-        _head = 0  # bytes received of a head that is not complete
+    def __init__(self, settings: Settings, **given: Any) -> None:  # noqa: ANN401  uvicorn's own business
+        super().__init__(**given)
+        self._settings = settings
+        self._surplus = False  # whether it is one too many
+        self._timer: asyncio.TimerHandle | None = None  # runs while a head is awaited
+        self._head = 0  # bytes received of that head
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._await_head()
-            self._surplus = len(self.connections) > most
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A caller has connected."""
+        super().connection_made(transport)
+        self._await_head()
+        self._surplus = len(self.connections) > self._settings.share(self._settings.max_connections)
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._head_is_complete()
-            super().connection_lost(exc)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """One of both has closed the connection."""
+        self._head_is_complete()
+        super().connection_lost(exc)
 
-        def data_received(self, data: bytes) -> None:
-            if self.transport.is_closing():
-                return
-            began = self._timer is None  # then what comes first in these data is the rest of a body
-            super().data_received(data)
-            if self._timer is None:
-                return
-            self._head += 1 if began else len(data)
-            if self._head > _LONGEST_HEAD:
-                self._refuse(HeadTooLarge(f"the head is larger than {_LONGEST_HEAD} bytes, the most that is accepted"))
+    def data_received(self, data: bytes) -> None:
+        """Something has arrived."""
+        if self.transport.is_closing():
+            return
+        began = self._timer is None  # then what comes first in these data is the rest of a body
+        super().data_received(data)
+        if self._timer is None:
+            return
+        self._head += 1 if began else len(data)
+        if self._head > _LONGEST_HEAD:
+            self._refuse(HeadTooLarge(f"the head is larger than {_LONGEST_HEAD} bytes, the most that is accepted"))
 
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self._await_head()
+    def on_message_begin(self) -> None:
+        """A head has begun."""
+        super().on_message_begin()
+        self._await_head()
 
-        def on_headers_complete(self) -> None:
-            self._head_is_complete()
-            if self._surplus and self.url != _ALIVE:
-                self.app = _refusing(full)
-            super().on_headers_complete()
+    def on_headers_complete(self) -> None:
+        """A head is complete; the request is handed to the application."""
+        self._head_is_complete()
+        if self._surplus and self.url != _ALIVE:
+            most = self._settings.max_connections
+            self.app = _refusal(TooManyConnections(f"{most} connections are open, the most that are accepted"))
+        super().on_headers_complete()
 
-        def send_400_response(self, msg: str) -> None:
-            self._refuse(BadRequest(msg))
+    def send_400_response(self, msg: str) -> None:
+        """What has arrived is no HTTP."""
+        self._refuse(BadRequest(msg))
 
-        def _await_head(self) -> None:
-            if self._timer is None:
-                self._timer = self.loop.call_later(seconds, self._give_up)
+    def _await_head(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._settings.read_seconds, self._give_up)
 
-        def _head_is_complete(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer, self._head = None, 0
+    def _head_is_complete(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._head = None, 0
 
-        def _give_up(self) -> None:
-            if self._head:
-                self._refuse(TooSlow(f"the head did not arrive within {seconds:g} s"))
-            else:
-                self.transport.close()
-
-        def _refuse(self, error: ServiceError) -> None:
-            """Answer what is no request yet."""
-            self._head_is_complete()
-            self.transport.write(_encoded(_refusal(error)))
+    def _give_up(self) -> None:
+        if self._head:
+            self._refuse(TooSlow(f"the head did not arrive within {self._settings.read_seconds:g} s"))
+        else:
             self.transport.close()
 
-    return Connection
-
-
-def _refusing(error: ServiceError) -> ASGIApp:
-    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-        await _refusal(error)(scope, receive, send)
-
-    return refuse
+    def _refuse(self, error: ServiceError) -> None:
+        """Answer what is no request yet."""
+        self._head_is_complete()
+        self.transport.write(_encoded(_refusal(error)))
+        self.transport.close()
 
 
 def _refusal(error: ServiceError) -> Response:

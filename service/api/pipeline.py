@@ -56,7 +56,7 @@ class Pipeline:
     def __init__(self, workers: Workers, settings: Settings) -> None:
         self._workers = workers
         self._settings = settings
-        self._permits = max(1, settings.queue_size // settings.api_processes)
+        self._permits = settings.share(settings.queue_size)
         metrics.QUEUE_SIZE.set(self._permits)
         self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pixels")
 

@@ -6,13 +6,14 @@ import asyncio
 import multiprocessing
 import signal
 import socket
+from functools import partial
 from types import FrameType
 
 import uvicorn
 
 from service import logs
 from service.api.app import create_app
-from service.api.connection import limited
+from service.api.connection import Connection
 from service.settings import Settings
 
 
@@ -24,7 +25,7 @@ def main(listening: socket.socket, worker_addresses: list[str], settings: Settin
         create_app(settings, worker_addresses, leaving),
         access_log=False,
         log_config=None,
-        http=limited(settings),
+        http=partial(Connection, settings),  # type: ignore[arg-type]  # called as a class would be
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )

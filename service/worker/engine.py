@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -118,20 +117,6 @@ def _answer(scores: np.ndarray, explanation: batch.Explanation) -> Answer:
 
 def _non_finite() -> NonFinite:
     return NonFinite("the model's answer to this image is not finite (NaN or infinity); another image may work")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether there wasn't memory for what was tried: on a GPU, on the CPU, or in ONNX Runtime."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return "can't allocate memory" in str(error) or "Failed to allocate memory" in str(error)
-
-
-def free_memory(device: torch.device) -> None:
-    """Return what torch keeps for later, so that it may be used in other portions."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def pick_device(name: str) -> torch.device:

@@ -202,9 +202,7 @@ class WorkerLink:
         begun = last_entry(self._address)
         for request_id in list(self._pending):
             step = begun.step if (self._identity, request_id) in begun.jobs else None
-            self._resolve(
-                request_id, WorkerLost("the worker died while it held the job, and none came up in time", step)
-            )
+            self._resolve(request_id, WorkerLost("the worker died while it held the job; it is being restarted", step))
 
 
 def _answer(done: Done, frames: Sequence[bytes]) -> tuple[Answer, Timings]:

@@ -9,16 +9,13 @@ import signal
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
-from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic, perf_counter
 
 import msgspec
 import numpy as np
-import psutil
 import torch
 import zmq
 from tqdm import tqdm
@@ -34,7 +31,7 @@ from service.errors import (
     UnknownModel,
 )
 from service.settings import Settings
-from service.worker import engine
+from service.worker import engine, memory
 from service.worker.diary import Diary
 from service.worker.heart import Heart
 from service.worker.messages import (
@@ -59,8 +56,6 @@ from service.worker.queue import JobQueue, Waiting
 from service.worker.watcher import Survey, Watcher
 
 log = logging.getLogger(__name__)
-
-_CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")  # in a container its own; on a plain host there is none
 
 
 @dataclass(frozen=True)
@@ -95,7 +90,7 @@ class Worker:
         self._wakeup.bind("inproc://wakeup")
         wake = _waker(context)
         self._models = ModelTable(self._device, settings, wake)
-        metrics.DEVICE_MEMORY_TOTAL.labels(str(self._device)).set(_memory_total(self._device))
+        metrics.DEVICE_MEMORY_TOTAL.labels(str(self._device)).set(memory.total(self._device))
         self._surveys: SimpleQueue[Survey | ModelFailed] = SimpleQueue()
         self._surveyed = False  # before that, nobody is told that there are no models
 
@@ -240,10 +235,10 @@ class Worker:
             if len(batch) == 1:
                 self._fail(batch[0].caller, batch[0].job.id, _as_service_error(error))
             self._end_process_if_device_lost()
-            part = (len(batch) + 1) // 2 if engine.is_out_of_memory(error) else 1
+            part = (len(batch) + 1) // 2 if memory.was_lacking(error) else 1
         # What the failed attempt held is free only when its exception is gone.
         if len(batch) > 1:
-            engine.free_memory(self._device)
+            memory.give_back(self._device)
             for start in range(0, len(batch), part):
                 self._attempt(batch[start : start + part])
 
@@ -258,7 +253,7 @@ class Worker:
         pixels, questions = [waiting.pixels for waiting in batch], [waiting.job.question for waiting in batch]
         result = engine.run(batch[0].model, pixels, questions, self._max_forward_passes)
         metrics.BATCH_SIZE.labels(batch[0].job.model.partition("@")[0]).observe(len(batch))
-        metrics.DEVICE_MEMORY.labels(str(self._device)).set(_memory(self._device))
+        metrics.DEVICE_MEMORY.labels(str(self._device)).set(memory.held(self._device))
         for waiting, answer in zip(batch, result.answers, strict=True):
             backward = result.backward if waiting.job.question else 0.0
             timings = Timings(taken - waiting.job.sent, result.forward, backward)
@@ -326,26 +321,9 @@ def _waker(context: zmq.Context[zmq.Socket[bytes]]) -> Callable[[], None]:
 def _as_service_error(error: Exception) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
-    if engine.is_out_of_memory(error):
+    if memory.was_lacking(error):
         return OutOfMemory("the device has no memory for this, even alone; fewer targets or another method would help")
     return Internal("the model failed on this batch; the worker's log has the reason")
-
-
-def _memory(device: torch.device) -> int:
-    """Bytes held on the device."""
-    if device.type == "cuda":
-        return torch.cuda.memory_reserved(device)
-    return int(psutil.Process().memory_info().rss)
-
-
-def _memory_total(device: torch.device) -> int:
-    """Bytes that the device has; of a CPU, as many as this process's control group may use."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    total = psutil.virtual_memory().total
-    with suppress(OSError, ValueError):  # no control groups, or "max": no bound
-        total = min(total, int(_CGROUP_MEMORY.read_text()))
-    return total
 
 
 def main(address: str, device: str, settings: Settings, heart: Heart) -> None:

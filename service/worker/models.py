@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
-import sys
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
@@ -23,6 +20,7 @@ from service.registry.loader import LoadedModel, load
 from service.registry.repository import Entry
 from service.registry.spec import Card, Model, State, version_order
 from service.settings import Settings
+from service.worker import memory
 from service.worker.watcher import Survey
 
 log = logging.getLogger(__name__)
@@ -297,10 +295,6 @@ class ModelTable:
 
 
 def _give_back(device: torch.device) -> None:
-    """Return a dropped model's memory: its graphs are full of cycles, and the C library keeps what is freed."""
+    """Return a dropped model's memory; its graphs are full of cycles."""
     forget_sources()
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
+    memory.give_back(device)

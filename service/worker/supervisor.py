@@ -49,11 +49,9 @@ class Child:
     started: float = field(init=False, default=0.0)
     not_before: float = field(init=False, default=0.0)
     early_deaths: int = field(init=False, default=0)
-    hung: bool = field(init=False, default=False)
 
     def start(self) -> None:
         """Start the process, in a session of its own, so that Ctrl-C reaches the supervisor alone."""
-        self.hung = False
         if self.heart:
             self.heart.await_start()
         self.process = _SPAWN.Process(target=_detached, args=(self.target, self.args), name=self.name)
@@ -66,11 +64,15 @@ class Child:
         if self.device:
             metrics.WORKER_UP.labels(self.device).set(1)
 
-    def end_if_hung(self) -> None:
-        """Kill the process if its heart has been silent for too long."""
-        if self.process is not None and self.heart is not None and self.heart.silent:
+    @property
+    def hangs(self) -> bool:
+        """Whether the process's heart has been silent for too long."""
+        return self.heart is not None and self.heart.silent
+
+    def end_if_it_hangs(self) -> None:
+        """Kill the process if it hangs."""
+        if self.process is not None and self.hangs:
             log.error("process hangs", extra={"fields": {"process": self.name, "pid": self.process.pid}})
-            self.hung = True
             self.process.kill()
 
     def bury(self) -> None:
@@ -78,7 +80,7 @@ class Child:
         assert self.process is not None
         self.process.join()  # the sentinel may be ready before the exit code is
         code = self.process.exitcode or 0
-        reason = "hung" if self.hung else signal.Signals(-code).name if code < 0 else f"exit {code}"
+        reason = "hung" if self.hangs else signal.Signals(-code).name if code < 0 else f"exit {code}"
         log.error("process died", extra={"fields": {"process": self.name, "pid": self.process.pid, "reason": reason}})
         metrics.forget_process(self.process.pid or 0)
         self.process = None
@@ -136,7 +138,7 @@ class Supervisor:
                 if isinstance(sentinel, int):
                     alive[sentinel].bury()
             for child in children:
-                child.end_if_hung()
+                child.end_if_it_hangs()
         self._stop()
 
     def _on_signal(self, *_: object) -> None:
