@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,14 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
     return port
+
+
+def until(look: Callable[[], object], wanted: object = True, seconds: float = 60.0) -> None:
+    """Look again and again until what is seen is what is wanted."""
+    end = time.monotonic() + seconds
+    while (seen := look()) != wanted:
+        assert time.monotonic() < end, f"saw {seen!r} to the end, not {wanted!r}"
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import base64
 import io
 import struct
-import time
 import zlib
 
 import numpy as np
@@ -136,11 +135,3 @@ def problem(response, status, code):
     assert body["request_id"] == response.headers["x-request-id"]
     assert body["title"]
     return body["detail"]
-
-
-def eventually(look, wanted, seconds=30):
-    """What `look` returns, as soon as that is `wanted`, else what it is in the end."""
-    end = time.monotonic() + seconds
-    while (seen := look()) != wanted and time.monotonic() < end:
-        time.sleep(0.02)
-    return seen

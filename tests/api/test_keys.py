@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from live import GRADCAM, running
+from live import GRADCAM, running, until
 
-from .calls import ADMIN, BINARY, answered, ask, eventually, problem
+from .calls import ADMIN, BINARY, answered, ask, problem
 
 KEY, OLD_KEY, OTHER_KEY = "s3cret-of-anna", "older-s3cret-of-anna", "s3cret-of-böb"
 ADMIN_TOKEN = ADMIN["Authorization"].partition(" ")[2]
@@ -108,18 +108,14 @@ def test_the_callers_name_is_logged_and_counted_and_no_key_is(guarded, asked, sc
     for key, name in ((KEY, "anna"), (OTHER_KEY, "bob"), ("wr0ng-key", "")):
         headers = BINARY | bearer(key) | {"X-Request-ID": f"of-{name}"}
         assert asked.post("/predict", content=scene, headers=headers).status_code == (200 if name else 401)
-    assert eventually(counted, {"anna": True, "bob": True, "wrong": False}) == {
-        "anna": True,
-        "bob": True,
-        "wrong": False,
-    }
+    until(counted, {"anna": True, "bob": True, "wrong": False})
 
     def callers():
         records = [json.loads(printed) for printed in guarded.output if printed.startswith("{")]
         return {record["request_id"]: record["caller"] for record in records if record.get("path") == "/predict"}
 
     wanted = {"of-anna": "anna", "of-bob": "bob", "of-": ""}
-    assert eventually(lambda: wanted.items() <= callers().items(), True), callers()
+    until(lambda: {request: callers().get(request) for request in wanted}, wanted)
     seen = "".join(guarded.output) + asked.get("/metrics").text
     assert not [key for key in (KEY, OLD_KEY, "s3cret", "wr0ng-key") if key in seen]
 
@@ -143,13 +139,13 @@ def test_a_changed_file_is_followed_and_a_broken_one_is_not(guarded, asked, file
         file.write_text("carol her-key-as-it-is\n")
         for _ in range(3):
             assert (status("new"), status("her-key-as-it-is")) == (200, 401)
-        assert eventually(lambda: len(errors()), 1) == 1
+        until(lambda: len(errors()), 1)
         assert "line 1" in errors()[0]
         assert "her-key-as-it-is" not in errors()[0]
         file.unlink()
         for _ in range(3):
             assert status("new") == 200
-        assert eventually(lambda: len(errors()), 2) == 2
+        until(lambda: len(errors()), 2)
     finally:
         file.write_text(original)
     assert (status("new"), status(KEY)) == (401, 200)

@@ -7,9 +7,9 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from live import free_port, running
+from live import free_port, running, until
 
-from .calls import ask, encoded, eventually, photo, predict, problem
+from .calls import ask, encoded, photo, predict, problem
 
 LABELS = {  # metric → its labels; a histogram's own besides
     "gradcam_requests_total": {"endpoint", "model", "method", "status"},
@@ -121,15 +121,15 @@ def test_requests_are_counted_exactly_over_all_processes(client, both):
         return {key: after.get(key, 0) - before.get(key, 0) for key in wanted}
 
     for asked in (client, *both):  # a request is counted once it has been answered, so a little after its answer
-        assert eventually(lambda asked=asked: grown(asked), wanted) == wanted
+        until(lambda asked=asked: grown(asked), wanted)
     time.sleep(0.2)
     assert grown(client) == wanted  # and not once more later
 
 
 def test_nothing_is_in_flight_or_queued_when_all_is_answered(client):
     assert predict(client, SMALL)
-    assert eventually(lambda: value(client, "gradcam_in_flight"), 0) == 0
-    assert eventually(lambda: value(client, "gradcam_queue_depth", device=_device(client)), 0) == 0
+    until(lambda: value(client, "gradcam_in_flight"), 0)
+    until(lambda: value(client, "gradcam_queue_depth", device=_device(client)), 0)
 
 
 def test_model_info_is_one_for_each_ready_model_and_its_digest(client):
@@ -170,7 +170,7 @@ def test_no_label_holds_what_a_caller_typed(client):
     client.post("/predict", content=SMALL, headers={"Content-Type": f"image/{typed}"})
     client.post("/predict", content=SMALL, headers={"Content-Type": f"text/{typed}"})
     assert predict(client, SMALL, model="resnet18@stable")
-    eventually(lambda: value(client, "gradcam_rejected_total", reason="unknown_layer") > 0, True)
+    until(lambda: value(client, "gradcam_rejected_total", reason="unknown_layer") > 0)
     seen = [dict(labels) for _, labels in samples(client)]
     assert not [labels for labels in seen if typed.lower() in str(labels).lower()]
     routes = {"/" + path.strip("/") for path in client.get("/openapi.json").json()["paths"]}

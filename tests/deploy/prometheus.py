@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from live import free_port
+from live import free_port, until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -50,13 +49,6 @@ def installed(program: str) -> str:
     return found
 
 
-def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen"
-        time.sleep(0.2)
-
-
 @contextmanager
 def watching(url: str, folder: Path) -> Iterator[Prometheus]:
     """Prometheus as deployed, but for the address of the one instance and how often it looks."""
@@ -74,7 +66,7 @@ def watching(url: str, folder: Path) -> Iterator[Prometheus]:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     try:
         with httpx.Client(base_url=f"http://{address}", timeout=10) as client:
-            eventually(lambda: _ready(client))
+            until(lambda: _ready(client))
             yield Prometheus(client)
     finally:
         process.terminate()

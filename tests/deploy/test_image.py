@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
-from live import Service
+from live import Service, free_port
 from service.settings import Settings
 
 from .repository import ROOT, TOOLS, healthcheck, image_environment, instructions
@@ -57,9 +56,7 @@ def test_the_health_check_passes_where_the_service_is_ready(service: Service):
 
 
 def test_the_health_check_fails_where_nothing_listens():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    assert check(port) != 0
+    assert check(free_port()) != 0
 
 
 def test_the_health_check_fails_where_the_answer_is_no(tmp_path: Path):

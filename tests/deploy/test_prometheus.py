@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from live import Service, running
+from live import Service, running, until
 from service.explain.methods import QUICK, STEPPED
 
-from .prometheus import DEPLOY, Prometheus, eventually, installed, watching
+from .prometheus import DEPLOY, Prometheus, installed, watching
 
 LABELS = {  # metric → its labels; a histogram's own besides
     "gradcam_requests_total": {"endpoint", "model", "method", "status"},
@@ -104,7 +104,7 @@ def test_in_good_times_every_metric_arrives_every_panel_shows_it_and_no_alert_st
             return not missing
 
         try:
-            eventually(all_shown)
+            until(all_shown)
         except AssertionError:
             pytest.fail(f"panels without data: {missing}")
         for metric, labels in LABELS.items():
@@ -129,20 +129,20 @@ def test_the_right_alerts_stir_when_something_breaks(tmp_path: Path):
         watching(service.url, tmp_path) as prometheus,
     ):
         # before the first scrape there is no instance yet
-        eventually(lambda: prometheus.query("gradcam_worker_up == 1") and prometheus.alerts() == set())
+        until(lambda: prometheus.query("gradcam_worker_up == 1") and prometheus.alerts() == set())
 
         (repository / "broken" / "1" / "model.yaml").write_text(BROKEN)
         assert service.client.post("/models/reload", headers={"Authorization": "Bearer secret"}).status_code == 200
-        eventually(lambda: prometheus.alerts() == {("GradcamModelFailed", "ticket")})
+        until(prometheus.alerts, {("GradcamModelFailed", "ticket")})
 
         def burning() -> bool:  # its callers' requests fail
             assert ask(service, "/predict", model="broken") == 503
             return ("GradcamErrorBudgetBurn", "page") in prometheus.alerts()
 
-        eventually(burning)
+        until(burning)
 
         os.kill(workers(service)[-1], signal.SIGKILL)
-        eventually(lambda: ("GradcamWorkerRestarts", "ticket") in prometheus.alerts())
+        until(lambda: ("GradcamWorkerRestarts", "ticket") in prometheus.alerts())
         restarts = prometheus.query("gradcam_worker_restarts_total")
         assert [(one["metric"]["device"], one["metric"]["reason"]) for one in restarts] == [("cpu", "SIGKILL")]
 
@@ -151,12 +151,12 @@ def test_the_right_alerts_stir_when_something_breaks(tmp_path: Path):
                 os.kill(workers(service)[-1], signal.SIGKILL)
             return ("GradcamWorkerDown", "page") in prometheus.alerts()
 
-        eventually(away)
+        until(away)
         states = {alert["labels"]["alertname"]: alert["state"] for alert in prometheus.listed_alerts()}
         assert states["GradcamWorkerRestarts"] == "firing"
         assert states["GradcamWorkerDown"] == "pending"  # for a minute, which the rules' own tests wait
         service.process.send_signal(signal.SIGTERM)
-        eventually(lambda: ("GradcamDown", "page") in prometheus.alerts())
+        until(lambda: ("GradcamDown", "page") in prometheus.alerts())
 
 
 def test_the_configuration_is_sound():

@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 from PIL import Image
 
-from live import running
+from live import running, until
 
-from .prometheus import eventually, installed
+from .prometheus import installed
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +25,7 @@ def test_a_stopping_service_is_not_ready_and_yet_answers_new_callers(tmp_path: P
     with running(notice_seconds=10, api_processes=2) as service:
         assert httpx.get(f"{service.url}/readyz").status_code == 200
         service.process.send_signal(signal.SIGTERM)
-        eventually(lambda: httpx.get(f"{service.url}/readyz").status_code == 503)
+        until(lambda: httpx.get(f"{service.url}/readyz").status_code, 503)
         answers = [httpx.post(f"{service.url}/predict", files={"image": picture}) for _ in range(4)]
         assert [answer.status_code for answer in answers] == [200] * 4
         assert httpx.get(f"{service.url}/livez").status_code == 200

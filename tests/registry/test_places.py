@@ -16,7 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from live import running
+from live import Service, free_port, running, until
 from service.errors import ModelFailed
 from service.registry.loader import load
 from service.registry.places import LocalPlace, place_at
@@ -37,8 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real S3 server on loopback, and credentials for it in the environment; yields its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     log = tmp_path_factory.mktemp("s3") / "log"
     with log.open("w") as output, pytest.MonkeyPatch.context() as patch:
         server = subprocess.Popen(
@@ -119,18 +118,15 @@ def test_a_service_follows_a_bucket(bucket: str):
     publish(bucket)
     scene = (Path(__file__).parents[2] / "service" / "api" / "examples" / "scene.jpg").read_bytes()
 
-    def version(service: object) -> str:
-        response = service.client.post("/predict", content=scene, headers={"Content-Type": "image/jpeg"})  # type: ignore[attr-defined]
+    def version(service: Service) -> str:
+        response = service.client.post("/predict", content=scene, headers={"Content-Type": "image/jpeg"})
         assert response.status_code == 200, response.text
         return str(response.json()["model"]["version"])
 
     with running(model_repository=bucket, default_model="mine", poll_seconds=0.2) as service:
         assert version(service) == "1"
         publish(bucket, "2")
-        deadline = time.monotonic() + 60
-        while version(service) != "2":
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: version(service), "2")
 
 
 def test_weights_in_a_bucket_are_checked(bucket: str, tmp_path: Path):

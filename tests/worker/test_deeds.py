@@ -21,10 +21,10 @@ import httpx
 import psutil
 import pytest
 
-from live import Service, running
+from live import Service, running, until
 
 from . import faulty
-from .test_processes import METHODS, metric, picture, pids, ready, until
+from .test_processes import METHODS, metric, picture, pids, ready
 
 
 @dataclass
@@ -99,7 +99,7 @@ def test_a_worker_that_stops_is_replaced_and_no_request_fails():
         answered(load, 8)
         stopped = pids(service, "worker cpu")[-1]
         os.kill(stopped, signal.SIGSTOP)
-        until(lambda: metric(service, 'gradcam_worker_restarts_total{device="cpu",reason="hung"') == 1)
+        until(lambda: metric(service, 'gradcam_worker_restarts_total{device="cpu",reason="hung"'), 1)
         assert not Path(f"/proc/{stopped}").exists()
         answered(load, 50)
     assert set(load.statuses) == {200}, load.failures[:3]
@@ -122,7 +122,7 @@ def test_no_request_that_another_process_holds_fails_when_an_api_process_is_kill
             asking = [threads.submit(keep_asking, seed) for seed in range(8)]
             until(lambda: statuses.total() > 20)
             os.kill(killed, signal.SIGKILL)
-            until(lambda: len(pids(service, "api 0")) == 2)
+            until(lambda: len(pids(service, "api 0")), 2)
             before = statuses.total()
             until(lambda: statuses.total() > before + 50)
             done.set()
@@ -201,7 +201,7 @@ def test_a_batch_without_memory_is_halved(faults: Service, busy: Callable[[], No
     wanted = decoded() + 8
     with ThreadPoolExecutor(1) as thread:
         eight = thread.submit(ask, faults, [faulty.CROWDED] + [0] * 7)
-        until(lambda: decoded() == wanted)
+        until(decoded, wanted)
         busy()
         assert codes(eight.result()) == ["ok"] * 8
     assert batches(faults) - before == 1 + 3  # the one that kept it busy, then 2 + 2 + 4
@@ -220,9 +220,9 @@ def test_a_job_whose_caller_leaves_never_runs(faults: Service, busy: Callable[[]
     before = batches(faults)
     caller = http.client.HTTPConnection("127.0.0.1", int(faults.url.rpartition(":")[2]))
     caller.request("POST", "/predict", faulty.picture(0), {"Content-Type": "image/png"})
-    until(lambda: metric(faults, "gradcam_in_flight") == 2)
+    until(lambda: metric(faults, "gradcam_in_flight"), 2)
     caller.close()
-    until(lambda: metric(faults, "gradcam_in_flight") == 1)
+    until(lambda: metric(faults, "gradcam_in_flight"), 1)
     busy()
     assert metric(faults, 'gradcam_requests_total{endpoint="/predict",method="",model="faulty",status="499"') == 1
     assert codes(ask(faults, [0])) == ["ok"]

@@ -10,8 +10,6 @@ import re
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from live import GRADCAM, Service, running
+from live import GRADCAM, Service, running, until
 from service.zoo.scenes import CLASSES, scene
 
 
@@ -34,13 +32,6 @@ def pids(service: Service, process: str) -> list[int]:
     """Process ids that the supervisor has logged for a child, the oldest first."""
     records = [json.loads(line) for line in service.output if line.startswith("{")]
     return [r["pid"] for r in records if r["message"] == "process started" and r["process"] == process]
-
-
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen"
-        time.sleep(0.05)
 
 
 def ready(service: Service) -> bool:
@@ -95,7 +86,7 @@ def test_sigterm_lets_a_request_finish_and_ends_every_process():
             call = thread.submit(
                 httpx.post, f"{service.url}/explain", files={"image": picture(0)}, data=slow, timeout=60
             )
-            until(lambda: metric(service, "gradcam_in_flight") == 1)
+            until(lambda: metric(service, "gradcam_in_flight"), 1)
             service.process.send_signal(signal.SIGTERM)
             assert call.result().status_code == 200
         assert service.process.wait(30) == 0

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from live import Service, running
+from live import Service, running, until
 from service.images.geometry import prepare
 from service.registry.loader import load
 from service.registry.places import LocalPlace
@@ -86,7 +86,7 @@ def repository(root: Path, serving: Service) -> Path:
     shutil.rmtree(root / "demo")
     until(lambda: not listed(serving))  # so that nothing is remembered of it
     put(root, "1", 1)
-    until(lambda: state(serving, "1") == "ready")
+    until(lambda: state(serving, "1"), "ready")
     return root
 
 
@@ -113,13 +113,6 @@ def answered_by(service: Service, model: str) -> str:
     return str(response.json()["model"]["version"])
 
 
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen"
-        time.sleep(0.05)
-
-
 def listed(service: Service) -> dict[str, dict[str, object]]:
     models = service.client.get("/models").json()["models"]
     return {model["version"]: model for model in models if model["name"] == "demo"}
@@ -138,8 +131,8 @@ def failed(service: Service) -> set[str]:
 def test_a_new_version_takes_over_and_the_old_one_is_unloaded(live: Service, repository: Path):
     assert answered_by(live, "demo") == "1"
     put(repository, "2", 2)
-    until(lambda: answered_by(live, "demo") == "2")
-    until(lambda: state(live, "1") == "unloaded")
+    until(lambda: answered_by(live, "demo"), "2")
+    until(lambda: state(live, "1"), "unloaded")
     assert answered_by(live, "demo@1") == "1"  # and is loaded again for whoever wants it
     assert answered_by(live, "demo") == "2"
     remove(repository / "demo" / "2")
@@ -152,7 +145,7 @@ def test_versions_that_fail_replace_nothing(live: Service, repository: Path):
     put(repository, "2", 2, more="colour: red\n")
     put(repository, "3", 3, more="layer: attic\n")
     put(repository, "4", 4, more="sample: {image: labels.txt, label: star}\n")
-    until(lambda: [state(live, version) for version in "234"] == ["failed"] * 3)
+    until(lambda: [state(live, version) for version in "234"], ["failed"] * 3)
     assert failed(live) == {"2", "3", "4"}
     assert answered_by(live, "demo") == "1"
     reasons = {version: str(model.get("reason")) for version, model in listed(live).items()}
@@ -161,9 +154,9 @@ def test_versions_that_fail_replace_nothing(live: Service, repository: Path):
     assert "sample labels.txt" in reasons["4"]
     folder = repository / "demo" / "3"  # mended, it is noticed without being asked for
     (folder / "model.yaml").write_text(YAML.format(seed=3))
-    until(lambda: answered_by(live, "demo") == "3")
+    until(lambda: answered_by(live, "demo"), "3")
     remove(repository / "demo" / "4")
-    until(lambda: failed(live) == {"2"})
+    until(lambda: failed(live), {"2"})
 
 
 def test_new_content_of_a_version_takes_over_unless_it_fails(live: Service, repository: Path):
@@ -174,30 +167,30 @@ def test_new_content_of_a_version_takes_over_unless_it_fails(live: Service, repo
     assert listed(live)["1"] == before | {"reason": listed(live)["1"]["reason"]}
     assert answered_by(live, "demo") == "1"
     path.write_text(YAML.format(seed=9))
-    until(lambda: listed(live)["1"].get("weights") == "random:9")
+    until(lambda: listed(live)["1"].get("weights"), "random:9")
     assert "reason" not in listed(live)["1"]
     assert ask(live, "demo").json()["model"]["digest"] == listed(live)["1"]["digest"] != before["digest"]
 
 
 def test_an_alias_moves_when_the_version_it_names_can_answer_and_back(live: Service, repository: Path):
     alias(repository, "stable: 1\n")
-    until(lambda: listed(live)["1"]["aliases"] == ["stable"])
+    until(lambda: listed(live)["1"]["aliases"], ["stable"])
     put(repository, "2", 2)
-    until(lambda: answered_by(live, "demo") == "2")
+    until(lambda: answered_by(live, "demo"), "2")
     assert answered_by(live, "demo@stable") == "1"
     assert state(live, "1") == "ready"  # since it has a name
     put(repository, "3", 3, more="layer: attic\n")
     alias(repository, "stable: 3\n")
-    until(lambda: state(live, "3") == "failed")
+    until(lambda: state(live, "3"), "failed")
     assert answered_by(live, "demo@stable") == "1"
     alias(repository, "stable: 7\n")  # which is yet to come
     live.client.post("/models/reload", headers=ADMIN)
     assert answered_by(live, "demo@stable") == "1"
     alias(repository, "stable: 2\n")
-    until(lambda: answered_by(live, "demo@stable") == "2")
-    until(lambda: state(live, "1") == "unloaded")
+    until(lambda: answered_by(live, "demo@stable"), "2")
+    until(lambda: state(live, "1"), "unloaded")
     alias(repository, "stable: 1\n")  # roll back
-    until(lambda: answered_by(live, "demo@stable") == "1")
+    until(lambda: answered_by(live, "demo@stable"), "1")
     alias(repository, "")
     until(lambda: ask(live, "demo@stable").status_code == 404 or bool(listed(live)["1"]["aliases"]))
 
@@ -229,7 +222,7 @@ def test_the_repository_is_looked_at_when_told_to(tmp_path: Path, how: str):
         else:
             response = service.client.post("/models/reload", headers=ADMIN)
             assert "2" in [m["version"] for m in response.json()["models"] if m["name"] == "demo"]
-        until(lambda: answered_by(service, "demo") == "2")
+        until(lambda: answered_by(service, "demo"), "2")
     assert service.process.returncode == 0
 
 
@@ -252,7 +245,7 @@ def test_no_request_fails_whatever_happens_to_versions_and_each_says_who_compute
     live: Service, repository: Path, tmp_path: Path
 ):
     alias(repository, "stable: 1\n")
-    until(lambda: listed(live)["1"]["aliases"] == ["stable"])
+    until(lambda: listed(live)["1"]["aliases"], ["stable"])
     expected = expected_logits(tmp_path, [1, 2, 3, 4])
     done, statuses, wrong = threading.Event(), Counter[int](), []
     versions: set[tuple[str, str]] = set()
@@ -284,9 +277,9 @@ def test_no_request_fails_whatever_happens_to_versions_and_each_says_who_compute
         alias(repository, "stable: 2\n")
         until(lambda: ("demo@stable", "2") in versions)
         put(repository, "3", 3, more="layer: attic\n")
-        until(lambda: state(live, "3") == "failed")
+        until(lambda: state(live, "3"), "failed")
         (repository / "demo" / "2" / "model.yaml").write_text(YAML.format(seed=4))  # the same version anew
-        until(lambda: listed(live)["2"].get("weights") == "random:4")
+        until(lambda: listed(live)["2"].get("weights"), "random:4")
         put(repository, "4", 3)
         until(lambda: ("demo", "4") in versions)
         remove(repository / "demo" / "4")
