@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,8 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+import psutil
 
 GRADCAM = Path(sys.executable).with_name("gradcam")
 
@@ -37,6 +40,19 @@ class Service:
     @property
     def url(self) -> str:
         return str(self.client.base_url).rstrip("/")
+
+    def records(self) -> list[dict[str, Any]]:
+        """What it has logged so far."""
+        return [json.loads(line) for line in self.output if line.startswith("{")]
+
+    def pids(self, process: str) -> list[int]:
+        """Process ids of all children ever whose names begin like this, such as "worker" or "api 0", oldest first."""
+        records = [record for record in self.records() if record["message"] == "process started"]
+        return [record["pid"] for record in records if record["process"].startswith(process)]
+
+    def children(self) -> list[psutil.Process]:
+        """Its processes but the supervisor."""
+        return psutil.Process(self.process.pid).children(recursive=True)
 
 
 def free_port() -> int:

@@ -66,12 +66,6 @@ def traffic(service: Service) -> None:
     assert service.client.post("/predict", content=b"", headers={"Content-Type": "image/png"}).status_code == 401
 
 
-def workers(service: Service) -> list[int]:
-    """Process ids of the workers that have been started."""
-    records = [json.loads(line) for line in service.output if line.startswith("{")]
-    return [r["pid"] for r in records if r["message"] == "process started" and r["process"] == "worker cpu"]
-
-
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([installed("promtool"), *arguments], capture_output=True, text=True)
 
@@ -141,14 +135,14 @@ def test_the_right_alerts_stir_when_something_breaks(tmp_path: Path):
 
         until(burning)
 
-        os.kill(workers(service)[-1], signal.SIGKILL)
+        os.kill(service.pids("worker")[-1], signal.SIGKILL)
         until(lambda: ("GradcamWorkerRestarts", "ticket") in prometheus.alerts())
         restarts = prometheus.query("gradcam_worker_restarts_total")
         assert [(one["metric"]["device"], one["metric"]["reason"]) for one in restarts] == [("cpu", "SIGKILL")]
 
         def away() -> bool:  # dying whenever it is started, it is started ever more rarely
             with suppress(ProcessLookupError):
-                os.kill(workers(service)[-1], signal.SIGKILL)
+                os.kill(service.pids("worker")[-1], signal.SIGKILL)
             return ("GradcamWorkerDown", "page") in prometheus.alerts()
 
         until(away)

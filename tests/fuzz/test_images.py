@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
@@ -57,11 +56,6 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
     return array.tobytes()
 
 
-def children(service: Service) -> list[psutil.Process]:
-    """The processes of the service but the supervisor."""
-    return psutil.Process(service.process.pid).children(recursive=True)
-
-
 @pytest.mark.parametrize("encoding", FORMATS)
 def test_a_damaged_picture_is_answered_or_refused(guarded: Service, encoding: str, fuzz: bool):
     data, cases = original(encoding), 1000 if fuzz else 300
@@ -78,11 +72,11 @@ def test_a_damaged_picture_is_answered_or_refused(guarded: Service, encoding: st
                 if answer.status_code not in (200, 413, 422):
                     wrong.append((seed, answer.text))
 
-    processes = children(guarded)
+    processes = guarded.children()
     with ThreadPoolExecutor(CONNECTIONS) as threads:
         list(threads.map(send, range(CONNECTIONS)))
     assert not wrong, wrong[:3]
-    assert set(children(guarded)) == set(processes)  # none died
+    assert set(guarded.children()) == set(processes)  # none died
     assert statuses[422] > 0  # else nothing was damaged
 
 
@@ -96,7 +90,7 @@ def test_damaged_pictures_leave_no_memory_behind(guarded: Service, fuzz: bool):
 
     def memory() -> int:
         """Resident bytes."""
-        return sum(process.memory_info().rss for process in children(guarded))
+        return sum(process.memory_info().rss for process in guarded.children())
 
     send(range(300))
     before = memory()

@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from live import Service, running, until
 
 from . import faulty
-from .test_processes import METHODS, metric, picture, pids, ready
+from .test_processes import METHODS, metric, picture, ready
 
 
 @dataclass
@@ -73,7 +72,7 @@ def test_no_request_fails_when_workers_are_killed(chaos: bool):
         with mixed_load(service) as load:
             for _ in range(kills):
                 answered(load, 8)
-                os.kill(pids(service, "worker cpu")[-1], signal.SIGKILL)
+                os.kill(service.pids("worker")[-1], signal.SIGKILL)
                 until(lambda: not ready(service))
                 until(lambda: ready(service))
             answered(load, 50)
@@ -85,7 +84,7 @@ def test_no_request_fails_when_workers_are_killed(chaos: bool):
 
 def test_a_deadline_ends_the_wait_for_a_worker():
     with running() as service:
-        os.kill(pids(service, "worker cpu")[-1], signal.SIGKILL)
+        os.kill(service.pids("worker")[-1], signal.SIGKILL)
         until(lambda: not ready(service))
         options = {"timeout_ms": "200"}
         answer = httpx.post(f"{service.url}/predict", files={"image": picture(0)}, data=options)
@@ -97,7 +96,7 @@ def test_a_deadline_ends_the_wait_for_a_worker():
 def test_a_worker_that_stops_is_replaced_and_no_request_fails():
     with running(timeout_ms=120_000) as service, mixed_load(service) as load:
         answered(load, 8)
-        stopped = pids(service, "worker cpu")[-1]
+        stopped = service.pids("worker")[-1]
         os.kill(stopped, signal.SIGSTOP)
         until(lambda: metric(service, 'gradcam_worker_restarts_total{device="cpu",reason="hung"'), 1)
         assert not Path(f"/proc/{stopped}").exists()
@@ -107,7 +106,7 @@ def test_a_worker_that_stops_is_replaced_and_no_request_fails():
 
 def test_no_request_that_another_process_holds_fails_when_an_api_process_is_killed():
     with running(api_processes=2) as service:
-        killed = pids(service, "api 0")[-1]
+        killed = service.pids("api 0")[-1]
         lost, statuses, done = [0], Counter[int](), threading.Event()
 
         def keep_asking(seed: int) -> None:
@@ -122,7 +121,7 @@ def test_no_request_that_another_process_holds_fails_when_an_api_process_is_kill
             asking = [threads.submit(keep_asking, seed) for seed in range(8)]
             until(lambda: statuses.total() > 20)
             os.kill(killed, signal.SIGKILL)
-            until(lambda: len(pids(service, "api 0")), 2)
+            until(lambda: len(service.pids("api 0")), 2)
             before = statuses.total()
             until(lambda: statuses.total() > before + 50)
             done.set()
@@ -246,10 +245,8 @@ def test_explanations_leave_nothing_behind(chaos: bool):
                 for i in range(count):
                     options = {"method": METHODS[i % len(METHODS)], "output": ["heatmap", "overlay", "map"]}
                     assert client.post("/explain", files={"image": picture(i % 32)}, data=options).status_code == 200
-            return {
-                process.pid: (process.memory_info().rss, process.num_fds())
-                for process in psutil.Process(service.process.pid).children(recursive=True)
-            }
+                # before the connection ends, else it is open still or not
+                return {process.pid: (process.memory_info().rss, process.num_fds()) for process in service.children()}
 
         before = explain(300)
         after = explain(count)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 import re
 import signal
@@ -26,12 +25,6 @@ def picture(seed: int) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(scene(seed).image).save(encoded, "PNG")
     return encoded.getvalue()
-
-
-def pids(service: Service, process: str) -> list[int]:
-    """Process ids that the supervisor has logged for a child, the oldest first."""
-    records = [json.loads(line) for line in service.output if line.startswith("{")]
-    return [r["pid"] for r in records if r["message"] == "process started" and r["process"] == process]
 
 
 def ready(service: Service) -> bool:
@@ -90,13 +83,13 @@ def test_sigterm_lets_a_request_finish_and_ends_every_process():
             service.process.send_signal(signal.SIGTERM)
             assert call.result().status_code == 200
         assert service.process.wait(30) == 0
-        children = [*pids(service, "worker cpu"), *pids(service, "api 0")]
+        children = [*service.pids("worker"), *service.pids("api 0")]
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
 def test_nothing_outlives_a_killed_supervisor():
     with running() as service:
-        children = [*pids(service, "worker cpu"), *pids(service, "api 0")]
+        children = [*service.pids("worker"), *service.pids("api 0")]
         service.process.kill()
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), seconds=15)
 
