@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +70,28 @@ def until(look: Callable[[], object], wanted: object = True, seconds: float = 60
     while (seen := look()) != wanted:
         assert time.monotonic() < end, f"saw {seen!r} to the end, not {wanted!r}"
         time.sleep(0.05)
+
+
+@contextmanager
+def repeated(ask: Callable[[int], object], threads: int) -> Iterator[None]:
+    """While the block runs, threads call `ask` again and again, each time with the next number.
+
+    What one of them raises is raised at the end.
+    """
+    numbers, done = itertools.count(), threading.Event()
+
+    def keep_asking() -> None:
+        while not done.is_set():
+            ask(next(numbers))
+
+    with ThreadPoolExecutor(threads) as pool:
+        asking = [pool.submit(keep_asking) for _ in range(threads)]
+        try:
+            yield
+        finally:
+            done.set()
+            for one in asking:
+                one.result()
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Loading, unloading and reloading models: for the operator alone, and without a failed request."""
 
-import threading
-
 import httpx
 import pytest
+
+from live import repeated
 
 from .calls import ADMIN, ask, predict, problem
 
@@ -90,23 +90,15 @@ def test_an_unknown_model_or_action_is_a_404(client):
 
 
 def test_no_request_fails_while_its_model_is_reloaded_or_unloaded(client, scene):
-    done, answers = threading.Event(), []
+    answers = []
 
-    def keep_asking():
-        while not done.is_set():
-            with httpx.Client(base_url=client.base_url, timeout=60) as fresh:  # any of the API processes
-                answers.extend(ask(fresh, "/predict", scene) for _ in range(3))
+    def look(_):
+        with httpx.Client(base_url=client.base_url, timeout=60) as fresh:  # any of the API processes
+            answers.extend(ask(fresh, "/predict", scene) for _ in range(3))
 
-    asking = [threading.Thread(target=keep_asking) for _ in range(6)]
-    for thread in asking:
-        thread.start()
-    try:
+    with repeated(look, 6):
         for action in ("reload", "unload", "reload", "unload", "reload"):
             response = manage(client, action, "scenes")
             assert response.status_code == 200, response.text[:500]
-    finally:
-        done.set()
-        for thread in asking:
-            thread.join()
-    assert len(answers) >= len(asking)
+    assert len(answers) >= 6
     assert {(response.status_code, response.json().get("detail")) for response in answers} == {(200, None)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from live import Service, running, until
+from live import Service, repeated, running, until
 
 from . import faulty
 from .test_processes import METHODS, metric, picture, ready
@@ -37,27 +36,18 @@ class Load:
 @contextmanager
 def mixed_load(service: Service, connections: int = 8) -> Iterator[Load]:
     """Predictions and explanations of every price, without a pause, while the block runs."""
-    load, done = Load(), threading.Event()
+    load = Load()
+    with httpx.Client(base_url=service.url, timeout=150) as client:
 
-    def keep_asking(first: int) -> None:
-        with httpx.Client(base_url=service.url, timeout=150) as client:
-            seed = first
-            while not done.is_set():
-                seed += connections
-                path, options = ("/explain", {"method": METHODS[seed % len(METHODS)]}) if seed % 3 else ("/predict", {})
-                answer = client.post(path, files={"image": picture(seed % 32)}, data=options)
-                load.statuses[answer.status_code] += 1
-                if answer.status_code != 200:
-                    load.failures.append(answer.text)
+        def ask(seed: int) -> None:
+            path, options = ("/explain", {"method": METHODS[seed % len(METHODS)]}) if seed % 3 else ("/predict", {})
+            answer = client.post(path, files={"image": picture(seed % 32)}, data=options)
+            load.statuses[answer.status_code] += 1
+            if answer.status_code != 200:
+                load.failures.append(answer.text)
 
-    with ThreadPoolExecutor(connections) as threads:
-        asking = [threads.submit(keep_asking, first) for first in range(connections)]
-        try:
+        with repeated(ask, connections):
             yield load
-        finally:
-            done.set()
-            for one in asking:
-                one.result()
 
 
 def answered(load: Load, more: int) -> None:
@@ -107,26 +97,21 @@ def test_a_worker_that_stops_is_replaced_and_no_request_fails():
 def test_no_request_that_another_process_holds_fails_when_an_api_process_is_killed():
     with running(api_processes=2) as service:
         killed = service.pids("api 0")[-1]
-        lost, statuses, done = [0], Counter[int](), threading.Event()
+        lost, statuses = [0], Counter[int]()
 
-        def keep_asking(seed: int) -> None:
-            while not done.is_set():
-                try:
-                    answer = httpx.post(f"{service.url}/predict", files={"image": picture(seed)}, timeout=60)
-                    statuses[answer.status_code] += 1
-                except httpx.TransportError:  # it was on the process that died
-                    lost[0] += 1
+        def ask(seed: int) -> None:
+            try:
+                answer = httpx.post(f"{service.url}/predict", files={"image": picture(seed % 8)}, timeout=60)
+                statuses[answer.status_code] += 1
+            except httpx.TransportError:  # it was on the process that died
+                lost[0] += 1
 
-        with ThreadPoolExecutor(8) as threads:
-            asking = [threads.submit(keep_asking, seed) for seed in range(8)]
+        with repeated(ask, 8):
             until(lambda: statuses.total() > 20)
             os.kill(killed, signal.SIGKILL)
             until(lambda: len(service.pids("api 0")), 2)
             before = statuses.total()
             until(lambda: statuses.total() > before + 50)
-            done.set()
-            for one in asking:
-                one.result()
     assert set(statuses) == {200}
     assert lost[0] <= 8
 
@@ -257,24 +242,18 @@ def test_explanations_leave_nothing_behind(chaos: bool):
 
 
 def test_what_is_too_much_is_refused_and_the_rest_is_answered(chaos: bool):
-    answers: Counter[int] = Counter()
-    hasty: list[str] = []
+    answers: list[httpx.Response] = []
     with running(queue_size=8) as service:
-        deadline = time.monotonic() + (60 if chaos else 5)
 
-        def keep_asking(seed: int) -> None:
-            with httpx.Client(base_url=service.url, timeout=60) as client:
-                while time.monotonic() < deadline:
-                    answer = client.post("/explain", files={"image": picture(seed)})
-                    answers[answer.status_code] += 1
-                    if answer.status_code == 429 and not int(answer.headers.get("retry-after", 0)):
-                        hasty.append(answer.text)
+        def ask(seed: int) -> None:
+            answers.append(service.client.post("/explain", files={"image": picture(seed % 40)}))
 
-        with ThreadPoolExecutor(40) as threads:
-            list(threads.map(keep_asking, range(40)))
+        with repeated(ask, 40):
+            time.sleep(60 if chaos else 5)
+        refused = [answer for answer in answers if answer.status_code == 429]
         assert metric(service, "gradcam_in_flight") == 0
         assert metric(service, "gradcam_queue_depth") == 0
-        assert metric(service, 'gradcam_rejected_total{reason="queue_full"') == answers[429]
+        assert metric(service, 'gradcam_rejected_total{reason="queue_full"') == len(refused)
         assert httpx.post(f"{service.url}/explain", files={"image": picture(0)}).status_code == 200
-    assert set(answers) == {200, 429}
-    assert not hasty
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)

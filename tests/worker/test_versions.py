@@ -6,7 +6,6 @@ import io
 import re
 import shutil
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from live import Service, running, until
+from live import Service, repeated, running, until
 from service.images.geometry import prepare
 from service.registry.loader import load
 from service.registry.places import LocalPlace
@@ -247,31 +246,25 @@ def test_no_request_fails_whatever_happens_to_versions_and_each_says_who_compute
     alias(repository, "stable: 1\n")
     until(lambda: listed(live)["1"]["aliases"], ["stable"])
     expected = expected_logits(tmp_path, [1, 2, 3, 4])
-    done, statuses, wrong = threading.Event(), Counter[int](), []
+    statuses, wrong = Counter[int](), []
     versions: set[tuple[str, str]] = set()
-    body = png()
 
-    def keep_asking(model: str) -> None:
-        with httpx.Client(base_url=live.url, timeout=60) as client:
-            while not done.is_set():
-                params = {"model": model, "top_k": 12}
-                response = client.post("/predict", content=body, headers={"Content-Type": "image/png"}, params=params)
-                statuses[response.status_code] += 1
-                if response.status_code != 200:
-                    wrong.append(response.text)
-                    continue
-                answer = response.json()
-                seed = int(answer["model"]["weights"].removeprefix("random:"))
-                versions.add((model, answer["model"]["version"]))
-                logits = {p["index"]: p["logit"] for p in answer["results"][0]["predictions"]}
-                said = np.array([logits[index] for index in range(12)])
-                if not np.allclose(said, expected[seed], rtol=0, atol=1e-4):
-                    wrong.append(f"{answer['model']} did not compute {said}")
+    def look(number: int) -> None:
+        model = ("demo", "demo@stable")[number % 2]
+        response = ask(live, model)
+        statuses[response.status_code] += 1
+        if response.status_code != 200:
+            wrong.append(response.text)
+            return
+        answer = response.json()
+        seed = int(answer["model"]["weights"].removeprefix("random:"))
+        versions.add((model, answer["model"]["version"]))
+        logits = {p["index"]: p["logit"] for p in answer["results"][0]["predictions"]}
+        said = np.array([logits[index] for index in range(12)])
+        if not np.allclose(said, expected[seed], rtol=0, atol=1e-4):
+            wrong.append(f"{answer['model']} did not compute {said}")
 
-    threads = [threading.Thread(target=keep_asking, args=(("demo", "demo@stable")[i % 2],)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    try:
+    with repeated(look, 8):
         put(repository, "2", 2)
         until(lambda: ("demo", "2") in versions)
         alias(repository, "stable: 2\n")
@@ -287,10 +280,6 @@ def test_no_request_fails_whatever_happens_to_versions_and_each_says_who_compute
         alias(repository, "stable: 1\n")
         until(lambda: ("demo@stable", "1") in versions)
         time.sleep(0.5)
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
     assert not wrong, wrong[:3]
     assert set(statuses) == {200}
     assert statuses[200] > 100
