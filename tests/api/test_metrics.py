@@ -8,37 +8,12 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from exposed import LABELS, samples, value
 from live import free_port, running, until
 
 from .calls import ask, encoded, photo, predict, problem
 
-LABELS = {  # metric → its labels; a histogram's own besides
-    "gradcam_requests_total": {"endpoint", "model", "method", "status"},
-    "gradcam_request_duration_seconds": {"endpoint", "model", "method"},
-    "gradcam_stage_duration_seconds": {"stage", "model"},
-    "gradcam_batch_size": {"model"},
-    "gradcam_queue_depth": {"device"},
-    "gradcam_in_flight": set(),
-    "gradcam_queue_size": set(),
-    "gradcam_rejected_total": {"reason"},
-    "gradcam_worker_up": {"device"},
-    "gradcam_model_info": {"model", "version", "digest"},
-    "gradcam_model_failed": {"model", "version"},
-    "gradcam_model_load_duration_seconds": {"model"},
-    "gradcam_device_memory_bytes": {"device"},
-    "gradcam_device_memory_total_bytes": {"device"},
-}
 SMALL = encoded(photo(60, 40), "PNG")
-
-
-def samples(client):
-    """(name, labels) → value of every sample."""
-    families = text_string_to_metric_families(client.get("/metrics").text)
-    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
-
-
-def value(client, name, **labels):
-    return samples(client).get((name, frozenset(labels.items())), 0)
 
 
 @pytest.fixture

@@ -19,10 +19,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from exposed import value
 from live import Service, repeated, running, until
 
 from . import faulty
-from .test_processes import METHODS, metric, picture, ready
+from .test_processes import METHODS, picture, ready
 
 
 @dataclass
@@ -66,9 +67,9 @@ def test_no_request_fails_when_workers_are_killed(chaos: bool):
                 until(lambda: not ready(service))
                 until(lambda: ready(service))
             answered(load, 50)
-        assert metric(service, 'gradcam_worker_restarts_total{device="cpu",reason="SIGKILL"') == kills
-        assert metric(service, "gradcam_worker_up") == 1
-        assert metric(service, "gradcam_in_flight") == 0
+        assert value(service.client, "gradcam_worker_restarts_total", device="cpu", reason="SIGKILL") == kills
+        assert value(service.client, "gradcam_worker_up") == 1
+        assert value(service.client, "gradcam_in_flight") == 0
     assert set(load.statuses) == {200}, load.failures[:3]
 
 
@@ -88,7 +89,7 @@ def test_a_worker_that_stops_is_replaced_and_no_request_fails():
         answered(load, 8)
         stopped = service.pids("worker")[-1]
         os.kill(stopped, signal.SIGSTOP)
-        until(lambda: metric(service, 'gradcam_worker_restarts_total{device="cpu",reason="hung"'), 1)
+        until(lambda: value(service.client, "gradcam_worker_restarts_total", device="cpu", reason="hung"), 1)
         assert not Path(f"/proc/{stopped}").exists()
         answered(load, 50)
     assert set(load.statuses) == {200}, load.failures[:3]
@@ -155,7 +156,7 @@ def codes(answer: httpx.Response) -> list[str]:
 
 
 def batches(service: Service) -> float:
-    return metric(service, "gradcam_batch_size_count")
+    return value(service.client, "gradcam_batch_size_count")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_a_batch_without_memory_is_halved(faults: Service, busy: Callable[[], No
     before = batches(faults)
 
     def decoded() -> float:
-        return metric(faults, 'gradcam_stage_duration_seconds_count{model="faulty",stage="decode"')
+        return value(faults.client, "gradcam_stage_duration_seconds_count", model="faulty", stage="decode")
 
     wanted = decoded() + 8
     with ThreadPoolExecutor(1) as thread:
@@ -204,11 +205,11 @@ def test_a_job_whose_caller_leaves_never_runs(faults: Service, busy: Callable[[]
     before = batches(faults)
     caller = http.client.HTTPConnection("127.0.0.1", int(faults.url.rpartition(":")[2]))
     caller.request("POST", "/predict", faulty.picture(0), {"Content-Type": "image/png"})
-    until(lambda: metric(faults, "gradcam_in_flight"), 2)
+    until(lambda: value(faults.client, "gradcam_in_flight"), 2)
     caller.close()
-    until(lambda: metric(faults, "gradcam_in_flight"), 1)
+    until(lambda: value(faults.client, "gradcam_in_flight"), 1)
     busy()
-    assert metric(faults, 'gradcam_requests_total{endpoint="/predict",method="",model="faulty",status="499"') == 1
+    assert value(faults.client, "gradcam_requests_total", endpoint="/predict", status="499") == 1
     assert codes(ask(faults, [0])) == ["ok"]
     assert batches(faults) - before == 2
 
@@ -251,9 +252,9 @@ def test_what_is_too_much_is_refused_and_the_rest_is_answered(chaos: bool):
         with repeated(ask, 40):
             time.sleep(60 if chaos else 5)
         refused = [answer for answer in answers if answer.status_code == 429]
-        assert metric(service, "gradcam_in_flight") == 0
-        assert metric(service, "gradcam_queue_depth") == 0
-        assert metric(service, 'gradcam_rejected_total{reason="queue_full"') == len(refused)
+        assert value(service.client, "gradcam_in_flight") == 0
+        assert value(service.client, "gradcam_queue_depth") == 0
+        assert value(service.client, "gradcam_rejected_total", reason="queue_full") == len(refused)
         assert httpx.post(f"{service.url}/explain", files={"image": picture(0)}).status_code == 200
     assert {answer.status_code for answer in answers} == {200, 429}
     assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from exposed import value
 from live import GRADCAM, Service, running, until
 from service.zoo.scenes import CLASSES, scene
 
@@ -32,11 +32,6 @@ def ready(service: Service) -> bool:
         return httpx.get(f"{service.url}/readyz").status_code == 200
     except httpx.TransportError:
         return False
-
-
-def metric(service: Service, name: str) -> float:
-    found = re.findall(rf"^{re.escape(name)}\S* (\S+)$", httpx.get(f"{service.url}/metrics").text, re.MULTILINE)
-    return sum(map(float, found))
 
 
 METHODS = ("gradcam", "layercam", "gradcam_plus_plus", "guided_backprop", "ablationcam", "hirescam", "smoothgrad")
@@ -62,10 +57,10 @@ def test_concurrent_callers_get_what_each_gets_alone(service: Service):
         for seed in range(48)
     ]
     alone = [explain(service, *one) for one in asked]
-    batches = metric(service, "gradcam_batch_size_count")
+    batches = value(service.client, "gradcam_batch_size_count")
     with ThreadPoolExecutor(32) as threads:
         together = list(threads.map(lambda one: explain(service, *one), asked))
-    assert metric(service, "gradcam_batch_size_count") - batches < len(asked), "nothing was batched"
+    assert value(service.client, "gradcam_batch_size_count") - batches < len(asked), "nothing was batched"
     for expected, found in zip(alone, together, strict=True):
         for one, other in zip(expected, found, strict=True):
             # Batches of other sizes round otherwise, and do nothing else.
@@ -79,7 +74,7 @@ def test_sigterm_lets_a_request_finish_and_ends_every_process():
             call = thread.submit(
                 httpx.post, f"{service.url}/explain", files={"image": picture(0)}, data=slow, timeout=60
             )
-            until(lambda: metric(service, "gradcam_in_flight"), 1)
+            until(lambda: value(service.client, "gradcam_in_flight"), 1)
             service.process.send_signal(signal.SIGTERM)
             assert call.result().status_code == 200
         assert service.process.wait(30) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import shutil
 import signal
 import time
@@ -18,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from exposed import samples
 from live import Service, repeated, running, until
 from service.images.geometry import prepare
 from service.registry.loader import load
@@ -123,8 +123,8 @@ def state(service: Service, version: str) -> object:
 
 def failed(service: Service) -> set[str]:
     """The versions that the metrics say have failed."""
-    text = service.client.get("/metrics").text
-    return set(re.findall(r'^gradcam_model_failed{model="demo",version="(.+)"} 1.0$', text, re.MULTILINE))
+    found = [key for key, number in samples(service.client).items() if key[0] == "gradcam_model_failed" and number]
+    return {dict(labels)["version"] for _, labels in found if ("model", "demo") in labels}
 
 
 def test_a_new_version_takes_over_and_the_old_one_is_unloaded(live: Service, repository: Path):
