@@ -67,9 +67,8 @@ def main(options: list[str]) -> int:
             replica.enter_context(running(port=slots[slot], notice_seconds=NOTICE))
             replicas.append(replica)
 
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # a shell lets what it starts in the background ignore it
+        # a shell lets what it starts in the background ignore it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         start(0)
         start(1)
         await_replicas(url, 2)

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import nn
 
 from live import GRADCAM
+from repository import ROOT
 from service import export as exporting
 from service.api.schemas import ExplainOptions, MapBody
 from service.errors import UnknownLayer, UnsupportedMethod
@@ -36,7 +37,6 @@ from service.settings import Settings
 from service.zoo.scenes import CLASSES as SHAPES
 from service.zoo.scenes import scene
 
-ROOT = Path(__file__).parent.parent
 LARGE = pytest.mark.exhaustive
 
 

@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from live import free_port, until
+from repository import ROOT
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = ROOT / "deploy"
 
 
 @dataclass
@@ -42,11 +43,15 @@ class Prometheus:
 
 
 def installed(program: str) -> str:
-    """Where a program of the system is; without it the test is skipped, as .ci/run installs it."""
+    """Where a program of the system is; without it the test is skipped. Those that Debian has .ci/run installs."""
     found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")  # where Debian has haproxy
     if found is None:
         pytest.skip(f"there is no {program}")
     return found
+
+
+def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([installed("promtool"), *arguments], capture_output=True, text=True)
 
 
 @contextmanager

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from compose_spec import PyCompose
 
+from repository import ROOT, VERSION, image_environment, instructions
 from service.settings import Settings
-
-from .repository import ROOT, VERSION, image_environment, instructions
 
 
 def services_of(file: str) -> dict[str, Any]:

@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 from live import Service, free_port
+from repository import ROOT, TOOLS, healthcheck, image_environment, instructions
 from service.settings import Settings
-
-from .repository import ROOT, TOOLS, healthcheck, image_environment, instructions
 
 
 def test_hadolint_has_nothing_to_say():

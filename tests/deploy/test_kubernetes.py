@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from functools import cache
@@ -17,11 +16,12 @@ import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
 
+from repository import ROOT, VERSION, image_environment, instructions
 from service import metrics
 from service.api import operations
 from service.settings import Settings
 
-from .repository import ROOT, VERSION, image_environment, instructions
+from .prometheus import installed, promtool
 
 OVERLAYS = sorted(folder.name for folder in (ROOT / "deploy/kubernetes/overlays").iterdir())
 KUBERNETES = ("1.30", "1.37")
@@ -29,15 +29,11 @@ CUSTOM = {"ScaledObject": ScaledObject, "ServiceMonitor": ServiceMonitor}
 
 Manifest = dict[str, Any]
 
-pytestmark = pytest.mark.skipif(
-    not shutil.which("kubectl"), reason="there is no kubectl, nor a package of a recent one"
-)
-
 
 @cache
 def render(overlay: str) -> list[Manifest]:
     folder = ROOT / "deploy/kubernetes/overlays" / overlay
-    result = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True)
+    result = subprocess.run([installed("kubectl"), "kustomize", folder], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     return list(yaml.safe_load_all(result.stdout))
 
@@ -291,7 +287,6 @@ def test_keda_scales_in_place_of_the_autoscaler(adapter: Manifest):
     assert f'namespace="{find("keda", "Deployment")["metadata"]["namespace"]}"' in trigger["metadata"]["query"]
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="there is no promtool (apt-get install prometheus)")
 @pytest.mark.parametrize(("waited", "expected"), [("0+6x20", 0.2), ("12+0x20", 0)], ids=["busy", "idle"])
 def test_the_queries_give_the_average_wait(adapter: Manifest, waited: str, expected: float, tmp_path: Path):
     """Two pods of 30 images in 15 seconds, or none: 6 seconds of waiting in all, or none."""
@@ -320,7 +315,7 @@ def test_the_queries_give_the_average_wait(adapter: Manifest, waited: str, expec
     rules.write_text(
         yaml.safe_dump({"tests": [{"interval": "15s", "input_series": series, "promql_expr_test": asked}]})
     )
-    result = subprocess.run(["promtool", "test", "rules", rules], capture_output=True, text=True)
+    result = promtool("test", "rules", rules)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

@@ -11,29 +11,18 @@ import pytest
 import yaml
 
 from live import Service, free_port
+from load import LOCUSTFILE, locust
+from repository import ROOT
 
-ROOT = Path(__file__).parents[2]
-LOCUSTFILE = ROOT / "load_tests" / "locustfile.py"
 
-
-def locust(url: str, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "locust",
-        "--locustfile",
-        LOCUSTFILE,
-        "--headless",
-        "--only-summary",
-        "--host",
-        url,
-    ]
-    return subprocess.run([*command, *options], capture_output=True, text=True, timeout=120)
+def done(url: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """The load once it is over."""
+    return subprocess.run(locust(url, *options), capture_output=True, text=True, timeout=120)
 
 
 def test_met_thresholds_are_a_success_and_a_report_is_left(service: Service, tmp_path: Path):
     report = tmp_path / "load.html"
-    result = locust(service.url, "-u", "10", "-t", "6s", "--max-p95", "60000", "--html", str(report))
+    result = done(service.url, "-u", "10", "-t", "6s", "--max-p95", "60000", "--html", str(report))
     assert result.returncode == 0, result.stdout + result.stderr
     assert "every threshold was met" in result.stdout
     rows = re.findall(r"^(POST|stage) +(\S.*?) +(\d+) +0\(0.00%\)", result.stderr, re.MULTILINE)
@@ -47,10 +36,10 @@ def test_met_thresholds_are_a_success_and_a_report_is_left(service: Service, tmp
 
 
 def test_unmet_thresholds_are_a_failure_that_says_which(service: Service):
-    result = locust(service.url, "-u", "2", "-t", "2s", "--max-p95", "1")
+    result = done(service.url, "-u", "2", "-t", "2s", "--max-p95", "1")
     assert result.returncode == 1
     assert re.search(r"95 % of requests took up to \d+ ms; 1 ms were allowed", result.stdout)
-    nobody = locust(f"http://127.0.0.1:{free_port()}", "-u", "2", "-t", "2s")
+    nobody = done(f"http://127.0.0.1:{free_port()}", "-u", "2", "-t", "2s")
     assert nobody.returncode == 1
     assert "100.00 % of requests failed; 0.1 % may" in nobody.stdout
 
@@ -60,7 +49,7 @@ def test_unmet_thresholds_are_a_failure_that_says_which(service: Service):
     [("steady", [20]), ("ramp", [1, 20]), ("spike", [2, 20, 2]), ("soak", [10])],
 )
 def test_a_shape_is_how_the_number_of_users_changes(shape: str, users: list[int]):
-    result = locust(f"http://127.0.0.1:{free_port()}", "--shape", shape, "-u", "20", "-t", "6s")
+    result = done(f"http://127.0.0.1:{free_port()}", "--shape", shape, "-u", "20", "-t", "6s")
     seen = [int(number) for number in re.findall(r"Shape test updating to (\d+) users", result.stderr)]
     assert seen[0] == users[0]
     if shape == "ramp":

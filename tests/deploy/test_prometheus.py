@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from exposed import LABELS
 from live import Service, running, until
 from service.explain.methods import QUICK, STEPPED
 
-from .prometheus import DEPLOY, Prometheus, installed, watching
+from .prometheus import DEPLOY, Prometheus, promtool, watching
 
 CALLERS = {"gradcam_caller_requests_total": {"caller"}}  # where there are keys
 STAGES = {"read", "decode", "queue", "forward", "backward", "render"}
@@ -49,10 +48,6 @@ def traffic(service: Service) -> None:
     assert ask(service, "/explain", target="dragon") == 422
     assert ask(service, "/predict", model="nobody") == 404
     assert service.client.post("/predict", content=b"", headers={"Content-Type": "image/png"}).status_code == 401
-
-
-def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([installed("promtool"), *arguments], capture_output=True, text=True)
 
 
 def panel_query(expression: str) -> str:

@@ -13,10 +13,9 @@ import httpx
 from PIL import Image
 
 from live import running, until
+from repository import ROOT
 
 from .prometheus import installed
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_stopping_service_is_not_ready_and_yet_answers_new_callers(tmp_path: Path):

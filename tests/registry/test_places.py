@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 
 from live import Service, free_port, running, until
+from repository import ROOT
 from service.errors import ModelFailed
 from service.registry.loader import load
 from service.registry.places import LocalPlace, place_at
@@ -116,7 +117,7 @@ def test_files_are_fetched_once_until_they_change(bucket: str, cache: Path):
 
 def test_a_service_follows_a_bucket(bucket: str):
     publish(bucket)
-    scene = (Path(__file__).parents[2] / "service" / "api" / "examples" / "scene.jpg").read_bytes()
+    scene = (ROOT / "service" / "api" / "examples" / "scene.jpg").read_bytes()
 
     def version(service: Service) -> str:
         response = service.client.post("/predict", content=scene, headers={"Content-Type": "image/jpeg"})

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from live import Service, running
+from repository import ROOT
 from service.registry.repository import EMBEDDED
 from service.zoo.network import scenes_network
 
@@ -27,7 +28,7 @@ activation: sigmoid
 labels: labels.txt
 preprocess: {pad: 128, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
 """
-SCENE = (Path(__file__).parents[2] / "service" / "api" / "examples" / "scene.jpg").read_bytes()
+SCENE = (ROOT / "service" / "api" / "examples" / "scene.jpg").read_bytes()
 
 
 class _Noise(CalibrationDataReader):
