@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from api.calls import BINARY, encoded
 from live import Service, running
 from service.zoo.scenes import scene
 
@@ -25,9 +25,7 @@ def guarded():
 
 
 def original(encoding: str) -> bytes:
-    encoded = io.BytesIO()
-    Image.fromarray(scene(7, size=64).image).save(encoded, encoding)
-    return encoded.getvalue()
+    return encoded(Image.fromarray(scene(7, size=64).image), encoding)
 
 
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
@@ -67,7 +65,7 @@ def test_a_damaged_picture_is_answered_or_refused(guarded: Service, encoding: st
             for seed in range(first, cases, CONNECTIONS):
                 body = damaged(data, np.random.default_rng(seed))
                 path = ("/predict", "/explain?output=overlay")[seed % 2]
-                answer = client.post(path, content=body, headers={"Content-Type": "application/octet-stream"})
+                answer = client.post(path, content=body, headers=BINARY)
                 statuses[answer.status_code] += 1
                 if answer.status_code not in (200, 413, 422):
                     wrong.append((seed, answer.text))
@@ -81,12 +79,10 @@ def test_a_damaged_picture_is_answered_or_refused(guarded: Service, encoding: st
 
 
 def test_damaged_pictures_leave_no_memory_behind(guarded: Service, fuzz: bool):
-    headers = {"Content-Type": "application/octet-stream"}
-
     def send(seeds: range) -> None:
         for seed in seeds:
             body = damaged(original(FORMATS[seed % len(FORMATS)]), np.random.default_rng(seed))
-            guarded.client.post("/predict", content=body, headers=headers)
+            guarded.client.post("/predict", content=body, headers=BINARY)
 
     def memory() -> int:
         """Resident bytes."""

@@ -1,11 +1,12 @@
 """Pictures to test with: drawn, lop-sided in every way, and encoded in every form that is read."""
 
-import io
 import struct
 import zlib
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from api.calls import encoded
 
 
 def photo(width=150, height=100, seed=0):
@@ -19,12 +20,6 @@ def photo(width=150, height=100, seed=0):
     draw.ellipse((width * 0.1, height * 0.2, width * 0.4, height * 0.6), fill=(250, 40, 30))
     draw.rectangle((width * 0.7, height * 0.65, width * 0.95, height * 0.9), fill=(20, 60, 240))
     return image
-
-
-def encode(image, encoding, **options):
-    file = io.BytesIO()
-    image.copy().save(file, encoding, **options)  # a copy: saving leaves the encoder's settings on an image
-    return file.getvalue()
 
 
 def followed_by(image):
@@ -63,43 +58,43 @@ def tiff_tile(side, tile, value=0):
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
 
 
-def encoded():
+def files():
     """Name → file: every format, mode and structure that is read and has Pillow's own meaning."""
     image, turned = photo(), photo(seed=1).transpose(Image.Transpose.ROTATE_180)
     gray, palette = image.convert("L"), image.quantize(64)
     translucent = image.copy()
     translucent.putalpha(gray)
     return {
-        "jpeg": encode(image, "JPEG", quality=85),
-        "jpeg-progressive": encode(image, "JPEG", progressive=True),
-        "jpeg-gray": encode(gray, "JPEG"),
-        "jpeg-cmyk": encode(image.convert("CMYK"), "JPEG"),
-        "jpeg-mpo": encode(image, "MPO", **followed_by(turned)),
-        "png": encode(image, "PNG"),
-        "png-gray-alpha": encode(gray.convert("LA"), "PNG"),
-        "png-rgba": encode(translucent, "PNG"),
-        "png-colour-key": encode(image, "PNG", transparency=(250, 40, 30)),
-        "png-gray-key": encode(gray, "PNG", transparency=7),
-        "png-palette": encode(palette, "PNG"),
-        "png-palette-transparent": encode(palette, "PNG", transparency=bytes(range(0, 256, 4))),
-        "png-palette-one-transparent": encode(palette, "PNG", transparency=3),
-        "png-1bit": encode(image.convert("1"), "PNG"),
-        "png-animated": encode(image, "PNG", **followed_by(turned)),
-        "webp": encode(image, "WEBP"),
-        "webp-lossless-alpha": encode(translucent, "WEBP", lossless=True),
-        "webp-animated": encode(image, "WEBP", **followed_by(turned)),
-        "gif": encode(palette, "GIF"),
-        "gif-animated-transparent": encode(palette, "GIF", **followed_by(turned), transparency=3),
-        "bmp": encode(image, "BMP"),
-        "bmp-palette": encode(palette, "BMP"),
-        "bmp-1bit": encode(image.convert("1"), "BMP"),
-        "tiff": encode(image, "TIFF"),
-        "tiff-lzw": encode(image, "TIFF", compression="tiff_lzw"),
-        "tiff-jpeg": encode(image, "TIFF", compression="jpeg"),
-        "tiff-fax": encode(image.convert("1"), "TIFF", compression="group4"),
-        "tiff-palette": encode(palette, "TIFF"),
-        "tiff-cmyk": encode(image.convert("CMYK"), "TIFF"),
-        "tiff-lab": encode(image.convert("LAB"), "TIFF"),
-        "tiff-pages": encode(image, "TIFF", **followed_by(turned)),
+        "jpeg": encoded(image, "JPEG", quality=85),
+        "jpeg-progressive": encoded(image, "JPEG", progressive=True),
+        "jpeg-gray": encoded(gray, "JPEG"),
+        "jpeg-cmyk": encoded(image.convert("CMYK"), "JPEG"),
+        "jpeg-mpo": encoded(image, "MPO", **followed_by(turned)),
+        "png": encoded(image, "PNG"),
+        "png-gray-alpha": encoded(gray.convert("LA"), "PNG"),
+        "png-rgba": encoded(translucent, "PNG"),
+        "png-colour-key": encoded(image, "PNG", transparency=(250, 40, 30)),
+        "png-gray-key": encoded(gray, "PNG", transparency=7),
+        "png-palette": encoded(palette, "PNG"),
+        "png-palette-transparent": encoded(palette, "PNG", transparency=bytes(range(0, 256, 4))),
+        "png-palette-one-transparent": encoded(palette, "PNG", transparency=3),
+        "png-1bit": encoded(image.convert("1"), "PNG"),
+        "png-animated": encoded(image, "PNG", **followed_by(turned)),
+        "webp": encoded(image, "WEBP"),
+        "webp-lossless-alpha": encoded(translucent, "WEBP", lossless=True),
+        "webp-animated": encoded(image, "WEBP", **followed_by(turned)),
+        "gif": encoded(palette, "GIF"),
+        "gif-animated-transparent": encoded(palette, "GIF", **followed_by(turned), transparency=3),
+        "bmp": encoded(image, "BMP"),
+        "bmp-palette": encoded(palette, "BMP"),
+        "bmp-1bit": encoded(image.convert("1"), "BMP"),
+        "tiff": encoded(image, "TIFF"),
+        "tiff-lzw": encoded(image, "TIFF", compression="tiff_lzw"),
+        "tiff-jpeg": encoded(image, "TIFF", compression="jpeg"),
+        "tiff-fax": encoded(image.convert("1"), "TIFF", compression="group4"),
+        "tiff-palette": encoded(palette, "TIFF"),
+        "tiff-cmyk": encoded(image.convert("CMYK"), "TIFF"),
+        "tiff-lab": encoded(image.convert("LAB"), "TIFF"),
+        "tiff-pages": encoded(image, "TIFF", **followed_by(turned)),
         "tiff-tiled": tiff_tile(16, 32, value=90),
     }

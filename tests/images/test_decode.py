@@ -7,16 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from pictures import encode, encoded, exif, gray16, photo, png_chunk, png_header, tiff_tile
+from pictures import exif, files, gray16, photo, png_chunk, png_header, tiff_tile
 from PIL import Image, ImageOps
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2.functional import to_dtype
 
+from api.calls import encoded
 from service.errors import ServiceError, TooLarge, UndecodableImage
 from service.images.decode import decode
 
 LIMIT = 1_000_000
-ENCODED = encoded()
+ENCODED = files()
 ORIENTED = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF"}
 
 
@@ -40,7 +41,7 @@ def test_pixels_are_those_of_pillow(name):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("encoding", ORIENTED.values(), ids=ORIENTED)
 def test_every_exif_orientation_is_applied(encoding, orientation):
-    data = encode(photo(), encoding, exif=exif(orientation))
+    data = encoded(photo(), encoding, exif=exif(orientation))
     image = decode(data, LIMIT)
     assert image.size == ((100, 150) if orientation >= 5 else (150, 100))
     assert_same(image, reference(data))
@@ -52,13 +53,13 @@ def test_orientations_mean_what_the_standard_says():
     stored = Image.new("RGB", (30, 20))
     stored.paste((255, 0, 0), (0, 0, 5, 5))
     for orientation, (right, bottom) in shown.items():
-        image = decode(encode(stored, "PNG", exif=exif(orientation)), LIMIT)
+        image = decode(encoded(stored, "PNG", exif=exif(orientation)), LIMIT)
         assert image.getpixel((right * (image.width - 1), bottom * (image.height - 1))) == (255, 0, 0)
 
 
 @pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
 def test_gray_of_16_bits_keeps_its_high_byte():
-    data = encode(gray16(), "PNG")
+    data = encoded(gray16(), "PNG")
     sixteen = decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
     assert sixteen.dtype == torch.uint16
     expected = to_dtype(sixteen, torch.uint8, scale=True).permute(1, 2, 0).numpy()
@@ -70,32 +71,32 @@ def test_gray_of_16_bits_in_a_tiff(byteorder):
     values = np.arange(0, 65536, 257).astype(f"{byteorder}u2")
     mode = "I;16" if byteorder == "<" else "I;16B"
     image = Image.frombuffer(mode, (16, 16), values.tobytes(), "raw", mode, 0, 1)
-    pixels = np.asarray(decode(encode(image, "TIFF"), LIMIT))
+    pixels = np.asarray(decode(encoded(image, "TIFF"), LIMIT))
     np.testing.assert_array_equal(pixels, np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2))
 
 
 def test_gray_of_32_bits_is_read_as_16_if_it_fits():
     values = np.array([[0, 0x1234], [0x80FF, 0xFFFF]], dtype=np.int32)
-    pixels = np.asarray(decode(encode(Image.fromarray(values), "TIFF"), LIMIT))
+    pixels = np.asarray(decode(encoded(Image.fromarray(values), "TIFF"), LIMIT))
     np.testing.assert_array_equal(pixels[..., 0], [[0, 0x12], [0x80, 0xFF]])
     with pytest.raises(UndecodableImage, match="32-bit"):
-        decode(encode(Image.fromarray(values * 2), "TIFF"), LIMIT)
+        decode(encoded(Image.fromarray(values * 2), "TIFF"), LIMIT)
 
 
 def test_floats_are_refused():
     with pytest.raises(UndecodableImage, match="floating-point"):
-        decode(encode(photo().convert("F"), "TIFF"), LIMIT)
+        decode(encoded(photo().convert("F"), "TIFF"), LIMIT)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("garbage", [b"Exif\0\0", b"Exif\0\0neither II nor MM", b"Exif\0\0II*\0\xff\xff\xff\xff"])
 @pytest.mark.parametrize("encoding", ["JPEG", "PNG", "WEBP"])
 def test_a_corrupt_exif_block_is_ignored(encoding, garbage):
-    assert_same(decode(encode(photo(), encoding, exif=garbage), LIMIT), reference(encode(photo(), encoding)))
+    assert_same(decode(encoded(photo(), encoding, exif=garbage), LIMIT), reference(encoded(photo(), encoding)))
 
 
 def test_corrupt_exif_in_a_png_comment_is_ignored():
-    data = encode(photo(), "PNG")
+    data = encoded(photo(), "PNG")
     end = png_chunk(b"IEND", b"")
     comment = png_chunk(b"tEXt", b"Raw profile type exif\0\nexif\n     8\nnot hexadecimal\n")
     assert_same(decode(data.removesuffix(end) + comment + end, LIMIT), reference(data))
@@ -125,7 +126,7 @@ def test_what_is_no_picture_is_named(name):
 
 def test_avif_is_refused_whole():
     with pytest.raises(UndecodableImage, match="AVIF"):
-        decode(encode(photo(), "AVIF"), LIMIT)
+        decode(encoded(photo(), "AVIF"), LIMIT)
 
 
 @pytest.mark.parametrize("name", ["jpeg", "jpeg-progressive", "png", "webp", "gif", "bmp", "tiff", "tiff-lzw"])
@@ -168,7 +169,7 @@ def test_too_large_names_the_picture_and_the_limit():
 
 
 def test_the_limit_is_inclusive_and_the_callers_own():
-    data = encode(Image.new("L", (400, 300)), "PNG")
+    data = encoded(Image.new("L", (400, 300)), "PNG")
     assert decode(data, 120_000).size == (400, 300)
     with pytest.raises(TooLarge):
         decode(data, 119_999)

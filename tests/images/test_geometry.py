@@ -2,7 +2,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from pictures import encoded, photo
+from pictures import files, photo
 from PIL import Image
 from torchvision.transforms import InterpolationMode, functional
 from torchvision.transforms._presets import ImageClassification
@@ -12,7 +12,7 @@ from service.images import geometry
 from service.images.decode import decode
 from service.images.geometry import prepare
 
-ENCODED = encoded()
+ENCODED = files()
 SIZES = [
     (500, 375),
     (375, 500),

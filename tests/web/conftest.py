@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from api.calls import encoded
 from service.zoo.scenes import scene
 
 
@@ -102,6 +103,4 @@ def playground(visit, service):
 @pytest.fixture(scope="session")
 def own():
     """A picture that is not among the examples, wider than high, as a PNG file: a crescent and a flower."""
-    file = io.BytesIO()
-    Image.fromarray(scene(910012, objects=2, size=256, aspect=1.333).image).save(file, "PNG")
-    return file.getvalue()
+    return encoded(Image.fromarray(scene(910012, objects=2, size=256, aspect=1.333).image), "PNG")

@@ -1,6 +1,5 @@
 """A walk through the playground, in a real browser against the running service."""
 
-import base64
 import io
 import re
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from api.calls import opened, values
 from service.images.colormaps import COLORMAPS, table
 
 
@@ -105,7 +105,7 @@ def test_the_heat_and_the_box_are_those_that_the_service_draws(playground, clien
     options = {"target": "arrow", "boxes": "true", "max_side": 4096}
     answer = client.post("/explain", files={"image": data}, data=options).json()
     (drawn,) = answer["results"][0]["explanations"]
-    heatmap = Image.open(io.BytesIO(base64.b64decode(drawn["heatmap"]["data"])))
+    heatmap = opened(drawn["heatmap"])
     heat = playground.heat()
     assert heat.shape[:2] == (heatmap.height, heatmap.width)
     levels = np.asarray(heatmap).astype(int)  # opacity is the level
@@ -125,7 +125,7 @@ def test_the_value_under_the_cursor_is_the_maps(playground, client):
     data = client.get("/web/examples/fish-star.jpg").content
     answer = client.post("/explain", files={"image": data}, data={"target": "fish", "output": "map"}).json()
     (explanation,) = answer["results"][0]["explanations"]
-    cells = np.frombuffer(base64.b64decode(explanation["map"]["data"]), "<f4").reshape(explanation["map"]["shape"])
+    cells = values(explanation["map"])
     row, column = np.unravel_index(cells.argmax(), cells.shape)
     place = {
         "x": (column + 0.5) / cells.shape[1] * size["width"],

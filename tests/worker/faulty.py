@@ -5,12 +5,11 @@ It is written to a folder for `GRADCAM_PYTHON_PATH`, since only code from there 
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
+from api.calls import encoded
 from service.zoo.scenes import scene
 
 CODE = '''
@@ -90,6 +89,4 @@ def picture(seed: int, fault: int = 0) -> bytes:
     """A PNG of 32×32 whose first pixel tells what the model is to do."""
     pixels = scene(seed).image[:32, :32].copy()
     pixels[0, 0] = fault
-    encoded = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(encoded, "PNG")
-    return encoded.getvalue()
+    return encoded(Image.fromarray(pixels), "PNG")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -10,15 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from api.calls import encoded
 from live import Service
 
 
 @pytest.fixture(scope="module")
 def photo() -> bytes:
-    encoded = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
-    Image.fromarray(noise).save(encoded, "JPEG")
-    return encoded.getvalue()
+    return encoded(Image.fromarray(noise), "JPEG")
 
 
 def test_predictions_are_answered_while_scorecam_runs(service: Service, photo: bytes):

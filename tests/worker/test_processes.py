@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 import signal
 import socket
@@ -16,15 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from api.calls import encoded, values
 from exposed import value
 from live import GRADCAM, Service, running, until
 from service.zoo.scenes import CLASSES, scene
 
 
 def picture(seed: int) -> bytes:
-    encoded = io.BytesIO()
-    Image.fromarray(scene(seed).image).save(encoded, "PNG")
-    return encoded.getvalue()
+    return encoded(Image.fromarray(scene(seed).image), "PNG")
 
 
 def ready(service: Service) -> bool:
@@ -45,10 +42,7 @@ def explain(service: Service, seed: int, targets: list[str], method: str) -> lis
         timeout=60,
     )
     assert answer.status_code == 200, answer.text
-    return [
-        np.frombuffer(base64.b64decode(e["map"]["data"]), "<f4").reshape(e["map"]["shape"])
-        for e in answer.json()["results"][0]["explanations"]
-    ]
+    return [values(explanation["map"]) for explanation in answer.json()["results"][0]["explanations"]]
 
 
 def test_concurrent_callers_get_what_each_gets_alone(service: Service):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import signal
 import time
@@ -17,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from api.calls import ADMIN, encoded
 from exposed import samples
 from live import Service, repeated, running, until
 from service.images.geometry import prepare
@@ -34,9 +34,9 @@ activation: sigmoid
 labels: labels.txt
 preprocess: {{pad: 128, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}}
 """
-ADMIN = {"Authorization": "Bearer secret"}
 POLL = 0.2
-PICTURE = scene(1).image
+PICTURE = Image.fromarray(scene(1).image)
+PNG = encoded(PICTURE, "PNG")
 
 
 def put(repository: Path, version: str, seed: int | str, more: str = "", name: str = "demo") -> Path:
@@ -95,15 +95,9 @@ def live(serving: Service, repository: Path) -> Service:
     return serving
 
 
-def png() -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(PICTURE).save(file, "PNG")
-    return file.getvalue()
-
-
 def ask(service: Service, model: str) -> httpx.Response:
     headers = {"Content-Type": "image/png"}
-    return service.client.post("/predict", content=png(), headers=headers, params={"model": model, "top_k": 12})
+    return service.client.post("/predict", content=PNG, headers=headers, params={"model": model, "top_k": 12})
 
 
 def answered_by(service: Service, model: str) -> str:
@@ -235,7 +229,7 @@ def expected_logits(tmp_path: Path, seeds: list[int]) -> dict[int, np.ndarray]:
     for seed in seeds:
         folder = put(tmp_path / "expected", str(seed), seed)
         model = load(Entry("demo", str(seed), LocalPlace(folder)), torch.device("cpu"))
-        view = prepare(Image.fromarray(PICTURE), **model.card.preprocess.geometry())
+        view = prepare(PICTURE, **model.card.preprocess.geometry())
         found[seed] = model.network.predict(model.images([view.pixels]))[1][0].numpy()
     return found
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +10,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
+from api.calls import encoded, values
 from live import Service
 from service.zoo.scenes import CLASSES, Scene, scene
 
@@ -27,11 +26,9 @@ class Seen(NamedTuple):
 
 
 def ask(service: Service, drawn: Scene) -> Seen:
-    encoded = io.BytesIO()
-    Image.fromarray(drawn.image).save(encoded, "PNG")
     answer = service.client.post(
         "/explain",
-        files={"image": encoded.getvalue()},
+        files={"image": encoded(Image.fromarray(drawn.image), "PNG")},
         data={"target": [CLASSES[thing.label] for thing in drawn.objects], "output": "map", "top_k": "12"},
     ).json()["results"][0]
     probabilities = np.zeros(len(CLASSES))
@@ -41,8 +38,7 @@ def ask(service: Service, drawn: Scene) -> Seen:
 
 
 def upsampled(body: dict) -> np.ndarray:
-    values = np.frombuffer(base64.b64decode(body["data"]), "<f4").reshape(body["shape"])
-    large = interpolate(torch.tensor(values)[None, None], (128, 128), mode="bilinear", align_corners=False)
+    large = interpolate(torch.tensor(values(body))[None, None], (128, 128), mode="bilinear", align_corners=False)
     return large[0, 0].numpy()
 
 
