@@ -202,20 +202,21 @@ def test_what_can_not_be_read_changes_nothing(live: Service, repository: Path):
     repository.with_name("elsewhere").rename(repository)
 
 
-@pytest.mark.parametrize("how", ["SIGHUP", "POST /models/reload"])
-def test_the_repository_is_looked_at_when_told_to(tmp_path: Path, how: str):
+def test_the_repository_is_looked_at_when_told_to(tmp_path: Path):
     repository = tmp_path / "models"
     put(repository, "1", 1)
     with running(model_repository=repository, poll_seconds=0, default_model="demo", admin_token="secret") as service:
         put(repository, "2", 2)
         time.sleep(0.5)
         assert "2" not in listed(service)
-        if how == "SIGHUP":
-            service.process.send_signal(signal.SIGHUP)
-        else:
-            response = service.client.post("/models/reload", headers=ADMIN)
-            assert "2" in [m["version"] for m in response.json()["models"] if m["name"] == "demo"]
+        service.process.send_signal(signal.SIGHUP)
         until(lambda: answered_by(service, "demo"), "2")
+        put(repository, "3", 3)
+        time.sleep(0.5)
+        assert "3" not in listed(service)
+        response = service.client.post("/models/reload", headers=ADMIN)
+        assert "3" in [m["version"] for m in response.json()["models"] if m["name"] == "demo"]
+        until(lambda: answered_by(service, "demo"), "3")
     assert service.process.returncode == 0
 
 
@@ -279,35 +280,45 @@ def test_no_request_fails_whatever_happens_to_versions_and_each_says_who_compute
     assert statuses[200] > 100
 
 
-def test_the_model_used_longest_ago_makes_room(tmp_path: Path):
-    repository = tmp_path / "models"
+BUDGET = 2 * sum(tensor.nbytes for tensor in scenes_network().state_dict().values()) + 100
+
+
+@pytest.fixture(scope="module")
+def cramped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with memory for two models like scenes, and more of them, one large."""
+    repository = tmp_path_factory.mktemp("cramped") / "models"
     for name in ("one", "two"):
         put(repository, "1", 1, more="load: demand\n", name=name)
-    state = scenes_network().state_dict()
-    size = sum(tensor.nbytes for tensor in state.values())
-    with running(model_repository=repository, memory_budget=2 * size + 100, default_model="one") as service:
-
-        def states() -> dict[str, str]:
-            return {model["name"]: model["state"] for model in service.client.get("/models").json()["models"]}
-
-        assert ask(service, "one").status_code == 200
-        assert states() == {"one": "ready", "two": "unloaded", "scenes": "ready", "resnet50": "unloaded"}
-        assert ask(service, "scenes").status_code == 200
-        assert ask(service, "two").status_code == 200
-        assert states() == {"one": "unloaded", "two": "ready", "scenes": "ready", "resnet50": "unloaded"}
-        assert ask(service, "one").status_code == 200  # it comes back when it is asked for
-        assert states()["scenes"] == "unloaded"
-
-
-def test_a_model_larger_than_the_budget_is_refused_and_the_others_stay(tmp_path: Path):
-    folder = tmp_path / "models" / "large" / "1"
+    folder = repository / "large" / "1"
     folder.mkdir(parents=True)
     (folder / "model.yaml").write_text("source: torchvision\narchitecture: resnet18\nweights: random:0\nload: demand\n")
-    with running(model_repository=tmp_path / "models", memory_budget=10_000_000) as service:
-        refused = ask(service, "large")
-        assert (refused.status_code, refused.json()["code"]) == (503, "model_failed")
-        assert "bytes; GRADCAM_MEMORY_BUDGET leaves 10000000 for all models" in refused.json()["detail"]
-        assert ask(service, "scenes").status_code == 200
+    with running(model_repository=repository, memory_budget=BUDGET, default_model="one") as started:
+        yield started
+
+
+def states(service: Service) -> dict[str, str]:
+    return {model["name"]: model["state"] for model in service.client.get("/models").json()["models"]}
+
+
+def test_the_model_used_longest_ago_makes_room(cramped: Service):
+    never = {"resnet50": "unloaded", "large": "unloaded"}
+    assert ask(cramped, "one").status_code == 200
+    assert states(cramped) == {"one": "ready", "two": "unloaded", "scenes": "ready"} | never
+    assert ask(cramped, "scenes").status_code == 200
+    assert ask(cramped, "two").status_code == 200
+    assert states(cramped) == {"one": "unloaded", "two": "ready", "scenes": "ready"} | never
+    assert ask(cramped, "one").status_code == 200  # it comes back when it is asked for
+    assert states(cramped)["scenes"] == "unloaded"
+
+
+def test_a_model_larger_than_the_budget_is_refused_and_the_others_stay(cramped: Service):
+    assert ask(cramped, "scenes").status_code == 200
+    before = states(cramped)
+    refused = ask(cramped, "large")
+    assert (refused.status_code, refused.json()["code"]) == (503, "model_failed")
+    assert f"bytes; GRADCAM_MEMORY_BUDGET leaves {BUDGET} for all models" in refused.json()["detail"]
+    assert states(cramped) == before | {"large": "failed"}
+    assert ask(cramped, "scenes").status_code == 200
 
 
 def test_models_loaded_and_unloaded_leave_no_memory_behind(live: Service, chaos: bool):
