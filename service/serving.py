@@ -24,7 +24,8 @@ def serve(settings: Settings) -> None:
 
     Raises:
         OSError: the address can't be listened on.
-        BadSettings: others than this machine could reach it without a key, or the file of keys can't be used.
+        BadSettings: others than this machine could reach it without a key, the file of keys can't be used, or what traces
+            is not installed.
         ModelFailed: a model repository can't be read.
         UnknownModel: the default model is in none of them.
     """
@@ -33,6 +34,7 @@ def serve(settings: Settings) -> None:
     with tempfile.TemporaryDirectory(prefix="gradcam-") as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
         _check_access(listening, settings)
+        _check_tracing(settings)
         if settings.metrics_port is not None:
             from service import metrics
 
@@ -94,6 +96,21 @@ def _check_access(listening: socket.socket, settings: Settings) -> None:
             f"anyone who reaches {settings.host} could use the service: set GRADCAM_API_KEYS to a file of keys, "
             "or GRADCAM_ALLOW_ANONYMOUS=true if that is wanted, or listen on 127.0.0.1"
         )
+
+
+def _check_tracing(settings: Settings) -> None:
+    """Say at once, not in every process, that the extra is missing.
+
+    Raises:
+        BadSettings: see `serve`.
+    """
+    if settings.tracing:
+        try:
+            import service.api.tracing  # noqa: F401
+        except ImportError:
+            raise BadSettings(
+                "GRADCAM_TRACING needs the extra tracing: pip install 'gradcam-service[tracing]'"
+            ) from None
 
 
 def _announce(listening: socket.socket, settings: Settings) -> None:

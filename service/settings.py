@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="port of its own for `/metrics`; without it, it is where the rest is"
     )
+    tracing: bool = Field(
+        False, description="whether spans go to the OpenTelemetry collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe record that is logged"
     )

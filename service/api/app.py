@@ -33,6 +33,12 @@ def create_app(settings: Settings, worker_addresses: Sequence[str], leaving: asy
         leaving: set when no more requests should be sent here.
     """
 
+    tracing = None
+    if settings.tracing:
+        from service.api.tracing import Tracing
+
+        tracing = Tracing()
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         workers = Workers(worker_addresses)
@@ -44,6 +50,8 @@ def create_app(settings: Settings, worker_addresses: Sequence[str], leaving: asy
             yield
         finally:
             receiving.cancel()
+            if tracing is not None:
+                tracing.close()
 
     app = FastAPIOffline(
         title="gradcam-service",
@@ -69,7 +77,7 @@ def create_app(settings: Settings, worker_addresses: Sequence[str], leaving: asy
     if settings.admin_token is not None:
         app.include_router(operations.management)
     problems.install(app)
-    return Observe(app)
+    return Observe(app, tracing)
 
 
 def _end_process_if_failed(task: asyncio.Task[None]) -> None:

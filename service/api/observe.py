@@ -9,13 +9,16 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
+
+if TYPE_CHECKING:
+    from service.api.tracing import Tracing
 
 log = logging.getLogger("gradcam.access")
 
@@ -35,6 +38,7 @@ class Observation:
         problem: code of the problem that was answered.
         caller: name of the API key that was shown; empty where none is needed, or none was right.
         seconds: time in each stage; of several images, the longest.
+        stages: each stage of each image, with its start and end.
     """
 
     request_id: str
@@ -43,10 +47,13 @@ class Observation:
     problem: str = ""
     caller: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+    stages: list[tuple[str, float, float]] = field(default_factory=list)
     start: float = field(default_factory=perf_counter)
 
-    def record(self, stage: str, seconds: float) -> None:
-        """Note that a stage took so long for one image."""
+    def record(self, stage: str, seconds: float, end: float | None = None) -> None:
+        """Note that a stage took so long for one image, until now or ``end``."""
+        end = perf_counter() if end is None else end
+        self.stages.append((stage, end - seconds, end))
         self.seconds[stage] = max(seconds, self.seconds.get(stage, 0.0))
         metrics.STAGE.labels(stage, self.model).observe(seconds)
 
@@ -70,10 +77,16 @@ def observation(request: Request) -> Observation:
 
 
 class Observe:
-    """ASGI middleware around the whole application, its handling of errors included."""
+    """ASGI middleware around the whole application, its handling of errors included.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: what is observed.
+        tracing: what sends spans; None where tracing is off.
+    """
+
+    def __init__(self, app: ASGIApp, tracing: Tracing | None) -> None:
         self._app = app
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -101,10 +114,10 @@ class Observe:
             if not status:
                 raise
         finally:
-            _note(scope, seen, status)
+            _note(scope, seen, status, self._tracing)
 
 
-def _note(scope: MutableMapping[str, Any], seen: Observation, status: int) -> None:
+def _note(scope: MutableMapping[str, Any], seen: Observation, status: int, tracing: Tracing | None) -> None:
     endpoint = getattr(scope.get("route"), "path", "unknown")
     seconds = perf_counter() - seen.start
     metrics.REQUESTS.labels(endpoint, seen.model, seen.method, status).inc()
@@ -125,4 +138,6 @@ def _note(scope: MutableMapping[str, Any], seen: Observation, status: int) -> No
         "caller": seen.caller,
         "stages_ms": {stage: round(1e3 * value, 2) for stage, value in seen.seconds.items()},
     }
+    if tracing is not None:
+        fields["trace_id"] = tracing.trace(scope, seen, status)
     log.log(logging.INFO if endpoint in _INFERENCE else logging.DEBUG, "request", extra={"fields": fields})

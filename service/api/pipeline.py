@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, perf_counter
 
 from PIL import Image
 
@@ -143,7 +143,9 @@ class Pipeline:
 
 
 def _record(task: _Task, timings: Timings) -> None:
-    task.seen.record("queue", timings.queue)
-    task.seen.record("forward", timings.forward)
+    answered = perf_counter()
+    computed = answered - timings.backward
+    task.seen.record("queue", timings.queue, computed - timings.forward)
+    task.seen.record("forward", timings.forward, computed)
     if task.question is not None:
-        task.seen.record("backward", timings.backward)
+        task.seen.record("backward", timings.backward, answered)

@@ -90,10 +90,11 @@ async def _answers(
     Raises:
         ServiceError: what is wrong with the whole call, or with the first image if nothing could be answered.
     """
+    read = perf_counter()
     pipeline: Pipeline = request.app.state.pipeline
     seen = observation(request)
     model, card, results = await _unless_client_leaves(request, pipeline.answer(call, seen))
-    seen.record("read", seconds_reading)
+    seen.record("read", seconds_reading, read)
     if isinstance(results[0], ServiceError) and all(isinstance(result, ServiceError) for result in results):
         raise results[0]
     return _answering(model, card), results

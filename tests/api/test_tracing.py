@@ -1,0 +1,283 @@
+"""Spans as a collector receives them: whose trace they belong to, what they say, and that they never harm an answer."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+import service
+from live import GRADCAM, free_port, running
+
+from .calls import BINARY, ask, encoded, eventually, photo, predict, problem
+from .test_headers import timings
+
+SMALL = encoded(photo(60, 40), "PNG")
+LARGE = encoded(photo(2000, 1500), "JPEG")  # decoding it takes longer than a millisecond
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+STAGES = ["read", "decode", "queue", "forward", "backward", "render"]
+HIDDEN = "import sys\nsys.modules['opentelemetry.exporter'] = sys.modules['opentelemetry.sdk'] = None\n"
+"""As a sitecustomize.py, what an environment without the extra is: FastAPI has brought OpenTelemetry's API alone."""
+
+
+class Collector(ThreadingHTTPServer):
+    """Takes spans as every OpenTelemetry collector does, by OTLP over HTTP; `received` is what was sent to it."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Receiver)
+        self.received = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def spans(self, trace=None):
+        """Those of one trace, or all."""
+        every = [s for r in list(self.received) for sent in r.resource_spans for s in sent.scope_spans]
+        return [span for s in every for span in s.spans if trace in (None, span.trace_id.hex())]
+
+    def request(self, trace):
+        """The span of a trace's only request, once it has come, and those of its stages, which are sent before it."""
+
+        def requests():
+            return [span for span in self.spans(trace) if span.kind == Span.SPAN_KIND_SERVER]
+
+        assert eventually(lambda: len(requests()), 1) == 1
+        stages = [span for span in self.spans(trace) if span.kind != Span.SPAN_KIND_SERVER]
+        return requests()[0], sorted(stages, key=lambda span: span.start_time_unix_nano)
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """One connection to a collector."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        known = (self.path, self.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
+        if known:
+            self.server.received.append(ExportTraceServiceRequest.FromString(body))
+        self.send_response(200 if known else 404)
+        self.send_header("Content-Type", "application/x-protobuf")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def collector():
+    with Collector() as started:
+        yield started
+        started.shutdown()
+
+
+@pytest.fixture(scope="module")
+def traced(collector):
+    """A service that sends spans soon after each request."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+        environment.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=attic")
+        with running(tracing=True, log_level="debug") as started:
+            yield started
+
+
+def parent(trace=TRACE, flags="01"):
+    return {"traceparent": f"00-{trace}-{PARENT}-{flags}"}
+
+
+def logged(started, response):
+    """The line of the access log about a request."""
+
+    def lines():
+        records = [json.loads(line) for line in started.output if line.startswith("{")]
+        return [r for r in records if r.get("request_id") == response.headers["x-request-id"]]
+
+    assert eventually(lambda: len(lines()), 1) == 1
+    return lines()[0]
+
+
+def attributes(span):
+    return {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in span.attributes}
+
+
+def milliseconds(span):
+    return (span.end_time_unix_nano - span.start_time_unix_nano) / 1e6
+
+
+def test_a_request_is_a_span_of_the_callers_trace(traced, collector):
+    response = traced.client.post("/explain", content=SMALL, headers=BINARY | parent() | {"X-Request-ID": "mine"})
+    assert response.status_code == 200
+    request, _ = collector.request(TRACE)
+    assert request.parent_span_id.hex() == PARENT
+    assert (request.name, request.kind) == ("POST /explain", Span.SPAN_KIND_SERVER)
+    assert request.status.code == Status.STATUS_CODE_UNSET
+    assert attributes(request) == {
+        "http.request.method": "POST",
+        "http.response.status_code": 200,
+        "http.route": "/explain",
+        "url.path": "/explain",
+        "url.scheme": "http",
+        "gradcam.request_id": "mine",
+        "gradcam.model": "scenes",
+        "gradcam.method": "gradcam",
+    }
+    assert logged(traced, response)["trace_id"] == TRACE
+
+
+def test_each_stage_is_a_span_in_its_request(traced, collector):
+    trace = "1" * 32
+    response = traced.client.post("/explain", content=SMALL, headers=BINARY | parent(trace))
+    told = timings(response)
+    request, stages = collector.request(trace)
+    assert [stage.name for stage in stages] == STAGES
+    assert {stage.parent_span_id for stage in stages} == {request.span_id}
+    assert {stage.kind for stage in stages} == {Span.SPAN_KIND_INTERNAL}
+    ends = [request.start_time_unix_nano, *(stage.end_time_unix_nano for stage in stages)]
+    for stage, end_before in zip(stages, ends, strict=False):  # one after the other, but for what rounding does
+        assert end_before - 1000 <= stage.start_time_unix_nano <= stage.end_time_unix_nano
+        assert milliseconds(stage) == pytest.approx(told[stage.name], abs=0.006)
+    assert ends[-1] <= request.end_time_unix_nano
+    assert told["total"] - 0.006 <= milliseconds(request)
+
+
+def test_each_image_has_its_stages(traced, collector):
+    trace = "2" * 32
+    response = traced.client.post("/predict", files=[("image", SMALL)] * 2, headers=parent(trace))
+    assert response.status_code == 200
+    request, stages = collector.request(trace)
+    assert sorted(stage.name for stage in stages) == sorted(["read", *["decode", "queue", "forward"] * 2])
+    for stage in stages:
+        assert request.start_time_unix_nano <= stage.start_time_unix_nano
+        assert stage.end_time_unix_nano <= request.end_time_unix_nano
+
+
+@pytest.mark.parametrize("given", [None, "nonsense", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{'0' * 16}-01"])
+def test_a_request_of_nobodys_trace_is_one_of_its_own(traced, collector, given):
+    headers = BINARY if given is None else BINARY | {"traceparent": given}
+    trace = logged(traced, traced.client.post("/predict", content=SMALL, headers=headers))["trace_id"]
+    assert re.fullmatch("[0-9a-f]{32}", trace)
+    assert trace != TRACE
+    request, _ = collector.request(trace)
+    assert request.parent_span_id == b""
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "status", "code", "named", "failed"),
+    [
+        ("/explain", {"model": "nothing"}, 404, "unknown_model", "POST /explain", Status.STATUS_CODE_UNSET),
+        ("/nowhere", {}, 404, "no_such_path", "POST", Status.STATUS_CODE_UNSET),
+        ("/predict", {"timeout_ms": 1}, 504, "deadline_exceeded", "POST /predict", Status.STATUS_CODE_ERROR),
+    ],
+)
+def test_a_problem_is_told(traced, collector, path, options, status, code, named, failed):
+    response = ask(traced.client, path, LARGE, **options)
+    assert problem(response, status, code)
+    request, _ = collector.request(logged(traced, response)["trace_id"])
+    assert (request.name, request.status.code) == (named, failed)
+    told = attributes(request)
+    assert (told["http.response.status_code"], told["error.type"]) == (status, code)
+    assert told.get("http.route") == (path if path in named else None)
+
+
+def test_what_the_caller_does_not_sample_is_not_sent(traced, collector):
+    unsampled, sampled = "3" * 32, "4" * 32
+    for trace, flags in ((unsampled, "00"), (sampled, "01")):
+        response = traced.client.post("/predict", content=SMALL, headers=BINARY | parent(trace, flags))
+        assert logged(traced, response)["trace_id"] == trace
+    assert collector.request(sampled)  # they are sent in the order of their ends
+    assert collector.spans(unsampled) == []
+
+
+def test_spans_are_those_of_this_service(traced, collector):
+    assert predict(traced.client, SMALL)
+    assert eventually(lambda: bool(collector.received), True)
+    for request in list(collector.received):
+        for sent in request.resource_spans:
+            told = attributes(sent.resource)
+            assert (told["service.name"], told["service.version"]) == ("gradcam-service", service.__version__)
+            assert told["deployment.environment.name"] == "attic"
+
+
+@pytest.mark.parametrize(("sampler", "names"), [("always_on", {"GET /readyz", "POST /predict"}), ("always_off", set())])
+def test_what_is_left_is_sent_at_the_end_if_it_is_sampled(monkeypatch, sampler, names):
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")  # not before
+    with Collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        with running(tracing=True) as started:
+            assert predict(started.client, SMALL)
+            assert collector.received == []
+        assert {span.name for span in collector.spans()} == names
+        collector.shutdown()
+
+
+def test_a_collector_that_is_not_there_harms_no_answer(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
+    with running(tracing=True) as started:
+        first = predict(started.client, SMALL)
+        assert eventually(lambda: "Connection refused" in "".join(started.output), True)
+        assert predict(started.client, SMALL) == first
+    assert started.process.returncode == 0
+
+
+def test_a_collector_that_says_nothing_harms_no_answer(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
+        with running(tracing=True) as started:
+            first = predict(started.client, SMALL)
+            connection, _ = silent.accept()
+            with connection:
+                assert connection.recv(4) == b"POST"
+                assert predict(started.client, SMALL) == first
+        assert started.process.returncode == 0
+
+
+@pytest.mark.parametrize("tracing", [False, True])
+def test_what_traces_is_imported_only_where_tracing_is_on(tracing):
+    program = (
+        "import asyncio, sys; from service.api.app import create_app; from service.settings import Settings;"
+        f"create_app(Settings(tracing={tracing}), [], asyncio.Event());"
+        "print([name in sys.modules for name in ('opentelemetry.sdk', 'opentelemetry.exporter')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"{[tracing] * 2}\n", done.stderr
+
+
+@pytest.fixture
+def without_the_extra(monkeypatch, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(HIDDEN)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
+
+
+@pytest.mark.usefixtures("without_the_extra")
+def test_tracing_without_its_extra_is_one_line_and_exit_code_2():
+    settings = {"GRADCAM_TRACING": "true", "GRADCAM_PORT": "0"}
+    done = subprocess.run(
+        [GRADCAM, "serve"], env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("gradcam: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "pip install 'gradcam-service[tracing]'" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.usefixtures("without_the_extra")
+def test_a_service_that_does_not_trace_needs_no_extra():
+    with running() as started:
+        response = ask(started.client, "/predict", SMALL)
+        assert response.status_code == 200
+        assert "trace_id" not in logged(started, response)
