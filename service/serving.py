@@ -24,8 +24,8 @@ def serve(settings: Settings) -> None:
 
     Raises:
         OSError: the address can't be listened on.
-        BadSettings: others than this machine could reach it without a key, the file of keys can't be used, or what traces
-            is not installed.
+        BadSettings: others than this machine could reach it without a key, the file of keys can't be used, or what
+            traces is not installed.
         ModelFailed: a model repository can't be read.
         UnknownModel: the default model is in none of them.
     """

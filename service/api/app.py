@@ -32,7 +32,6 @@ def create_app(settings: Settings, worker_addresses: Sequence[str], leaving: asy
         worker_addresses: ZeroMQ address of each worker.
         leaving: set when no more requests should be sent here.
     """
-
     tracing = None
     if settings.tracing:
         from service.api.tracing import Tracing
