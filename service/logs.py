@@ -29,4 +29,5 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for talkative in ("onnx_ir", "uvicorn.error"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)

@@ -146,6 +146,7 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
             "digest": card.digest,
             "weights": card.weights,
             "memory": card.memory,
+            "runtime": card.runtime,
             "device": devices,
         }
     )

@@ -219,6 +219,7 @@ class ModelBody(BaseModel):
     digest: str | None = None
     weights: str | None = None
     memory: int | None = Field(None, description="bytes of its parameters")
+    runtime: str | None = Field(None, description="what computes its feature maps")
     device: list[str] | None = None
 
 

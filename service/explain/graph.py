@@ -40,7 +40,7 @@ def of_program(program: torch.export.ExportedProgram) -> fx.GraphModule:
     graph_module = program.run_decompositions({}).module(check_guards=False)
     assert isinstance(graph_module, fx.GraphModule)
     graph_module._forward_pre_hooks.clear()  # the same checks in another place
-    _release(image_node(graph_module.graph).meta["val"].fake_mode.shape_env)
+    release(graph_module.graph)
     return flat(graph_module)
 
 
@@ -73,12 +73,14 @@ def logits_of(graph_module: fx.GraphModule, activation: str) -> fx.GraphModule:
     return flat(graph_module)
 
 
-def _release(shapes: ShapeEnv) -> None:
+def release(graph: fx.Graph) -> None:
     """Empty what tracing has left in and about the environment of its symbolic sizes, so that it can go with the graph.
 
     Its fake tensors refer to their sizes and so to the environment from C++, where the garbage collector can't see
     that they refer to each other only; and the caches of its methods belong to the class and hold every environment.
     """
+    (first, *_) = graph.find_nodes(op="placeholder")
+    shapes = first.meta["val"].fake_mode.shape_env
     shapes.tracked_fakes = []
     shapes.fake_tensor_cache.clear()
     for method in vars(ShapeEnv).values():

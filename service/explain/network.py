@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from functools import cached_property
 from typing import Literal
 
@@ -15,6 +17,9 @@ from service.explain.guide import guide
 from service.explain.layers import Layer, before_final_pooling, find_layers, input_layer
 
 Activation = Literal["softmax", "sigmoid"]
+
+Backbone = Callable[[Tensor], Tensor]
+"""Images (N, C, H, W) → feature maps, as they lie in memory; called without autograd."""
 
 
 class Network:
@@ -34,6 +39,7 @@ class Network:
         layers: every layer that the network can be cut at, from the image to the scores; of a network without feature
             maps, its input alone.
         cut: the network cut at its default layer.
+        backbone: what computes the feature maps of that layer.
         classes: number of scores.
         traced: the whole network.
 
@@ -58,6 +64,7 @@ class Network:
         (self.classes,) = shape
         self._cuts: dict[str, Cut] = {}
         self.cut = self._last_convolutional() if layer == "auto" else self.cut_at(layer)
+        self.backbone: Backbone = self.cut.backbone
 
     @property
     def opaque(self) -> str:
@@ -85,16 +92,21 @@ class Network:
             known.head.module.to(device)
         return self
 
+    def with_backbone(self, backbone: Backbone) -> Network:
+        """The same network, its parameters shared, that leaves the feature maps of its default layer to another."""
+        other = copy.copy(self)
+        other.backbone = backbone
+        return other
+
     @torch.no_grad()
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Feature maps at the default layer and scores (N, classes), logit units, of images (N, C, H, W)."""
-        features: Tensor = self.cut.backbone(images)
+        features = self.backbone(images)
         return features, self.cut.head.scores(features)
 
     def scores(self, images: Tensor) -> Tensor:
         """Scores (N, classes), logit units, of images (N, C, H, W)."""
-        scores: Tensor = self.traced(images)
-        return scores
+        return self.predict(images)[1]
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Probabilities (N, classes) of scores (N, classes)."""

@@ -41,12 +41,10 @@ class Subject:
         """The feature maps as (1, K, h, w)."""
         return self.cut.layer.layout.to_grid(self.features)
 
-    @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
         """The targets' scores (N, T) of images (N, C, H, W), logit units."""
         return self.network.scores(images)[:, self.targets]
 
-    @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
         """The targets' probabilities (N, T) of images (N, C, H, W)."""
         return self.network.probabilities(self.network.scores(images))[:, self.targets]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from service.registry.built import Built
 from service.registry.repository import Entry
 from service.registry.sources import build
 from service.registry.spec import Card, LayerCard, MethodCard, Sample, Spec
+from service.runtime.fastest import fastest
 
 _LARGEST_SAMPLE = 50_000_000
 """Pixels."""
@@ -29,10 +31,12 @@ class LoadedModel:
     """A model that can answer.
 
     Attributes:
+        spec: what it was to be.
         card: what it says of itself.
         network: on ``device``.
     """
 
+    spec: Spec
     card: Card
     network: Network
     device: torch.device
@@ -43,6 +47,16 @@ class LoadedModel:
         mean = torch.tensor(self.card.preprocess.mean, device=self.device)[:, None, None]
         std = torch.tensor(self.card.preprocess.std, device=self.device)[:, None, None]
         return batch.sub_(mean).div_(std).contiguous()
+
+    def accelerated(self) -> LoadedModel | str:
+        """The same model on a faster runtime, all parameters shared; why there is none, where there isn't."""
+        images = torch.randn(2, 3, *self.card.preprocess.input_size, device=self.device)
+        found = fastest(self.network, self.spec.runtime, images, self.spec.batch, self.spec.precision)
+        if isinstance(found, str):
+            return found
+        runtime, backbone = found
+        card = msgspec.structs.replace(self.card, runtime=runtime)
+        return replace(self, card=card, network=self.network.with_backbone(backbone))
 
 
 def load(entry: Entry, device: torch.device, python_path: Path | None = None) -> LoadedModel:
@@ -68,7 +82,7 @@ def load(entry: Entry, device: torch.device, python_path: Path | None = None) ->
     labels = built.labels or [str(index) for index in range(network.classes)]
     if network.classes != len(labels):
         raise ModelFailed(f"the model has {network.classes} classes, but {len(labels)} labels")
-    model = LoadedModel(_card(spec, built, labels, network, digest), network, device)
+    model = LoadedModel(spec, _card(spec, built, labels, network, digest), network, device)
     network.predict(model.images([np.zeros((height, width, 3), np.uint8)]))
     if spec.sample is not None:
         _check_sample(model, spec.sample, folder)
@@ -108,6 +122,7 @@ def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest:
         labels=labels,
         preprocess=built.preprocess,
         batch=spec.batch,
+        runtime="eager",
         layer=network.cut.layer.name,
         layers=[LayerCard(layer.name, layer.shape) for layer in network.layers],
         methods=_methods(network, built.preprocess.input_size),
@@ -135,7 +150,7 @@ def _methods(network: Network, input_size: tuple[int, int]) -> list[MethodCard]:
 
 def _digest(spec: Spec, built: Built) -> str:
     """``sha256:…`` of everything that decides an answer."""
-    digest = hashlib.sha256(spec.model_dump_json().encode())
+    digest = hashlib.sha256(spec.model_dump_json(exclude={"runtime"}, exclude_defaults=True).encode())
     digest.update("\n".join(built.labels).encode())
     digest.update(built.content.encode())
     for name, tensor in sorted(built.module.state_dict().items()):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, fx, nn
 
 from service.errors import ModelFailed
 from service.explain.graph import flat
+from service.runtime.onnx_runtime import open_session
 
 
 class Session(nn.Module):
@@ -30,13 +30,10 @@ class Session(nn.Module):
 
     def __init__(self, model: onnx.ModelProto, size: tuple[int, int]) -> None:
         super().__init__()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
         content = model.SerializeToString()
         self.nbytes = len(content)
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = open_session(content)
         except Exception as error:  # of several classes of its own, without a common base
             raise ModelFailed(f"ONNX Runtime can't run the model: {' '.join(str(error).split())}") from error
         self.size = size

@@ -79,6 +79,9 @@ class Preprocess:
 Source = Literal["torchvision", "timm", "zoo", "onnx", "export", "python"]
 """Who can build a model; each has a module of its name in `service.registry.sources`."""
 
+Runtime = Literal["auto", "eager", "compile", "onnxruntime", "cuda_graphs"]
+"""What can compute feature maps; see `service.runtime`."""
+
 _WHOLE = ("onnx", "export")
 """Sources whose files hold the architecture as well."""
 
@@ -119,6 +122,12 @@ class Spec(BaseModel):
     )
     preprocess: Preprocess | None = Field(None, description="default: from the weights")
     layer: str = Field("auto", description="where to explain by default; auto: the last convolution")
+    runtime: Runtime = Field(
+        "auto", description="what computes feature maps; auto: eager, then the fastest that computes the same"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the feature maps' computation by cuda_graphs; the others compute in float32"
+    )
     batch: int = Field(8, ge=1, le=1024, description="most images in one forward pass")
     load: Literal["start", "demand"] = Field("start", description="when the model is loaded")
     sample: Sample | None = Field(None, description="checked before the model answers anybody")
@@ -165,6 +174,7 @@ class Card(msgspec.Struct, frozen=True):
     Attributes:
         digest: ``sha256:…`` over its model.yaml, labels and every weight: equal digests answer alike.
         memory: bytes of its parameters and buffers.
+        runtime: what computes its feature maps.
         layer: the name of the default layer.
         methods: every explanation method.
     """
@@ -178,6 +188,7 @@ class Card(msgspec.Struct, frozen=True):
     labels: list[str]
     preprocess: Preprocess
     batch: int
+    runtime: str
     layer: str
     layers: list[LayerCard]
     methods: list[MethodCard]

@@ -76,6 +76,8 @@ class ModelTable:
     model that they were queued for, so the old one goes when the last of them is done. What fails to load replaces
     nothing.
 
+    A model answers as soon as it can, and is then made faster.
+
     One thread loads, in the order asked; all else happens in the thread that calls.
 
     Args:
@@ -93,6 +95,7 @@ class ModelTable:
         self._aliases: dict[str, dict[str, str]] = {}
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._ended: SimpleQueue[tuple[Entry, LoadedModel | str]] = SimpleQueue()
+        self._accelerated: SimpleQueue[tuple[str, LoadedModel, LoadedModel]] = SimpleQueue()
         self.started = False
 
     def status(self) -> list[Model]:
@@ -188,6 +191,11 @@ class ModelTable:
             version.loading -= 1
             if version.entry == entry:  # else newer content is being loaded
                 self._take(version, outcome)
+        while not self._accelerated.empty():
+            key, slow, fast = self._accelerated.get()
+            version = self._versions.get(key)
+            if version is not None and version.model is slow:
+                self._hold(version, fast)
         self._settle()
         self._make_room()
 
@@ -206,11 +214,15 @@ class ModelTable:
             return
         demanded = version.demanded
         self._drop(version)
-        version.model, version.card = outcome, outcome.card
+        self._hold(version, outcome)
         version.fail("")
         version.demanded, version.dismissed, version.used = demanded, False, monotonic()
-        weakref.finalize(outcome, self._loader.submit, _give_back, self._device).atexit = False
         metrics.MODEL_INFO.labels(version.entry.name, version.entry.version, outcome.card.digest).set(1)
+        self._loader.submit(self._accelerate, version.entry.key, weakref.ref(outcome))
+
+    def _hold(self, version: _Version, model: LoadedModel) -> None:
+        version.model, version.card = model, model.card
+        weakref.finalize(model, self._loader.submit, _give_back, self._device).atexit = False
 
     def _settle(self) -> None:
         """Move aliases, drop versions that others have taken the place of, and load what is wanted and not there."""
@@ -291,6 +303,22 @@ class ModelTable:
             log.info("model ready", extra={"fields": {"model": entry.key, "seconds": round(seconds, 2)}})
         self._ended.put((entry, outcome))
         del outcome  # the frame of an idle thread would hold the model
+        self._wake()
+
+    def _accelerate(self, key: str, loaded: weakref.ref[LoadedModel]) -> None:
+        """Make a model that answers already faster, if it can be and is still there."""
+        model = loaded()
+        if model is None:
+            return
+        start = perf_counter()
+        outcome = model.accelerated()
+        fields: dict[str, object] = {"model": key, "seconds": round(perf_counter() - start, 2)}
+        if isinstance(outcome, str):
+            log.info("model stays on eager PyTorch", extra={"fields": fields | {"reason": outcome}})
+        else:
+            log.info("model is faster now", extra={"fields": fields | {"runtime": outcome.card.runtime}})
+            self._accelerated.put((key, model, outcome))
+        del model, outcome  # as above
         self._wake()
 
 

@@ -224,6 +224,7 @@ def test_what_is_left_is_sent_at_the_end_if_it_is_sampled(monkeypatch, sampler, 
 def test_a_collector_that_is_not_there_harms_no_answer(monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # seconds; what the last spans may delay the end
     with running(tracing=True) as started:
         first = predict(started.client, SMALL)
         until(lambda: "Connection refused" in "".join(started.output))
@@ -235,6 +236,7 @@ def test_a_collector_that_says_nothing_harms_no_answer(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # seconds; what the last spans may delay the end
         with running(tracing=True) as started:
             first = predict(started.client, SMALL)
             connection, _ = silent.accept()

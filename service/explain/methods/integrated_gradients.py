@@ -30,7 +30,7 @@ def integrated_gradients(subject: Subject, steps: int = 50) -> Steps:
         total = torch.zeros_like(subject.image[0])
         for some, share in zip(torch.split(alphas, subject.chunk), torch.split(shares, subject.chunk), strict=True):
             path = subject.image * some[:, None, None, None]
-            slopes = logit_gradient(subject.network.scores, path, target.expand(len(some)))
+            slopes = logit_gradient(subject.network.traced, path, target.expand(len(some)))
             total += torch.einsum("s,schw->chw", share, slopes)
             yield
         maps.append(total * subject.image[0])

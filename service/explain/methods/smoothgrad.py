@@ -33,7 +33,7 @@ def smoothgrad(subject: Subject, samples: int = 25, noise: float = 0.15, seed: i
                 for _ in range(first, min(samples, first + subject.chunk))
             ]
             some = image + sigma * torch.stack(drawn).to(image)
-            slopes = logit_gradient(subject.network.scores, some, target.expand(len(some)))
+            slopes = logit_gradient(subject.network.traced, some, target.expand(len(some)))
             total += slopes.sum(dim=0)
             yield
         maps.append(total / samples)

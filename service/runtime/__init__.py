@@ -1,0 +1,1 @@
+"""Who computes feature maps: the part of every answer that takes the time and needs no gradient."""

@@ -1,0 +1,77 @@
+"""CUDA graphs: a batch is one launch, channels-last, with batch normalisation folded into the convolutions."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from service.explain.network import Backbone
+from service.runtime.fold import folded
+
+
+@dataclass(frozen=True)
+class _Capture:
+    """The launches for batches of one size.
+
+    Attributes:
+        images: (size, C, H, W), where the next batch belongs.
+        features: where its feature maps will be.
+    """
+
+    graph: torch.cuda.CUDAGraph
+    images: Tensor
+    features: Tensor
+
+
+def on_cuda_graphs(backbone: fx.GraphModule, images: Tensor, most: int, dtype: torch.dtype) -> Backbone:
+    """The backbone captured for batches of 1, 2, 4 …; a batch between them is filled up.
+
+    See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs. The captures share memory, as never two of
+    them run at once.
+
+    Args:
+        backbone: without autograd, on a CUDA device.
+        images: examples (N, C, H, W) of what it takes.
+        most: most of them at once.
+        dtype: to compute in; feature maps are float32 all the same.
+
+    Raises:
+        RuntimeError: there isn't the memory, or an operator can't be captured, since it waits for the device.
+    """
+    network = copy.deepcopy(folded(backbone)).to(dtype)
+    network = network.to(memory_format=torch.channels_last)
+    example, pool = images[:1].to(dtype), torch.cuda.graph_pool_handle()
+    powers = range(_power(most), -1, -1)  # the largest first, whose memory the others then use
+    captures = [_capture(network, example.expand(2**power, -1, -1, -1), pool) for power in powers]
+
+    def features(images: Tensor) -> Tensor:
+        capture = captures[-1 - _power(len(images))]
+        capture.images[: len(images)].copy_(images)
+        capture.graph.replay()
+        return capture.features[: len(images)].clone()
+
+    return features
+
+
+def _power(count: int) -> int:
+    """The exponent of the smallest power of two that is at least ``count``."""
+    return (count - 1).bit_length()
+
+
+def _capture(network: fx.GraphModule, example: Tensor, pool: Any) -> _Capture:  # noqa: ANN401  torch has no public name
+    images = example.to(memory_format=torch.channels_last, copy=True)
+    aside: torch.cuda.Stream = torch.cuda.Stream(images.device)  # type: ignore[no-untyped-call]
+    aside.wait_stream(torch.cuda.current_stream(images.device))
+    with torch.cuda.stream(aside):
+        for _ in range(3):  # libraries choose their algorithms and allocate on the first calls
+            network(images)
+    torch.cuda.current_stream(images.device).wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    # What other threads ask of the device meanwhile is no part of the capture and none of its concern.
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        features = network(images).float().contiguous()
+    return _Capture(graph, images, features)

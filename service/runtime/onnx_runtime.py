@@ -1,0 +1,47 @@
+"""ONNX Runtime, on a CPU: blocked layouts and fused operators, without a compiler at hand."""
+
+from __future__ import annotations
+
+import onnxruntime
+import torch
+from torch import Tensor, fx
+
+from service.explain.graph import release
+from service.explain.network import Backbone
+
+
+def open_session(model: bytes) -> onnxruntime.InferenceSession:
+    """An ONNX model, ready to run on as many threads as torch has.
+
+    Raises:
+        Exception: ONNX Runtime can't run it; of several classes of its own, without a common base.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    # A thread that spins while it waits for the next batch takes the core from those that decode its pictures.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def on_onnx_runtime(backbone: fx.GraphModule, images: Tensor) -> Backbone:
+    """The backbone as an ONNX graph, weights included.
+
+    Args:
+        backbone: without autograd.
+        images: two examples (2, C, H, W) of what it takes.
+
+    Raises:
+        Exception: an operator can't be exported or run; of either library's own classes.
+    """
+    program = torch.export.export(backbone, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    exported = torch.onnx.export(program, dynamo=True, input_names=["images"], optimize=False, verbose=False)
+    assert exported is not None
+    session = open_session(exported.model_proto.SerializeToString())
+    release(program.graph)
+
+    def features(images: Tensor) -> Tensor:
+        (found,) = session.run(None, {"images": images.numpy()})
+        return torch.from_numpy(found)
+
+    return features
