@@ -33,6 +33,7 @@ def serve(settings: Settings) -> None:
     resolve(scan(settings.model_repository).models(), settings.default_model)
     with tempfile.TemporaryDirectory(prefix="gradcam-") as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads must not spin in other runtimes' way
         _check_access(listening, settings)
         _check_tracing(settings)
         if settings.metrics_port is not None:

@@ -8,6 +8,7 @@ from torch import Tensor, fx
 
 from service.explain.graph import release
 from service.explain.network import Backbone
+from service.runtime.fold import folded
 
 
 def open_session(model: bytes) -> onnxruntime.InferenceSession:
@@ -34,8 +35,9 @@ def on_onnx_runtime(backbone: fx.GraphModule, images: Tensor) -> Backbone:
     Raises:
         Exception: an operator can't be exported or run; of either library's own classes.
     """
-    program = torch.export.export(backbone, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    exported = torch.onnx.export(program, dynamo=True, input_names=["images"], optimize=False, verbose=False)
+    # Folded, as ONNX Runtime does not recognise batch normalisation as torch exports it.
+    program = torch.export.export(folded(backbone), (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    exported = torch.onnx.export(program, dynamo=True, input_names=["images"], verbose=False)
     assert exported is not None
     session = open_session(exported.model_proto.SerializeToString())
     release(program.graph)
