@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import tempfile
 from itertools import chain
 from pathlib import Path
@@ -26,6 +25,7 @@ from service.explain.cut import Cut, logit
 from service.explain.lowering import Explainer, lower
 from service.explain.methods.gradcam import gradcam
 from service.local import Local
+from service.runtime.onnx_runtime import first_cause
 
 _OPSET, _IR_VERSION = 18, 8  # those of ONNX 1.13, of 2022: old enough for every runtime, new enough for scatter-add
 _TOLERANCE = 1e-4  # of the largest value
@@ -70,17 +70,9 @@ def _program(explainer: Explainer, images: Tensor) -> ONNXProgram:
             verbose=False,
         )
     except RuntimeError as error:
-        raise UnsupportedMethod(f"this model can't be exported to ONNX: {_reason(error)}") from error
+        raise UnsupportedMethod(f"this model can't be exported to ONNX: {first_cause(error)}") from error
     assert program is not None
     return program
-
-
-def _reason(error: BaseException) -> str:
-    """What the exporter stumbled over: the operator, where it says so, else the first thing that went wrong."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    operator = re.search(r"op='([\w.]+)'", str(error))
-    return f"ONNX has no {operator[1]}" if operator else str(error).split("\n")[0]
 
 
 def _forget_origin(program: ONNXProgram) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from service.explain.network import Backbone, Network
 from service.runtime.cuda_graphs import on_cuda_graphs
 from service.runtime.inductor import on_inductor
-from service.runtime.onnx_runtime import on_onnx_runtime
+from service.runtime.onnx_runtime import first_cause, on_onnx_runtime
 
 _USUAL = {"cpu": "onnxruntime", "cuda": "cuda_graphs"}
 """Of each kind of device, the fastest of which it is known that it needs no compiler."""
@@ -53,8 +53,7 @@ def fastest(
             backbone = builders[device, wanted](eager, images)
             difference = _difference(backbone(images), eager(images))
         except Exception as error:  # of several libraries, without a common base
-            reason, *_ = str(error).strip().split("\n")
-            return f"{wanted} can't run it: {type(error).__name__}: {reason}"
+            return f"{wanted} can't run it: {first_cause(error)}"
         if not difference <= _TOLERANCE[precision if wanted == "cuda_graphs" else "float32"]:
             return f"{wanted} computes features that differ by {difference:.1e} of the largest"
         if runtime == "auto" and (times := _times_faster(backbone, eager, images[:1])) < 1:

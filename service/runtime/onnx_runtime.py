@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import onnxruntime
 import torch
 from torch import Tensor, fx
@@ -23,6 +25,14 @@ def open_session(model: bytes) -> onnxruntime.InferenceSession:
     # A thread that spins while it waits for the next batch takes the core from those that decode its pictures.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def first_cause(error: BaseException) -> str:
+    """What an exporter stumbled over: the operator, where it says so, else the first thing that went wrong."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    operator = re.search(r"op='([\w.]+)'", str(error))
+    return f"ONNX has no {operator[1]}" if operator else str(error).strip().split("\n")[0]
 
 
 def on_onnx_runtime(backbone: fx.GraphModule, images: Tensor) -> Backbone:
