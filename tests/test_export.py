@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -31,7 +32,6 @@ from service.explain.cut import logit
 from service.explain.methods.gradcam import gradcam
 from service.explain.network import Network
 from service.local import Local, open_model
-from service.registry.loader import LoadedModel
 from service.registry.spec import Preprocess
 from service.settings import Settings
 from service.zoo.scenes import CLASSES as SHAPES
@@ -45,7 +45,7 @@ def local(network: Network, side: int) -> Local:
     known = open_model("scenes", Settings(device="cpu"))
     preprocess = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), resize=side + 8, crop=side)
     card = msgspec.structs.replace(known.model.card, preprocess=preprocess, activation=network.activation)
-    return Local("made@1", LoadedModel(card, network, known.model.device), known.settings)
+    return Local("made@1", replace(known.model, card=card, network=network), known.settings)
 
 
 def maps(network: Network, layer: str, features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from torch import nn
 from service.errors import NonFinite
 from service.explain.network import Network
 from service.registry.loader import LoadedModel
-from service.registry.spec import Card, LayerCard, MethodCard, Preprocess
+from service.registry.spec import Card, LayerCard, MethodCard, Preprocess, Spec
 from service.worker.engine import pick_device
 from service.worker.engine import run as run_within
 from service.worker.messages import Question
@@ -58,11 +58,13 @@ def loaded(breaks=None):
         labels=["a", "b", "c", "d"],
         preprocess=Preprocess(MEAN, STD, pad=SIDE),
         batch=8,
+        runtime="eager",
         layer=network.cut.layer.name,
         layers=[LayerCard(layer.name, layer.shape) for layer in network.layers],
         methods=[MethodCard("gradcam", 1, {})],
     )
-    return LoadedModel(card, network, torch.device("cpu"))
+    spec = Spec(source="zoo", architecture="by hand", weights="random:0")
+    return LoadedModel(spec, card, network, torch.device("cpu"))
 
 
 def pixels(count):

@@ -29,6 +29,7 @@ def card(labels=("cat", "dog", "fox"), activation="softmax"):
         labels=list(labels),
         preprocess=Preprocess((0, 0, 0), (1, 1, 1), pad=8),
         batch=8,
+        runtime="eager",
         layer="layer4",
         layers=[LayerCard("layer3", (4, 4, 4)), LayerCard("layer4", (8, 2, 2))],
         methods=[MethodCard("gradcam", 1, {})],

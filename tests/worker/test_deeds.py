@@ -234,6 +234,8 @@ def test_explanations_leave_nothing_behind(chaos: bool):
                 # before the connection ends, else it is open still or not
                 return {process.pid: (process.memory_info().rss, process.num_fds()) for process in service.children()}
 
+        settled = {"model is faster now", "model stays on eager PyTorch"}
+        until(lambda: any(record["message"] in settled for record in service.records()))
         before = explain(300)
         after = explain(count)
     assert after.keys() == before.keys()
