@@ -33,7 +33,8 @@ def serve(settings: Settings) -> None:
     resolve(scan(settings.model_repository).models(), settings.default_model)
     with tempfile.TemporaryDirectory(prefix="gradcam-") as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads must not spin in other runtimes' way
+        # For 20 µs torch's idle threads wait for more, not for milliseconds, while ONNX Runtime wants their cores.
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         _check_access(listening, settings)
         _check_tracing(settings)
         if settings.metrics_port is not None:

@@ -1,0 +1,301 @@
+"""Measures what PERFORMANCE.md claims, in one run: ``python load_tests/bench.py [--rounds N]``.
+
+Both sides of every ratio are measured in turns, several times; a ratio is that of their medians. The table is printed
+and written to build/bench.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from urllib.request import urlopen
+
+import compute
+import psutil
+from compute import Aside
+from drive import Answers, Request, as_they_come, one_by_one
+from PIL import Image
+
+from live import Service, free_port, running, until
+
+HERE = Path(__file__).parent
+PHOTO = HERE.parent / "service" / "api" / "web" / "examples" / "coffee.jpg"
+MODEL = "source: torchvision\narchitecture: {}\nweights: random:0\n"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was measured, and what it should be."""
+
+    what: str
+    found: float
+    goal: str
+    unit: str = "×"
+    detail: str = ""
+
+    def __str__(self) -> str:
+        shown = f"{self.found:.3g}".replace("e+03", "000")
+        return f"| {self.what} | {shown}{'' if self.unit == '×' else ' ' + self.unit} | {self.goal} | {self.detail} |"
+
+
+class Bench:
+    """All measurements, one after the other.
+
+    Args:
+        repository: with resnet50 and resnet18 of seed-0 weights.
+        rounds: how often each side of a ratio is measured.
+    """
+
+    def __init__(self, repository: Path, rounds: int) -> None:
+        self._repository = repository
+        self._rounds = rounds
+        self._floor = Aside()
+        self._ours = Aside(GOMP_SPINCOUNT="10000")  # as the service has it
+        self._theirs = Aside()
+        self._picture = photograph()
+
+    def rows(self) -> Iterator[Row]:
+        """Every row, as soon as it is known."""
+        yield from self._engine()
+        yield from self._methods()
+        with running(model_repository=self._repository, default_model="resnet50", log_level="warning") as service:
+            settle(service, "resnet50")
+            yield from self._http(service)
+            yield from self._arrivals(service)
+        yield from self._scenes()
+        yield from self._start()
+
+    def _turns(self, **sides: Callable[[], float]) -> dict[str, float]:
+        """The median of what each side says, asked in turns."""
+        for side in sides.values():
+            side()
+        told = [{name: side() for name, side in sides.items()} for _ in range(self._rounds)]
+        return {name: statistics.median(one[name] for one in told) for name in sides}
+
+    def _engine(self) -> Iterator[Row]:
+        def ours(batch: int, method: str | None) -> Callable[[], float]:
+            arguments = (compute.engine, self._repository, "resnet50", batch, method)
+            return lambda: batch / self._ours.seconds(*arguments)
+
+        for batch in (1, 4, 8):
+            rate = self._turns(
+                floor=lambda batch=batch: batch / self._floor.seconds(compute.floor, batch),
+                predict=ours(batch, None),
+                explain=ours(batch, "gradcam"),
+            )
+            detail = f"{rate['explain']:.1f}, {rate['predict']:.1f} and {rate['floor']:.1f} images/s"
+            yield Row(
+                f"engine: explain ÷ predict, batch {batch}", rate["explain"] / rate["predict"], "≥ 0.95", detail=detail
+            )
+            yield Row(
+                f"engine: predict ÷ ONNX Runtime, batch {batch}",
+                rate["predict"] / rate["floor"],
+                "≥ 1.0",
+                detail=detail,
+            )
+
+    def _methods(self) -> Iterator[Row]:
+        for method, goal in (("ablationcam", 50), ("scorecam", 3), ("guided_gradcam", 2)):
+            seconds = self._turns(
+                ours=lambda method=method: self._ours.seconds(compute.engine, self._repository, "resnet18", 1, method),
+                theirs=lambda method=method: self._theirs.seconds(compute.grad_cam_package, method),
+            )
+            detail = f"ResNet-18, {1e3 * seconds['ours']:.0f} and {1e3 * seconds['theirs']:.0f} ms an image"
+            yield Row(f"{method} ÷ pytorch-grad-cam", seconds["theirs"] / seconds["ours"], f"≥ {goal}", detail=detail)
+
+    def _http(self, service: Service) -> Iterator[Row]:
+        explain, predict = (Request(f"{service.url}/{path}", self._picture) for path in ("explain", "predict"))
+        several = Request(f"{service.url}/explain?" + "&".join(f"target={index}" for index in range(5)), self._picture)
+        single = Request(f"{service.url}/explain?target=0", self._picture)
+        coded = json.dumps({"image": base64.b64encode(self._picture).decode()}).encode()
+        with peer("naive.py") as naive, peer("batched.py") as batched:
+            rate = self._turns(
+                floor=lambda: 4 / self._floor.seconds(compute.floor, 4),
+                explain=lambda: one_by_one(explain, 8, 64).rate(),
+                predict=lambda: one_by_one(predict, 8, 64).rate(),
+                batched=lambda: one_by_one(Request(f"{batched}/predict", coded, "application/json"), 8, 24).rate(),
+                naive=lambda: one_by_one(Request(f"{naive}/explain", self._picture), 8, 16).rate(),
+            )
+        detail = ", ".join(f"{name} {value:.1f}/s" for name, value in rate.items())
+        yield Row(
+            "HTTP, 8 connections: explain ÷ ONNX Runtime, batch 4",
+            rate["explain"] / rate["floor"],
+            "≥ 0.85",
+            detail=detail,
+        )
+        yield Row("HTTP, 8 connections: explain ÷ predict", rate["explain"] / rate["predict"], "", detail=detail)
+        yield Row(
+            "HTTP, 8 connections: explain ÷ LitServe + Captum", rate["explain"] / rate["batched"], "≥ 3", detail=detail
+        )
+        yield Row(
+            "HTTP, 8 connections: explain ÷ FastAPI + pytorch-grad-cam",
+            rate["explain"] / rate["naive"],
+            "≥ 9",
+            detail=detail,
+        )
+        ms = self._turns(
+            floor=lambda: 1e3 * self._floor.seconds(compute.floor, 1),
+            explain=lambda: 1e3 * one_by_one(explain, 1, 15).percentile(0.5),
+            one=lambda: 1e3 * one_by_one(single, 1, 15).percentile(0.5),
+            five=lambda: 1e3 * one_by_one(several, 1, 15).percentile(0.5),
+        )
+        detail = ", ".join(f"{name} {value:.1f} ms" for name, value in ms.items())
+        yield Row(
+            "one connection: p50 of explain − ONNX Runtime, batch 1", ms["explain"] - ms["floor"], "≤ 8", "ms", detail
+        )
+        yield Row("one connection: explain of 5 targets ÷ of 1", ms["five"] / ms["one"], "≤ 1.15", detail=detail)
+
+    def _arrivals(self, service: Service) -> Iterator[Row]:
+        explain = Request(f"{service.url}/explain", self._picture)
+        capacity = statistics.median(one_by_one(explain, 8, 64).rate() for _ in range(self._rounds))
+        calm = as_they_come(explain, 0.8 * capacity, 10.0 * self._rounds)
+        detail = f"{calm.rate():.1f}/s, p50 {ms_of(calm, 0.5)}, p99 {ms_of(calm, 0.99)}"
+        yield Row(
+            "80 % of saturation, random arrivals: p99 ÷ p50",
+            calm.percentile(0.99) / calm.percentile(0.5),
+            "≤ 3",
+            detail=detail,
+        )
+        flood = as_they_come(explain, 5 * capacity, 10.0 * self._rounds)
+        detail = f"{flood.rate():.1f} answers/s, {flood.rate(429):.0f} refusals/s, p99 of answers {ms_of(flood, 0.99)}"
+        yield Row("5 × saturation: answers ÷ saturation", flood.rate() / capacity, "≥ 0.95", detail=detail)
+        yield Row("5 × saturation: p99 of refusals", 1e3 * flood.percentile(0.99, 429), "≤ 50", "ms", detail)
+
+    def _scenes(self) -> Iterator[Row]:
+        picture = (PHOTO.parent / "cross-star.jpg").read_bytes()
+        with running() as service:
+            settle(service, "scenes")
+            explain = Request(f"{service.url}/explain", picture)
+            rate = self._turns(
+                http=lambda: one_by_one(explain, 8, 400).rate(),
+                loop=lambda: 1 / self._ours.seconds(compute.plain_loop, self._repository, "scenes", picture, 100),
+            )
+            detail = f"{rate['http']:.0f}/s, {rate['loop']:.0f}/s"
+            yield Row(
+                "scenes: HTTP explain, 8 connections ÷ a plain loop",
+                rate["http"] / rate["loop"],
+                "≥ 0.65",
+                detail=detail,
+            )
+            (worker,), (api,) = (map(psutil.Process, service.pids(name)) for name in ("worker", "api"))
+            before = resident(worker)
+            one_by_one(explain, 8, 10_000)
+            yield Row("resident memory of an API process", resident(api), "≤ 120", "MB")
+            yield Row(
+                "growth of the worker over 10,000 explanations",
+                resident(worker) - before,
+                "≤ 5",
+                "MB",
+                f"of {before:.0f} MB",
+            )
+
+    def _start(self) -> Iterator[Row]:
+        picture = (PHOTO.parent / "cross-star.jpg").read_bytes()
+        ready, ratios = [], []
+        for _ in range(self._rounds):
+            start = time.perf_counter()
+            with running(log_level="warning") as service:
+                ready.append(time.perf_counter() - start)
+                explain = Request(f"{service.url}/explain", picture)
+                first = one_by_one(explain, 1, 1).percentile(0.5)
+                settle(service, "scenes")
+                ratios.append(first / one_by_one(explain, 1, 50).percentile(0.5))
+        yield Row("scenes: ready after start", statistics.median(ready), "≤ 5", "s")
+        yield Row("scenes: first request after ready ÷ steady p50", statistics.median(ratios), "≤ 2")
+
+
+def ms_of(answers: Answers, share: float) -> str:
+    """A percentile for people."""
+    return f"{1e3 * answers.percentile(share):.0f} ms"
+
+
+def resident(process: psutil.Process) -> float:
+    """Resident memory, MB."""
+    size: int = process.memory_info().rss
+    return size / 1e6
+
+
+def settle(service: Service, model: str) -> None:
+    """Have a model loaded, and on the runtime that it is to stay on."""
+    one_by_one(Request(f"{service.url}/predict?model={model}", photograph()), 1, 1)
+    until(lambda: service.client.get(f"/models/{model}").json()["runtime"] != "eager", seconds=30)
+
+
+def photograph() -> bytes:
+    """A JPEG file of 500×375 pixels."""
+    file = io.BytesIO()
+    Image.open(PHOTO).resize((500, 375)).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+@contextmanager
+def peer(file: str) -> Iterator[str]:
+    """Another server, once it listens; gives its address."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, HERE / "peers" / file, str(port)], stdout=subprocess.DEVNULL)
+
+    def listens() -> bool:
+        try:
+            urlopen(f"http://127.0.0.1:{port}/docs").close()
+        except OSError:
+            return False
+        return True
+
+    try:
+        until(listens, seconds=120)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.terminate()
+        process.terminate()
+        process.wait()
+
+
+def heading() -> str:
+    """When and where."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "gradcam-service"))
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
+    return (
+        f"{datetime.now(UTC):%d %B %Y}; {psutil.cpu_count()} cores of {processor}, no GPU used; "
+        f"Python {platform.python_version()}, {packages}.\n\n| what | measured | goal | |\n|---|--:|--:|---|"
+    )
+
+
+def main() -> None:
+    """Measure everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="how often each side of a ratio is measured (default: 5)")
+    rounds = parser.parse_args().rounds
+    written = Path("build/bench.md")
+    written.parent.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        repository = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for name in ("resnet18", "resnet50"):
+            folder = repository / name / "2"
+            folder.mkdir(parents=True)
+            (folder / "model.yaml").write_text(MODEL.format(name) + ("load: demand\n" if name == "resnet18" else ""))
+        lines = [heading()]
+        print(*lines, sep="\n", flush=True)
+        for row in Bench(repository, rounds).rows():
+            lines.append(str(row))
+            print(row, flush=True)
+        written.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""What `bench` times without HTTP, each side in a process of its own: what one leaves spinning would slow the other.
+
+Every function returns the seconds that one call takes, once everything is warm.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+SIDE = 224
+
+
+class Aside:
+    """A process that computes one thing after the other; what it has made once it keeps.
+
+    Args:
+        environment: of that process, besides this one's.
+    """
+
+    def __init__(self, **environment: str) -> None:
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), _begin, (environment,))
+
+    def seconds(self, compute: Callable[..., float], *arguments: object) -> float:
+        """What ``compute(*arguments)`` says there."""
+        return self._pool.submit(compute, *arguments).result()
+
+
+def _begin(environment: dict[str, str]) -> None:
+    os.environ.update(environment | {"TQDM_DISABLE": "1"})  # before torch is imported
+    warnings.filterwarnings("ignore")
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = perf_counter()
+    call()
+    return perf_counter() - start
+
+
+def floor(batch: int) -> float:
+    """ResNet-50's bare forward pass in ONNX Runtime as it comes."""
+    return _timed(_floor(batch))
+
+
+@cache
+def _floor(batch: int) -> Callable[[], object]:
+    import numpy as np
+
+    images = np.random.default_rng(0).standard_normal((batch, 3, SIDE, SIDE), np.float32)
+    forward = partial(_session().run, None, {"images": images})
+    forward()
+    return forward
+
+
+@cache
+def _session() -> Any:  # noqa: ANN401
+    import tempfile
+
+    import onnxruntime
+    import torch
+    import torchvision
+
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "resnet50.onnx"
+        module, example = torchvision.models.resnet50().eval(), (torch.zeros(1, 3, SIDE, SIDE),)
+        torch.onnx.export(module, example, file, dynamo=False, input_names=["images"], dynamic_axes={"images": [0]})
+        return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+
+def engine(repository: Path, name: str, batch: int, method: str | None) -> float:
+    """A batch through the worker's engine, pixels in; predicted, or explained as well."""
+    return _timed(_engine(repository, name, batch, method))
+
+
+@cache
+def _engine(repository: Path, name: str, batch: int, method: str | None) -> Callable[[], object]:
+    import numpy as np
+
+    from service.worker import engine
+    from service.worker.messages import Question
+
+    model = _model(repository, name)
+    side = model.card.preprocess.input_size[0]
+    pixels = list(np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8))
+    questions = [None if method is None else Question(method)] * batch
+
+    def run() -> None:
+        for answer in engine.run(model, pixels, questions, 10_000).answers:
+            while isinstance(answer, engine.Unfinished):
+                answer = answer.advance() or answer
+
+    run()
+    return run
+
+
+@cache
+def _model(repository: Path, name: str) -> Any:  # noqa: ANN401
+    import torch
+
+    from service.registry.loader import load
+    from service.registry.repository import scan
+
+    entry = next(entry for entry in scan([str(repository)]) if entry.name == name)
+    model = load(entry, torch.device("cpu"))
+    faster = model.accelerated()
+    return model if isinstance(faster, str) else faster
+
+
+def plain_loop(repository: Path, name: str, picture: bytes, count: int) -> float:
+    """Pictures explained one after the other, decoded and rendered, without a server; of each."""
+    from service.api.answers import explanations
+    from service.api.schemas import ExplainOptions
+    from service.images.decode import decode
+    from service.images.geometry import prepare
+    from service.worker import engine
+    from service.worker.messages import Question
+
+    model = _model(repository, name)
+    options, question = ExplainOptions(), Question("gradcam")
+
+    def explained() -> None:
+        view = prepare(decode(picture, 10**9), **model.card.preprocess.geometry())
+        (answer,) = engine.run(model, [view.pixels], [question], 10_000).answers
+        explanations(model.card, answer, view, None, options)  # type: ignore[arg-type]
+
+    explained()
+    return _timed(lambda: [explained() for _ in range(count)]) / count
+
+
+def grad_cam_package(method: str) -> float:
+    """pytorch-grad-cam's explanation of one image by ResNet-18."""
+    return _timed(_grad_cam_package(method))
+
+
+@cache
+def _grad_cam_package(method: str) -> Callable[[], object]:
+    import pytorch_grad_cam as package
+    import torch
+    import torchvision
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18().eval()
+    image, targets = torch.randn(1, 3, SIDE, SIDE), [ClassifierOutputTarget(0)]
+    if method == "guided_gradcam":
+        guided, gradcam = package.GuidedBackpropReLUModel(model, "cpu"), package.GradCAM(model, [model.layer4])
+        return lambda: (gradcam(image, targets), guided(image, 0))
+    cam = {"scorecam": package.ScoreCAM, "ablationcam": package.AblationCAM}[method](model, [model.layer4])
+    cam.batch_size = 32
+    return lambda: cam(image, targets)
