@@ -7,7 +7,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DEVICE ?= cpu
 ENGINE = $(firstword $(shell command -v docker podman buildah))
 
-.PHONY: serve test test-all chaos fuzz load rolling lint format zoo image clean
+.PHONY: serve test test-all chaos fuzz load bench rolling lint format zoo image clean
 
 serve: $(VENV)/.installed  ## start the service
 	@exec $(BIN)/gradcam serve --host $(HOST) --port $(PORT)
@@ -20,6 +20,9 @@ test-all: lint  ## and every architecture of torchvision, which takes minutes mo
 
 load: $(VENV)/.dev  ## put load on a service of its own; LOAD="--shape spike --users 50" changes it
 	PYTHONPATH=tests $(BIN)/python load_tests/load.py --html build/load.html $(LOAD)
+
+bench: $(VENV)/.dev  ## measure what load_tests/PERFORMANCE.md claims, in one run; the table is build/bench.md
+	PYTHONPATH=tests $(BIN)/python load_tests/bench.py $(BENCH)
 
 rolling: $(VENV)/.dev  ## replace two replicas behind HAProxy under load; no request may fail
 	PYTHONPATH=tests $(BIN)/python load_tests/rolling.py --html build/rolling.html $(LOAD)
