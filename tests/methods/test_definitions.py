@@ -370,10 +370,10 @@ class Recorded(nn.Module):
 def masks_of(network, **options):
     """The masks of RISE: what the network is shown of a white image."""
     shown = []
-    handle = network.traced.register_forward_pre_hook(lambda module, args: shown.append(args[0][:, 0]))
+    handle = network.cut.backbone.register_forward_pre_hook(lambda module, args: shown.append(args[0][:, 0]))
     ours = maps_of(network, torch.ones(1, 3, 20, 28), "rise", (0, 1), **options)
     handle.remove()
-    return torch.cat(shown), ours
+    return torch.cat(shown[1:]), ours  # the first is the image itself, predicted
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.7])
@@ -393,10 +393,10 @@ def test_rise_of_a_network_that_answers_everything_alike_is_its_probability_time
 def test_rise_weighs_each_mask_by_the_probability_of_what_it_leaves():
     network, image = tiny(), picture(24)
     shown = []
-    handle = network.traced.register_forward_pre_hook(lambda module, args: shown.append(args[0]))
+    handle = network.cut.backbone.register_forward_pre_hook(lambda module, args: shown.append(args[0]))
     ours = maps_of(network, image, "rise", range(CLASSES), masks=30, cells=4, keep=0.4)
     handle.remove()
-    seen = torch.cat(shown)
+    seen = torch.cat(shown[1:])  # the first is the image itself, predicted
     masks = (seen / image)[:, 0]
     assert torch.allclose(masks[:, None] * image, seen, atol=1e-5)
     expected = torch.einsum("nc,nhw->chw", network.scores(seen).detach().softmax(1), masks) / (30 * 0.4)

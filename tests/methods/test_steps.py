@@ -133,7 +133,8 @@ def test_a_step_is_one_chunk(method, chunk, steps):
 def test_no_more_than_a_chunk_passes_the_network_at_once(method, chunk):
     network = tiny(pooled=False)
     batches: list[int] = []
-    parts = (network.traced, network.guided) if method != "ablationcam" else (network.cut.head.module,)
+    whole = (network.traced, network.guided, network.cut.backbone)
+    parts = (network.cut.head.module,) if method == "ablationcam" else whole
     features, scores = network.predict(IMAGE)
     (explaining,) = explain(network, IMAGE, features, scores, [cheaply(method, targets=TARGETS)], chunk)
     handles = [part.register_forward_pre_hook(lambda module, args: batches.append(len(args[0]))) for part in parts]
