@@ -26,6 +26,7 @@ class Playground:
 
     def open(self, fragment="", tiles=1):
         self.page.goto(f"{self.url}/{fragment}")
+        self.page.get_by_role("main").wait_for()  # which is hidden until the service has named its models
         self.settled(tiles)
         return self
 
