@@ -40,6 +40,8 @@ _UPRIGHT = {  # EXIF orientation → the transposition that undoes it
 # can't say how large the picture is.
 Image.MAX_IMAGE_PIXELS = None
 
+Image.preinit()  # imports the usual plugins, which would otherwise keep the first caller waiting
+
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:
     """The picture in ``data``, as it is meant to be seen.

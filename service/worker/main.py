@@ -331,7 +331,7 @@ def main(address: str, device: str, settings: Settings, heart: Heart) -> None:
     """Entry point of the process. SIGHUP has it look at the model repositories."""
     logs.configure(settings.log_level)
     tqdm.set_lock(threading.RLock())  # its own, which torch makes it create, is a semaphore that outlives the process
-    sys.setswitchinterval(0.0005)  # seconds; a batch does not wait long for a thread that loads a model
+    sys.setswitchinterval(0.00005)  # seconds; so long each operator of a batch waits for a thread that loads a model
     gc.freeze()  # what has been imported stays; unloading a model need not look through it
     worker = Worker(address, device, settings)
     heart.beat_while(worker.seconds_busy)

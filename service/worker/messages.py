@@ -116,7 +116,7 @@ class Status(msgspec.Struct, tag=True, frozen=True):
     """Every model the worker knows, in its present state.
 
     Attributes:
-        started: whether every model that is loaded at start has been, or has failed.
+        started: whether every model that is loaded at start has been and is as fast as it gets, or has failed.
     """
 
     device: str

@@ -38,6 +38,7 @@ class _Version:
         model: what answers, of this content or, while that is not loaded, of an older one.
         card: of the content last loaded.
         loading: loads asked for and not yet ended.
+        slow: whether ``model`` is being made faster.
         failure: why the present content can't be loaded.
         demanded: whether somebody asked for this very version to be loaded.
         dismissed: unloaded, to make room or on request, and not to be loaded before it is asked for.
@@ -48,6 +49,7 @@ class _Version:
     model: LoadedModel | None = None
     card: Card | None = None
     loading: int = 0
+    slow: bool = False
     failure: str = ""
     failed_at: float = 0.0
     demanded: bool = False
@@ -76,7 +78,8 @@ class ModelTable:
     model that they were queued for, so the old one goes when the last of them is done. What fails to load replaces
     nothing.
 
-    A model answers as soon as it can, and is then made faster.
+    A model answers as soon as it can, and is then made faster. `started` is whether all that load at start have been
+    loaded and made faster, as far as they can be.
 
     One thread loads, in the order asked; all else happens in the thread that calls.
 
@@ -95,7 +98,7 @@ class ModelTable:
         self._aliases: dict[str, dict[str, str]] = {}
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._ended: SimpleQueue[tuple[Entry, LoadedModel | str]] = SimpleQueue()
-        self._accelerated: SimpleQueue[tuple[str, LoadedModel, LoadedModel]] = SimpleQueue()
+        self._accelerated: SimpleQueue[tuple[str, LoadedModel, LoadedModel | str]] = SimpleQueue()
         self.started = False
 
     def status(self) -> list[Model]:
@@ -192,10 +195,10 @@ class ModelTable:
             if version.entry == entry:  # else newer content is being loaded
                 self._take(version, outcome)
         while not self._accelerated.empty():
-            key, slow, fast = self._accelerated.get()
+            key, model, outcome = self._accelerated.get()
             version = self._versions.get(key)
-            if version is not None and version.model is slow:
-                self._hold(version, fast)
+            if version is not None and version.model is model:
+                self._quicken(version, outcome)
         self._settle()
         self._make_room()
 
@@ -215,10 +218,20 @@ class ModelTable:
         demanded = version.demanded
         self._drop(version)
         self._hold(version, outcome)
+        version.slow = True
         version.fail("")
         version.demanded, version.dismissed, version.used = demanded, False, monotonic()
         metrics.MODEL_INFO.labels(version.entry.name, version.entry.version, outcome.card.digest).set(1)
         self._loader.submit(self._accelerate, version.entry.key, weakref.ref(outcome))
+
+    def _quicken(self, version: _Version, outcome: LoadedModel | str) -> None:
+        version.slow = False
+        fields: dict[str, object] = {"model": version.entry.key}
+        if isinstance(outcome, str):
+            log.info("model stays on eager PyTorch", extra={"fields": fields | {"reason": outcome}})
+        else:
+            log.info("model is faster now", extra={"fields": fields | {"runtime": outcome.card.runtime}})
+            self._hold(version, outcome)
 
     def _hold(self, version: _Version, model: LoadedModel) -> None:
         version.model, version.card = model, model.card
@@ -237,7 +250,7 @@ class ModelTable:
             for version in wanted:
                 if not (version.model or version.loading or version.failure or version.dismissed):
                     self._start(version)
-        self.started = self.started or not any(version.loading for version in self._versions.values())
+        self.started = self.started or not any(version.loading or version.slow for version in self._versions.values())
 
     def _wanted(self, name: str, versions: list[_Version]) -> list[_Version]:
         """Of versions that load at start: the highest that may work, and those that an alias names."""
@@ -281,7 +294,7 @@ class ModelTable:
         """Let go of a model; what is queued for it still holds it."""
         if version.model is not None:
             metrics.MODEL_INFO.labels(version.entry.name, version.entry.version, version.model.card.digest).set(0)
-        version.model, version.demanded = None, False
+        version.model, version.slow, version.demanded = None, False, False
 
     def _start(self, version: _Version) -> None:
         version.loading += 1
@@ -310,14 +323,12 @@ class ModelTable:
         model = loaded()
         if model is None:
             return
-        start = perf_counter()
-        outcome = model.accelerated()
-        fields: dict[str, object] = {"model": key, "seconds": round(perf_counter() - start, 2)}
-        if isinstance(outcome, str):
-            log.info("model stays on eager PyTorch", extra={"fields": fields | {"reason": outcome}})
-        else:
-            log.info("model is faster now", extra={"fields": fields | {"runtime": outcome.card.runtime}})
-            self._accelerated.put((key, model, outcome))
+        outcome: LoadedModel | str
+        try:
+            outcome = model.accelerated()
+        except Exception as error:  # of the device; the model answers as it is
+            outcome = f"{type(error).__name__}: {error}"
+        self._accelerated.put((key, model, outcome))
         del model, outcome  # as above
         self._wake()
 

@@ -1,5 +1,7 @@
 """A service answers on eager PyTorch at first and then on a faster runtime; between the two no request notices."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,20 +11,27 @@ from live import repeated, running, until
 from service.zoo.scenes import scene
 
 PICTURE = encoded(Image.fromarray(scene(3).image), "PNG")
-YAML = "source: torchvision\narchitecture: squeezenet1_1\nweights: random:0\nload: demand\nruntime: {}\n"
+YAML = "source: torchvision\narchitecture: squeezenet1_1\nweights: random:0\nload: {}\nruntime: {}\n"
+
+
+@contextmanager
+def serving(root, load, *runtimes):
+    """A service, where no compiler is, of a model of each runtime, called like it."""
+    for runtime in runtimes:
+        folder = root / runtime / "1"
+        folder.mkdir(parents=True)
+        (folder / "model.yaml").write_text(YAML.format(load, runtime))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CXX", "no-such-compiler")
+        with running(model_repository=root, device="cpu") as started:
+            yield started
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     root = tmp_path_factory.mktemp("runtimes")
-    for runtime in ("auto", "compile", "cuda_graphs", "eager", "onnxruntime"):
-        folder = root / runtime / "1"
-        folder.mkdir(parents=True)
-        (folder / "model.yaml").write_text(YAML.format(runtime))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("CXX", "no-such-compiler")
-        with running(model_repository=root, device="cpu") as started:
-            yield started
+    with serving(root, "demand", "auto", "compile", "cuda_graphs", "eager", "onnxruntime") as started:
+        yield started
 
 
 def runtime_of(service, model):
@@ -75,3 +84,10 @@ def test_what_can_not_be_made_faster_answers_all_the_same_and_the_log_says_why(s
     assert why.startswith(reason)
     assert runtime_of(served, model) == "eager"
     assert predict(served.client, PICTURE, model=model) == first
+
+
+def test_who_is_ready_after_the_start_is_as_fast_as_it_gets(tmp_path):
+    with serving(tmp_path, "start", "compile", "onnxruntime") as service:
+        assert runtime_of(service, "onnxruntime") == "onnxruntime"
+        assert runtime_of(service, "compile") == "eager"
+        assert said(service, "compile")
