@@ -44,7 +44,9 @@ def serve(settings: Settings) -> None:
         from service.worker.heart import Heart
         from service.worker.supervisor import Child, Supervisor
 
-        sockets = {device: f"ipc://{folder}/{device.replace(':', '-')}.sock" for device in devices(settings.device)}
+        present = devices(settings.device)
+        settings = settings.for_devices(present)
+        sockets = {device: f"ipc://{folder}/{device.replace(':', '-')}.sock" for device in present}
         workers = [
             Child(f"worker {device}", "service.worker.main:main", (address, device, settings, heart), device, heart)
             for device, address in sockets.items()
@@ -52,7 +54,7 @@ def serve(settings: Settings) -> None:
         ]
         servers = [
             Child(f"api {i}", "service.api.server:main", (listening, list(sockets.values()), settings))
-            for i in range(settings.api_processes)
+            for i in range(settings.api_processes or 1)
         ]
         threading.Thread(target=_announce, args=(listening, settings), daemon=True).start()
         stopping = settings.notice_seconds + settings.drain_seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,7 +20,12 @@ class Settings(BaseSettings):
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda:\d+)$", description="`auto` (every GPU, else the CPU), `cpu` or `cuda:N`"
     )
-    api_processes: int = Field(1, ge=1, le=64, description="processes that serve HTTP")
+    api_processes: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="processes that serve HTTP; without it one, and for a GPU one for every two cores",
+    )
     model_repository: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="folders or URLs of models, separated by commas; the embedded one always comes last"
     )
@@ -36,7 +42,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="largest request body, bytes")
     max_connections: int = Field(1000, ge=1, description="most connections at a time, over all API processes")
     read_seconds: float = Field(30.0, gt=0, description="how long a request's head may take to arrive, then its body")
-    max_images: int = Field(32, ge=1, description="most images in one request")
+    max_images: int = Field(
+        32, ge=1, description="most images in one request; fewer where an API process's share of the queue is smaller"
+    )
     max_targets: int = Field(16, ge=1, description="most targets explained in one image")
     max_forward_passes: int = Field(
         5000, ge=1, description="most forward passes of the model that one explanation may take"
@@ -68,9 +76,24 @@ class Settings(BaseSettings):
         "info", description="least severe record that is logged"
     )
 
+    def for_devices(self, devices: list[str]) -> Settings:
+        """These settings with as many API processes as these devices need, where it was left open.
+
+        A GPU answers faster than one process decodes; on a CPU, one takes as much as it leaves.
+        """
+        if self.api_processes is not None or devices == ["cpu"]:
+            return self
+        feeding = min((os.cpu_count() or 1) // 2, self.queue_size // self.max_images)
+        return self.model_copy(update={"api_processes": max(1, feeding)})
+
     def share(self, bound: int) -> int:
         """What one API process may take of a bound on all of them together."""
-        return max(1, bound // self.api_processes)
+        return max(1, bound // (self.api_processes or 1))
+
+    @property
+    def most_images(self) -> int:
+        """Most images in one request: no more than one API process can ever have under way."""
+        return min(self.max_images, self.share(self.queue_size))
 
     @field_validator("model_repository", mode="before")
     @classmethod

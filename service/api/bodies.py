@@ -60,8 +60,8 @@ async def read_call(request: Request, options: type[Options], settings: Settings
         raise TooSlow(f"the body did not arrive within {settings.read_seconds:g} s") from None
     if not images or not all(images):
         raise BadRequest(f"there is no image in the body, or an empty one; {_HOW}")
-    if len(images) > settings.max_images:
-        raise TooLarge(f"{len(images)} images in one request; at most {settings.max_images} are accepted")
+    if len(images) > settings.most_images:
+        raise TooLarge(f"{len(images)} images in one request; at most {settings.most_images} are accepted")
     query = _gathered(request.query_params.multi_items())
     if twice := query.keys() & given.keys():
         raise BadOption(f"option {min(twice)!r} is given both in the query string and in the body")
@@ -126,13 +126,13 @@ class _Parser(MultiPartParser):
 
 async def _multipart(request: Request, settings: Settings) -> tuple[list[bytes], dict[str, object]]:
     body = _limited(request, settings.max_body_bytes)
-    parser = _Parser(request.headers, body, max_files=settings.max_images, max_fields=100)
+    parser = _Parser(request.headers, body, max_files=settings.most_images, max_fields=100)
     parser.spool_max_size = settings.max_body_bytes  # never to disk: the file system may be read-only
     try:
         form = await parser.parse()
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
-            raise TooLarge(f"too many images in one request; at most {settings.max_images} are accepted") from None
+            raise TooLarge(f"too many images in one request; at most {settings.most_images} are accepted") from None
         raise BadRequest(f"the multipart body can't be read: {error.message}") from None
     except UnicodeError:
         raise BadRequest("the multipart body's charset can't be used; utf-8 would work") from None

@@ -43,7 +43,10 @@ class LoadedModel:
 
     def images(self, pixels: list[np.ndarray]) -> Tensor:
         """Pixels, each (H, W, 3) uint8 → the network's input (N, 3, H, W) float32, normalised on the device."""
-        batch = torch.from_numpy(np.stack(pixels)).to(self.device).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        shape = (len(pixels), *pixels[0].shape)
+        staged = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        np.stack(pixels, out=staged.numpy())
+        batch = staged.to(self.device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32).div_(255)
         mean = torch.tensor(self.card.preprocess.mean, device=self.device)[:, None, None]
         std = torch.tensor(self.card.preprocess.std, device=self.device)[:, None, None]
         return batch.sub_(mean).div_(std).contiguous()

@@ -2,9 +2,12 @@
 
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
+
+from live import running, until
 
 from .calls import BINARY, ask, base64_of, encoded, photo, predict, problem
 
@@ -66,10 +69,22 @@ def test_too_many_targets_are_a_413(limited):
 
 
 def test_a_full_queue_is_a_429_that_says_when_to_come_back(limited):
-    response = limited.client.post("/predict", json={"images": [base64_of(SMALL)] * 2})
-    assert "1 images" in problem(response, 429, "queue_full")
-    assert int(response.headers["retry-after"]) >= 1
+    slow = {"images": [base64_of(SMALL)] * 3, "method": "rise", "output": "map"}
+    with ThreadPoolExecutor(1) as thread:
+        accepted = thread.submit(limited.client.post, "/explain", json=slow)
+        until(lambda: "gradcam_in_flight 3.0" in limited.client.get("/metrics").text)
+        response = ask(limited.client, "/predict", SMALL)
+        assert "3 images" in problem(response, 429, "queue_full")
+        assert int(response.headers["retry-after"]) >= 1
+        assert accepted.result().status_code == 200
     assert predict(limited.client, SMALL)  # nothing of the refused request holds a place in the queue
+
+
+def test_more_images_than_the_queue_can_ever_hold_are_not_told_to_try_again():
+    with running(queue_size=5, api_processes=2) as service:
+        response = service.client.post("/predict", json={"images": [base64_of(SMALL)] * 3})
+        assert "at most 2" in problem(response, 413, "too_large")
+        assert len(service.client.post("/predict", json={"images": [base64_of(SMALL)] * 2}).json()["results"]) == 2
 
 
 def test_refusals_hold_no_place_in_the_queue(limited):
