@@ -37,7 +37,7 @@ LABEL org.opencontainers.image.title="gradcam-service" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
-# All that is written goes to /tmp (sockets, metrics, uploads) and /cache (what was fetched from URLs), so that the rest
+# All that is written goes to /dev/shm (sockets, metrics), /tmp and /cache (what was fetched from URLs), so that the rest
 # can be read-only.
 RUN install -d -o 10001 -g 10001 /cache
 COPY --from=dependencies /opt/venv /opt/venv

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
 import tempfile
 import threading
@@ -18,12 +19,15 @@ from service.registry.repository import scan
 from service.registry.spec import resolve
 from service.settings import Settings
 
+_ROOM = 16 << 20
+"""Bytes; a process takes a few hundred thousand."""
+
 
 def serve(settings: Settings) -> None:
     """Run the service until a signal stops it.
 
     Raises:
-        OSError: the address can't be listened on.
+        OSError: the address can't be listened on, or there is no room for sockets and metrics.
         BadSettings: others than this machine could reach it without a key, the file of keys can't be used, or what
             traces is not installed.
         ModelFailed: a model repository can't be read.
@@ -31,7 +35,7 @@ def serve(settings: Settings) -> None:
     """
     logs.configure(settings.log_level)
     resolve(scan(settings.model_repository).models(), settings.default_model)
-    with tempfile.TemporaryDirectory(prefix="gradcam-") as folder, _listen(settings) as listening:
+    with tempfile.TemporaryDirectory(prefix="gradcam-", dir=_roomy()) as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
         # For 20 µs torch's idle threads wait for more, not for milliseconds, while ONNX Runtime wants their cores.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -59,6 +63,21 @@ def serve(settings: Settings) -> None:
         threading.Thread(target=_announce, args=(listening, settings), daemon=True).start()
         stopping = settings.notice_seconds + settings.drain_seconds
         Supervisor(workers, servers, stopping, on_stop=listening.close).run()
+
+
+def _roomy() -> str:
+    """Where there is room for sockets and metrics: in memory if possible.
+
+    Metrics are mapped into memory, and a process that writes to a page for which the disk has no room is killed.
+
+    Raises:
+        OSError: there is none.
+    """
+    places = [place for place in ("/dev/shm", tempfile.gettempdir()) if os.access(place, os.W_OK)]
+    for place in places:
+        if shutil.disk_usage(place).free > _ROOM:
+            return place
+    raise OSError(f"sockets and metrics need {_ROOM >> 20} MiB; there is less in {' and '.join(places)}")
 
 
 def devices(setting: str) -> list[str]:

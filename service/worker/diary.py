@@ -40,9 +40,12 @@ class Diary:
         self._file = os.open(_path(address), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
 
     def write(self, jobs: Iterable[tuple[bytes, int]], step: int) -> None:
-        """Note what is begun now. Takes microseconds."""
+        """Note what is begun now. Takes microseconds. Where there is no room for it, nothing is noted."""
         entry = _encode(Entry(list(jobs), step))
-        os.pwrite(self._file, entry, 0)
+        try:
+            os.pwrite(self._file, entry, 0)
+        except OSError:
+            entry = b""
         os.ftruncate(self._file, len(entry))
 
 

@@ -5,14 +5,16 @@ The short form of each deed; `make chaos` does them all at length.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import os
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +22,7 @@ import httpx
 import pytest
 
 from exposed import value
-from live import Service, repeated, running, until
+from live import GRADCAM, Service, repeated, running, until
 
 from . import faulty
 from .test_processes import METHODS, picture, ready
@@ -242,6 +244,55 @@ def test_explanations_leave_nothing_behind(chaos: bool):
     for pid, (memory, files) in after.items():
         assert memory - before[pid][0] < growth
         assert files <= before[pid][1]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of 400 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"only who may mount file systems can fill one: {mounted.stderr.decode()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+YAML = "source: torchvision\narchitecture: alexnet\nweights: {}\nsha256: {}\n"
+
+
+def test_a_full_disk_costs_only_what_needs_it(tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch):
+    for variable in ("TMPDIR", "XDG_CACHE_HOME", "TORCH_HOME"):
+        monkeypatch.setenv(variable, str(small_disk))
+    folder = tmp_path / "models" / "fetched" / "1"
+    folder.mkdir(parents=True)
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(bytes(10**6))
+    url, digest = f"local://{weights}", hashlib.sha256(weights.read_bytes()).hexdigest()
+    (folder / "model.yaml").write_text(YAML.format(url, digest))
+    with running(model_repository=tmp_path / "models", api_processes=2) as service:
+        with suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as ballast:
+            while True:
+                ballast.write(bytes(4096))
+        for seed in range(20):
+            assert service.client.post("/explain", files={"image": picture(seed)}).status_code == 200
+        assert service.client.get("/models/fetched").json()["state"] == "failed"
+        assert "No space left" in service.client.get("/models/fetched").json()["reason"]
+        assert value(service.client, "gradcam_worker_restarts_total") == 0
+        assert [len(service.pids(name)) for name in ("worker", "api 0", "api 1")] == [1, 1, 1]
+
+
+def test_without_a_disk_for_sockets_and_metrics_it_does_not_start(tmp_path: Path):
+    own = ["unshare", "--mount", "sh", "-c"]  # what it mounts, no other process sees
+    if subprocess.run([*own, "true"], capture_output=True).returncode:
+        pytest.skip("only who may mount file systems can have small ones")
+    small = " && ".join(f"mount -t tmpfs -o size=1m tmpfs {place}" for place in ("/dev/shm", tmp_path))
+    environment = os.environ | {"TMPDIR": str(tmp_path), "GRADCAM_PORT": "0"}
+    command = [*own, f"{small} && exec {GRADCAM} serve"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line == f"gradcam: sockets and metrics need 16 MiB; there is less in /dev/shm and {tmp_path}"
 
 
 def test_what_is_too_much_is_refused_and_the_rest_is_answered(chaos: bool):
