@@ -165,7 +165,7 @@ def test_a_worker_that_dies_is_reported_counted_and_replaced(limited):
     os.kill(limited.pids("worker")[-1], signal.SIGKILL)
     after = predict(asked, SMALL)[0]  # as soon as there is another
     assert (after["label"], after["logit"]) == (before["label"], pytest.approx(before["logit"], rel=1e-4))
-    assert asked.get("/readyz").status_code == 200
+    until(lambda: asked.get("/readyz").status_code, 200)
     assert value(asked, "gradcam_worker_restarts_total", device=device, reason="SIGKILL") == 1
     assert value(asked, "gradcam_worker_up", device=device) == 1
     assert value(asked, "gradcam_in_flight") == 0
