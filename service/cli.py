@@ -7,6 +7,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -31,6 +32,7 @@ _ENCODINGS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 def main() -> None:
     """Entry point: errors on one line; exit code 2 where the input is at fault, 1 where the machine is."""
+    warnings.simplefilter("ignore", FutureWarning)  # of one library about another, which the user can't change
     try:
         commands(standalone_mode=False)
     except click.ClickException as error:
