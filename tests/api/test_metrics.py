@@ -125,7 +125,7 @@ def test_the_worker_is_up_and_holds_memory(client):
 
 def test_the_bound_of_the_queue_is_that_of_all_processes_together(client, limited):
     assert value(client, "gradcam_queue_size") == 128
-    assert value(limited.client, "gradcam_queue_size") == 1
+    assert value(limited.client, "gradcam_queue_size") == 3
 
 
 def test_no_label_holds_what_a_caller_typed(client):
