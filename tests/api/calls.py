@@ -4,10 +4,13 @@ import base64
 import io
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from live import until
 from service.zoo.shapes import OUTLINES
 
 BINARY = {"Content-Type": "application/octet-stream"}
@@ -135,3 +138,14 @@ def problem(response, status, code):
     assert body["request_id"] == response.headers["x-request-id"]
     assert body["title"]
     return body["detail"]
+
+
+@contextmanager
+def full_queue(client, images):
+    """While the block runs, so many images, which are all that the queue holds, are being explained at length."""
+    slow = {"images": [base64_of(encoded(photo(40, 30), "PNG"))] * images, "method": "rise", "output": "map"}
+    with ThreadPoolExecutor(1) as thread:
+        accepted = thread.submit(client.post, "/explain", json=slow)
+        until(lambda: f"gradcam_in_flight {images}.0" in client.get("/metrics").text)
+        yield
+        assert accepted.result().status_code == 200

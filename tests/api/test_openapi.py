@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from .calls import ADMIN, answered, ask, base64_of, problem
+from .calls import ADMIN, answered, ask, base64_of, full_queue, problem
 from .schema import ANNOTATIONS, CHECKED, resolve, violations
 
 METHODS = {"get", "post", "put", "delete", "patch", "head", "options"}
@@ -173,6 +173,8 @@ def test_what_a_management_call_answers_is_as_documented(client, document, name,
 
 
 def test_the_problems_of_an_inference_are_as_documented(client, limited, document, scene):
+    with full_queue(limited.client, 3):
+        crowded = limited.client.post("/explain", files={"image": scene})
     no_picture = ask(client, "/explain", b"no picture")
     responses = [
         (400, ask(client, "/explain", scene, alpha=2)),
@@ -180,7 +182,7 @@ def test_the_problems_of_an_inference_are_as_documented(client, limited, documen
         (413, ask(client, "/explain", scene, target=[1] * 17)),
         (415, client.post("/explain", content=scene, headers={"Content-Type": "text/plain"})),
         (422, no_picture),
-        (429, limited.client.post("/explain", files=[("image", scene)] * 2)),
+        (429, crowded),
         (503, ask(client, "/explain", scene, model="resnet50")),
     ]
     for status, response in responses:
