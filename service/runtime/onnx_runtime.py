@@ -22,8 +22,8 @@ def open_session(model: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    # A thread that spins while it waits for the next batch takes the core from those that decode its pictures.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Within a batch its threads spin while they wait for each other; between batches, pictures need the cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
