@@ -57,7 +57,7 @@ async def readyz(request: Request) -> dict[str, str]:
     if request.app.state.leaving.is_set():
         raise NotReady("this process is being stopped")
     if not _workers(request).ready:
-        raise NotReady("no worker has a model ready yet")
+        raise NotReady("no worker is ready yet; it loads its models, or makes them faster")
     return {"status": "ok"}
 
 
