@@ -34,7 +34,12 @@ from live import Service, free_port, running, until
 
 HERE = Path(__file__).parent
 PHOTO = HERE.parent / "service" / "api" / "web" / "examples" / "coffee.jpg"
-MODEL = "source: torchvision\narchitecture: {}\nweights: random:0\n"
+RESNET50 = "source: torchvision\narchitecture: resnet50\nweights: random:0\n"
+MODELS = {
+    "resnet50": RESNET50,
+    "resnet50-bfloat16": RESNET50 + "precision: bfloat16\n",
+    "resnet18": "source: torchvision\narchitecture: resnet18\nweights: random:0\nload: demand\n",
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Bench:
     """All measurements, one after the other.
 
     Args:
-        repository: with resnet50 and resnet18 of seed-0 weights.
+        repository: with `MODELS`.
         rounds: how often each side of a ratio is measured.
     """
 
@@ -74,6 +79,7 @@ class Bench:
         yield from self._methods()
         with running(model_repository=self._repository, default_model="resnet50", log_level="warning") as service:
             settle(service, "resnet50")
+            settle(service, "resnet50-bfloat16")
             yield from self._http(service)
             yield from self._arrivals(service)
         yield from self._scenes()
@@ -119,6 +125,7 @@ class Bench:
 
     def _http(self, service: Service) -> Iterator[Row]:
         explain, predict = (Request(f"{service.url}/{path}", self._picture) for path in ("explain", "predict"))
+        bfloat16 = Request(f"{service.url}/explain?model=resnet50-bfloat16", self._picture)
         several = Request(f"{service.url}/explain?" + "&".join(f"target={index}" for index in range(5)), self._picture)
         single = Request(f"{service.url}/explain?target=0", self._picture)
         coded = json.dumps({"image": base64.b64encode(self._picture).decode()}).encode()
@@ -127,6 +134,7 @@ class Bench:
                 floor=lambda: 4 / self._floor.seconds(compute.floor, 4),
                 explain=lambda: one_by_one(explain, 8, 64).rate(),
                 predict=lambda: one_by_one(predict, 8, 64).rate(),
+                bfloat16=lambda: one_by_one(bfloat16, 8, 64).rate(),
                 batched=lambda: one_by_one(Request(f"{batched}/predict", coded, "application/json"), 8, 24).rate(),
                 naive=lambda: one_by_one(Request(f"{naive}/explain", self._picture), 8, 16).rate(),
             )
@@ -136,6 +144,12 @@ class Bench:
             rate["explain"] / rate["floor"],
             "≥ 0.85",
             detail=detail,
+        )
+        yield Row(
+            "HTTP, 8 connections: explain in bfloat16 ÷ ONNX Runtime, batch 4",
+            rate["bfloat16"] / rate["floor"],
+            "",
+            detail=f"on {runtime_of(service, 'resnet50-bfloat16')}, {detail}",
         )
         yield Row("HTTP, 8 connections: explain ÷ predict", rate["explain"] / rate["predict"], "", detail=detail)
         yield Row(
@@ -232,7 +246,13 @@ def resident(process: psutil.Process) -> float:
 def settle(service: Service, model: str) -> None:
     """Have a model loaded, and on the runtime that it is to stay on."""
     one_by_one(Request(f"{service.url}/predict?model={model}", photograph()), 1, 1)
-    until(lambda: service.client.get(f"/models/{model}").json()["runtime"] != "eager", seconds=30)
+    until(lambda: runtime_of(service, model) != "eager", seconds=30)
+
+
+def runtime_of(service: Service, model: str) -> str:
+    """What computes its feature maps now."""
+    runtime: str = service.client.get(f"/models/{model}").json()["runtime"]
+    return runtime
 
 
 def photograph() -> bytes:
@@ -285,10 +305,10 @@ def main() -> None:
     written.parent.mkdir(exist_ok=True)
     with ExitStack() as stack:
         repository = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for name in ("resnet18", "resnet50"):
+        for name, model in MODELS.items():
             folder = repository / name / "2"
             folder.mkdir(parents=True)
-            (folder / "model.yaml").write_text(MODEL.format(name) + ("load: demand\n" if name == "resnet18" else ""))
+            (folder / "model.yaml").write_text(model)
         lines = [heading()]
         print(*lines, sep="\n", flush=True)
         for row in Bench(repository, rounds).rows():

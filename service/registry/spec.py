@@ -79,7 +79,7 @@ class Preprocess:
 Source = Literal["torchvision", "timm", "zoo", "onnx", "export", "python"]
 """Who can build a model; each has a module of its name in `service.registry.sources`."""
 
-Runtime = Literal["auto", "eager", "compile", "onnxruntime", "cuda_graphs"]
+Runtime = Literal["auto", "eager", "compile", "onednn", "onnxruntime", "cuda_graphs"]
 """What can compute feature maps; see `service.runtime`."""
 
 _WHOLE = ("onnx", "export")
@@ -126,7 +126,8 @@ class Spec(BaseModel):
         "auto", description="what computes feature maps; auto: eager, then the fastest that computes the same"
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of the feature maps' computation by cuda_graphs; the others compute in float32"
+        "float32",
+        description="of the feature maps' computation by cuda_graphs and onednn; the others compute in float32",
     )
     batch: int = Field(8, ge=1, le=1024, description="most images in one forward pass")
     load: Literal["start", "demand"] = Field("start", description="when the model is loaded")

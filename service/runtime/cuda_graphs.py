@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from service.explain.network import Backbone
-from service.runtime.fold import folded
+from service.runtime.fold import channels_last
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,7 @@ def on_cuda_graphs(backbone: fx.GraphModule, images: Tensor, most: int, dtype: t
     Raises:
         RuntimeError: there isn't the memory, or an operator can't be captured, since it waits for the device.
     """
-    network = copy.deepcopy(folded(backbone)).to(dtype)
-    network = network.to(memory_format=torch.channels_last)
+    network = channels_last(backbone, dtype)
     example, pool = images[:1].to(dtype), torch.cuda.graph_pool_handle()
     powers = range(_power(most), -1, -1)  # the largest first, whose memory the others then use
     captures = [_capture(network, example.expand(2**power, -1, -1, -1), pool) for power in powers]

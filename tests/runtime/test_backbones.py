@@ -16,6 +16,7 @@ from service.runtime.cuda_graphs import on_cuda_graphs
 from service.runtime.fastest import fastest
 from service.runtime.fold import folded
 from service.runtime.inductor import on_inductor
+from service.runtime.onednn import on_onednn
 from service.runtime.onnx_runtime import on_onnx_runtime
 
 # Of each kind of operator some.
@@ -38,6 +39,17 @@ def assert_same(backbone, eager, images):
 def test_onnx_runtime_computes_the_same(architecture):
     eager = known(architecture).network.cut.backbone
     assert_same(on_onnx_runtime(eager, picture(SIZE, count=2)), eager, picture(SIZE, seed=3, count=5))
+
+
+@pytest.mark.parametrize("architecture", USUAL)
+def test_onednn_computes_the_same_and_in_bfloat16_what_that_can_say(architecture):
+    eager, images = known(architecture).network.cut.backbone, picture(SIZE, seed=3, count=5)
+    assert_same(on_onednn(eager, picture(SIZE, count=2), torch.float32), eager, images)
+    with torch.no_grad():
+        rounded = on_onednn(eager, picture(SIZE, count=2), torch.bfloat16)(images)
+        assert rounded.dtype is torch.float32
+        assert rounded.is_contiguous()
+        assert 2**-9 / 4 < error(rounded, eager(images)) < 0.05  # of a mantissa of 8 bits
 
 
 @needs_compiler
@@ -136,6 +148,26 @@ def test_what_is_slower_is_used_only_if_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(module, "on_onnx_runtime", slow)
     assert "onnxruntime is not faster" in fastest(tiny(), "auto", picture(24, count=2), 8)
     assert fastest(tiny(), "onnxruntime", picture(24, count=2), 8)[0] == "onnxruntime"
+
+
+@pytest.mark.parametrize("best", ["onednn", "onnxruntime"])
+def test_bfloat16_is_used_where_it_is_the_fastest(monkeypatch, best):
+    def taking(seconds):
+        def build(backbone, images, **_):
+            known = backbone(images)
+
+            def features(images):
+                time.sleep(seconds)
+                return known
+
+            return features
+
+        return build
+
+    monkeypatch.setattr(module, "on_onednn", taking(0 if best == "onednn" else 0.05))
+    monkeypatch.setattr(module, "on_onnx_runtime", taking(0 if best == "onnxruntime" else 0.05))
+    assert fastest(tiny(), "auto", picture(24, count=2), 8, "bfloat16")[0] == best
+    assert "onednn" not in fastest(tiny(), "auto", picture(24, count=2), 8)  # nobody asked for less precision
 
 
 @torch.library.custom_op("runtimes::double", mutates_args=())
