@@ -105,5 +105,6 @@ def _seconds(backbones: dict[str, Backbone], images: Tensor) -> dict[str, float]
 
 def _timed(backbone: Backbone, images: Tensor) -> float:
     start = perf_counter()
-    backbone(images).cpu()  # waits for the device
+    for some in (images[:1], images):  # what is fast for one may be slow for several
+        backbone(some).cpu()  # waits for the device
     return perf_counter() - start

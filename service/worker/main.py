@@ -197,8 +197,8 @@ class Worker:
             if isinstance(survey, Survey):
                 self._models.apply(survey)
                 self._surveyed = True
-        self._models.collect()
         if self._surveyed:
+            self._models.collect()
             self._announce()
         if surveyed:
             waiting, self._waiting_looks = self._waiting_looks, []

@@ -6,7 +6,7 @@ import logging
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from time import monotonic, perf_counter
@@ -78,8 +78,7 @@ class ModelTable:
     model that they were queued for, so the old one goes when the last of them is done. What fails to load replaces
     nothing.
 
-    A model answers as soon as it can, and is then made faster. `started` is whether all that load at start have been
-    loaded and made faster, as far as they can be.
+    A model answers as soon as it can, and is then made faster.
 
     One thread loads, in the order asked; all else happens in the thread that calls.
 
@@ -99,7 +98,15 @@ class ModelTable:
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._ended: SimpleQueue[tuple[Entry, LoadedModel | str]] = SimpleQueue()
         self._accelerated: SimpleQueue[tuple[str, LoadedModel, LoadedModel | str]] = SimpleQueue()
-        self.started = False
+        self._start_end: Future[None] | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether all that load at start have been loaded and made faster, as far as they can be.
+
+        And whether what that left behind has been given back, which holds the interpreter for a while.
+        """
+        return self._start_end is not None and self._start_end.done()
 
     def status(self) -> list[Model]:
         """Every version in its present state."""
@@ -195,10 +202,7 @@ class ModelTable:
             if version.entry == entry:  # else newer content is being loaded
                 self._take(version, outcome)
         while not self._accelerated.empty():
-            key, model, outcome = self._accelerated.get()
-            version = self._versions.get(key)
-            if version is not None and version.model is model:
-                self._quicken(version, outcome)
+            self._quicken(*self._accelerated.get())
         self._settle()
         self._make_room()
 
@@ -224,9 +228,12 @@ class ModelTable:
         metrics.MODEL_INFO.labels(version.entry.name, version.entry.version, outcome.card.digest).set(1)
         self._loader.submit(self._accelerate, version.entry.key, weakref.ref(outcome))
 
-    def _quicken(self, version: _Version, outcome: LoadedModel | str) -> None:
+    def _quicken(self, key: str, model: LoadedModel, outcome: LoadedModel | str) -> None:
+        version = self._versions.get(key)
+        if version is None or version.model is not model:
+            return
         version.slow = False
-        fields: dict[str, object] = {"model": version.entry.key}
+        fields: dict[str, object] = {"model": key}
         if isinstance(outcome, str):
             log.info("model stays on eager PyTorch", extra={"fields": fields | {"reason": outcome}})
         else:
@@ -250,7 +257,9 @@ class ModelTable:
             for version in wanted:
                 if not (version.model or version.loading or version.failure or version.dismissed):
                     self._start(version)
-        self.started = self.started or not any(version.loading or version.slow for version in self._versions.values())
+        if self._start_end is None and not any(one.loading or one.slow for one in self._versions.values()):
+            self._start_end = self._loader.submit(lambda: None)  # done when all before it is
+            self._start_end.add_done_callback(lambda _: self._wake())
 
     def _wanted(self, name: str, versions: list[_Version]) -> list[_Version]:
         """Of versions that load at start: the highest that may work, and those that an alias names."""

@@ -1,0 +1,33 @@
+"""What becomes of models in the worker's table."""
+
+import threading
+import time
+
+import torch
+
+from service.registry.repository import scan
+from service.settings import Settings
+from service.worker import models
+from service.worker.models import ModelTable
+from service.worker.watcher import Survey
+
+
+def test_the_start_ends_when_what_it_left_behind_has_been_given_back(monkeypatch):
+    woken, while_giving_back = threading.Event(), []
+    table = ModelTable(torch.device("cpu"), Settings(), woken.set)
+
+    def give_back(device):
+        time.sleep(0.1)
+        while_giving_back.append(table.started)
+
+    monkeypatch.setattr(models, "_give_back", give_back)
+    listing = scan(())
+    table.apply(Survey(listing, frozenset(entry.key for entry in listing if entry.name != "scenes")))
+    runtimes = set()
+    while not table.started:
+        assert woken.wait(60)
+        woken.clear()
+        table.collect()
+        runtimes |= {model.card.runtime for model in table.status() if model.card}
+    assert runtimes == {"eager", "onnxruntime"}
+    assert while_giving_back == [False]  # of the model as it was on eager PyTorch
