@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import threading
 from typing import TypeGuard
 
 import torch
@@ -10,6 +11,10 @@ from torch import SymInt, fx, nn
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from service.errors import UnsupportedMethod
+
+TRACING = threading.Lock()
+"""Held while torch traces. It does so for the whole process (``torch.compiler.is_exporting``, annotations of nodes): an
+operator written in Python that another thread calls then takes part in it, and fails."""
 
 
 def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> fx.GraphModule:
@@ -30,14 +35,16 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> fx.GraphModul
         return module
     module.eval().requires_grad_(False)
     example = torch.zeros(2, *input_shape)  # a batch of one would be taken for a constant
-    program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    with TRACING:
+        program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     return of_program(program)
 
 
 def of_program(program: torch.export.ExportedProgram) -> fx.GraphModule:
     """An exported program as such a graph."""
     # Guards would check the input's shape, which the worker has done, and run code out of the file.
-    graph_module = program.run_decompositions({}).module(check_guards=False)
+    with TRACING:
+        graph_module = program.run_decompositions({}).module(check_guards=False)
     assert isinstance(graph_module, fx.GraphModule)
     graph_module._forward_pre_hooks.clear()  # the same checks in another place
     release(graph_module.graph)
@@ -71,6 +78,12 @@ def logits_of(graph_module: fx.GraphModule, activation: str) -> fx.GraphModule:
         raise UnsupportedMethod(f"the network ends in a {ending}, but its activation is said to be {activation}")
     scores.replace_all_uses_with(scores.all_input_nodes[0])
     return flat(graph_module)
+
+
+def has_foreign_operators(graph: fx.Graph) -> bool:
+    """Whether it has operators that are not torch's own, and may be written in Python."""
+    overloads = [node.target for node in graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
+    return any(overload.namespace not in ("aten", "torchvision") for overload in overloads)
 
 
 def release(graph: fx.Graph) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Literal
 
@@ -12,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from service.errors import UnknownLayer, UnsupportedMethod
 from service.explain.cut import Cut, cut, reaches_grid
-from service.explain.graph import logits_of, scores_node, shape_of, trace
+from service.explain.graph import TRACING, has_foreign_operators, logits_of, scores_node, shape_of, trace
 from service.explain.guide import guide
 from service.explain.layers import Layer, before_final_pooling, find_layers, input_layer
 
@@ -26,7 +27,7 @@ class Network:
     """A classifier, its layers, and its cuts.
 
     Nothing is ever hooked into or stored on the model: the parts are functions of their input, safe to call from any
-    thread.
+    thread; where another may be tracing a network, `undisturbed`.
 
     Args:
         module: maps (N, C, H, W) float32 to scores (N, classes). Where it ends in the activation, scores are what the
@@ -62,6 +63,7 @@ class Network:
         if shape is None or len(shape) != 1:
             raise UnsupportedMethod("the network does not answer with one row of scores for each image")
         (self.classes,) = shape
+        self._foreign = has_foreign_operators(self.traced.graph)
         self._cuts: dict[str, Cut] = {}
         self.cut = self._last_convolutional() if layer == "auto" else self.cut_at(layer)
         self.backbone: Backbone = self.cut.backbone
@@ -70,6 +72,10 @@ class Network:
     def opaque(self) -> str:
         """Why nothing but the network's scores is known, where it is a black box; else empty."""
         return str(self.traced.meta.get("opaque", ""))
+
+    def undisturbed(self) -> AbstractContextManager[object]:
+        """While in it, no other thread traces, if this network has operators that fail then."""
+        return TRACING if self._foreign else nullcontext()
 
     def cut_at(self, layer: str) -> Cut:
         """The network cut at a layer by name, or at its default layer for ``auto``.

@@ -10,6 +10,7 @@ from time import perf_counter
 import torch
 from torch import Tensor, fx
 
+from service.explain.graph import TRACING
 from service.explain.network import Backbone, Network
 from service.runtime.cuda_graphs import on_cuda_graphs
 from service.runtime.inductor import on_inductor
@@ -70,7 +71,8 @@ def _alike(name: str, eager: fx.GraphModule, images: Tensor, most: int, precisio
     if (device, name) not in builders:
         return f"{name} is not for a {device} device"
     try:
-        backbone = builders[device, name](eager, images)
+        with TRACING:
+            backbone = builders[device, name](eager, images)
         difference = _difference(backbone(images), eager(images))
     except Exception as error:  # of several libraries, without a common base
         return f"{name} can't run it: {first_cause(error)}"

@@ -12,6 +12,7 @@ import torch
 from service.errors import NonFinite, ServiceError, TooExpensive, UnknownTarget, UnsupportedMethod
 from service.explain import batch
 from service.explain.methods import NEEDS_GAP, forward_passes
+from service.explain.network import Network
 from service.registry.loader import LoadedModel
 from service.worker.messages import Answer, Question
 
@@ -19,7 +20,8 @@ from service.worker.messages import Answer, Question
 class Unfinished:
     """An expensive explanation, worked out a step at a time so that others can be served in between."""
 
-    def __init__(self, scores: np.ndarray, steps: batch.Explaining) -> None:
+    def __init__(self, network: Network, scores: np.ndarray, steps: batch.Explaining) -> None:
+        self._network = network
         self._scores = scores
         self._steps = steps
 
@@ -30,7 +32,8 @@ class Unfinished:
             NonFinite: the answer is not finite.
         """
         try:
-            next(self._steps)
+            with self._network.undisturbed():
+                next(self._steps)
         except StopIteration as finished:
             return _answer(self._scores, finished.value)
         return None
@@ -56,16 +59,17 @@ def run(
         questions: one for each image.
         max_forward_passes: what one explanation may cost.
     """
-    start = perf_counter()
-    images = model.images(list(pixels))
-    features, scores = model.network.predict(images)
-    host_scores = scores.float().cpu().numpy()  # waits for the device
-    predicted = perf_counter()
-    refused = [_refusal(model, question, max_forward_passes) for question in questions]
-    asked = [None if refusal else question for question, refusal in zip(questions, refused, strict=True)]
-    explained = batch.explain(model.network, images, features, scores, asked, model.card.batch)
+    with model.network.undisturbed():
+        start = perf_counter()
+        images = model.images(list(pixels))
+        features, scores = model.network.predict(images)
+        host_scores = scores.float().cpu().numpy()  # waits for the device
+        predicted = perf_counter()
+        refused = [_refusal(model, question, max_forward_passes) for question in questions]
+        asked = [None if refusal else question for question, refusal in zip(questions, refused, strict=True)]
+        explained = batch.explain(model.network, images, features, scores, asked, model.card.batch)
     answers: list[Answer | Unfinished | ServiceError] = [
-        refusal or _outcome(own, explanation)
+        refusal or _outcome(model.network, own, explanation)
         for refusal, own, explanation in zip(refused, host_scores, explained, strict=True)
     ]
     return BatchResult(answers, predicted - start, perf_counter() - predicted)
@@ -94,14 +98,14 @@ def _refusal(model: LoadedModel, question: Question | None, limit: int) -> Servi
 
 
 def _outcome(
-    scores: np.ndarray, explanation: batch.Explanation | batch.Explaining | None
+    network: Network, scores: np.ndarray, explanation: batch.Explanation | batch.Explaining | None
 ) -> Answer | Unfinished | NonFinite:
     if not np.isfinite(scores).all():
         return _non_finite()
     if explanation is None:
         return Answer(scores, (), "", np.empty((0, 0, 0), np.float32))
     if not isinstance(explanation, batch.Explanation):
-        return Unfinished(scores, explanation)
+        return Unfinished(network, scores, explanation)
     try:
         return _answer(scores, explanation)
     except NonFinite as error:

@@ -1,0 +1,36 @@
+"""What the worker computes while its other thread loads."""
+
+import threading
+
+import numpy as np
+import torch
+from methods.networks import tiny
+
+from service.registry.loader import load
+from service.registry.repository import scan
+from service.runtime.fastest import fastest
+from service.worker import engine
+from service.worker.messages import Answer, Question
+from worker import faulty
+
+
+def test_an_operator_in_python_answers_while_another_model_is_traced(tmp_path):
+    settings = faulty.write(tmp_path)
+    (entry,) = (entry for entry in scan([tmp_path / "models"]) if entry.name == "faulty")
+    model = load(entry, torch.device("cpu"), settings["python_path"])
+    images = torch.zeros(2, 3, 24, 24)
+
+    def trace():
+        for _ in range(3):
+            fastest(tiny(), "onnxruntime", images, 8)
+
+    tracing = threading.Thread(target=trace)
+    tracing.start()
+    answers = []
+    while tracing.is_alive():
+        pixels = [np.zeros((32, 32, 3), np.uint8)]
+        answers += engine.run(model, pixels, [Question("occlusion")], 10_000).answers
+        while isinstance(answers[-1], engine.Unfinished):
+            answers[-1] = answers[-1].advance() or answers[-1]
+    assert answers
+    assert all(isinstance(answer, Answer) for answer in answers)
