@@ -192,4 +192,4 @@ def _validated(options: type[Options], given: dict[str, object]) -> Options:
         name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             raise BadOption(f"there is no option {name!r}; there are {', '.join(options.model_fields)}") from None
-        raise BadOption(f"option {name!r}: {first['msg']}") from None
+        raise BadOption(f"option {name!r}: {first['msg'].removeprefix('Value error, ')}") from None

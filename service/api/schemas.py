@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from service.images.colormaps import COLORMAPS
 
@@ -14,10 +24,23 @@ def _listed(value: object) -> object:
     return value if value is None or isinstance(value, list) else [value]
 
 
-class PredictOptions(BaseModel):
-    """Options of ``/predict``."""
-
+class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_is_not_true(cls, value: object, info: ValidationInfo) -> object:
+        """Pydantic takes either for the other; the published schema doesn't."""
+        if cls.model_fields[info.field_name or ""].annotation is bool:
+            if value is not True and value is not False and str(value).lower() not in ("true", "false"):
+                raise ValueError("must be true or false")
+        elif isinstance(value, bool):
+            raise ValueError("can't be true or false")
+        return value
+
+
+class PredictOptions(_Options):
+    """Options of ``/predict``."""
 
     model: str | None = Field(None, description="`name`, `name@version` or `name@alias`; default from the settings")
     top_k: int = Field(5, ge=1, le=1000, description="how many classes to report, the most probable first")
@@ -26,7 +49,7 @@ class PredictOptions(BaseModel):
     )
 
 
-class MethodOptions(BaseModel):
+class MethodOptions(_Options):
     """What single methods take; the text after the semicolon is the default."""
 
     gamma: float | None = Field(None, ge=0, le=10, description="finercam: how much of similar classes is taken away; 1")

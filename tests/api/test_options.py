@@ -22,7 +22,8 @@ OUT_OF_RANGE = [  # path, option, value, a part of the detail
     ("/explain", "colormap", "rainbow", "'viridis'"),
     ("/explain", "output", "video", "'overlay'"),
     ("/explain", "output", "heatmap,map", "'overlay'"),
-    ("/explain", "boxes", "perhaps", "boolean"),
+    ("/explain", "boxes", "perhaps", "true or false"),
+    ("/explain", "boxes", "1", "true or false"),
 ]
 UNKNOWN = [  # path, options, status, code, a part of the detail
     ("/predict", {"model": "nope"}, 404, "unknown_model", "scenes"),
@@ -56,7 +57,9 @@ WRONG_IN_JSON = [  # option, value of a wrong type
     ("model", 3),
     ("alpha", "half"),
     ("max_side", 100.5),
-    ("boxes", 2),
+    ("boxes", 1),
+    ("top_k", True),
+    ("alpha", True),
 ]
 
 
