@@ -34,11 +34,11 @@ from live import Service, free_port, running, until
 
 HERE = Path(__file__).parent
 PHOTO = HERE.parent / "service" / "api" / "web" / "examples" / "coffee.jpg"
-RESNET50 = "source: torchvision\narchitecture: resnet50\nweights: random:0\n"
+MODEL = "source: torchvision\narchitecture: {}\nweights: random:0\n"
 MODELS = {
-    "resnet50": RESNET50,
-    "resnet50-bfloat16": RESNET50 + "precision: bfloat16\n",
-    "resnet18": "source: torchvision\narchitecture: resnet18\nweights: random:0\nload: demand\n",
+    "resnet50": MODEL.format("resnet50"),
+    "resnet50-bfloat16": MODEL.format("resnet50") + "precision: bfloat16\n",
+    "resnet18": MODEL.format("resnet18") + "load: demand\n",
 }
 
 

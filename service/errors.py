@@ -270,3 +270,8 @@ _BY_CODE = {cls.code: cls for cls in _subclasses(ServiceError)}
 def from_code(code: str, detail: str) -> ServiceError:
     """The error that crossed the wire as ``code`` and ``detail``, as an instance of its own class."""
     return _BY_CODE[code](detail)
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, without the rest of a report; the name of its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -187,9 +187,10 @@ def _validated(options: type[Options], given: dict[str, object]) -> Options:
         return options.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
+        reason = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:  # of several options together
-            raise BadOption(str(first["ctx"]["error"])) from None
+            raise BadOption(reason) from None
         name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             raise BadOption(f"there is no option {name!r}; there are {', '.join(options.model_fields)}") from None
-        raise BadOption(f"option {name!r}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise BadOption(f"option {name!r}: {reason}") from None

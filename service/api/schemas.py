@@ -32,7 +32,7 @@ class _Options(BaseModel):
     def _one_is_not_true(cls, value: object, info: ValidationInfo) -> object:
         """Pydantic takes either for the other; the published schema doesn't."""
         if cls.model_fields[info.field_name or ""].annotation is bool:
-            if value is not True and value is not False and str(value).lower() not in ("true", "false"):
+            if str(value).lower() not in ("true", "false"):
                 raise ValueError("must be true or false")
         elif isinstance(value, bool):
             raise ValueError("can't be true or false")

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from service.errors import ModelFailed
+from service.errors import ModelFailed, first_line
 
 _COMPILED = "data/aotinductor/"
 _RECORD = re.compile(
@@ -58,7 +58,7 @@ def refuse_code(path: Path) -> None:
         kind = records.get("archive_format", b"").decode()
         described = [json.loads(data) for name, data in records.items() if name.endswith(".json")]
     except (RuntimeError, ValueError) as error:
-        raise ModelFailed(f"{path.name} is no archive of torch.export.save: {str(error).splitlines()[0]}") from error
+        raise ModelFailed(f"{path.name} is no archive of torch.export.save: {first_line(error)}") from error
     if kind != "pt2":
         raise ModelFailed(
             f"{path.name} is no archive of torch.export.save, or one of torch before 2.8; export it again"

@@ -19,7 +19,7 @@ from torch.fx.node import map_aggregate
 from torch.fx.traceback import preserve_node_meta
 from torch.utils._python_dispatch import _disable_current_modes
 
-from service.explain.graph import flat, image_node
+from service.explain.graph import TRACING, flat, image_node
 from service.registry import onnx_operators  # noqa: F401  # registers them
 
 BATCH = 1009
@@ -51,7 +51,7 @@ def converted(model: onnx.ModelProto, images: Tensor, batch: int | None, channel
             scores: Tensor = recorder.run(images.permute(0, 2, 3, 1) if channels_last else images)
             return scores
 
-        with preserve_node_meta():
+        with TRACING, preserve_node_meta():
             record = make_fx(network, tracing_mode="fake", _allow_non_fake_inputs=True, pre_dispatch=True)
             graph_module = record(images.expand(BATCH, -1, -1, -1))
         _for_any_batch(graph_module)

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from service.errors import ModelFailed
+from service.errors import ModelFailed, first_line
 from service.registry.places import LocalPlace, Place, place_at
 from service.registry.spec import Model, Spec
 
@@ -140,4 +140,4 @@ def _parsed(text: str, path: str) -> object:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date that is none
-        raise ModelFailed(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+        raise ModelFailed(f"{path} is not YAML: {first_line(error)}") from error

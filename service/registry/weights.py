@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from service.errors import ModelFailed
+from service.errors import ModelFailed, first_line
 from service.registry.spec import Spec
 
 _STALLED = 30.0
@@ -79,8 +79,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise ModelFailed(f"weights {path} are no safetensors file: {error}") from error
     except Exception as error:  # torch.load raises whatever a damaged file leads it to
         reason = "only state dicts of tensors are loaded, never pickled code; save as safetensors"
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ModelFailed(f"weights {path} refused: {reason} ({first})") from error
+        raise ModelFailed(f"weights {path} refused: {reason} ({first_line(error)})") from error
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise ModelFailed(f"weights {path} hold something else than a state dict of tensors")
     return state

@@ -63,7 +63,7 @@ def _alike(name: str, eager: fx.GraphModule, images: Tensor, most: int, precisio
     device, dtype = images.device.type, getattr(torch, precision)
     builders: dict[tuple[str, str], Callable[[fx.GraphModule, Tensor], Backbone]] = {
         ("cpu", "compile"): on_inductor,
-        ("cpu", "onednn"): partial(on_onednn, dtype=dtype),
+        ("cpu", "onednn"): lambda backbone, _: on_onednn(backbone, dtype),
         ("cpu", "onnxruntime"): on_onnx_runtime,
         ("cuda", "compile"): on_inductor,
         ("cuda", "cuda_graphs"): partial(on_cuda_graphs, most=most, dtype=dtype),

@@ -9,16 +9,12 @@ from service.explain.network import Backbone
 from service.runtime.fold import channels_last
 
 
-def on_onednn(backbone: fx.GraphModule, images: Tensor, dtype: torch.dtype) -> Backbone:
+def on_onednn(backbone: fx.GraphModule, dtype: torch.dtype) -> Backbone:
     """The backbone with batch normalisation folded into the convolutions.
 
     Args:
         backbone: without autograd, on a CPU.
-        images: two examples (2, C, H, W) of what it takes.
         dtype: to compute in; feature maps are float32 all the same.
-
-    Raises:
-        RuntimeError: an operator doesn't compute in it.
     """
     network = channels_last(backbone, dtype)
 
@@ -26,5 +22,4 @@ def on_onednn(backbone: fx.GraphModule, images: Tensor, dtype: torch.dtype) -> B
         found: Tensor = network(images.to(dtype, memory_format=torch.channels_last))
         return found.float().contiguous()
 
-    features(images)
     return features

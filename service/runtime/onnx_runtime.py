@@ -8,6 +8,7 @@ import onnxruntime
 import torch
 from torch import Tensor, fx
 
+from service.errors import first_line
 from service.explain.graph import release
 from service.explain.network import Backbone
 from service.runtime.fold import folded
@@ -32,7 +33,7 @@ def first_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     operator = re.search(r"op='([\w.]+)'", str(error))
-    return f"ONNX has no {operator[1]}" if operator else str(error).strip().split("\n")[0]
+    return f"ONNX has no {operator[1]}" if operator else first_line(error)
 
 
 def on_onnx_runtime(backbone: fx.GraphModule, images: Tensor) -> Backbone:

@@ -10,7 +10,7 @@ from torch import SymInt, Tensor
 from torch.export import ExportedProgram
 from torch.export.pt2_archive._package import load_pt2
 
-from service.errors import ModelFailed
+from service.errors import ModelFailed, first_line
 from service.explain.graph import of_program
 from service.registry.archive import refuse_code
 from service.registry.built import Built, own_labels, own_preprocess
@@ -41,7 +41,7 @@ def build(spec: Spec, folder: Path, _: Path | None) -> Built:
     except ModelFailed:
         raise
     except Exception as error:  # whatever a damaged file leads torch to
-        raise ModelFailed(f"{path.name} can't be loaded: {_first_line(error)}") from error
+        raise ModelFailed(f"{path.name} can't be loaded: {first_line(error)}") from error
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
     return Built(module, own_labels(spec, folder) or [], preprocess, content)
@@ -59,7 +59,3 @@ def _check_input(program: ExportedProgram, size: tuple[int, int]) -> None:
     if shape != [3, *size]:
         shown = "×".join(map(str, shape))
         raise ModelFailed(f"the program takes images of {shown}, but preprocess makes 3×{size[0]}×{size[1]}")
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

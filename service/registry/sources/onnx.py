@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnx.external_data_helper import uses_external_data
 from torch import Tensor, fx
 
-from service.errors import ModelFailed
+from service.errors import ModelFailed, first_line
 from service.registry.built import Built, own_labels, own_preprocess
 from service.registry.onnx_graph import CannotConvert, converted
 from service.registry.onnx_session import Session, black_box
@@ -53,7 +53,7 @@ def _read(path: Path, spec: Spec) -> onnx.ModelProto:
     except (DecodeError, EncodeError) as error:
         raise ModelFailed(f"{path.name} is no ONNX model, or has more than 2 GiB: {error}") from error
     except (onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise ModelFailed(f"{path.name} is no valid ONNX model: {_first_line(error)}") from error
+        raise ModelFailed(f"{path.name} is no valid ONNX model: {first_line(error)}") from error
     return model
 
 
@@ -94,10 +94,6 @@ def _compare(graph_module: fx.GraphModule, images: Tensor, expected: Tensor) -> 
     try:
         found = torch.cat([graph_module(images[:1]), graph_module(images[1:])])
     except Exception as error:  # whatever torch's operators raise
-        raise CannotConvert(f"as a torch graph it fails: {_first_line(error)}") from error
+        raise CannotConvert(f"as a torch graph it fails: {first_line(error)}") from error
     if found.shape != expected.shape or not (found - expected).abs().max() <= _TOLERANCE * expected.abs().max():
         raise CannotConvert("as a torch graph its scores would differ from those of ONNX Runtime")
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
