@@ -41,7 +41,9 @@ class Settings(BaseSettings):
     queue_size: int = Field(128, ge=1, description="images accepted and not yet answered, over all API processes")
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="largest request body, bytes")
     max_connections: int = Field(1000, ge=1, description="most connections at a time, over all API processes")
-    read_seconds: float = Field(30.0, gt=0, description="how long a request's head may take to arrive, then its body")
+    read_seconds: float = Field(
+        30.0, gt=0, description="how long a head may take to arrive, then its body, and an answer to be taken"
+    )
     max_images: int = Field(
         32, ge=1, description="most images in one request; fewer where an API process's share of the queue is smaller"
     )

@@ -1,4 +1,4 @@
-"""HTTP connections that nobody can hold open for nothing: there are so many of them, and heads arrive in time."""
+"""HTTP connections that nobody can hold open for nothing: there are so many of them, and callers hurry."""
 
 from __future__ import annotations
 
@@ -36,29 +36,31 @@ class Connection(HttpToolsProtocol):
         super().__init__(**given)
         self._settings = settings
         self._surplus = False  # whether it is one too many
-        self._timer: asyncio.TimerHandle | None = None  # runs while a head is awaited
-        self._head = 0  # bytes received of that head
+        self._unasked: asyncio.TimerHandle | None = None  # runs while a head is awaited
+        self._untaken: asyncio.TimerHandle | None = None  # runs while the caller does not take what is written
+        self._head = 0  # bytes received of a head that isn't complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A caller has connected."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # so that writing pauses whenever the caller is behind
         self._await_head()
         self._surplus = len(self.connections) > self._settings.share(self._settings.max_connections)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """One of both has closed the connection."""
         self._head_is_complete()
+        self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Something has arrived."""
         if self.transport.is_closing():
             return
-        began = self._timer is None  # then what comes first in these data is the rest of a body
+        before = self._head
         super().data_received(data)
-        if self._timer is None:
-            return
-        self._head += 1 if began else len(data)
+        if self._head and (self._head == before or self.cycle is None):  # else a request's rest comes before the head
+            self._head += len(data)
         if self._head > _LONGEST_HEAD:
             self._refuse(HeadTooLarge(f"the head is larger than {_LONGEST_HEAD} bytes, the most that is accepted"))
 
@@ -66,6 +68,7 @@ class Connection(HttpToolsProtocol):
         """A head has begun."""
         super().on_message_begin()
         self._await_head()
+        self._head = 1
 
     def on_headers_complete(self) -> None:
         """A head is complete; the request is handed to the application."""
@@ -75,18 +78,35 @@ class Connection(HttpToolsProtocol):
             self.app = _refusal(TooManyConnections(f"{most} connections are open, the most that are accepted"))
         super().on_headers_complete()
 
+    def on_response_complete(self) -> None:
+        """An answer is written. Its request may go on, or the next one never come."""
+        super().on_response_complete()
+        if self.cycle.response_complete and not self._head:
+            self._await_head()
+
+    def pause_writing(self) -> None:
+        """The caller does not take what is written as fast as it is written."""
+        super().pause_writing()
+        self._untaken = self.loop.call_later(self._settings.read_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has taken everything."""
+        super().resume_writing()
+        if self._untaken is not None:
+            self._untaken.cancel()
+
     def send_400_response(self, msg: str) -> None:
         """What has arrived is no HTTP."""
         self._refuse(BadRequest(msg))
 
     def _await_head(self) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_later(self._settings.read_seconds, self._give_up)
+        self._head_is_complete()
+        self._unasked = self.loop.call_later(self._settings.read_seconds, self._give_up)
 
     def _head_is_complete(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._head = None, 0
+        if self._unasked is not None:
+            self._unasked.cancel()
+        self._unasked, self._head = None, 0
 
     def _give_up(self) -> None:
         if self._head:

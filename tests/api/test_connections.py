@@ -43,11 +43,17 @@ def received(connection):
     return b"".join(parts)
 
 
-def alive(connection):
-    """Whether /livez has answered that all is well."""
+def answered(connection):
+    """One answer, the connection left open."""
     answer = b""
     while not answer.endswith(b"}") and (part := connection.recv(65536)):
         answer += part
+    return answer
+
+
+def alive(connection):
+    """Whether /livez has answered that all is well."""
+    answer = answered(connection)
     return answer.startswith(b"HTTP/1.1 200") and answer.endswith(b'{"status":"ok"}')
 
 
@@ -84,6 +90,40 @@ def test_a_body_that_does_not_end_is_a_408(connect, media_type):
     head = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\nConnection: close\r\n"
     connection = connect(head + b"Content-Type: " + media_type + b"\r\n\r\n--x")
     assert problem(received(connection)) == (408, "too_slow", "the body did not arrive within 1 s")
+
+
+def test_what_was_refused_may_still_arrive(connect):
+    connection = connect(b"POST /nothing HTTP/1.1\r\nHost: here\r\nContent-Length: 100000\r\n\r\n")
+    assert problem(answered(connection))[0] == 404
+    connection.sendall(b"a" * 100_000 + HEAD + b"\r\n")
+    assert alive(connection)
+
+
+@pytest.mark.parametrize("rest", [b"a", b"\r\n"], ids=["of a body", "line breaks"])
+def test_what_drips_in_after_an_answer_holds_no_connection(connect, rest):
+    length = 1000 if rest == b"a" else 0
+    connection = connect(f"POST /nothing HTTP/1.1\r\nHost: here\r\nContent-Length: {length}\r\n\r\n".encode())
+    assert problem(answered(connection))[0] == 404
+    connection.settimeout(0.2)
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            connection.sendall(rest)
+            assert connection.recv(65536) == b""
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            pass
+        return
+    pytest.fail("it is still open")
+
+
+@pytest.mark.parametrize("asked", [b"/static-offline-docs/swagger-ui-bundle.js", b"/openapi.json"])
+def test_who_takes_no_answer_holds_no_connection(connect, asked):
+    for _ in range(6):
+        connect(b"GET %s HTTP/1.1\r\nHost: here\r\n\r\n" % asked * 100)
+    assert problem(received(connect(OTHER + b"\r\n")))[:2] == (429, "too_many_connections")
+    until(lambda: received(connect(OTHER + b"Connection: close\r\n\r\n"))[:12], b"HTTP/1.1 200", seconds=20)
 
 
 def test_a_head_without_bound_is_a_431(connect):
