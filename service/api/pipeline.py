@@ -83,6 +83,15 @@ class Pipeline:
                     return model, card, results
                 # The model was replaced or unloaded meanwhile. Again, so that one model answers the whole call.
 
+    def require_room(self, images: int = 1) -> None:
+        """See that so many images would be accepted now; asked before a body is read, it makes refusals cheap.
+
+        Raises:
+            Overloaded: they wouldn't.
+        """
+        if images > self._permits:
+            raise Overloaded(f"the queue of {self._settings.queue_size} images is full; try again in a second")
+
     @contextmanager
     def _admitted(self, images: int) -> Iterator[None]:
         """Hold a permit for each image.
@@ -90,8 +99,7 @@ class Pipeline:
         Raises:
             Overloaded: there aren't enough.
         """
-        if images > self._permits:
-            raise Overloaded(f"the queue of {self._settings.queue_size} images is full; try again in a second")
+        self.require_room(images)
         self._permits -= images
         metrics.IN_FLIGHT.inc(images)
         try:

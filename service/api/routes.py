@@ -36,6 +36,7 @@ router = APIRouter(tags=["inference"])
 @router.post("/predict", response_model=PredictResponse, **documentation.inference(PredictOptions, {"top_k": 3}))
 async def predict(request: Request) -> Response:
     """What the model sees: the most probable classes of one or several images."""
+    request.app.state.pipeline.require_room()
     start = perf_counter()
     call = await read_call(request, PredictOptions, request.app.state.settings)
     model, results = await _answers(request, call, perf_counter() - start)
@@ -64,6 +65,7 @@ async def explain(request: Request) -> Response:
     With one image, one target and one picture asked for, `Accept: image/png`, `image/jpeg` or `image/webp` returns the
     picture itself.
     """
+    request.app.state.pipeline.require_room()
     start = perf_counter()
     call = await read_call(request, ExplainOptions, request.app.state.settings)
     picture = wants_picture(request.headers.get("accept", "*/*"), call.options.output)

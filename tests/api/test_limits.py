@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from http.client import HTTPConnection
 
 import pytest
 from PIL import Image
@@ -73,6 +74,18 @@ def test_a_full_queue_is_a_429_that_says_when_to_come_back(limited):
     assert "3 images" in problem(response, 429, "queue_full")
     assert int(response.headers["retry-after"]) >= 1
     assert predict(limited.client, SMALL)  # nothing of the refused request holds a place in the queue
+
+
+def test_a_full_queue_is_told_before_the_body_is_sent(limited):
+    connection = HTTPConnection(limited.client.base_url.netloc.decode(), timeout=20)
+    connection.putrequest("POST", "/predict")
+    connection.putheader("Content-Type", "application/octet-stream")
+    connection.putheader("Content-Length", str(len(SMALL)))
+    with full_queue(limited.client, 3):
+        connection.endheaders()
+        response = connection.getresponse()
+        assert (response.status, response.headers["retry-after"]) == (429, "1")
+    connection.close()
 
 
 def test_more_images_than_the_queue_can_ever_hold_are_not_told_to_try_again():
