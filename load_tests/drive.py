@@ -6,10 +6,11 @@ With the standard library alone, since on the same machine a client's cost is th
 from __future__ import annotations
 
 import random
+import re
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
 from queue import SimpleQueue
 from time import perf_counter, sleep
 from urllib.parse import urlsplit
@@ -34,7 +35,7 @@ class Answers:
     """What came of it.
 
     Attributes:
-        seconds: how long everything took.
+        seconds: how long it took to get these answers.
         latencies: in seconds, by status.
     """
 
@@ -60,23 +61,40 @@ class _Connection:
 
     def __init__(self, request: Request) -> None:
         parts = urlsplit(request.url)
-        self._request = request
-        self._target = parts.path + (f"?{parts.query}" if parts.query else "")
-        self._http = HTTPConnection(parts.hostname or "", parts.port, timeout=120)
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        head = f"POST {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {request.kind}\r\n"
+        self._message = f"{head}Content-Length: {len(request.body)}\r\n\r\n".encode() + request.body
+        self._address = (parts.hostname, parts.port)
+        self._open()
 
     def ask(self) -> int:
         """The status of the answer, once it is whole."""
         try:
             return self._ask()
         except ConnectionError:  # the server has closed it meanwhile, as it may
-            self._http.close()
+            self._socket.close()
+            self._open()
             return self._ask()
 
+    def _open(self) -> None:
+        self._socket = socket.create_connection(self._address, timeout=120)
+
     def _ask(self) -> int:
-        self._http.request("POST", self._target, self._request.body, {"Content-Type": self._request.kind})
-        with self._http.getresponse() as response:
-            response.read()
-        return response.status
+        self._socket.sendall(self._message)
+        answer = b""
+        while (end := answer.find(b"\r\n\r\n")) < 0:
+            answer += self._received()
+        length = re.search(rb"(?i)content-length: *(\d+)", answer[:end])
+        assert length, "an answer without a length"
+        missing = end + 4 + int(length[1]) - len(answer)
+        while missing > 0:
+            missing -= len(self._received())
+        return int(answer[9:12])
+
+    def _received(self) -> bytes:
+        if part := self._socket.recv(2**18):
+            return part
+        raise ConnectionResetError("closed before the answer was whole")
 
 
 def one_by_one(request: Request, connections: int, count: int) -> Answers:
@@ -98,9 +116,10 @@ def one_by_one(request: Request, connections: int, count: int) -> Answers:
 def as_they_come(request: Request, rate: float, seconds: float, connections: int = 200) -> Answers:
     """Requests come at random moments, ``rate`` a second, whether or not others have been answered.
 
-    A request's latency counts from the moment that it was to be sent.
+    A request's latency counts from the moment that it was to be sent. What is answered when no more of them come is not
+    counted.
     """
-    answers, due, chance = Answers(), SimpleQueue[float | None](), random.Random(0)
+    answers, due = Answers(), SimpleQueue[float | None]()
 
     def ask() -> None:
         connection = _Connection(request)
@@ -109,15 +128,31 @@ def as_they_come(request: Request, rate: float, seconds: float, connections: int
             answers.note(status, perf_counter() - moment)
 
     threads = _started(ask, connections)
-    start = moment = perf_counter()
-    while (moment := moment + chance.expovariate(rate)) < start + seconds:
-        sleep(max(0.0, moment - perf_counter()))
-        due.put(moment)
+    start = perf_counter()
+    for moment in moments(rate, seconds):
+        sleep(max(0.0, start + moment - perf_counter()))
+        due.put(start + moment)
+    meanwhile = Answers(perf_counter() - start, {code: list(taken) for code, taken in dict(answers.latencies).items()})
     for _ in threads:
         due.put(None)
     _joined(threads)
-    answers.seconds = perf_counter() - start
+    return meanwhile
+
+
+def one_after_the_other(each: float, rate: float, seconds: float) -> Answers:
+    """The same arrivals, if each request took the server ``each`` seconds, and nothing else cost anything."""
+    answers, free = Answers(seconds), 0.0
+    for moment in moments(rate, seconds):
+        free = max(free, moment) + each
+        answers.note(200, free - moment)
     return answers
+
+
+def moments(rate: float, seconds: float) -> Iterator[float]:
+    """When requests come, in seconds from the start: at random, and the same every time."""
+    chance, moment = random.Random(0), 0.0
+    while (moment := moment + chance.expovariate(rate)) < seconds:
+        yield moment
 
 
 def _started(target: Callable[[], None], count: int) -> list[threading.Thread]:
