@@ -81,6 +81,7 @@ def explain(
     Returns:
         One answer for each image, None where nothing was asked.
     """
+    best: list[int] = scores.argmax(dim=1).tolist()  # of all at once, since each such answer waits for the device
     alike: dict[tuple[str, str, tuple[tuple[str, float], ...]], list[int]] = defaultdict(list)
     answers: list[Explanation | Explaining | None] = [None] * len(questions)
     for row, question in enumerate(questions):
@@ -89,21 +90,22 @@ def explain(
         elif question is not None:
             cut = network.cut_at(question.layer)
             own = _features_at(network, cut, images, features, [row])
-            targets = _targets(question, scores[row])
+            targets = question.targets or (best[row],)
             asked = torch.tensor(targets, device=scores.device)
             answers[row] = _stepped(Subject(network, cut, images[row : row + 1], own, asked, chunk), question, targets)
     for (method, layer, options), rows in alike.items():
         cut = network.cut_at(layer)
-        wanted = [_targets(question, scores[row]) for row in rows if (question := questions[row]) is not None]
-        repeats = torch.tensor([len(own) for own in wanted], device=scores.device)
+        wanted = [question.targets or (best[row],) for row in rows if (question := questions[row]) is not None]
         chosen = torch.tensor([target for own in wanted for target in own], device=scores.device)
-        repeated = _features_at(network, cut, images, features, rows).repeat_interleave(repeats, dim=0)
+        places = [place for place, own in enumerate(wanted) for _ in own]
+        repeated = _features_at(network, cut, images, features, rows)[places]
         # From the default layer on there is little to compute; from an early one, nearly the whole network.
         size = len(chosen) if cut is network.cut else chunk
         with torch.no_grad():
             parts = zip(torch.split(repeated, size), torch.split(chosen, size), strict=True)
             maps = torch.cat([QUICK[method](cut, *part, **dict(options)).float().cpu() for part in parts])
-        for row, targets, own_maps in zip(rows, wanted, torch.split(maps, repeats.tolist()), strict=True):
+        each = torch.split(maps, [len(own) for own in wanted])
+        for row, targets, own_maps in zip(rows, wanted, each, strict=True):
             answers[row] = Explanation(cut.layer.name, targets, own_maps)
     return answers
 
@@ -114,10 +116,6 @@ def _stepped(subject: Subject, question: Question, targets: tuple[int, ...]) -> 
         maps = maps.permute(0, 2, 3, 1)
     layer = INPUT if question.method in OF_THE_INPUT else subject.cut.layer.name
     return Explanation(layer, targets, maps.float().cpu().contiguous())
-
-
-def _targets(question: Question, scores: Tensor) -> tuple[int, ...]:
-    return question.targets or (int(scores.argmax()),)
 
 
 def _features_at(network: Network, cut: Cut, images: Tensor, features: Tensor, rows: list[int]) -> Tensor:
