@@ -46,10 +46,11 @@ class LoadedModel:
         shape = (len(pixels), *pixels[0].shape)
         staged = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         np.stack(pixels, out=staged.numpy())
-        batch = staged.to(self.device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        planes = staged.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        batch = planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
         mean = torch.tensor(self.card.preprocess.mean, device=self.device)[:, None, None]
         std = torch.tensor(self.card.preprocess.std, device=self.device)[:, None, None]
-        return batch.sub_(mean).div_(std).contiguous()
+        return batch.sub_(mean).div_(std)
 
     def accelerated(self) -> LoadedModel | str:
         """The same model on a faster runtime, all parameters shared; why there is none, where there isn't."""
