@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.onnx import ONNXProgram
 
 from service.errors import UnsupportedMethod
-from service.explain.cut import Cut, logit
+from service.explain.cut import Cut, Logit
 from service.explain.lowering import Explainer, lower
 from service.explain.methods.gradcam import gradcam
 from service.local import Local
@@ -123,7 +123,7 @@ def _prove(path: Path, cut: Cut, images: Tensor) -> None:
 
 
 def _maps(cut: Cut, features: Tensor, target: Tensor) -> Tensor:
-    return gradcam(cut.layer.layout.to_grid(features), cut.head.gradients(features, logit(target)))
+    return gradcam(cut.layer.layout.to_grid(features), cut.head.gradients(features, Logit(target)))
 
 
 def _unsteadiness(cut: Cut, features: Tensor, target: Tensor, maps: Tensor) -> float:

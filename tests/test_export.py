@@ -28,7 +28,7 @@ from repository import ROOT
 from service import export as exporting
 from service.api.schemas import ExplainOptions, MapBody
 from service.errors import UnknownLayer, UnsupportedMethod
-from service.explain.cut import logit
+from service.explain.cut import Logit
 from service.explain.methods.gradcam import gradcam
 from service.explain.network import Network
 from service.local import Local, open_model
@@ -50,7 +50,7 @@ def local(network: Network, side: int) -> Local:
 
 def maps(network: Network, layer: str, features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     cut = network.cut_at(layer)
-    return gradcam(cut.layer.layout.to_grid(features), cut.head.gradients(features, logit(target)))
+    return gradcam(cut.layer.layout.to_grid(features), cut.head.gradients(features, Logit(target)))
 
 
 def check(network: Network, layer: str, file: Path, side: int = SIDE) -> onnxruntime.InferenceSession:

@@ -23,9 +23,19 @@ Objective = Callable[[Tensor], Tensor]
 """What a row is explained for: scores (M, classes) → (M,), each from its own row alone."""
 
 
-def logit(targets: Tensor) -> Objective:
-    """The score of each row's class; targets (M,) int64."""
-    return lambda scores: scores.gather(1, targets[:, None])[:, 0]
+@dataclass(frozen=True, eq=False)
+class Logit:
+    """The objective that is the score of each row's class.
+
+    Attributes:
+        targets: (M,) int64.
+    """
+
+    targets: Tensor
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """Scores (M, classes) → (M,)."""
+        return scores.gather(1, self.targets[:, None])[:, 0]
 
 
 @dataclass(frozen=True)
@@ -51,8 +61,8 @@ class Head:
         """The gradient of each row's objective with respect to its feature maps.
 
         Where the head is global average pooling → linear, y = W · mean(A) + b and dL/dA_k = (dL/dy · W)_k / Z, Z = h·w,
-        everywhere: no backward pass through the head. Elsewhere by automatic differentiation; rows don't mix, so the
-        gradient of the sum over all rows is each row's own.
+        everywhere, of a logit W_ck / Z: no backward pass through the head. Elsewhere by automatic differentiation;
+        rows don't mix, so the gradient of the sum over all rows is each row's own.
 
         Args:
             features: M rows of feature maps, as they lie in memory.
@@ -61,13 +71,16 @@ class Head:
         Returns:
             (M, K, h, w), units of the objective per unit of activation.
         """
-        if self.weight is not None:
+        if self.weight is None:
+            return self.layout.to_grid(gradient(lambda leaf: objective(self.scores(leaf)), features))
+        if isinstance(objective, Logit):
+            weights = self.weight[objective.targets]
+        else:
             with torch.no_grad():
                 scores = self.scores(features)
-            h, w = self.layout.grid
-            constant = gradient(objective, scores) @ self.weight / (h * w)
-            return constant[:, :, None, None].expand(-1, -1, h, w)
-        return self.layout.to_grid(gradient(lambda leaf: objective(self.scores(leaf)), features))
+            weights = gradient(objective, scores) @ self.weight
+        h, w = self.layout.grid
+        return (weights / (h * w))[:, :, None, None].expand(-1, -1, h, w)
 
 
 def gradient(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
@@ -86,7 +99,7 @@ def logit_gradient(network: Callable[[Tensor], Tensor], images: Tensor, targets:
         images: where.
         targets: (N,) int64, class indices.
     """
-    return gradient(lambda leaf: logit(targets)(network(leaf)), images)
+    return gradient(lambda leaf: Logit(targets)(network(leaf)), images)
 
 
 @dataclass(frozen=True)

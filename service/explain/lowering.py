@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from service.errors import UnsupportedMethod
 from service.explain.adjoints import ADJOINTS
-from service.explain.cut import Cut, logit
+from service.explain.cut import Cut, Logit
 from service.explain.graph import operator_name
 from service.explain.methods.gradcam import gradcam
 
@@ -65,7 +65,7 @@ def lower(cut: Cut) -> Explainer:
         def chosen(scores: Tensor) -> Tensor:
             nonlocal answered
             answered = scores
-            return logit(torch.where(target < 0, scores.argmax(1), target))(scores)
+            return Logit(torch.where(target < 0, scores.argmax(1), target))(scores)
 
         gradients = head.gradients(features, chosen)
         return answered.detach(), gradcam(layout.to_grid(features), gradients)

@@ -25,7 +25,7 @@ from torch.testing import assert_close
 
 from service.errors import UnknownLayer
 from service.explain.batch import explain
-from service.explain.cut import logit
+from service.explain.cut import Logit
 from service.explain.methods import METHODS, OF_THE_INPUT, refusals
 from service.explain.network import Network
 
@@ -162,7 +162,7 @@ def test_scoring_and_differentiating_leave_the_features_as_they_were(name):
             features = cut.backbone(x)
         before = features.clone()
         cut.head.scores(features)
-        cut.head.gradients(features, logit(torch.tensor([0, 1, 2])))
+        cut.head.gradients(features, Logit(torch.tensor([0, 1, 2])))
         assert torch.equal(features, before)
 
 

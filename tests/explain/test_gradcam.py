@@ -23,7 +23,7 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from service.explain.cut import Head, logit
+from service.explain.cut import Head, Logit
 from service.explain.methods.gradcam import gradcam as weighted
 from service.explain.network import Network
 
@@ -33,7 +33,7 @@ OTHERS = [name for name, expected in ARCHITECTURES.items() if not expected.poole
 
 
 def gradcam(features, head, targets):
-    return weighted(head.layout.to_grid(features), head.gradients(features, logit(targets)))
+    return weighted(head.layout.to_grid(features), head.gradients(features, Logit(targets)))
 
 
 def pictures():
@@ -106,7 +106,7 @@ def test_the_closed_form_is_the_gradient(name):
     features = network(name).predict(pictures())[0]
     assert head.weight is not None
     by_autograd = Head(head.module, head.layout, None)
-    near(head.gradients(features, logit(TARGETS)), by_autograd.gradients(features, logit(TARGETS)), 1e-5)
+    near(head.gradients(features, Logit(TARGETS)), by_autograd.gradients(features, Logit(TARGETS)), 1e-5)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -154,7 +154,7 @@ def test_gradients_are_right_where_the_head_is_almost_pooled_linear(make):
     traced, x, targets = Network(made, (3, 12, 12)), images(3, 12), torch.tensor([4, 0, 2])
     features = traced.predict(x)[0].requires_grad_()
     (expected,) = torch.autograd.grad(traced.cut.head.module(features)[torch.arange(3), targets].sum(), features)
-    near(traced.cut.head.gradients(features.detach(), logit(targets)), expected, 1e-5)
+    near(traced.cut.head.gradients(features.detach(), Logit(targets)), expected, 1e-5)
 
 
 def test_by_hand_pooled_linear():
@@ -214,7 +214,7 @@ def test_gradients_are_finite_differences(name, layer):
     targets = torch.tensor([5, 2])
     with torch.no_grad():
         features = cut.backbone(images(2)).double()
-        gradients = head.gradients(features, logit(targets))
+        gradients = head.gradients(features, Logit(targets))
         generator = torch.Generator().manual_seed(0)
         step = 1e-7 * float(features.abs().max())
         for _ in range(4):

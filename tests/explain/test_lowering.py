@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from service.errors import UnsupportedMethod
 from service.explain.adjoints import ADJOINTS
-from service.explain.cut import Cut, Head, logit
+from service.explain.cut import Cut, Head, Logit
 from service.explain.lowering import lower
 from service.explain.methods.gradcam import gradcam
 from service.explain.network import Network
@@ -32,7 +32,7 @@ def check(cut: Cut, batch: torch.Tensor, classes: int, tolerance: float = 1e-5):
         scores, heatmap = explainer(rows, target)
         expected = cut.head.scores(features)
         torch.testing.assert_close(scores, expected, rtol=0, atol=tolerance * float(expected.abs().max()))
-        gradients = cut.head.gradients(features, logit(target))
+        gradients = cut.head.gradients(features, Logit(target))
         for_class = gradcam(cut.layer.layout.to_grid(features), gradients)
         against = gradcam(cut.layer.layout.to_grid(features), -gradients)
         largest = float(torch.maximum(for_class, against).max())

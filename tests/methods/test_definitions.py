@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from service.explain.cut import gradient, logit
+from service.explain.cut import Logit, gradient
 from service.explain.methods.cam import cam
 from service.explain.methods.eigencam import eigencam
 from service.explain.methods.finercam import difference
@@ -94,7 +94,7 @@ def test_gradcam_plus_plus_is_equation_19_in_double_precision(architecture):
     case = known(architecture)
     cut = case.network.cut_at(case.layer)
     features = cut.backbone(case.image)
-    gradients = cut.head.gradients(features, logit(torch.tensor([case.target])))
+    gradients = cut.head.gradients(features, Logit(torch.tensor([case.target])))
     a, g = features[0].double().numpy(), gradients[0].double().numpy()
     denominator = 2 * g**2 + a.sum(axis=(1, 2), keepdims=True) * g**3
     alpha = np.divide(g**2, denominator, out=np.zeros_like(g), where=g != 0)

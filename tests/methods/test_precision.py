@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from service.explain.cut import logit
+from service.explain.cut import Logit
 from service.explain.methods.finercam import difference
 from service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
 from service.explain.network import Network
@@ -48,7 +48,7 @@ def test_gradcam_plus_plus_in_half_precision_where_squares_of_gradients_underflo
     """At most 5·10⁻⁴, as of a 7 by 7 grid; the square of most is 0 in float16."""
     case, network = known("resnet18"), half(dtype)
     features, _ = network.predict(case.image.to(dtype))
-    objective = logit(torch.tensor([case.target]))
+    objective = Logit(torch.tensor([case.target]))
     gradients = network.cut.head.gradients(features, lambda scores: objective(scores) * 2**-7)
     expected = gradcam_plus_plus(features.double(), gradients.double())
     assert error(gradcam_plus_plus(features, gradients).double(), expected) < 0.02
@@ -69,7 +69,7 @@ CUTS = [
 
 
 @pytest.mark.parametrize(
-    "objective", [logit(torch.tensor([2])), difference(torch.tensor([2]), 0.7)], ids=["y", "finer"]
+    "objective", [Logit(torch.tensor([2])), difference(torch.tensor([2]), 0.7)], ids=["y", "finer"]
 )
 @pytest.mark.parametrize(("architecture", "layer"), CUTS)
 def test_gradients_of_the_head_are_those_of_finite_differences(architecture, layer, objective):

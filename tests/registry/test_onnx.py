@@ -15,7 +15,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from service.errors import ModelFailed
-from service.explain.cut import logit
+from service.explain.cut import Logit
 from service.explain.methods import QUICK, refusals
 from service.explain.network import Network
 from service.registry.sources import build
@@ -94,7 +94,7 @@ def agree(network, truth, module, size, methods=("gradcam",)):
             ours = QUICK[method](network.cut, features, targets)
             theirs = QUICK[method](truth.cut, truth.cut.backbone(x), targets)
             assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
-    gradients = network.cut.head.gradients(features, logit(targets))
+    gradients = network.cut.head.gradients(features, Logit(targets))
     assert gradients.any()
 
 

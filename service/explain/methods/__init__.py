@@ -9,7 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from service.errors import UnsupportedMethod
-from service.explain.cut import Cut, logit
+from service.explain.cut import Cut, Logit
 from service.explain.guide import unguided
 from service.explain.layers import INPUT, barriers
 from service.explain.methods.ablationcam import ablationcam
@@ -43,7 +43,7 @@ _GRADIENT = 3
 
 def _of_gradients(method: Callable[[Tensor, Tensor], Tensor]) -> Quick:
     def explain(cut: Cut, features: Tensor, targets: Tensor) -> Tensor:
-        gradients = cut.head.gradients(features, logit(targets))
+        gradients = cut.head.gradients(features, Logit(targets))
         return method(cut.layer.layout.to_grid(features), gradients)
 
     return explain

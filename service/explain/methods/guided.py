@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from service.explain.cut import logit, logit_gradient
+from service.explain.cut import Logit, logit_gradient
 from service.explain.methods.gradcam import gradcam
 from service.explain.subject import Steps, Subject
 
@@ -37,7 +37,7 @@ def guided_gradcam(subject: Subject) -> Steps:
         maps: (T, C, H, W), signed, logit units squared per unit of normalised input.
     """
     features = subject.features.repeat_interleave(len(subject.targets), dim=0)
-    gradients = subject.cut.head.gradients(features, logit(subject.targets))
+    gradients = subject.cut.head.gradients(features, Logit(subject.targets))
     coarse = gradcam(subject.cut.layer.layout.to_grid(features), gradients)
     fine = yield from guided_backprop(subject)
     return interpolate(coarse[:, None], size=fine.shape[2:], mode="bilinear", align_corners=False) * fine
