@@ -7,7 +7,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DEVICE ?= cpu
 ENGINE = $(firstword $(shell command -v docker podman buildah))
 
-.PHONY: serve test test-all chaos fuzz load bench rolling lint format zoo image clean
+.PHONY: serve test test-all chaos fuzz load bench bench-gpu rolling lint format zoo image clean
 
 serve: $(VENV)/.installed  ## start the service
 	@exec $(BIN)/gradcam serve --host $(HOST) --port $(PORT)
@@ -23,6 +23,9 @@ load: $(VENV)/.dev  ## put load on a service of its own; LOAD="--shape spike --u
 
 bench: $(VENV)/.dev  ## measure what load_tests/PERFORMANCE.md claims, in one run; the table is build/bench.md
 	PYTHONPATH=tests $(BIN)/python load_tests/bench.py $(BENCH)
+
+bench-gpu: $(VENV)/.dev  ## measure the first GPU; the table is build/bench_gpu.md
+	PYTHONPATH=tests $(BIN)/python load_tests/bench_gpu.py $(BENCH)
 
 rolling: $(VENV)/.dev  ## replace two replicas behind HAProxy under load; no request may fail
 	PYTHONPATH=tests $(BIN)/python load_tests/rolling.py --html build/rolling.html $(LOAD)

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -86,11 +86,7 @@ class Bench:
         yield from self._start()
 
     def _turns(self, **sides: Callable[[], float]) -> dict[str, float]:
-        """The median of what each side says, asked in turns."""
-        for side in sides.values():
-            side()
-        told = [{name: side() for name, side in sides.items()} for _ in range(self._rounds)]
-        return {name: statistics.median(one[name] for one in told) for name in sides}
+        return in_turns(self._rounds, **sides)
 
     def _engine(self) -> Iterator[Row]:
         def ours(batch: int, method: str | None) -> Callable[[], float]:
@@ -242,6 +238,14 @@ class Bench:
         yield Row("scenes: first request after ready ÷ steady p50", statistics.median(ratios), "≤ 2")
 
 
+def in_turns(rounds: int, **sides: Callable[[], float]) -> dict[str, float]:
+    """The median of what each side says, asked in turns, after once for practice."""
+    for side in sides.values():
+        side()
+    told = [{name: side() for name, side in sides.items()} for _ in range(rounds)]
+    return {name: statistics.median(one[name] for one in told) for name in sides}
+
+
 def ms_of(answers: Answers, share: float) -> str:
     """A percentile for people."""
     return f"{1e3 * answers.percentile(share):.0f} ms"
@@ -295,37 +299,43 @@ def peer(file: str) -> Iterator[str]:
         process.wait()
 
 
-def heading() -> str:
+def heading(gpu: str) -> str:
     """When and where."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "gradcam-service"))
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
     return (
-        f"{datetime.now(UTC):%d %B %Y}; {psutil.cpu_count()} cores of {processor}, no GPU used; "
+        f"{datetime.now(UTC):%d %B %Y}; {psutil.cpu_count()} cores of {processor}, {gpu}; "
         f"Python {platform.python_version()}, {packages}.\n\n| what | measured | goal | |\n|---|--:|--:|---|"
     )
 
 
-def main() -> None:
-    """Measure everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def record(file: str, rows: Callable[[Path, int], Iterator[Row]], models: dict[str, str], gpu: str) -> None:
+    """Print a table, row by row, and write it to build.
+
+    Args:
+        file: there.
+        rows: of a repository of models, with so many rounds.
+        models: what is in it.
+        gpu: what was used.
+    """
+    parser = argparse.ArgumentParser(description="Measure; the table is printed, and written to build.")
     parser.add_argument("--rounds", type=int, default=5, help="how often each side of a ratio is measured (default: 5)")
     rounds = parser.parse_args().rounds
-    written = Path("build/bench.md")
+    written = Path("build") / file
     written.parent.mkdir(exist_ok=True)
-    with ExitStack() as stack:
-        repository = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for name, model in MODELS.items():
-            folder = repository / name / "2"
+    with tempfile.TemporaryDirectory() as repository:
+        for model, text in models.items():
+            folder = Path(repository) / model / "2"
             folder.mkdir(parents=True)
-            (folder / "model.yaml").write_text(model)
-        lines = [heading()]
+            (folder / "model.yaml").write_text(text)
+        lines = [heading(gpu)]
         print(*lines, sep="\n", flush=True)
-        for row in Bench(repository, rounds).rows():
+        for row in rows(Path(repository), rounds):
             lines.append(str(row))
             print(row, flush=True)
         written.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    record("bench.md", lambda *given: Bench(*given).rows(), MODELS, "no GPU used")

@@ -1,6 +1,6 @@
 """What `bench` times without HTTP, each side in a process of its own: what one leaves spinning would slow the other.
 
-Every function returns the seconds that one call takes, once everything is warm.
+Functions return the seconds that one call takes, once everything is warm.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
+from subprocess import PIPE, Popen
 from time import perf_counter
 from typing import Any
 
@@ -80,19 +81,31 @@ def _session() -> Any:  # noqa: ANN401
         return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 
-def engine(repository: Path, name: str, batch: int, method: str | None) -> float:
+def engine(repository: Path, name: str, batch: int, method: str | None, device: str = "cpu") -> float:
     """A batch through the worker's engine, pixels in; predicted, or explained as well."""
-    return _timed(_engine(repository, name, batch, method), 1 if method == "scorecam" else 6)
+    return _timed(_engine(repository, name, batch, method, device), 1 if method == "scorecam" else 6)
+
+
+def busy(repository: Path, name: str, batch: int, method: str, device: str, seconds: float = 5.0) -> float:
+    """Not seconds, but how much of them the GPU is busy with batches one after the other, 0 to 1, by nvidia-smi."""
+    run, end = _engine(repository, name, batch, method, device), perf_counter() + seconds
+    asking = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=200"]
+    with Popen(asking, stdout=PIPE, text=True) as asked:
+        while perf_counter() < end:
+            run()
+        asked.terminate()
+        told = [int(percent) for percent in asked.communicate()[0].split()]
+    return mean(told[len(told) // 5 :]) / 100  # the first ones are about what was before
 
 
 @cache
-def _engine(repository: Path, name: str, batch: int, method: str | None) -> Callable[[], object]:
+def _engine(repository: Path, name: str, batch: int, method: str | None, device: str) -> Callable[[], object]:
     import numpy as np
 
     from service.worker import engine
     from service.worker.messages import Question
 
-    model = _model(repository, name)
+    model = _model(repository, name, device)
     side = model.card.preprocess.input_size[0]
     pixels = list(np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8))
     questions = [None if method is None else Question(method)] * batch
@@ -107,14 +120,14 @@ def _engine(repository: Path, name: str, batch: int, method: str | None) -> Call
 
 
 @cache
-def _model(repository: Path, name: str) -> Any:  # noqa: ANN401
+def _model(repository: Path, name: str, device: str) -> Any:  # noqa: ANN401
     import torch
 
     from service.registry.loader import load
     from service.registry.repository import scan
 
     entry = next(entry for entry in scan([str(repository)]) if entry.name == name)
-    model = load(entry, torch.device("cpu"))
+    model = load(entry, torch.device(device))
     faster = model.accelerated()
     return model if isinstance(faster, str) else faster
 
@@ -128,7 +141,7 @@ def plain_loop(repository: Path, name: str, picture: bytes, count: int) -> float
     from service.worker import engine
     from service.worker.messages import Question
 
-    model = _model(repository, name)
+    model = _model(repository, name, "cpu")
     options, question = ExplainOptions(), Question("gradcam")
 
     def explained() -> None:

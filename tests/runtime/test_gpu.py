@@ -1,0 +1,68 @@
+"""A GPU says what a CPU says."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from api.calls import encoded, explain, predict, values
+from live import running
+from service.explain.methods import METHODS
+from service.images.geometry import prepare
+from service.registry.loader import load
+from service.registry.repository import scan
+from service.worker import engine
+from service.worker.messages import Question
+from service.zoo.scenes import scene
+
+DEVICE = "cuda:0"
+PICTURE = Image.fromarray(scene(3).image)
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def full_precision():
+    """Convolutions in float32, where cuDNN would round to TF32."""
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        yield
+
+
+@cache
+def scenes(device):
+    return load(next(entry for entry in scan([]) if entry.name == "scenes"), torch.device(device))
+
+
+def explained(device, method):
+    model = scenes(device)
+    pixels = prepare(PICTURE, **model.card.preprocess.geometry()).pixels
+    questions = [Question(method, targets=(2, 5)), None, Question(method)]
+    answers = engine.run(model, [pixels] * 3, questions, 10_000).answers
+    for i in range(3):
+        while isinstance(answers[i], engine.Unfinished):
+            answers[i] = answers[i].advance() or answers[i]
+    return answers
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_draws_the_same_map(method):
+    for found, expected in zip(explained(DEVICE, method), explained("cpu", method), strict=True):
+        assert found.targets == expected.targets
+        assert np.abs(found.scores - expected.scores).max() < 1e-3
+        assert np.abs(found.maps - expected.maps).max(initial=0) <= 1e-2 * np.abs(expected.maps).max(initial=0)
+
+
+def test_the_service_answers_from_its_graphs():
+    picture, asked = encoded(PICTURE, "PNG"), {"target": [2], "output": ["map"]}
+    with running(device="cpu") as service:
+        scores = predict(service.client, picture, top_k=12)
+        cam = values(explain(service.client, picture, **asked)["map"])
+    with running(device=DEVICE) as service:
+        described = service.client.get("/models/scenes").json()
+        assert (described["device"], described["runtime"]) == ([DEVICE], "cuda_graphs")
+        for one, other in zip(predict(service.client, picture, top_k=12), scores, strict=True):
+            assert one["label"] == other["label"]
+            assert one["logit"] == pytest.approx(other["logit"], abs=0.05)  # TF32
+        assert np.abs(values(explain(service.client, picture, **asked)["map"]) - cam).max() < 0.05 * cam.max()
