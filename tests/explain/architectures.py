@@ -40,7 +40,7 @@ ARCHITECTURES = {
     "resnet18": _expected("layer4", 512, 3, True),
     "vgg11": _expected("features.19", 512, 6, False),
     "alexnet": _expected("features.11", 256, 5, False),
-    "densenet121": _expected("relu", 1024, 3, True, "1"),
+    "densenet": _expected("relu", 128, 3, True, "1"),
     "squeezenet1_1": _expected("classifier.2", CLASSES, 5, False),
     "googlenet": _expected("inception5b", 1024, 3, True),
     "mobilenet_v2": _expected("features", 1280, 3, True),
@@ -58,6 +58,8 @@ def module(name):
     """The architecture, in evaluation mode."""
     if name == "scenes":
         return randomised(scenes_network())
+    if name == "densenet":  # of fewer layers than any that has a name
+        return randomised(torchvision.models.DenseNet(32, (2, 2, 2, 2), 64, num_classes=CLASSES))
     options = {"init_weights": False} if name in ("vgg11", "googlenet") else {}
     return randomised(torchvision.models.get_model(name, num_classes=CLASSES, **options))
 
@@ -71,7 +73,7 @@ def network(name):
 def reference(name):
     """The architecture and the submodule whose output is its last convolutional layer, for libraries that hook."""
     known = module(name)
-    if name == "densenet121":  # its last ReLU is a function
+    if name == "densenet":  # its last ReLU is a function
         known = nn.Sequential(known.features, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), known.classifier)
     return known, known.get_submodule(ARCHITECTURES[name].module)
 
