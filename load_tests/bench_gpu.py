@@ -5,7 +5,9 @@ The table is printed, and written to build/bench_gpu.md. Its goals hold for an N
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -61,5 +63,7 @@ def _http(repository: Path, rounds: int) -> Iterator[Row]:
 
 
 if __name__ == "__main__":
+    if shutil.which("nvidia-smi") is None:
+        sys.exit("there is no nvidia-smi, and so no GPU to measure")
     asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", "--id=0"]
     record("bench_gpu.md", measured, MODELS, subprocess.check_output(asked, text=True).strip())
