@@ -47,16 +47,15 @@ def explanations(
         photo: what overlays are drawn on; None where none is asked for.
         options: what to draw.
     """
-    probabilities = card.probabilities(answer.scores)
-    return [
-        _explanation(cam, _prediction(card, answer.scores, probabilities, target), answer.layer, view, photo, options)
-        for target, cam in zip(answer.targets, answer.maps, strict=True)
-    ]
+    return [explanation(card, answer, place, view, photo, options) for place in range(len(answer.targets))]
 
 
-def _explanation(
-    cam: np.ndarray, target: Prediction, layer: str, view: View, photo: Image.Image | None, options: ExplainOptions
+def explanation(
+    card: Card, answer: Answer, place: int, view: View, photo: Image.Image | None, options: ExplainOptions
 ) -> ExplanationBody:
+    """The body for one of the targets explained; the arguments are those of `explanations`, and its place."""
+    cam, layer = answer.maps[place], answer.layer
+    target = _prediction(card, answer.scores, card.probabilities(answer.scores), answer.targets[place])
     x0, y0, x1, y1 = (round(edge, 2) for edge in view.region)
     box = bounding_box(_grid(cam), view, options.threshold) if options.boxes else None
     return ExplanationBody(
