@@ -112,8 +112,8 @@ def _engine(repository: Path, name: str, batch: int, method: str | None, device:
 
     def run() -> None:
         for answer in engine.run(model, pixels, questions, 10_000).answers:
-            while isinstance(answer, engine.Unfinished):
-                answer = answer.advance() or answer
+            if isinstance(answer, engine.Unfinished):
+                answer.finish()
 
     run()
     return run

@@ -89,9 +89,7 @@ class Local:
         (answer,) = run(self.model, [view.pixels], [question], self.settings.max_forward_passes).answers
         if isinstance(answer, ServiceError):
             raise answer
-        while isinstance(answer, Unfinished):
-            answer = answer.advance() or answer
-        return answer
+        return answer.finish() if isinstance(answer, Unfinished) else answer
 
 
 def _opened(picture: PictureBody) -> Image.Image:

@@ -38,6 +38,16 @@ class Unfinished:
             return _answer(self._scores, finished.value)
         return None
 
+    def finish(self) -> Answer:
+        """Take all steps that are left.
+
+        Raises:
+            NonFinite: the answer is not finite.
+        """
+        while (answer := self.advance()) is None:
+            pass
+        return answer
+
 
 @dataclass(frozen=True)
 class BatchResult:

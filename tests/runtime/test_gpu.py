@@ -40,10 +40,7 @@ def explained(device, method):
     pixels = prepare(PICTURE, **model.card.preprocess.geometry()).pixels
     questions = [Question(method, targets=(2, 5)), None, Question(method)]
     answers = engine.run(model, [pixels] * 3, questions, 10_000).answers
-    for i in range(3):
-        while isinstance(answers[i], engine.Unfinished):
-            answers[i] = answers[i].advance() or answers[i]
-    return answers
+    return [answer.finish() if isinstance(answer, engine.Unfinished) else answer for answer in answers]
 
 
 @pytest.mark.parametrize("method", METHODS)

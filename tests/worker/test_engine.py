@@ -29,8 +29,7 @@ def test_an_operator_in_python_answers_while_another_model_is_traced(tmp_path):
     answers = []
     while tracing.is_alive():
         pixels = [np.zeros((32, 32, 3), np.uint8)]
-        answers += engine.run(model, pixels, [Question("occlusion")], 10_000).answers
-        while isinstance(answers[-1], engine.Unfinished):
-            answers[-1] = answers[-1].advance() or answers[-1]
+        (unfinished,) = engine.run(model, pixels, [Question("occlusion")], 10_000).answers
+        answers.append(unfinished.finish())
     assert answers
     assert all(isinstance(answer, Answer) for answer in answers)
