@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -38,7 +40,14 @@ def predictions(card: Card, scores: np.ndarray, top_k: int) -> list[Prediction]:
 def explanations(
     card: Card, answer: Answer, view: View, photo: Image.Image | None, options: ExplainOptions
 ) -> list[ExplanationBody]:
-    """One body for each target explained, pictures drawn.
+    """One body for each target explained, pictures drawn; the arguments are those of `drawings`."""
+    return [draw() for draw in drawings(card, answer, view, photo, options)]
+
+
+def drawings(
+    card: Card, answer: Answer, view: View, photo: Image.Image | None, options: ExplainOptions
+) -> list[Callable[[], ExplanationBody]]:
+    """For each target explained, what draws its pictures and gives its body; all may be called at the same time.
 
     Args:
         card: of the model that answered.
@@ -47,15 +56,17 @@ def explanations(
         photo: what overlays are drawn on; None where none is asked for.
         options: what to draw.
     """
-    return [explanation(card, answer, place, view, photo, options) for place in range(len(answer.targets))]
+    probabilities = card.probabilities(answer.scores)
+    targets = [_prediction(card, answer.scores, probabilities, target) for target in answer.targets]
+    return [
+        partial(_explanation, cam, target, answer.layer, view, photo, options)
+        for cam, target in zip(answer.maps, targets, strict=True)
+    ]
 
 
-def explanation(
-    card: Card, answer: Answer, place: int, view: View, photo: Image.Image | None, options: ExplainOptions
+def _explanation(
+    cam: np.ndarray, target: Prediction, layer: str, view: View, photo: Image.Image | None, options: ExplainOptions
 ) -> ExplanationBody:
-    """The body for one of the targets explained; the arguments are those of `explanations`, and its place."""
-    cam, layer = answer.maps[place], answer.layer
-    target = _prediction(card, answer.scores, card.probabilities(answer.scores), answer.targets[place])
     x0, y0, x1, y1 = (round(edge, 2) for edge in view.region)
     box = bounding_box(_grid(cam), view, options.threshold) if options.boxes else None
     return ExplanationBody(

@@ -13,7 +13,7 @@ from time import monotonic, perf_counter
 from PIL import Image
 
 from service import metrics
-from service.api.answers import explanation, predictions
+from service.api.answers import drawings, predictions
 from service.api.bodies import Call
 from service.api.observe import Observation
 from service.api.schemas import ExplainOptions, ExplanationBody, Prediction, PredictOptions
@@ -136,11 +136,8 @@ class Pipeline:
         if not isinstance(task.options, ExplainOptions):
             return Answered(best, [])
         with task.seen.timed("render"):
-            drawn = (
-                in_thread(self._threads, explanation, task.card, answer, place, view, photo, task.options)
-                for place in range(len(answer.targets))
-            )
-            return Answered(best, await asyncio.gather(*drawn))
+            draws = drawings(task.card, answer, view, photo, task.options)
+            return Answered(best, await asyncio.gather(*(in_thread(self._threads, draw) for draw in draws)))
 
     def _look(self, data: bytes, task: _Task) -> tuple[View, Image.Image | None]:
         """What the model sees of an encoded picture, and what overlays are drawn on where one is asked for."""
