@@ -82,6 +82,7 @@ def explain(
         One answer for each image, None where nothing was asked.
     """
     best: list[int] = scores.argmax(dim=1).tolist()  # of all at once, since each such answer waits for the device
+    targets = [question.targets or (top,) if question else () for question, top in zip(questions, best, strict=True)]
     alike: dict[tuple[str, str, tuple[tuple[str, float], ...]], list[int]] = defaultdict(list)
     answers: list[Explanation | Explaining | None] = [None] * len(questions)
     for row, question in enumerate(questions):
@@ -90,23 +91,21 @@ def explain(
         elif question is not None:
             cut = network.cut_at(question.layer)
             own = _features_at(network, cut, images, features, [row])
-            targets = question.targets or (best[row],)
-            asked = torch.tensor(targets, device=scores.device)
-            answers[row] = _stepped(Subject(network, cut, images[row : row + 1], own, asked, chunk), question, targets)
+            asked = torch.tensor(targets[row], device=scores.device)
+            subject = Subject(network, cut, images[row : row + 1], own, asked, chunk)
+            answers[row] = _stepped(subject, question, targets[row])
     for (method, layer, options), rows in alike.items():
         cut = network.cut_at(layer)
-        wanted = [question.targets or (best[row],) for row in rows if (question := questions[row]) is not None]
-        chosen = torch.tensor([target for own in wanted for target in own], device=scores.device)
-        places = [place for place, own in enumerate(wanted) for _ in own]
+        chosen = torch.tensor([target for row in rows for target in targets[row]], device=scores.device)
+        places = [place for place, row in enumerate(rows) for _ in targets[row]]
         repeated = _features_at(network, cut, images, features, rows)[places]
         # From the default layer on there is little to compute; from an early one, nearly the whole network.
         size = len(chosen) if cut is network.cut else chunk
         with torch.no_grad():
             parts = zip(torch.split(repeated, size), torch.split(chosen, size), strict=True)
             maps = torch.cat([QUICK[method](cut, *part, **dict(options)).float().cpu() for part in parts])
-        each = torch.split(maps, [len(own) for own in wanted])
-        for row, targets, own_maps in zip(rows, wanted, each, strict=True):
-            answers[row] = Explanation(cut.layer.name, targets, own_maps)
+        for row, own_maps in zip(rows, torch.split(maps, [len(targets[row]) for row in rows]), strict=True):
+            answers[row] = Explanation(cut.layer.name, targets[row], own_maps)
     return answers
 
 
