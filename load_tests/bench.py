@@ -91,11 +91,11 @@ class Bench:
     def _engine(self) -> Iterator[Row]:
         def ours(batch: int, method: str | None) -> Callable[[], float]:
             arguments = (compute.engine, self._repository, "resnet50", batch, method)
-            return lambda: batch / self._ours.seconds(*arguments)
+            return lambda: batch / self._ours.run(*arguments)
 
         for batch in (1, 4, 8):
             rate = self._turns(
-                floor=lambda batch=batch: batch / self._floor.seconds(compute.floor, batch),
+                floor=lambda batch=batch: batch / self._floor.run(compute.floor, batch),
                 predict=ours(batch, None),
                 explain=ours(batch, "gradcam"),
             )
@@ -113,8 +113,8 @@ class Bench:
     def _methods(self) -> Iterator[Row]:
         for method, goal in (("ablationcam", 50), ("scorecam", 3), ("guided_gradcam", 2)):
             seconds = self._turns(
-                ours=lambda method=method: self._ours.seconds(compute.engine, self._repository, "resnet18", 1, method),
-                theirs=lambda method=method: self._theirs.seconds(compute.grad_cam_package, method),
+                ours=lambda method=method: self._ours.run(compute.engine, self._repository, "resnet18", 1, method),
+                theirs=lambda method=method: self._theirs.run(compute.grad_cam_package, method),
             )
             detail = f"ResNet-18, {1e3 * seconds['ours']:.0f} and {1e3 * seconds['theirs']:.0f} ms an image"
             yield Row(f"{method} ÷ pytorch-grad-cam", seconds["theirs"] / seconds["ours"], f"≥ {goal}", detail=detail)
@@ -127,7 +127,7 @@ class Bench:
         coded = json.dumps({"image": base64.b64encode(self._picture).decode()}).encode()
         with peer("naive.py") as naive, peer("batched.py") as batched:
             rate = self._turns(
-                floor=lambda: 4 / self._floor.seconds(compute.floor, 4),
+                floor=lambda: 4 / self._floor.run(compute.floor, 4),
                 explain=lambda: one_by_one(explain, 8, 64).rate(),
                 predict=lambda: one_by_one(predict, 8, 64).rate(),
                 bfloat16=lambda: one_by_one(bfloat16, 8, 64).rate(),
@@ -158,7 +158,7 @@ class Bench:
             detail=detail,
         )
         ms = self._turns(
-            floor=lambda: 1e3 * self._floor.seconds(compute.floor, 1),
+            floor=lambda: 1e3 * self._floor.run(compute.floor, 1),
             explain=lambda: 1e3 * one_by_one(explain, 1, 15).percentile(0.5),
             one=lambda: 1e3 * one_by_one(single, 1, 15).percentile(0.5),
             five=lambda: 1e3 * one_by_one(several, 1, 15).percentile(0.5),
@@ -202,7 +202,7 @@ class Bench:
             explain = Request(f"{service.url}/explain", picture)
             rate = self._turns(
                 http=lambda: one_by_one(explain, 8, 400).rate(),
-                loop=lambda: 1 / self._ours.seconds(compute.plain_loop, self._repository, "scenes", picture, 100),
+                loop=lambda: 1 / self._ours.run(compute.plain_loop, self._repository, "scenes", picture, 100),
             )
             detail = f"{rate['http']:.0f}/s, {rate['loop']:.0f}/s"
             yield Row(

@@ -33,13 +33,13 @@ def _engine(repository: Path, rounds: int, batch: int) -> Iterator[Row]:
     process = compute.Aside()
 
     def rate(method: str | None) -> Callable[[], float]:
-        return lambda: batch / process.seconds(compute.engine, repository, "resnet50", batch, method, DEVICE)
+        return lambda: batch / process.run(compute.engine, repository, "resnet50", batch, method, DEVICE)
 
     found = in_turns(
         rounds,
         explain=rate("gradcam"),
         predict=rate(None),
-        busy=lambda: process.seconds(compute.busy, repository, "resnet50", batch, "gradcam", DEVICE),
+        busy=lambda: process.run(compute.busy, repository, "resnet50", batch, "gradcam", DEVICE),
     )
     speed, ratio, busy = ("≥ 10000", "≥ 0.95", "≥ 80") if batch == max(BATCHES) else ("", "", "")
     yield Row(f"engine: explain, batch {batch}", found["explain"], speed, "images/s")

@@ -1,6 +1,6 @@
 """What `bench` times without HTTP, each side in a process of its own: what one leaves spinning would slow the other.
 
-Functions return the seconds that one call takes, once everything is warm.
+All but `busy` return the seconds that one call takes, once everything is warm.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Aside:
     def __init__(self, **environment: str) -> None:
         self._pool = ProcessPoolExecutor(1, get_context("spawn"), _begin, (environment,))
 
-    def seconds(self, compute: Callable[..., float], *arguments: object) -> float:
+    def run(self, compute: Callable[..., float], *arguments: object) -> float:
         """What ``compute(*arguments)`` says there."""
         return self._pool.submit(compute, *arguments).result()
 
@@ -87,7 +87,7 @@ def engine(repository: Path, name: str, batch: int, method: str | None, device: 
 
 
 def busy(repository: Path, name: str, batch: int, method: str, device: str, seconds: float = 5.0) -> float:
-    """Not seconds, but how much of them the GPU is busy with batches one after the other, 0 to 1, by nvidia-smi."""
+    """How much of the time the GPU is busy with batches one after the other, 0 to 1, by nvidia-smi."""
     run, end = _engine(repository, name, batch, method, device), perf_counter() + seconds
     asking = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=200"]
     with Popen(asking, stdout=PIPE, text=True) as asked:
