@@ -37,7 +37,7 @@ ARCHITECTURES = {
     "squeezenet1_1": 64,
 }
 # One of each kind of head and block; the others differ in numbers.
-USUAL = ("alexnet", "convnext_tiny", "mobilenet_v3_small", "resnet18", "squeezenet1_1")
+USUAL = ("alexnet", "convnext_tiny", "densenet121", "mobilenet_v3_small", "resnet18", "squeezenet1_1")
 POOLED = ("densenet121", "efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v2", "regnet_y_400mf", "resnet18",
           "shufflenet_v2_x0_5")  # fmt: skip
 
