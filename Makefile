@@ -47,7 +47,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 zoo: $(VENV)/.installed  ## train the embedded model from nothing
-	$(BIN)/python -m service.zoo.train
+	$(BIN)/python -m gradcam_service.zoo.train
 
 image:  ## build the container image for a CPU; make image DEVICE=cuda for GPUs
 	BUILDAH_FORMAT=docker $(ENGINE) build \
@@ -55,7 +55,7 @@ image:  ## build the container image for a CPU; make image DEVICE=cuda for GPUs
 	    $(if $(filter cuda,$(DEVICE)),--build-arg TORCH_INDEX= --tag gradcam-service:$(VERSION)-cuda,--tag gradcam-service:$(VERSION)) .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist service/*.egg-info
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'

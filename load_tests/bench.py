@@ -33,7 +33,7 @@ from PIL import Image
 from live import Service, free_port, running, until
 
 HERE = Path(__file__).parent
-PHOTO = HERE.parent / "service" / "api" / "web" / "examples" / "coffee.jpg"
+PHOTO = HERE.parent / "service" / "gradcam_service" / "api" / "web" / "examples" / "coffee.jpg"
 MODEL = "source: torchvision\narchitecture: {}\nweights: random:0\n"
 MODELS = {
     "resnet50": MODEL.format("resnet50"),

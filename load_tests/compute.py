@@ -102,8 +102,8 @@ def busy(repository: Path, name: str, batch: int, method: str, device: str, seco
 def _engine(repository: Path, name: str, batch: int, method: str | None, device: str) -> Callable[[], object]:
     import numpy as np
 
-    from service.worker import engine
-    from service.worker.messages import Question
+    from gradcam_service.worker import engine
+    from gradcam_service.worker.messages import Question
 
     model = _model(repository, name, device)
     side = model.card.preprocess.input_size[0]
@@ -123,8 +123,8 @@ def _engine(repository: Path, name: str, batch: int, method: str | None, device:
 def _model(repository: Path, name: str, device: str) -> Any:  # noqa: ANN401
     import torch
 
-    from service.registry.loader import load
-    from service.registry.repository import scan
+    from gradcam_service.registry.loader import load
+    from gradcam_service.registry.repository import scan
 
     entry = next(entry for entry in scan([str(repository)]) if entry.name == name)
     model = load(entry, torch.device(device))
@@ -134,12 +134,12 @@ def _model(repository: Path, name: str, device: str) -> Any:  # noqa: ANN401
 
 def plain_loop(repository: Path, name: str, picture: bytes, count: int) -> float:
     """Pictures explained one after the other, decoded and rendered, without a server; of each."""
-    from service.api.answers import explanations
-    from service.api.schemas import ExplainOptions
-    from service.images.decode import decode
-    from service.images.geometry import prepare
-    from service.worker import engine
-    from service.worker.messages import Question
+    from gradcam_service.api.answers import explanations
+    from gradcam_service.api.schemas import ExplainOptions
+    from gradcam_service.images.decode import decode
+    from gradcam_service.images.geometry import prepare
+    from gradcam_service.worker import engine
+    from gradcam_service.worker.messages import Question
 
     model = _model(repository, name, "cpu")
     options, question = ExplainOptions(), Question("gradcam")

@@ -23,8 +23,8 @@ from locust.runners import WorkerRunner
 from PIL import Image
 from urllib3 import encode_multipart_formdata
 
-import service
-from service.zoo.scenes import scene
+import gradcam_service
+from gradcam_service.zoo.scenes import scene
 
 SHAPES: dict[str, tuple[float, Callable[[float], float]]] = {
     "steady": (60, lambda done: 1),
@@ -34,7 +34,9 @@ SHAPES: dict[str, tuple[float, Callable[[float], float]]] = {
 }
 """Name → how long it takes unless told otherwise, seconds, and the share of the users at each point from 0 to 1."""
 
-PHOTOGRAPHS = [path.read_bytes() for path in sorted((Path(service.__file__).parent / "api/web/examples").glob("*.jpg"))]
+PHOTOGRAPHS = [
+    path.read_bytes() for path in sorted((Path(gradcam_service.__file__).parent / "api/web/examples").glob("*.jpg"))
+]
 KEY = {"Authorization": f"Bearer {key}"} if (key := os.environ.get("GRADCAM_API_KEY")) else {}
 
 

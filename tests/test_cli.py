@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradcam_service.zoo.scenes import CLASSES, scene
 from live import GRADCAM, Service
-from service.zoo.scenes import CLASSES, scene
 
 
 def gradcam(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:

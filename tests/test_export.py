@@ -23,19 +23,19 @@ from explain.architectures import CLASSES, SIDE, images, module, randomised
 from PIL import Image
 from torch import nn
 
+from gradcam_service import export as exporting
+from gradcam_service.api.schemas import ExplainOptions, MapBody
+from gradcam_service.errors import UnknownLayer, UnsupportedMethod
+from gradcam_service.explain.cut import Logit
+from gradcam_service.explain.methods.gradcam import gradcam
+from gradcam_service.explain.network import Network
+from gradcam_service.local import Local, open_model
+from gradcam_service.registry.spec import Preprocess
+from gradcam_service.settings import Settings
+from gradcam_service.zoo.scenes import CLASSES as SHAPES
+from gradcam_service.zoo.scenes import scene
 from live import GRADCAM
 from repository import ROOT
-from service import export as exporting
-from service.api.schemas import ExplainOptions, MapBody
-from service.errors import UnknownLayer, UnsupportedMethod
-from service.explain.cut import Logit
-from service.explain.methods.gradcam import gradcam
-from service.explain.network import Network
-from service.local import Local, open_model
-from service.registry.spec import Preprocess
-from service.settings import Settings
-from service.zoo.scenes import CLASSES as SHAPES
-from service.zoo.scenes import scene
 
 LARGE = pytest.mark.exhaustive
 
@@ -263,8 +263,8 @@ WITHOUT_TORCH = """
 import json, sys
 from pathlib import Path
 import numpy as np, onnxruntime
-from service.images.decode import decode
-from service.images.geometry import prepare
+from gradcam_service.images.decode import decode
+from gradcam_service.images.geometry import prepare
 session = onnxruntime.InferenceSession(sys.argv[1])
 metadata = session.get_modelmeta().custom_metadata_map
 known = {name: json.loads(metadata[name]) for name in ("mean", "std", "pad", "labels")}
@@ -306,7 +306,7 @@ def test_the_readme_example_explains_a_picture(scenes: Path, tmp_path: Path):
     code = re.search(r"one ONNX file\n.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     (tmp_path / "scenes.onnx").symlink_to(scenes)
     picture = tmp_path / "scene.jpg"
-    picture.write_bytes((ROOT / "service/api/examples/scene.jpg").read_bytes())
+    picture.write_bytes((ROOT / "service/gradcam_service/api/examples/scene.jpg").read_bytes())
     command = [sys.executable, "-c", code + "\nimport sys; assert 'torch' not in sys.modules; heatmap.tofile('map')"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=100)
     (expected,) = open_model("scenes", Settings(device="cpu")).explain(picture, ExplainOptions(output=["map"]))

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from gradcam_service.settings import Settings
 from repository import ROOT
-from service.settings import Settings
 
 README = (ROOT / "README.md").read_text()
 

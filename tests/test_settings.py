@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from service.settings import Settings
+from gradcam_service.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ import click
 from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
 
-import service
-from service.errors import ModelFailed, ServiceError, Unavailable
-from service.settings import Settings
+import gradcam_service
+from gradcam_service.errors import ModelFailed, ServiceError, Unavailable
+from gradcam_service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.api.schemas import ModelBody
+    from gradcam_service.api.schemas import ModelBody
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Options = TypeVar("Options", bound=BaseModel)
@@ -51,7 +51,7 @@ def _exit(message: str, code: int) -> None:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(service.__version__, prog_name="gradcam")
+@click.version_option(gradcam_service.__version__, prog_name="gradcam")
 def commands() -> None:
     """What does this image model see, and where does it look?"""
 
@@ -62,7 +62,7 @@ def commands() -> None:
 @click.option("--device", help="auto, cpu or cuda:N.")
 def serve(**given: str | int | None) -> None:
     """Serve HTTP. Every setting is an environment variable GRADCAM_*; see the README."""
-    from service import serving
+    from gradcam_service import serving
 
     serving.serve(_validated(Settings, given))
 
@@ -110,14 +110,14 @@ def _echo_model(body: ModelBody) -> None:
 
 
 def _loaded_models() -> Iterator[ModelBody]:
-    from service.local import load_all
+    from gradcam_service.local import load_all
 
     yield from load_all(_validated(Settings))
 
 
 def _listed_models() -> Iterator[ModelBody]:
-    from service.api.answers import model_body
-    from service.registry.repository import scan
+    from gradcam_service.api.answers import model_body
+    from gradcam_service.registry.repository import scan
 
     listing = scan(_validated(Settings).model_repository)
     for entry, model in zip(listing, listing.models(), strict=True):
@@ -129,7 +129,7 @@ def _listed_models() -> Iterator[ModelBody]:
 
 
 def _served_models(url: str) -> list[ModelBody]:
-    from service.api.schemas import ModelList
+    from gradcam_service.api.schemas import ModelList
 
     key = os.environ.get("GRADCAM_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -176,7 +176,7 @@ def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:
 
     With several targets, each one's picture has its label in its name.
     """
-    from service.api.schemas import ExplainOptions
+    from gradcam_service.api.schemas import ExplainOptions
 
     options = _validated(ExplainOptions, {**given, "target": list(given["target"]) or None, "format": _encoding(file)})
     if options.output == ["heatmap"] and options.format != "png":
@@ -210,7 +210,7 @@ def export(name: str, layer: str, file: Path) -> None:
     if file.suffix.lower() != ".onnx":
         raise click.UsageError(f"{file} must end in .onnx")
     local = _open(name)
-    from service import export
+    from gradcam_service import export
 
     export.export(local, layer, file)
     click.echo(f"{local.key} and its Grad-CAM → {file}")
@@ -226,7 +226,7 @@ def _open(model: str | None) -> Any:  # noqa: ANN401  its type would import torc
     settings = _validated(Settings)
     if sys.stderr.isatty():
         click.echo(f"loading {model or settings.default_model} …", err=True)
-    from service.local import open_model
+    from gradcam_service.local import open_model
 
     return open_model(model, settings)
 

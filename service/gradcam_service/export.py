@@ -1,8 +1,8 @@
 """A model with its Grad-CAM as one ONNX file, proven against the service before it gets its name.
 
 The graph maps ``image`` (N, 3, H, W) float32, normalised, and ``target`` (N,) int64 to ``scores`` (N, classes) and
-``heatmap`` (N, h, w), both float32 in logit units; see `service.explain.lowering.Explainer`. The file's metadata says
-how to make ``image`` from a picture and what the classes are.
+``heatmap`` (N, h, w), both float32 in logit units; see `gradcam_service.explain.lowering.Explainer`. The file's
+metadata says how to make ``image`` from a picture and what the classes are.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.onnx import ONNXProgram
 
-from service.errors import UnsupportedMethod
-from service.explain.cut import Cut, Logit
-from service.explain.lowering import Explainer, lower
-from service.explain.methods.gradcam import gradcam
-from service.local import Local
-from service.runtime.onnx_runtime import first_cause
+from gradcam_service.errors import UnsupportedMethod
+from gradcam_service.explain.cut import Cut, Logit
+from gradcam_service.explain.lowering import Explainer, lower
+from gradcam_service.explain.methods.gradcam import gradcam
+from gradcam_service.local import Local
+from gradcam_service.runtime.onnx_runtime import first_cause
 
 _OPSET, _IR_VERSION = 18, 8  # those of ONNX 1.13, of 2022: old enough for every runtime, new enough for scatter-add
 _TOLERANCE = 1e-4  # of the largest value

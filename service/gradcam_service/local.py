@@ -11,19 +11,19 @@ from pathlib import Path
 import msgspec
 from PIL import Image
 
-from service.api.answers import explanations, model_body, predictions
-from service.api.schemas import ExplainOptions, ExplanationBody, ModelBody, PictureBody, Prediction
-from service.errors import ModelFailed, ServiceError
-from service.images.canvas import backdrop
-from service.images.decode import decode
-from service.images.geometry import View, prepare
-from service.images.grid import labelled_grid
-from service.registry.loader import LoadedModel, load
-from service.registry.repository import scan
-from service.registry.spec import resolve
-from service.settings import Settings
-from service.worker.engine import Unfinished, pick_device, run
-from service.worker.messages import Answer, Question
+from gradcam_service.api.answers import explanations, model_body, predictions
+from gradcam_service.api.schemas import ExplainOptions, ExplanationBody, ModelBody, PictureBody, Prediction
+from gradcam_service.errors import ModelFailed, ServiceError
+from gradcam_service.images.canvas import backdrop
+from gradcam_service.images.decode import decode
+from gradcam_service.images.geometry import PreparedImage, prepare
+from gradcam_service.images.grid import labelled_grid
+from gradcam_service.registry.loader import LoadedModel, load
+from gradcam_service.registry.repository import scan
+from gradcam_service.registry.spec import resolve
+from gradcam_service.settings import Settings
+from gradcam_service.worker.engine import Pending, pick_device, run
+from gradcam_service.worker.messages import Answer, Question
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Local:
         Raises:
             ServiceError: what is wrong with it.
         """
-        _, view = self._look(path)
-        return predictions(self.model.card, self._ask(view, None).scores, top_k)
+        _, prepared = self._look(path)
+        return predictions(self.model.card, self._ask(prepared, None).scores, top_k)
 
     def explain(self, path: Path, options: ExplainOptions) -> list[ExplanationBody]:
         """Where the model looks for each target in a picture file.
@@ -56,10 +56,10 @@ class Local:
         card = self.model.card
         card.check_question(options.method, options.layer, options.method_options)
         targets = tuple(card.class_index(target) for target in options.target or [])
-        image, view = self._look(path)
-        answer = self._ask(view, Question(options.method, options.layer, targets, options.method_options))
-        photo = backdrop(image, view, size=options.size, max_side=options.max_side)
-        return explanations(card, answer, view, photo if "overlay" in options.outputs else None, options)
+        image, prepared = self._look(path)
+        answer = self._ask(prepared, Question(options.method, options.layer, targets, options.method_options))
+        photo = backdrop(image, prepared, size=options.size, max_side=options.max_side)
+        return explanations(card, answer, prepared, photo if "overlay" in options.outputs else None, options)
 
     def gallery(self, path: Path, options: ExplainOptions, methods: Iterable[str]) -> Image.Image:
         """A labelled grid: the picture, then every method's for each target.
@@ -81,15 +81,15 @@ class Local:
                 tiles.append((f"{explanation.target.label}: {method}", shown))
         return labelled_grid(tiles)
 
-    def _look(self, path: Path) -> tuple[Image.Image, View]:
+    def _look(self, path: Path) -> tuple[Image.Image, PreparedImage]:
         image = decode(path.read_bytes(), self.settings.max_pixels)
         return image, prepare(image, **self.model.card.preprocess.geometry())
 
-    def _ask(self, view: View, question: Question | None) -> Answer:
-        (answer,) = run(self.model, [view.pixels], [question], self.settings.max_forward_passes).answers
+    def _ask(self, prepared: PreparedImage, question: Question | None) -> Answer:
+        (answer,) = run(self.model, [prepared.pixels], [question], self.settings.max_forward_passes).answers
         if isinstance(answer, ServiceError):
             raise answer
-        return answer.finish() if isinstance(answer, Unfinished) else answer
+        return answer.finish() if isinstance(answer, Pending) else answer
 
 
 def _opened(picture: PictureBody) -> Image.Image:

@@ -13,11 +13,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from time import sleep
 
-from service import logs
-from service.errors import BadSettings
-from service.registry.repository import scan
-from service.registry.spec import resolve
-from service.settings import Settings
+from gradcam_service import logs
+from gradcam_service.errors import BadSettings
+from gradcam_service.registry.repository import scan
+from gradcam_service.registry.spec import resolve
+from gradcam_service.settings import Settings
 
 _ROOM = 16 << 20
 """Bytes; a process takes a few hundred thousand."""
@@ -42,22 +42,28 @@ def serve(settings: Settings) -> None:
         _check_access(listening, settings)
         _check_tracing(settings)
         if settings.metrics_port is not None:
-            from service import metrics
+            from gradcam_service import metrics
 
             metrics.serve(settings.host, settings.metrics_port)
-        from service.worker.heart import Heart
-        from service.worker.supervisor import Child, Supervisor
+        from gradcam_service.worker.heartbeat import Heartbeat
+        from gradcam_service.worker.supervisor import Child, Supervisor
 
         present = devices(settings.device)
         settings = settings.for_devices(present)
         sockets = {device: f"ipc://{folder}/{device.replace(':', '-')}.sock" for device in present}
         workers = [
-            Child(f"worker {device}", "service.worker.main:main", (address, device, settings, heart), device, heart)
+            Child(
+                f"worker {device}",
+                "gradcam_service.worker.main:main",
+                (address, device, settings, heartbeat),
+                device,
+                heartbeat,
+            )
             for device, address in sockets.items()
-            for heart in [Heart()]
+            for heartbeat in [Heartbeat()]
         ]
         servers = [
-            Child(f"api {i}", "service.api.server:main", (listening, list(sockets.values()), settings))
+            Child(f"api {i}", "gradcam_service.api.server:main", (listening, list(sockets.values()), settings))
             for i in range(settings.api_processes or 1)
         ]
         threading.Thread(target=_announce, args=(listening, settings), daemon=True).start()
@@ -111,7 +117,7 @@ def _check_access(listening: socket.socket, settings: Settings) -> None:
         BadSettings: see `serve`.
     """
     if settings.api_keys is not None:
-        from service.api.keys import Keys
+        from gradcam_service.api.keys import Keys
 
         Keys(settings.api_keys)
     elif not (ipaddress.ip_address(listening.getsockname()[0]).is_loopback or settings.allow_anonymous):
@@ -129,7 +135,7 @@ def _check_tracing(settings: Settings) -> None:
     """
     if settings.tracing:
         try:
-            import service.api.tracing  # noqa: F401
+            import gradcam_service.api.tracing  # noqa: F401
         except ImportError:
             raise BadSettings(
                 "GRADCAM_TRACING needs the extra tracing: pip install 'gradcam-service[tracing]'"

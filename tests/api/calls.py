@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, ImageDraw
 
+from gradcam_service.zoo.shapes import OUTLINES
 from live import until
-from service.zoo.shapes import OUTLINES
 
 BINARY = {"Content-Type": "application/octet-stream"}
 ADMIN = {"Authorization": "Bearer secret"}

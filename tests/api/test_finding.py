@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.zoo.shapes import CLASSES
+from gradcam_service.zoo.shapes import CLASSES
 
 from .calls import drawn, explain, opened, predict
 

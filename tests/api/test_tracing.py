@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-import service
+import gradcam_service
 from live import GRADCAM, free_port, running, until
 
 from .calls import BINARY, ask, encoded, photo, predict, problem
@@ -204,7 +204,7 @@ def test_spans_are_those_of_this_service(traced, collector):
     for request in list(collector.received):
         for sent in request.resource_spans:
             told = attributes(sent.resource)
-            assert (told["service.name"], told["service.version"]) == ("gradcam-service", service.__version__)
+            assert (told["service.name"], told["service.version"]) == ("gradcam-service", gradcam_service.__version__)
             assert told["deployment.environment.name"] == "attic"
 
 
@@ -254,7 +254,8 @@ def test_a_collector_that_says_nothing_harms_no_answer(monkeypatch):
 @pytest.mark.parametrize("tracing", [False, True])
 def test_what_traces_is_imported_only_where_tracing_is_on(tracing):
     program = (
-        "import asyncio, sys; from service.api.app import create_app; from service.settings import Settings;"
+        "import asyncio, sys; from gradcam_service.api.app import create_app;"
+        "from gradcam_service.settings import Settings;"
         f"create_app(Settings(tracing={tracing}), [], asyncio.Event());"
         "print([name in sys.modules for name in ('opentelemetry.sdk', 'opentelemetry.exporter')])"
     )

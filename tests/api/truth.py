@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from service.zoo.network import scenes_network
+from gradcam_service.zoo.network import scenes_network
 
 SCENES_INPUT = 128
 GREY = 128  # round(255 · 0.5), the mean colour of `scenes`
@@ -22,7 +22,9 @@ def network(name):
     """The model that the service has under this name."""
     if name == "scenes":
         module = scenes_network()
-        module.load_state_dict(load_file(files("service.zoo") / "models" / "scenes" / "1" / "weights.safetensors"))
+        module.load_state_dict(
+            load_file(files("gradcam_service.zoo") / "models" / "scenes" / "1" / "weights.safetensors")
+        )
         return module.eval()
     torch.manual_seed(0)
     return torchvision.models.get_model(name).eval()

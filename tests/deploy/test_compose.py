@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from compose_spec import PyCompose
 
+from gradcam_service.settings import Settings
 from repository import ROOT, VERSION, image_environment, instructions
-from service.settings import Settings
 
 
 def services_of(file: str) -> dict[str, Any]:

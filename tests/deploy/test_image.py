@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gradcam_service.settings import Settings
 from live import Service, free_port
 from repository import ROOT, TOOLS, healthcheck, image_environment, instructions
-from service.settings import Settings
 
 
 def test_hadolint_has_nothing_to_say():

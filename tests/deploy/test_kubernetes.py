@@ -16,10 +16,10 @@ import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
 
+from gradcam_service import metrics
+from gradcam_service.api import operations
+from gradcam_service.settings import Settings
 from repository import ROOT, VERSION, image_environment, instructions
-from service import metrics
-from service.api import operations
-from service.settings import Settings
 
 from .prometheus import installed, promtool
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from exposed import LABELS
+from gradcam_service.explain.methods import BATCHED, ITERATIVE
 from live import Service, running, until
-from service.explain.methods import QUICK, STEPPED
 
 from .prometheus import DEPLOY, Prometheus, promtool, watching
 
@@ -157,8 +157,8 @@ def test_each_alert_has_its_paragraph_and_each_paragraph_its_alert():
 
 def test_the_latency_objective_is_that_of_what_rides_in_the_batch():
     (excluded,) = re.findall(r'method!~"(.+)"', (DEPLOY / "prometheus" / "rules" / "objectives.yml").read_text())
-    assert set(excluded.split("|")) == set(STEPPED)
-    assert not set(excluded.split("|")) & set(QUICK)
+    assert set(excluded.split("|")) == set(ITERATIVE)
+    assert not set(excluded.split("|")) & set(BATCHED)
 
 
 def test_rules_and_panels_use_metrics_that_are_watched_here():

@@ -8,8 +8,8 @@ import torchvision
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d, linear, normalize, relu
 
-from service.explain.network import Network
-from service.zoo.network import scenes_network
+from gradcam_service.explain.network import Network
+from gradcam_service.zoo.network import scenes_network
 
 CLASSES = 12
 SIDE = 96

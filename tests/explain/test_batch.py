@@ -7,8 +7,8 @@ import pytest
 import torch
 from architectures import images, network
 
-from service.errors import UnknownLayer
-from service.explain.batch import explain
+from gradcam_service.errors import UnknownLayer
+from gradcam_service.explain.batch import explain
 
 
 class Ask(NamedTuple):

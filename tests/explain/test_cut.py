@@ -23,11 +23,11 @@ from torch import nn
 from torch.nn.functional import relu
 from torch.testing import assert_close
 
-from service.errors import UnknownLayer
-from service.explain.batch import explain
-from service.explain.cut import Logit
-from service.explain.methods import METHODS, OF_THE_INPUT, refusals
-from service.explain.network import Network
+from gradcam_service.errors import UnknownLayer
+from gradcam_service.explain.batch import explain
+from gradcam_service.explain.cut import Logit
+from gradcam_service.explain.methods import METHODS, OF_THE_INPUT, refusals
+from gradcam_service.explain.network import Network
 
 HAND_MADE = {
     "in-place": InPlace,

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from service.errors import NonFinite
-from service.explain.network import Network
-from service.registry.loader import LoadedModel
-from service.registry.spec import Card, LayerCard, MethodCard, Preprocess, Spec
-from service.worker.engine import pick_device
-from service.worker.engine import run as run_within
-from service.worker.messages import Question
+from gradcam_service.errors import NonFinite
+from gradcam_service.explain.network import Network
+from gradcam_service.registry.loader import LoadedModel
+from gradcam_service.registry.spec import Card, LayerCard, MethodCard, Preprocess, Spec
+from gradcam_service.worker.engine import pick_device
+from gradcam_service.worker.engine import run as run_within
+from gradcam_service.worker.messages import Question
 
 SIDE = 12
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.25, 0.2)

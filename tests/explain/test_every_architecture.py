@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
-from service.explain.network import Network
+from gradcam_service.explain.network import Network
 
 LAST_LAYER = {  # family → name of the layer that `auto` must find, and its side as a fraction of the image's
     r"alexnet": (r"features\.11", 1 / 17.2),

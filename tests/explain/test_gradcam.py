@@ -23,9 +23,9 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from service.explain.cut import Head, Logit
-from service.explain.methods.gradcam import gradcam as weighted
-from service.explain.network import Network
+from gradcam_service.explain.cut import Head, Logit
+from gradcam_service.explain.methods.gradcam import gradcam as weighted
+from gradcam_service.explain.network import Network
 
 TARGETS = torch.tensor([0, 3, 7, 11, 0, 3, 7, 11])
 POOLED_LINEAR = [name for name, expected in ARCHITECTURES.items() if expected.pooled_linear]

@@ -8,12 +8,12 @@ from architectures import ConcatPooling, LeNet, images, network
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from service.errors import UnsupportedMethod
-from service.explain.adjoints import ADJOINTS
-from service.explain.cut import Cut, Head, Logit
-from service.explain.lowering import lower
-from service.explain.methods.gradcam import gradcam
-from service.explain.network import Network
+from gradcam_service.errors import UnsupportedMethod
+from gradcam_service.explain.adjoints import ADJOINTS
+from gradcam_service.explain.cut import Cut, Head, Logit
+from gradcam_service.explain.lowering import lower
+from gradcam_service.explain.methods.gradcam import gradcam
+from gradcam_service.explain.network import Network
 
 aten = torch.ops.aten
 

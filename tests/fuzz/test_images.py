@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from api.calls import BINARY, encoded
+from gradcam_service.zoo.scenes import scene
 from live import Service, running
-from service.zoo.scenes import scene
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 CONNECTIONS = 4

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from service.images.boxes import bounding_box
-from service.images.geometry import prepare
+from gradcam_service.images.boxes import bounding_box
+from gradcam_service.images.geometry import prepare
 
 
 def seen(size, **options):

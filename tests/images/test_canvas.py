@@ -6,8 +6,8 @@ import torch
 from pictures import photo
 from PIL import Image, ImageDraw
 
-from service.images.canvas import backdrop, place, upsample
-from service.images.geometry import Region, View, fit, prepare
+from gradcam_service.images.canvas import backdrop, place, upsample
+from gradcam_service.images.geometry import PreparedImage, Region, fit, prepare
 
 MAPS = [(7, 7), (1, 1), (1, 5), (14, 9), (12, 40)]
 
@@ -92,7 +92,7 @@ def test_size_map_is_the_map_itself():
 )
 def test_the_canvas_keeps_the_aspect_and_is_never_enlarged(size, max_side, expected):
     assert fit(size, max_side) == expected
-    heat = place(some_map(), View(np.zeros((8, 8, 3), np.uint8), Region(0, 0, *size), size), max_side=max_side)
+    heat = place(some_map(), PreparedImage(np.zeros((8, 8, 3), np.uint8), Region(0, 0, *size), size), max_side=max_side)
     assert heat.levels.size == expected
 
 
@@ -117,7 +117,7 @@ def test_padding_is_cut_off_and_takes_part_in_the_range():
 def test_heat_lies_between_pixels_where_the_region_does(x0, x1):
     """A ramp that rises by one per cell, so that its value says which place of the map a pixel shows."""
     ramp = np.arange(8, dtype=np.float32)[None].repeat(8, axis=0)
-    view = View(np.zeros((64, 64, 3), np.uint8), Region(x0, 0, x1, 100), (100, 100))
+    view = PreparedImage(np.zeros((64, 64, 3), np.uint8), Region(x0, 0, x1, 100), (100, 100))
     heat = place(ramp, view)
     first, last = heat.box[0], heat.box[2]
     assert (first, last) == (int(np.ceil(x0 - 0.5)), int(np.ceil(x1 - 0.5)))  # the pixels with centres inside

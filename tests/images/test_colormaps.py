@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from service.images.colormaps import COLORMAPS, table
+from gradcam_service.images.colormaps import COLORMAPS, table
 
 
 @pytest.mark.parametrize("name", COLORMAPS)
@@ -32,5 +32,5 @@ def test_an_unknown_name_is_refused_with_those_known():
 
 def test_pictures_need_no_torch():
     modules = "decode, geometry, canvas, render, boxes"
-    program = f"import sys; from service.images import {modules}; sys.exit('torch' in sys.modules)"
+    program = f"import sys; from gradcam_service.images import {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

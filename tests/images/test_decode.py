@@ -13,8 +13,8 @@ from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2.functional import to_dtype
 
 from api.calls import encoded
-from service.errors import ServiceError, TooLarge, UndecodableImage
-from service.images.decode import decode
+from gradcam_service.errors import ServiceError, TooLarge, UndecodableImage
+from gradcam_service.images.decode import decode
 
 LIMIT = 1_000_000
 ENCODED = files()

@@ -7,10 +7,10 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, functional
 from torchvision.transforms._presets import ImageClassification
 
-from service.errors import TooLarge
-from service.images import geometry
-from service.images.decode import decode
-from service.images.geometry import prepare
+from gradcam_service.errors import TooLarge
+from gradcam_service.images import geometry
+from gradcam_service.images.decode import decode
+from gradcam_service.images.geometry import prepare
 
 ENCODED = files()
 SIZES = [

@@ -5,11 +5,11 @@ import pytest
 from pictures import photo
 from PIL import Image
 
-from service.images.canvas import Heat, backdrop, place
-from service.images.colormaps import COLORMAPS, table
-from service.images.geometry import prepare
-from service.images.png import encode_indexed
-from service.images.render import ENCODINGS, heatmap, overlay
+from gradcam_service.images.canvas import Heat, backdrop, place
+from gradcam_service.images.colormaps import COLORMAPS, table
+from gradcam_service.images.geometry import prepare
+from gradcam_service.images.png import encode_indexed
+from gradcam_service.images.render import ENCODINGS, heatmap, overlay
 
 CAM = np.random.default_rng(3).gamma(0.5, size=(7, 7)).astype(np.float32)
 IMAGE = photo(400, 200)

@@ -21,8 +21,8 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
-from service.explain.batch import Explaining, Explanation, explain
-from service.explain.network import Network
+from gradcam_service.explain.batch import Explaining, Explanation, explain
+from gradcam_service.explain.network import Network
 
 CLASSES = 6
 

@@ -6,9 +6,9 @@ from threading import Barrier
 import pytest
 import torch
 
-from service.explain.batch import explain
-from service.explain.methods import METHODS, OF_THE_INPUT, QUICK, STEPPED
-from service.explain.network import Network
+from gradcam_service.explain.batch import explain
+from gradcam_service.explain.methods import BATCHED, ITERATIVE, METHODS, OF_THE_INPUT
+from gradcam_service.explain.network import Network
 
 from .networks import Asked, answers, cheaply, error, known, picture, tiny, tiny_module
 
@@ -100,7 +100,7 @@ def test_an_image_whose_scores_are_not_finite_spoils_no_other(method):
     found = explain(network, images, features, scores, questions, 16)
     assert found[1] is not None  # whatever it is, its scores are refused
     alone = explain(network, images[:1], features[:1], scores[:1], questions[:1], 16)
-    if method in QUICK:
+    if method in BATCHED:
         assert_alike(found[0], alone[0])
 
 
@@ -143,7 +143,7 @@ def test_nothing_is_left_behind_on_the_model(pooled):
             assert torch.equal(again.maps, maps)
     features, scores = network.predict(images)
     for question in questions:
-        if question.method in STEPPED:  # left half-way
+        if question.method in ITERATIVE:  # left half-way
             abandoned = explain(network, images, features, scores, [question, None], 1)[0]
             next(abandoned, None)
             abandoned.close()
@@ -164,7 +164,7 @@ def test_nothing_is_left_behind_on_the_model(pooled):
             assert torch.equal(value, before[name])
 
 
-@pytest.mark.parametrize("method", STEPPED)
+@pytest.mark.parametrize("method", ITERATIVE)
 def test_gradient_mode_is_the_callers_between_steps(method):
     """Others are served between two steps: what a step switches must not last."""
     network, image = tiny(pooled=False), picture(24)
@@ -195,7 +195,7 @@ def test_inputs_are_not_written_to(method):
     given = [value.clone() for value in (image, features, scores)]
     answers(network, image, [cheaply(method, targets=(0, 1))])
     (found,) = explain(network, image, features, scores, [cheaply(method, targets=(0, 1))], 2)
-    if method in STEPPED:
+    if method in ITERATIVE:
         for _ in found:
             pass
     for value, copy in zip((image, features, scores), given, strict=True):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from service.errors import UnsupportedMethod
-from service.explain.methods import METHODS, QUICK, forward_passes, options_of, refusals
-from service.explain.network import Network
+from gradcam_service.errors import UnsupportedMethod
+from gradcam_service.explain.methods import BATCHED, METHODS, forward_passes, options_of, refusals
+from gradcam_service.explain.network import Network
 
 from .networks import CLASSES, FEW, Tiny, known, maps_of, picture, tiny
 
@@ -61,7 +61,7 @@ def test_methods_of_gradients_cost_three_for_each_image_they_show_and_the_predic
     assert cost(network, method, len(targets), **options) == 1 + 3 * seen
 
 
-@pytest.mark.parametrize("method", QUICK)
+@pytest.mark.parametrize("method", BATCHED)
 def test_quick_methods_cost_the_prediction_alone(method):
     network = tiny()
     assert images_seen(network, network.cut.backbone, method, (0, 1)) == cost(network, method, 2) == 1

@@ -6,16 +6,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from service.explain.cut import Logit, gradient
-from service.explain.methods.cam import cam
-from service.explain.methods.eigencam import eigencam
-from service.explain.methods.finercam import difference
-from service.explain.methods.gradcam import gradcam, gradcam_counterfactual
-from service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
-from service.explain.methods.hirescam import hirescam
-from service.explain.methods.layercam import layercam
-from service.explain.methods.xgradcam import xgradcam
-from service.explain.network import Network
+from gradcam_service.explain.cut import Logit, gradient
+from gradcam_service.explain.methods.cam import cam
+from gradcam_service.explain.methods.eigencam import eigencam
+from gradcam_service.explain.methods.finercam import difference
+from gradcam_service.explain.methods.gradcam import gradcam, gradcam_counterfactual
+from gradcam_service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
+from gradcam_service.explain.methods.hirescam import hirescam
+from gradcam_service.explain.methods.layercam import layercam
+from gradcam_service.explain.methods.xgradcam import xgradcam
+from gradcam_service.explain.network import Network
 
 from .networks import ARCHITECTURES, CLASSES, FEW, Tiny, error, known, maps_of, picture, tiny, tiny_module
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from service.explain.cut import Logit
+from gradcam_service.explain.cut import Logit
 
 from .networks import CLASSES, error, known, maps_of
 

@@ -5,7 +5,7 @@ import gc
 import pytest
 import torch
 
-from service.explain.methods import METHODS
+from gradcam_service.explain.methods import METHODS
 
 from .networks import answers, cheaply, picture, tiny
 

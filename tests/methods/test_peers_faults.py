@@ -7,7 +7,7 @@ from pytorch_grad_cam import AblationCAM, GradCAM, GradCAMPlusPlus, GuidedBackpr
 from torch import nn
 from torch.nn import functional
 
-from service.explain.network import Network
+from gradcam_service.explain.network import Network
 
 from .networks import maps_of
 from .test_grad_cam_package import raw

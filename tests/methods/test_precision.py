@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from service.explain.cut import Logit
-from service.explain.methods.finercam import difference
-from service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
-from service.explain.network import Network
+from gradcam_service.explain.cut import Logit
+from gradcam_service.explain.methods.finercam import difference
+from gradcam_service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
+from gradcam_service.explain.network import Network
 
 from .networks import CLASSES, SIZE, error, known, maps_of, picture, tiny_module
 

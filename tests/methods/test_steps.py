@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from service.explain.batch import explain
-from service.explain.methods import STEPPED, options_of
-from service.explain.network import Network
+from gradcam_service.explain.batch import explain
+from gradcam_service.explain.methods import ITERATIVE, options_of
+from gradcam_service.explain.network import Network
 
 from .networks import CLASSES, FEW, Asked, Tiny, answers, calibrated, cheaply, error, maps_of, picture, tiny
 
 IMAGE = picture(24)
 TARGETS = (0, 3, 5)
-SEEDED = [method for method in STEPPED if "seed" in options_of(method)]
+SEEDED = [method for method in ITERATIVE if "seed" in options_of(method)]
 
 
 def few(method, **options):
@@ -28,14 +28,14 @@ def steps_of(network, method, chunk, targets=TARGETS, **options):
 
 @pytest.mark.parametrize("chunk", [1, 4, 64])
 @pytest.mark.parametrize("pooled", [True, False])
-@pytest.mark.parametrize("method", STEPPED)
+@pytest.mark.parametrize("method", ITERATIVE)
 def test_maps_do_not_depend_on_the_chunk(method, pooled, chunk):
     network = tiny(pooled)
     reference = maps_of(network, IMAGE, method, TARGETS, chunk=7, **few(method))
     assert error(maps_of(network, IMAGE, method, TARGETS, chunk=chunk, **few(method)), reference) < 1e-5
 
 
-@pytest.mark.parametrize("method", STEPPED)
+@pytest.mark.parametrize("method", ITERATIVE)
 def test_the_same_question_has_the_same_answer_whatever_is_drawn_meanwhile(method):
     network = tiny(pooled=False)
     first = maps_of(network, IMAGE, method, TARGETS, **few(method))
@@ -68,7 +68,7 @@ def test_every_target_is_shown_the_same_random_images(method):
     assert error(alone, together) < 1e-5
 
 
-@pytest.mark.parametrize("method", STEPPED)
+@pytest.mark.parametrize("method", ITERATIVE)
 def test_maps_come_in_the_order_of_the_targets(method):
     network = tiny(pooled=False)
     forwards, backwards = (maps_of(network, IMAGE, method, targets, **few(method)) for targets in ((1, 4), (4, 1)))
@@ -128,7 +128,7 @@ def test_a_step_is_one_chunk(method, chunk, steps):
     assert steps_of(tiny(pooled=False), method, chunk) == steps
 
 
-@pytest.mark.parametrize("method", STEPPED)
+@pytest.mark.parametrize("method", ITERATIVE)
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_no_more_than_a_chunk_passes_the_network_at_once(method, chunk):
     network = tiny(pooled=False)
@@ -178,8 +178,8 @@ def test_rise_finds_the_one_pixel_that_counts(seed):
 
 def test_answers_of_one_batch_may_be_worked_out_in_turns():
     """The steps of several explanations interleave, and none disturbs another."""
-    network, images = tiny(pooled=False), picture(24, count=len(STEPPED))
-    questions = [cheaply(method, targets=TARGETS) for method in STEPPED]
+    network, images = tiny(pooled=False), picture(24, count=len(ITERATIVE))
+    questions = [cheaply(method, targets=TARGETS) for method in ITERATIVE]
     expected = answers(network, images, questions, chunk=2)
     features, scores = network.predict(images)
     running = dict(enumerate(explain(network, images, features, scores, questions, 2)))

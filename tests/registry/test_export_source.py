@@ -15,12 +15,12 @@ from torch import nn
 from torch.export.pt2_archive._package import load_pt2
 from torch.testing import assert_close
 
-from service.errors import ModelFailed
-from service.explain.methods import QUICK
-from service.explain.network import Network
-from service.registry.loader import load
-from service.registry.places import LocalPlace
-from service.registry.repository import Entry
+from gradcam_service.errors import ModelFailed
+from gradcam_service.explain.methods import BATCHED
+from gradcam_service.explain.network import Network
+from gradcam_service.registry.loader import load
+from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.repository import Entry
 
 CLASSES = 7
 BATCH = torch.export.Dim("batch", min=1, max=1024)
@@ -82,11 +82,11 @@ def test_a_program_is_explained_as_its_module(tmp_path, name):
         assert_close(scores, expected, rtol=1e-5, atol=1e-5)
         for target in range(CLASSES):
             targets = torch.full((count,), target)
-            ours = QUICK["gradcam"](network.cut, features, targets)
-            theirs = QUICK["gradcam"](truth.cut, truth.cut.backbone(x), targets)
+            ours = BATCHED["gradcam"](network.cut, features, targets)
+            theirs = BATCHED["gradcam"](truth.cut, truth.cut.backbone(x), targets)
             assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
         assert expected.std() > 1e-3
-    every = [QUICK["gradcam"](network.cut, features[:1], torch.tensor([target])) for target in range(CLASSES)]
+    every = [BATCHED["gradcam"](network.cut, features[:1], torch.tensor([target])) for target in range(CLASSES)]
     assert any(heatmap.any() for heatmap in every)
 
 

@@ -12,14 +12,14 @@ from PIL import Image
 from torch.testing import assert_close
 from torchvision.transforms.functional import normalize, to_tensor
 
-from service.errors import ModelFailed
-from service.images.geometry import prepare
-from service.registry.loader import load
-from service.registry.places import LocalPlace
-from service.registry.repository import EMBEDDED, Entry, scan
-from service.registry.sources import build
-from service.registry.spec import Preprocess, Spec
-from service.zoo.network import scenes_network
+from gradcam_service.errors import ModelFailed
+from gradcam_service.images.geometry import prepare
+from gradcam_service.registry.loader import load
+from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.repository import EMBEDDED, Entry, scan
+from gradcam_service.registry.sources import build
+from gradcam_service.registry.spec import Preprocess, Spec
+from gradcam_service.zoo.network import scenes_network
 
 CPU = torch.device("cpu")
 SCENES = EMBEDDED / "scenes" / "1"

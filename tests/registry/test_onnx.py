@@ -14,12 +14,12 @@ from onnxruntime import InferenceSession
 from torch import nn
 from torch.testing import assert_close
 
-from service.errors import ModelFailed
-from service.explain.cut import Logit
-from service.explain.methods import QUICK, refusals
-from service.explain.network import Network
-from service.registry.sources import build
-from service.registry.spec import Preprocess, Spec
+from gradcam_service.errors import ModelFailed
+from gradcam_service.explain.cut import Logit
+from gradcam_service.explain.methods import BATCHED, refusals
+from gradcam_service.explain.network import Network
+from gradcam_service.registry.sources import build
+from gradcam_service.registry.spec import Preprocess, Spec
 
 CLASSES = 12
 ARCHITECTURES = {
@@ -91,8 +91,8 @@ def agree(network, truth, module, size, methods=("gradcam",)):
         assert_close(scores, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
         targets = torch.arange(count) % CLASSES
         for method in methods:
-            ours = QUICK[method](network.cut, features, targets)
-            theirs = QUICK[method](truth.cut, truth.cut.backbone(x), targets)
+            ours = BATCHED[method](network.cut, features, targets)
+            theirs = BATCHED[method](truth.cut, truth.cut.backbone(x), targets)
             assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
     gradients = network.cut.head.gradients(features, Logit(targets))
     assert gradients.any()
@@ -117,7 +117,7 @@ def test_an_exported_architecture_is_explained_as_the_original(tmp_path, name, d
     assert (network.cut.head.weight is not None) == (truth.cut.head.weight is not None) == (name in POOLED)
     agree(network, truth, module, size, ("gradcam", "layercam"))
     features = network.predict(images(1, *size))[0].repeat_interleave(CLASSES, 0)
-    assert QUICK["gradcam"](network.cut, features, torch.arange(CLASSES)).any()
+    assert BATCHED["gradcam"](network.cut, features, torch.arange(CLASSES)).any()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -154,7 +154,7 @@ def test_a_keras_model_is_explained_as_tensorflow_would():
     assert network.cut.layer.shape == (24, 12, 16)
     assert network.cut.head.weight is not None
     for target in range(5):
-        maps = QUICK["gradcam"](network.cut, features, torch.full((3,), target)).numpy()
+        maps = BATCHED["gradcam"](network.cut, features, torch.full((3,), target)).numpy()
         assert_close(maps, expected["gradcam"][:, target], rtol=0, atol=1e-4 * expected["gradcam"].max())
 
 
@@ -190,7 +190,7 @@ def test_numbers_by_hand(tmp_path):
     assert scores.tolist() == [[0.75, 3.75]]
     assert features.tolist() == [[[[1, 0], [3, 4]], [[4, 1], [0, 0]]]]
     # dy_0/dA = (1, −1) / 4: (1 − 4)/4 < 0, (0 − 1)/4 < 0, 3/4, 4/4; dy_1/dA = (0, 3) / 4.
-    maps = QUICK["gradcam"](network.cut, features.repeat(2, 1, 1, 1), torch.tensor([0, 1]))
+    maps = BATCHED["gradcam"](network.cut, features.repeat(2, 1, 1, 1), torch.tensor([0, 1]))
     assert maps.tolist() == [[[0, 0], [0.75, 1]], [[3, 0.75], [0, 0]]]
 
 

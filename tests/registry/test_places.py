@@ -16,13 +16,13 @@ import pytest
 import safetensors.torch
 import torch
 
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.loader import load
+from gradcam_service.registry.places import LocalPlace, place_at
+from gradcam_service.registry.repository import EMBEDDED, Entry, scan
+from gradcam_service.registry.weights import fetch
 from live import Service, free_port, running, until
 from repository import ROOT
-from service.errors import ModelFailed
-from service.registry.loader import load
-from service.registry.places import LocalPlace, place_at
-from service.registry.repository import EMBEDDED, Entry, scan
-from service.registry.weights import fetch
 
 SCENES = EMBEDDED / "scenes" / "1"
 CPU = torch.device("cpu")
@@ -117,7 +117,7 @@ def test_files_are_fetched_once_until_they_change(bucket: str, cache: Path):
 
 def test_a_service_follows_a_bucket(bucket: str):
     publish(bucket)
-    scene = (ROOT / "service" / "api" / "examples" / "scene.jpg").read_bytes()
+    scene = (ROOT / "service" / "gradcam_service" / "api" / "examples" / "scene.jpg").read_bytes()
 
     def version(service: Service) -> str:
         response = service.client.post("/predict", content=scene, headers={"Content-Type": "image/jpeg"})

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from service.errors import ModelFailed
-from service.registry.repository import EMBEDDED, scan
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.repository import EMBEDDED, scan
 
 SPEC = "source: torchvision\narchitecture: {}\nweights: random:0\n"
 

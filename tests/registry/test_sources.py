@@ -20,14 +20,14 @@ from timm.data import create_transform, resolve_model_data_config
 from torch import nn
 from torch.testing import assert_close
 
-from service.errors import ModelFailed
-from service.images.geometry import prepare
-from service.registry import sources
-from service.registry.loader import LoadedModel, load
-from service.registry.places import LocalPlace
-from service.registry.repository import EMBEDDED, Entry
-from service.registry.spec import Spec
-from service.zoo.scenes import CLASSES, scene
+from gradcam_service.errors import ModelFailed
+from gradcam_service.images.geometry import prepare
+from gradcam_service.registry import sources
+from gradcam_service.registry.loader import LoadedModel, load
+from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.repository import EMBEDDED, Entry
+from gradcam_service.registry.spec import Spec
+from gradcam_service.zoo.scenes import CLASSES, scene
 
 CPU = torch.device("cpu")
 MOBILE = "source: timm\narchitecture: mobilenetv3_small_050\nweights: {}\n"

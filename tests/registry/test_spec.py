@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from service.errors import ModelFailed, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
-from service.registry.places import LocalPlace
-from service.registry.repository import Entry
-from service.registry.spec import Card, LayerCard, MethodCard, Model, Preprocess, resolve, version_order
+from gradcam_service.errors import ModelFailed, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
+from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.repository import Entry
+from gradcam_service.registry.spec import Card, LayerCard, MethodCard, Model, Preprocess, resolve, version_order
 
 SPEC = "source: torchvision\narchitecture: resnet18\nweights: random:0\n"
 NORMAL = "mean: [0, 0, 0], std: [1, 1, 1]"

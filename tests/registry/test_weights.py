@@ -16,12 +16,12 @@ import safetensors.torch
 import torch
 from torch.testing import assert_close
 
-from service.errors import ModelFailed
-from service.registry.loader import load
-from service.registry.places import LocalPlace
-from service.registry.repository import Entry
-from service.registry.weights import fetch, read_state, verified
-from service.zoo.network import scenes_network
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.loader import load
+from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.repository import Entry
+from gradcam_service.registry.weights import fetch, read_state, verified
+from gradcam_service.zoo.network import scenes_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch, on damaged files
 

@@ -10,15 +10,15 @@ import torch
 from methods.networks import ARCHITECTURES, SIZE, Tiny, answers, calibrated, cheaply, error, known, picture, tiny
 from torch import nn
 
-from service.explain.methods import METHODS, refusals
-from service.explain.network import Network
-from service.runtime import fastest as module
-from service.runtime.cuda_graphs import on_cuda_graphs
-from service.runtime.fastest import fastest
-from service.runtime.fold import folded
-from service.runtime.inductor import on_inductor
-from service.runtime.onednn import on_onednn
-from service.runtime.onnx_runtime import on_onnx_runtime
+from gradcam_service.explain.methods import METHODS, refusals
+from gradcam_service.explain.network import Network
+from gradcam_service.runtime import fastest as module
+from gradcam_service.runtime.cuda_graphs import on_cuda_graphs
+from gradcam_service.runtime.fastest import fastest
+from gradcam_service.runtime.fold import folded
+from gradcam_service.runtime.inductor import on_inductor
+from gradcam_service.runtime.onednn import on_onednn
+from gradcam_service.runtime.onnx_runtime import on_onnx_runtime
 
 # Of each kind of operator some.
 USUAL = ("resnet18", "densenet", "mobilenet_v3", "convnext", "vit")

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 
 from api.calls import encoded, explain, predict, values
+from gradcam_service.explain.methods import METHODS
+from gradcam_service.images.geometry import prepare
+from gradcam_service.registry.loader import load
+from gradcam_service.registry.repository import scan
+from gradcam_service.worker import engine
+from gradcam_service.worker.messages import Question
+from gradcam_service.zoo.scenes import scene
 from live import running
-from service.explain.methods import METHODS
-from service.images.geometry import prepare
-from service.registry.loader import load
-from service.registry.repository import scan
-from service.worker import engine
-from service.worker.messages import Question
-from service.zoo.scenes import scene
 
 DEVICE = "cuda:0"
 PICTURE = Image.fromarray(scene(3).image)

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from api.calls import encoded, explain, predict, values
+from gradcam_service.zoo.scenes import scene
 from live import repeated, running, until
-from service.zoo.scenes import scene
 
 PICTURE = encoded(Image.fromarray(scene(3).image), "PNG")
 YAML = "source: torchvision\narchitecture: squeezenet1_1\nweights: random:0\nload: {}\nruntime: {}\n"

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from api.calls import encoded
-from service.zoo.scenes import scene
+from gradcam_service.zoo.scenes import scene
 
 
 class Playground:

@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 
+from gradcam_service.images.colormaps import COLORMAPS, table
 from live import running
-from service.images.colormaps import COLORMAPS, table
 
-WEB = importlib.resources.files("service.api") / "web"
+WEB = importlib.resources.files("gradcam_service.api") / "web"
 FILES = [entry.name for entry in WEB.iterdir() if entry.is_file()]
 EXAMPLES = [entry.name for entry in (WEB / "examples").iterdir()]
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from api.calls import opened, values
-from service.images.colormaps import COLORMAPS, table
+from gradcam_service.images.colormaps import COLORMAPS, table
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from api.calls import encoded
-from service.zoo.scenes import scene
+from gradcam_service.zoo.scenes import scene
 
 CODE = '''
 """A network whose first operator does what the first pixel of a picture tells it to."""

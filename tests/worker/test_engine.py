@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from methods.networks import tiny
 
-from service.registry.loader import load
-from service.registry.repository import scan
-from service.runtime.fastest import fastest
-from service.worker import engine
-from service.worker.messages import Answer, Question
+from gradcam_service.registry.loader import load
+from gradcam_service.registry.repository import scan
+from gradcam_service.runtime.fastest import fastest
+from gradcam_service.worker import engine
+from gradcam_service.worker.messages import Answer, Question
 from worker import faulty
 
 

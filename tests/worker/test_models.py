@@ -5,11 +5,11 @@ import time
 
 import torch
 
-from service.registry.repository import scan
-from service.settings import Settings
-from service.worker import models
-from service.worker.models import ModelTable
-from service.worker.watcher import Survey
+from gradcam_service.registry.repository import scan
+from gradcam_service.settings import Settings
+from gradcam_service.worker import models
+from gradcam_service.worker.models import ModelTable
+from gradcam_service.worker.poller import Snapshot
 
 
 def test_the_start_ends_when_what_it_left_behind_has_been_given_back(monkeypatch):
@@ -22,7 +22,7 @@ def test_the_start_ends_when_what_it_left_behind_has_been_given_back(monkeypatch
 
     monkeypatch.setattr(models, "_give_back", give_back)
     listing = scan(())
-    table.apply(Survey(listing, frozenset(entry.key for entry in listing if entry.name != "scenes")))
+    table.apply(Snapshot(listing, frozenset(entry.key for entry in listing if entry.name != "scenes")))
     runtimes = set()
     while not table.started:
         assert woken.wait(60)

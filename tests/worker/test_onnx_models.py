@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from api.calls import values
+from gradcam_service.registry.repository import EMBEDDED
+from gradcam_service.zoo.network import scenes_network
 from live import Service, running
 from repository import ROOT
-from service.registry.repository import EMBEDDED
-from service.zoo.network import scenes_network
 
 SCENES = EMBEDDED / "scenes" / "1"
 YAML = """\
@@ -28,7 +28,7 @@ activation: sigmoid
 labels: labels.txt
 preprocess: {pad: 128, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
 """
-SCENE = (ROOT / "service" / "api" / "examples" / "scene.jpg").read_bytes()
+SCENE = (ROOT / "service" / "gradcam_service" / "api" / "examples" / "scene.jpg").read_bytes()
 
 
 class _Noise(CalibrationDataReader):

@@ -16,8 +16,8 @@ from PIL import Image
 
 from api.calls import encoded, values
 from exposed import value
+from gradcam_service.zoo.scenes import CLASSES, scene
 from live import GRADCAM, Service, running, until
-from service.zoo.scenes import CLASSES, scene
 
 
 def picture(seed: int) -> bytes:

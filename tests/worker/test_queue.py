@@ -2,8 +2,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from service.worker.messages import Job
-from service.worker.queue import JobQueue, Waiting
+from gradcam_service.worker.messages import Job
+from gradcam_service.worker.queue import JobQueue, Waiting
 
 
 def a_model(batch: int = 8) -> SimpleNamespace:

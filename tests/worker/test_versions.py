@@ -18,13 +18,13 @@ from PIL import Image
 
 from api.calls import ADMIN, encoded
 from exposed import samples
+from gradcam_service.images.geometry import prepare
+from gradcam_service.registry.loader import load
+from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.repository import Entry
+from gradcam_service.zoo.network import scenes_network
+from gradcam_service.zoo.scenes import CLASSES, scene
 from live import Service, repeated, running, until
-from service.images.geometry import prepare
-from service.registry.loader import load
-from service.registry.places import LocalPlace
-from service.registry.repository import Entry
-from service.zoo.network import scenes_network
-from service.zoo.scenes import CLASSES, scene
 
 YAML = """\
 source: zoo

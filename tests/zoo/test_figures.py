@@ -11,8 +11,8 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from api.calls import encoded, values
+from gradcam_service.zoo.scenes import CLASSES, Scene, scene
 from live import Service
-from service.zoo.scenes import CLASSES, Scene, scene
 
 FIRST_SEED = 700_000  # neither training's nor the model card's
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from service.zoo.dataset import FIRST_TRAINING_SEED, example, letterboxed, wide_scene
-from service.zoo.scenes import CLASSES, scene
-from service.zoo.shapes import OUTLINES
+from gradcam_service.zoo.dataset import FIRST_TRAINING_SEED, example, letterboxed, wide_scene
+from gradcam_service.zoo.scenes import CLASSES, scene
+from gradcam_service.zoo.shapes import OUTLINES
 
 SEEDS = range(150)
 
@@ -33,7 +33,7 @@ def test_the_same_seed_gives_the_same_scene():
 
 def test_another_process_draws_the_same_scene():
     program = (
-        "import hashlib; from service.zoo.scenes import scene; s = scene(7);"
+        "import hashlib; from gradcam_service.zoo.scenes import scene; s = scene(7);"
         "print(hashlib.sha256(b''.join(a.tobytes() for a in [s.image, *(o.mask for o in s.objects)])).hexdigest())"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
@@ -41,7 +41,7 @@ def test_another_process_draws_the_same_scene():
 
 
 def test_drawing_needs_no_torch():
-    program = "import sys, service.zoo.dataset; sys.exit('torch' in sys.modules)"
+    program = "import sys, gradcam_service.zoo.dataset; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

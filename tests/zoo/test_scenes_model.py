@@ -8,13 +8,13 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from service.zoo.augment import augmented
-from service.zoo.card import Training, card
-from service.zoo.dataset import Examples, draw
-from service.zoo.evaluate import average_precision, evaluate, grad_cam, measure
-from service.zoo.network import MEAN, STD, normalise, scenes_network
-from service.zoo.scenes import CLASSES, scene
-from service.zoo.train import MODEL, pointing_loss, save, train
+from gradcam_service.zoo.augment import augmented
+from gradcam_service.zoo.card import Training, card
+from gradcam_service.zoo.dataset import Examples, draw
+from gradcam_service.zoo.evaluate import average_precision, evaluate, grad_cam, measure
+from gradcam_service.zoo.network import MEAN, STD, normalise, scenes_network
+from gradcam_service.zoo.scenes import CLASSES, scene
+from gradcam_service.zoo.train import MODEL, pointing_loss, save, train
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.api.bodies import Call
-from service.api.schemas import ExplainOptions
-from service.errors import BadOption
+from gradcam_service.api.bodies import Call
+from gradcam_service.api.schemas import ExplainOptions
+from gradcam_service.errors import BadOption
 
 _PICTURES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "image/*": None}
 _JSON = ("application/json", "application/*", "application/problem+json", "*/*")

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from service.api.schemas import (
+from gradcam_service.api.schemas import (
     ExplainOptions,
     ExplanationBody,
     InputBody,
@@ -22,12 +22,12 @@ from service.api.schemas import (
     Prediction,
     Target,
 )
-from service.images.boxes import bounding_box
-from service.images.canvas import Heat, Relief, place, place_signed
-from service.images.geometry import View
-from service.images.render import Picture, heatmap, overlay, relief
-from service.registry.spec import Card, LayerCard, Model
-from service.worker.client import Answer
+from gradcam_service.images.boxes import bounding_box
+from gradcam_service.images.canvas import Heat, SignedMap, place, place_signed
+from gradcam_service.images.geometry import PreparedImage
+from gradcam_service.images.render import Picture, heatmap, overlay, signed_picture
+from gradcam_service.registry.spec import Card, LayerCard, Model
+from gradcam_service.worker.client import Answer
 
 
 def predictions(card: Card, scores: np.ndarray, top_k: int) -> list[Prediction]:
@@ -38,37 +38,42 @@ def predictions(card: Card, scores: np.ndarray, top_k: int) -> list[Prediction]:
 
 
 def explanations(
-    card: Card, answer: Answer, view: View, photo: Image.Image | None, options: ExplainOptions
+    card: Card, answer: Answer, prepared: PreparedImage, photo: Image.Image | None, options: ExplainOptions
 ) -> list[ExplanationBody]:
     """One body for each target explained, pictures drawn; the arguments are those of `drawings`."""
-    return [draw() for draw in drawings(card, answer, view, photo, options)]
+    return [draw() for draw in drawings(card, answer, prepared, photo, options)]
 
 
 def drawings(
-    card: Card, answer: Answer, view: View, photo: Image.Image | None, options: ExplainOptions
+    card: Card, answer: Answer, prepared: PreparedImage, photo: Image.Image | None, options: ExplainOptions
 ) -> list[Callable[[], ExplanationBody]]:
     """For each target explained, what draws its pictures and gives its body; all may be called at the same time.
 
     Args:
         card: of the model that answered.
         answer: its scores and maps.
-        view: what it saw.
+        prepared: what it saw.
         photo: what overlays are drawn on; None where none is asked for.
         options: what to draw.
     """
     probabilities = card.probabilities(answer.scores)
     targets = [_prediction(card, answer.scores, probabilities, target) for target in answer.targets]
     return [
-        partial(_explanation, cam, target, answer.layer, view, photo, options)
+        partial(_explanation, cam, target, answer.layer, prepared, photo, options)
         for cam, target in zip(answer.maps, targets, strict=True)
     ]
 
 
 def _explanation(
-    cam: np.ndarray, target: Prediction, layer: str, view: View, photo: Image.Image | None, options: ExplainOptions
+    cam: np.ndarray,
+    target: Prediction,
+    layer: str,
+    prepared: PreparedImage,
+    photo: Image.Image | None,
+    options: ExplainOptions,
 ) -> ExplanationBody:
-    x0, y0, x1, y1 = (round(edge, 2) for edge in view.region)
-    box = bounding_box(_grid(cam), view, options.threshold) if options.boxes else None
+    x0, y0, x1, y1 = (round(edge, 2) for edge in prepared.region)
+    box = bounding_box(_grid(cam), prepared, options.threshold) if options.boxes else None
     return ExplanationBody(
         target=Target(**target.model_dump(), chosen="request" if options.target else "top-1"),
         method=options.method,
@@ -77,21 +82,23 @@ def _explanation(
         max=float(cam.max()),
         empty=not cam.any(),
         boxes=([box] if box else []) if options.boxes else None,
-        **_outputs(cam, view, photo, options),
+        **_outputs(cam, prepared, photo, options),
     )
 
 
 def _outputs(
-    cam: np.ndarray, view: View, photo: Image.Image | None, options: ExplainOptions
+    cam: np.ndarray, prepared: PreparedImage, photo: Image.Image | None, options: ExplainOptions
 ) -> dict[str, PictureBody | MapBody]:
     drawn: dict[str, PictureBody | MapBody] = {}
     if "map" in options.outputs:
         drawn["map"] = MapBody(shape=list(cam.shape), data=_base64(cam.astype("<f4").tobytes()))
     if {"heatmap", "overlay"} & set(options.outputs):
-        on_canvas = _placed(cam, view, options)
+        on_canvas = _placed(cam, prepared, options)
         if "heatmap" in options.outputs:
             drawn["heatmap"] = _picture(
-                heatmap(on_canvas, colormap=options.colormap) if isinstance(on_canvas, Heat) else relief(on_canvas)
+                heatmap(on_canvas, colormap=options.colormap)
+                if isinstance(on_canvas, Heat)
+                else signed_picture(on_canvas)
             )
         if photo is not None:
             drawn["overlay"] = _picture(
@@ -100,11 +107,11 @@ def _outputs(
     return drawn
 
 
-def _placed(cam: np.ndarray, view: View, options: ExplainOptions) -> Heat | Relief:
+def _placed(cam: np.ndarray, prepared: PreparedImage, options: ExplainOptions) -> Heat | SignedMap:
     """Maps of colours centred on grey; all others, those of methods blind to colour among them, as heat."""
     if cam.ndim == 3 and np.ptp(cam, axis=2).any():
-        return place_signed(cam, view, size=options.size, max_side=options.max_side)
-    return place(_grid(cam), view, size=options.size, max_side=options.max_side)
+        return place_signed(cam, prepared, size=options.size, max_side=options.max_side)
+    return place(_grid(cam), prepared, size=options.size, max_side=options.max_side)
 
 
 def _grid(cam: np.ndarray) -> np.ndarray:

@@ -14,12 +14,12 @@ from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
-import service
-from service.api import documentation, keys, operations, playground, problems, routes
-from service.api.observe import Observe
-from service.api.pipeline import Pipeline
-from service.settings import Settings
-from service.worker.client import Workers
+import gradcam_service
+from gradcam_service.api import documentation, keys, operations, playground, problems, routes
+from gradcam_service.api.observe import Observe
+from gradcam_service.api.pipeline import Pipeline
+from gradcam_service.settings import Settings
+from gradcam_service.worker.client import Workers
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def create_app(settings: Settings, worker_addresses: Sequence[str], leaving: asy
     """
     tracing = None
     if settings.tracing:
-        from service.api.tracing import Tracing
+        from gradcam_service.api.tracing import Tracing
 
         tracing = Tracing()
 
@@ -54,7 +54,7 @@ def create_app(settings: Settings, worker_addresses: Sequence[str], leaving: asy
 
     app = FastAPIOffline(
         title="gradcam-service",
-        version=service.__version__,
+        version=gradcam_service.__version__,
         summary="What does this image model see, and where does it look?",
         description=documentation.DESCRIPTION,
         lifespan=lifespan,

@@ -16,9 +16,9 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from service.api.schemas import PredictOptions
-from service.errors import BadOption, BadRequest, TooLarge, TooSlow, UnsupportedMedia
-from service.settings import Settings
+from gradcam_service.api.schemas import PredictOptions
+from gradcam_service.errors import BadOption, BadRequest, TooLarge, TooSlow, UnsupportedMedia
+from gradcam_service.settings import Settings
 
 Options = TypeVar("Options", bound=PredictOptions)
 

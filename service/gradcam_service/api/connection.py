@@ -11,10 +11,10 @@ from typing import Any
 from fastapi import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service import metrics
-from service.api import problems
-from service.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnections, TooSlow
-from service.settings import Settings
+from gradcam_service import metrics
+from gradcam_service.api import problems
+from gradcam_service.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnections, TooSlow
+from gradcam_service.settings import Settings
 
 log = logging.getLogger(__name__)
 

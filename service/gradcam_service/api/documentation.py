@@ -11,8 +11,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import RedirectResponse
 
-from service.api.schemas import PredictOptions, Problem
-from service.registry.spec import Spec
+from gradcam_service.api.schemas import PredictOptions, Problem
+from gradcam_service.registry.spec import Spec
 
 DESCRIPTION = """\
 Send a picture in one of three forms, with the same options in each:
@@ -133,7 +133,7 @@ def _bodies(fields: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _scene() -> bytes:
-    return (files("service.api") / "examples" / "scene.jpg").read_bytes()
+    return (files("gradcam_service.api") / "examples" / "scene.jpg").read_bytes()
 
 
 def _base64_scene() -> str:

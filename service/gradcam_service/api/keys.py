@@ -12,8 +12,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from service.api.observe import observation
-from service.errors import BadSettings, Unauthorized
+from gradcam_service.api.observe import observation
+from gradcam_service.errors import BadSettings, Unauthorized
 
 log = logging.getLogger(__name__)
 

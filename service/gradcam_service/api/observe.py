@@ -15,10 +15,10 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import metrics
+from gradcam_service import metrics
 
 if TYPE_CHECKING:
-    from service.api.tracing import Tracing
+    from gradcam_service.api.tracing import Tracing
 
 log = logging.getLogger("gradcam.access")
 

@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-import service
-from service import metrics
-from service.api import documentation
-from service.api.answers import model_body, model_detail
-from service.api.schemas import Health, ModelDetail, ModelList
-from service.errors import NotReady, Unauthorized
-from service.registry.spec import resolve
-from service.worker.client import Workers
+import gradcam_service
+from gradcam_service import metrics
+from gradcam_service.api import documentation
+from gradcam_service.api.answers import model_body, model_detail
+from gradcam_service.api.schemas import Health, ModelDetail, ModelList
+from gradcam_service.errors import NotReady, Unauthorized
+from gradcam_service.registry.spec import resolve
+from gradcam_service.worker.client import Workers
 
 router = APIRouter()
 exposition = APIRouter()
@@ -67,7 +67,7 @@ async def healthz(request: Request) -> Health:
     workers = _workers(request)
     return Health(
         status="ok" if workers.ready else "not ready",
-        version=service.__version__,
+        version=gradcam_service.__version__,
         devices=workers.devices(),
         models={model.key: model.state for model in workers.models()},
     )
@@ -80,10 +80,10 @@ async def prometheus() -> Response:
 
 
 @management.post("/reload", response_model_exclude_none=True, responses=documentation.problems(401, 503, "4XX"))
-async def look(request: Request) -> ModelList:
+async def rescan(request: Request) -> ModelList:
     """Look at the model repositories now: what is new is loaded, what is gone is unloaded. Needs the admin token."""
     _require_admin(request)
-    await _workers(request).look(_deadline(request))
+    await _workers(request).rescan(_deadline(request))
     return await models(request)
 
 
@@ -102,7 +102,7 @@ async def manage(
     _require_admin(request)
     workers, deadline = _workers(request), _deadline(request)
     if action == "reload":
-        await workers.look(deadline)
+        await workers.rescan(deadline)
     found = resolve(workers.models(), name)
     if action == "unload":
         await workers.unload(found.key, deadline)

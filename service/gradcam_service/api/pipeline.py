@@ -12,18 +12,18 @@ from time import monotonic, perf_counter
 
 from PIL import Image
 
-from service import metrics
-from service.api.answers import drawings, predictions
-from service.api.bodies import Call
-from service.api.observe import Observation
-from service.api.schemas import ExplainOptions, ExplanationBody, Prediction, PredictOptions
-from service.errors import ModelLoading, Overloaded, ServiceError, TooLarge
-from service.images.canvas import backdrop
-from service.images.decode import decode
-from service.images.geometry import View, prepare
-from service.registry.spec import Card, Model
-from service.settings import Settings
-from service.worker.client import Question, Timings, Workers
+from gradcam_service import metrics
+from gradcam_service.api.answers import drawings, predictions
+from gradcam_service.api.bodies import Call
+from gradcam_service.api.observe import Observation
+from gradcam_service.api.schemas import ExplainOptions, ExplanationBody, Prediction, PredictOptions
+from gradcam_service.errors import ModelLoading, Overloaded, ServiceError, TooLarge
+from gradcam_service.images.canvas import backdrop
+from gradcam_service.images.decode import decode
+from gradcam_service.images.geometry import PreparedImage, prepare
+from gradcam_service.registry.spec import Card, Model
+from gradcam_service.settings import Settings
+from gradcam_service.worker.client import Question, Timings, Workers
 
 
 @dataclass(frozen=True)
@@ -127,26 +127,26 @@ class Pipeline:
     async def _answer_one(self, data: bytes, task: _Task) -> Answered:
         in_thread = asyncio.get_running_loop().run_in_executor
         with task.seen.timed("decode"):
-            view, photo = await in_thread(self._threads, self._look, data, task)
+            prepared, photo = await in_thread(self._threads, self._look, data, task)
         answer, timings = await self._workers.infer(
-            task.model.key, task.card.digest, view.pixels, task.question, task.deadline
+            task.model.key, task.card.digest, prepared.pixels, task.question, task.deadline
         )
         _record(task, timings)
         best = predictions(task.card, answer.scores, task.options.top_k)
         if not isinstance(task.options, ExplainOptions):
             return Answered(best, [])
         with task.seen.timed("render"):
-            draws = drawings(task.card, answer, view, photo, task.options)
+            draws = drawings(task.card, answer, prepared, photo, task.options)
             return Answered(best, await asyncio.gather(*(in_thread(self._threads, draw) for draw in draws)))
 
-    def _look(self, data: bytes, task: _Task) -> tuple[View, Image.Image | None]:
+    def _look(self, data: bytes, task: _Task) -> tuple[PreparedImage, Image.Image | None]:
         """What the model sees of an encoded picture, and what overlays are drawn on where one is asked for."""
         image = decode(data, self._settings.max_pixels)
-        view = prepare(image, **task.card.preprocess.geometry())
+        prepared = prepare(image, **task.card.preprocess.geometry())
         options = task.options
         if not isinstance(options, ExplainOptions) or "overlay" not in options.outputs:
-            return view, None
-        return view, backdrop(image, view, size=options.size, max_side=options.max_side)
+            return prepared, None
+        return prepared, backdrop(image, prepared, size=options.size, max_side=options.max_side)
 
 
 def _record(task: _Task, timings: Timings) -> None:

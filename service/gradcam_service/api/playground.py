@@ -13,7 +13,7 @@ from importlib.resources.abc import Traversable
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
-from service.images.colormaps import COLORMAPS, table
+from gradcam_service.images.colormaps import COLORMAPS, table
 
 router = APIRouter(include_in_schema=False)
 
@@ -70,7 +70,7 @@ def _answer(request: Request, found: _File) -> Response:
 @cache
 def _files() -> dict[str, _File]:
     """Everything that is served, by its path: only what is here can be asked for."""
-    return dict(_read(files("service.api") / "web", "")) | {"palettes.json": _palettes()}
+    return dict(_read(files("gradcam_service.api") / "web", "")) | {"palettes.json": _palettes()}
 
 
 def _read(folder: Traversable, prefix: str) -> list[tuple[str, _File]]:

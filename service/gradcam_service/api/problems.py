@@ -6,10 +6,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from service import errors
-from service.api.observe import observation
-from service.api.schemas import Problem
-from service.errors import ServiceError
+from gradcam_service import errors
+from gradcam_service.api.observe import observation
+from gradcam_service.api.schemas import Problem
+from gradcam_service.errors import ServiceError
 
 _STATUS: dict[type[ServiceError], int] = {
     errors.BadRequest: 400,

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from service.api import documentation, problems
-from service.api.accept import for_one_picture, wants_picture
-from service.api.bodies import Call, read_call
-from service.api.observe import observation
-from service.api.pipeline import Answered, Pipeline
-from service.api.schemas import (
+from gradcam_service.api import documentation, problems
+from gradcam_service.api.accept import for_one_picture, wants_picture
+from gradcam_service.api.bodies import Call, read_call
+from gradcam_service.api.observe import observation
+from gradcam_service.api.pipeline import Answered, Pipeline
+from gradcam_service.api.schemas import (
     AnsweringModel,
     ExplainOptions,
     ExplainResponse,
@@ -25,8 +25,8 @@ from service.api.schemas import (
     PredictResponse,
     PredictResult,
 )
-from service.errors import ClientLeft, ServiceError
-from service.registry.spec import Card, Model
+from gradcam_service.errors import ClientLeft, ServiceError
+from gradcam_service.registry.spec import Card, Model
 
 Answer = TypeVar("Answer")
 

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from service.images.colormaps import COLORMAPS
+from gradcam_service.images.colormaps import COLORMAPS
 
 
 def _listed(value: object) -> object:

@@ -11,10 +11,10 @@ from types import FrameType
 
 import uvicorn
 
-from service import logs
-from service.api.app import create_app
-from service.api.connection import Connection
-from service.settings import Settings
+from gradcam_service import logs
+from gradcam_service.api.app import create_app
+from gradcam_service.api.connection import Connection
+from gradcam_service.settings import Settings
 
 
 def main(listening: socket.socket, worker_addresses: list[str], settings: Settings) -> None:

@@ -16,18 +16,18 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-import service
-from service.api.observe import Observation
+import gradcam_service
+from gradcam_service.api.observe import Observation
 
 
 class Tracing:
     """What sends the spans of one API process."""
 
     def __init__(self) -> None:
-        named = Resource.create({"service.name": "gradcam-service", "service.version": service.__version__})
+        named = Resource.create({"service.name": "gradcam-service", "service.version": gradcam_service.__version__})
         self._provider = TracerProvider(resource=named.merge(OTELResourceDetector().detect()))
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        self._tracer = self._provider.get_tracer("gradcam", service.__version__)
+        self._tracer = self._provider.get_tracer("gradcam", gradcam_service.__version__)
 
     def trace(self, scope: Scope, seen: Observation, status: int) -> str:
         """Send the spans of a request that has just ended; returns the id of its trace."""

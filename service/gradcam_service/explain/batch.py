@@ -10,11 +10,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from service.explain.cut import Cut
-from service.explain.layers import INPUT
-from service.explain.methods import OF_THE_INPUT, QUICK, STEPPED
-from service.explain.network import Network
-from service.explain.subject import Subject
+from gradcam_service.explain.cut import Cut
+from gradcam_service.explain.layers import INPUT
+from gradcam_service.explain.methods import BATCHED, ITERATIVE, OF_THE_INPUT
+from gradcam_service.explain.network import Network
+from gradcam_service.explain.subject import Subject
 
 
 class Question(Protocol):
@@ -67,7 +67,7 @@ def explain(
 ) -> list[Explanation | Explaining | None]:
     """Answer the questions about a batch that has been predicted.
 
-    Images that ask a quick method the same way are explained together, and an image with several targets repeats its
+    Images that ask a batched method the same way are explained together, and an image with several targets repeats its
     feature maps for the head only. An expensive method's answer is yet to be worked out, step by step.
 
     Args:
@@ -86,7 +86,7 @@ def explain(
     alike: dict[tuple[str, str, tuple[tuple[str, float], ...]], list[int]] = defaultdict(list)
     answers: list[Explanation | Explaining | None] = [None] * len(questions)
     for row, question in enumerate(questions):
-        if question is not None and question.method in QUICK:
+        if question is not None and question.method in BATCHED:
             alike[question.method, question.layer, tuple(sorted(question.options.items()))].append(row)
         elif question is not None:
             cut = network.cut_at(question.layer)
@@ -103,14 +103,14 @@ def explain(
         size = len(chosen) if cut is network.cut else chunk
         with torch.no_grad():
             parts = zip(torch.split(repeated, size), torch.split(chosen, size), strict=True)
-            maps = torch.cat([QUICK[method](cut, *part, **dict(options)).float().cpu() for part in parts])
+            maps = torch.cat([BATCHED[method](cut, *part, **dict(options)).float().cpu() for part in parts])
         for row, own_maps in zip(rows, torch.split(maps, [len(targets[row]) for row in rows]), strict=True):
             answers[row] = Explanation(cut.layer.name, targets[row], own_maps)
     return answers
 
 
 def _stepped(subject: Subject, question: Question, targets: tuple[int, ...]) -> Explaining:
-    maps = yield from STEPPED[question.method](subject, **question.options)
+    maps = yield from ITERATIVE[question.method](subject, **question.options)
     if maps.dim() == 4:
         maps = maps.permute(0, 2, 3, 1)
     layer = INPUT if question.method in OF_THE_INPUT else subject.cut.layer.name

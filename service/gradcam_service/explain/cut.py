@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from service.explain.graph import image_node, is_size, operator_name, scores_node
-from service.explain.layers import Layer, spine
-from service.explain.layout import Layout
+from gradcam_service.explain.graph import image_node, is_size, operator_name, scores_node
+from gradcam_service.explain.layers import Layer, dominators
+from gradcam_service.explain.layout import Layout
 
 _RESHAPING = ("view", "flatten", "reshape", "squeeze", "clone", "dropout", "contiguous", "alias")
 
@@ -129,7 +129,7 @@ def reaches_grid(network: fx.GraphModule, layer: Layer) -> bool:
 
     Asked of the value before the scores, since the last linear layer of an untrained network may be zero.
     """
-    embedding = _part(network, layer.node, spine(network.graph)[-2])
+    embedding = _part(network, layer.node, dominators(network.graph)[-2])
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(1, *(int(n) for n in layer.node.meta["val"].shape[1:]), generator=generator)
     # A random direction: the plain sum of a normalised vector is constant.

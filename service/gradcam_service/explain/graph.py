@@ -10,7 +10,7 @@ import torch
 from torch import SymInt, fx, nn
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from service.errors import UnsupportedMethod
+from gradcam_service.errors import UnsupportedMethod
 
 TRACING = threading.Lock()
 """Held while torch traces. It does so for the whole process (``torch.compiler.is_exporting``, annotations of nodes): an

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from service.explain.graph import operator_name, scores_node
+from gradcam_service.explain.graph import operator_name, scores_node
 
 _WRITTEN_OTHERWISE = (("clamp", (0,)), ("clamp", (0, None)), ("clamp_min", (0,)), ("threshold", (0, 0)))
 _UNGUIDED = ("gelu", "silu", "hardswish", "elu", "leaky_relu", "prelu", "mish", "celu", "selu", "rrelu", "softplus")

@@ -7,8 +7,8 @@ from itertools import chain, count
 
 from torch import fx
 
-from service.explain.graph import image_node, is_size, operator_name, shape_of
-from service.explain.layout import Layout, channels_last, layout_of
+from gradcam_service.explain.graph import image_node, is_size, operator_name, shape_of
+from gradcam_service.explain.layout import Layout, channels_last, layout_of
 
 _CONVOLUTIONS = ("conv2d", "convolution", "conv_transpose2d")
 _POOLING = ("adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d", "mean", "amax")
@@ -47,7 +47,7 @@ def find_layers(graph: fx.Graph) -> tuple[Layer, ...]:
     assert image is not None
     names, last = names_of(graph), channels_last(graph)
     layers: list[Layer] = []
-    for node in spine(graph):
+    for node in dominators(graph):
         grid = layers[-1].layout.grid if layers else None
         layout = layout_of(node, last[node], grid, aspect=image[1] / image[2])
         if layout is not None and node.op != "placeholder" and _is_of_one_batch(node, graph):
@@ -68,7 +68,7 @@ def _is_of_one_batch(node: fx.Node, graph: fx.Graph) -> bool:
     return bool(node.meta["val"].shape[0] == image_node(graph).meta["val"].shape[0])
 
 
-def spine(graph: fx.Graph) -> list[fx.Node]:
+def dominators(graph: fx.Graph) -> list[fx.Node]:
     """The nodes that every path from the image to the scores passes through, in order.
 
     A node is one of them exactly if, once it is computed, it is the only value that depends on the image and is still
@@ -89,9 +89,9 @@ def spine(graph: fx.Graph) -> list[fx.Node]:
     return found
 
 
-def barriers(graph: fx.Graph) -> list[fx.Node]:
-    """The nodes on the `spine` that no gradient passes: those that round, and those that are no torch operator."""
-    return [node for node in spine(graph) if node.op == "call_module" or operator_name(node) in _ROUNDING]
+def non_differentiable(graph: fx.Graph) -> list[fx.Node]:
+    """The nodes on the `dominators` that no gradient passes: those that round, and those that are no torch operator."""
+    return [node for node in dominators(graph) if node.op == "call_module" or operator_name(node) in _ROUNDING]
 
 
 def before_final_pooling(layers: tuple[Layer, ...], graph: fx.Graph) -> list[Layer]:
@@ -100,7 +100,7 @@ def before_final_pooling(layers: tuple[Layer, ...], graph: fx.Graph) -> list[Lay
     A run of pooling operators counts as one, so that VGG's last is the ReLU before its last max-pool. A pooling that
     convolutions follow is not the final one.
     """
-    order = spine(graph)
+    order = dominators(graph)
     nodes = list(graph.nodes)
     convolutions = [node for node in nodes if _is_convolution(node)]
     final = set(nodes[nodes.index(convolutions[-1]) :]) if convolutions else set(nodes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx
 
-from service.explain.graph import operator_name, shape_of
+from gradcam_service.explain.graph import operator_name, shape_of
 
 _KEEPS_LAYOUT = ("cat", "slice", "pad", "constant_pad_nd", "getitem", "_native_batch_norm_legit_no_training")
 _CONVOLVES = ("conv2d", "convolution", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "upsample_bilinear2d")

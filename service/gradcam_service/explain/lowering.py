@@ -18,11 +18,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext, is_concrete_int
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from service.errors import UnsupportedMethod
-from service.explain.adjoints import ADJOINTS
-from service.explain.cut import Cut, Logit
-from service.explain.graph import operator_name
-from service.explain.methods.gradcam import gradcam
+from gradcam_service.errors import UnsupportedMethod
+from gradcam_service.explain.adjoints import ADJOINTS
+from gradcam_service.explain.cut import Cut, Logit
+from gradcam_service.explain.graph import operator_name
+from gradcam_service.explain.methods.gradcam import gradcam
 
 
 class Explainer(nn.Module):

@@ -11,11 +11,11 @@ from typing import Literal
 import torch
 from torch import Tensor, fx, nn
 
-from service.errors import UnknownLayer, UnsupportedMethod
-from service.explain.cut import Cut, cut, reaches_grid
-from service.explain.graph import TRACING, has_foreign_operators, logits_of, scores_node, shape_of, trace
-from service.explain.guide import guide
-from service.explain.layers import Layer, before_final_pooling, find_layers, input_layer
+from gradcam_service.errors import UnknownLayer, UnsupportedMethod
+from gradcam_service.explain.cut import Cut, cut, reaches_grid
+from gradcam_service.explain.graph import TRACING, has_foreign_operators, logits_of, scores_node, shape_of, trace
+from gradcam_service.explain.guide import guide
+from gradcam_service.explain.layers import Layer, before_final_pooling, find_layers, input_layer
 
 Activation = Literal["softmax", "sigmoid"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from service.explain.cut import Cut
-from service.explain.network import Network
+from gradcam_service.explain.cut import Cut
+from gradcam_service.explain.network import Network
 
 Steps = Generator[None, None, Tensor]
 """An explanation under way: each step costs at most one forward and backward pass of `Subject.chunk` images, and the

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.images.geometry import Region, View, fit
+from gradcam_service.images.geometry import PreparedImage, Region, fit
 
 Size: TypeAlias = Literal["image", "input", "map"]
 Box: TypeAlias = tuple[int, int, int, int]  # x0, y0, x1, y1; x1 and y1 exclusive
@@ -30,7 +30,7 @@ class Heat:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Relief:
+class SignedMap:
     """A signed map of the input's colours, upsampled and centred on grey, on its canvas.
 
     Attributes:
@@ -42,46 +42,48 @@ class Relief:
     box: Box
 
 
-def backdrop(image: Image.Image, view: View, *, size: Size = "image", max_side: int = 1024) -> Image.Image:
+def backdrop(image: Image.Image, prepared: PreparedImage, *, size: Size = "image", max_side: int = 1024) -> Image.Image:
     """What an overlay is drawn on: all that needs to be kept of ``image`` while the model works. Mode RGB.
 
     With size "image" the original, reduced to fit into ``max_side``; else the very pixels that the model sees.
     """
     if size != "image":
-        return Image.fromarray(view.pixels)
+        return Image.fromarray(prepared.pixels)
     reduced = fit(image.size, max_side)
     if reduced == image.size:
         return image
     return image.resize(reduced, Image.Resampling.BILINEAR, reducing_gap=1.5)  # 12 megapixels: 24 ms, not 36
 
 
-def place(cam: NDArray[np.float32], view: View, *, size: Size = "image", max_side: int = 1024) -> Heat:
+def place(cam: NDArray[np.float32], prepared: PreparedImage, *, size: Size = "image", max_side: int = 1024) -> Heat:
     """``cam`` upsampled onto a canvas, then normalised by its own range there: from the lowest 0 to the highest 255.
 
     The range is that of all the model saw, padding too, so that a picture stays cold if the model looked beside it.
-    A pixel belongs to the map if its centre lies in the view's region.
+    A pixel belongs to the map if its centre lies in the prepared's region.
 
     Args:
         cam: (h, w) float32, finite, of any scale. A constant map gives level 0 everywhere.
-        view: what the model saw.
+        prepared: what the model saw.
         size: the canvas: "image", the original's shape; "input", the model's input; "map", h×w.
         max_side: with size "image", the longest side of the canvas, which is never larger than the original.
     """
-    canvas, region, box = _canvas(cam.shape[:2], view, size, max_side)
+    canvas, region, box = _canvas(cam.shape[:2], prepared, size, max_side)
     levels = _levels(upsample(_unit(cam), region, box))
     return Heat(*_pasted(levels, canvas, box))
 
 
-def place_signed(cam: NDArray[np.float32], view: View, *, size: Size = "image", max_side: int = 1024) -> Relief:
+def place_signed(
+    cam: NDArray[np.float32], prepared: PreparedImage, *, size: Size = "image", max_side: int = 1024
+) -> SignedMap:
     """``cam`` upsampled onto a canvas, centred on grey: 0 is grey, the largest absolute value black or full colour.
 
     Args:
         cam: (H, W, 3) float32, finite, signed, red, green and blue of the model's input. All zero gives grey.
-        view: what the model saw.
+        prepared: what the model saw.
         size: the canvas, as for `place`.
         max_side: likewise.
     """
-    canvas, region, box = _canvas(cam.shape[:2], view, size, max_side)
+    canvas, region, box = _canvas(cam.shape[:2], prepared, size, max_side)
     strongest = float(np.abs(cam).max()) or 1.0
     unit = (cam.astype(np.float64) / strongest).astype(np.float32)
     bands = [
@@ -89,16 +91,18 @@ def place_signed(cam: NDArray[np.float32], view: View, *, size: Size = "image", 
         for band in range(3)
     ]
     colours = Image.merge("RGB", [band.convert("L") for band in bands])
-    return Relief(*_pasted(colours, canvas, box))
+    return SignedMap(*_pasted(colours, canvas, box))
 
 
-def _canvas(grid: tuple[int, ...], view: View, size: Size, max_side: int) -> tuple[tuple[int, int], Region, Box]:
+def _canvas(
+    grid: tuple[int, ...], prepared: PreparedImage, size: Size, max_side: int
+) -> tuple[tuple[int, int], Region, Box]:
     """The canvas's (width, height), where on it the map lies, and the pixels whose centres lie there."""
     if size == "image":
-        canvas = fit(view.image_size, max_side)
-        region = view.region.scaled(canvas[0] / view.image_size[0], canvas[1] / view.image_size[1])
+        canvas = fit(prepared.image_size, max_side)
+        region = prepared.region.scaled(canvas[0] / prepared.image_size[0], canvas[1] / prepared.image_size[1])
     else:
-        canvas = view.size if size == "input" else (grid[1], grid[0])
+        canvas = prepared.size if size == "input" else (grid[1], grid[0])
         region = Region(0, 0, *canvas)
     x0, x1 = _pixels(region.x0, region.x1)
     y0, y1 = _pixels(region.y0, region.y1)

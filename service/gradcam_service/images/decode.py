@@ -14,8 +14,8 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401  registers itself; on the first WebP, Pillow would import all its plugins
 )
 
-from service.errors import TooLarge, UndecodableImage
-from service.images.signatures import kind
+from gradcam_service.errors import TooLarge, UndecodableImage
+from gradcam_service.images.signatures import kind
 
 # Phones' MPO is opened by the JPEG plugin. AVIF is left out: its container may claim 16×16 pixels around a frame of
 # 16384×16384, which libavif decodes first and scales afterwards, so that no limit on pixels would hold.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.errors import TooLarge
+from gradcam_service.errors import TooLarge
 
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
@@ -35,7 +35,7 @@ class Region(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class View:
+class PreparedImage:
     """What a model sees of a picture.
 
     Attributes:
@@ -62,7 +62,7 @@ def prepare(
     pad: int | None = None,
     interpolation: str = "bilinear",
     fill: tuple[int, int, int] = _BLACK,
-) -> View:
+) -> PreparedImage:
     """``image`` (mode RGB) as a model sees it.
 
     ``resize`` and ``crop`` give the very pixels of torchvision's ``resize`` and ``center_crop`` on a PIL image.
@@ -87,7 +87,7 @@ def prepare(
     box = (left, top, left + window[0], top + window[1])
     pixels = _cut(image, size, box, INTERPOLATIONS[interpolation], fill)
     region = Region(*box).scaled(image.width / size[0], image.height / size[1])
-    return View(np.asarray(pixels), region, image.size)
+    return PreparedImage(np.asarray(pixels), region, image.size)
 
 
 def fit(size: tuple[int, int], max_side: int) -> tuple[int, int]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from service.images.canvas import Heat, Relief
-from service.images.colormaps import table
-from service.images.png import encode_indexed
+from gradcam_service.images.canvas import Heat, SignedMap
+from gradcam_service.images.colormaps import table
+from gradcam_service.images.png import encode_indexed
 
 # How Pillow encodes an overlay: fast, at a quality where the photo shows no artefacts. For 500×375, drawing included:
 # JPEG 0.6 ms, 43 kB; WebP 4 ms, 23 kB (its default method 4: 16 ms for 4 % less); PNG 12 ms, 290 kB.
@@ -46,7 +46,7 @@ def heatmap(heat: Heat, *, colormap: str = "turbo") -> Picture:
     return Picture("image/png", *heat.levels.size, data)
 
 
-def relief(signed: Relief) -> Picture:
+def signed_picture(signed: SignedMap) -> Picture:
     """An RGB PNG of a signed map, centred on grey."""
     file = io.BytesIO()
     signed.colours.save(file, "png", **ENCODINGS["png"])
@@ -54,7 +54,7 @@ def relief(signed: Relief) -> Picture:
 
 
 def overlay(
-    drawn: Heat | Relief,
+    drawn: Heat | SignedMap,
     backdrop: Image.Image,
     *,
     colormap: str = "turbo",

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from service.errors import ModelFailed, first_line
+from gradcam_service.errors import ModelFailed, first_line
 
 _COMPILED = "data/aotinductor/"
 _RECORD = re.compile(

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from service.errors import ModelFailed
-from service.registry.spec import Preprocess, Spec
-from service.registry.weights import local_file, read_state
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.spec import Preprocess, Spec
+from gradcam_service.registry.weights import local_file, read_state
 
 
 @dataclass(frozen=True)

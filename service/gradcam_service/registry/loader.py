@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from service.errors import ModelFailed, ServiceError
-from service.explain.methods import METHODS, forward_passes, options_of, refusals
-from service.explain.network import Network
-from service.images.decode import decode
-from service.images.geometry import prepare
-from service.registry.built import Built
-from service.registry.repository import Entry
-from service.registry.sources import build
-from service.registry.spec import Card, LayerCard, MethodCard, Sample, Spec
-from service.runtime.fastest import fastest
+from gradcam_service.errors import ModelFailed, ServiceError
+from gradcam_service.explain.methods import METHODS, forward_passes, options_of, refusals
+from gradcam_service.explain.network import Network
+from gradcam_service.images.decode import decode
+from gradcam_service.images.geometry import prepare
+from gradcam_service.registry.built import Built
+from gradcam_service.registry.repository import Entry
+from gradcam_service.registry.sources import build
+from gradcam_service.registry.spec import Card, LayerCard, MethodCard, Sample, Spec
+from gradcam_service.runtime.fastest import fastest
 
 _LARGEST_SAMPLE = 50_000_000
 """Pixels."""

@@ -19,8 +19,8 @@ from torch.fx.node import map_aggregate
 from torch.fx.traceback import preserve_node_meta
 from torch.utils._python_dispatch import _disable_current_modes
 
-from service.explain.graph import TRACING, flat, image_node
-from service.registry import onnx_operators  # noqa: F401  # registers them
+from gradcam_service.explain.graph import TRACING, flat, image_node
+from gradcam_service.registry import onnx_operators  # noqa: F401  # registers them
 
 BATCH = 1009
 """How many images the graph is recorded for: a prime that no model has for anything else, so that every multiple of it

@@ -6,9 +6,9 @@ import onnx
 import torch
 from torch import Tensor, fx, nn
 
-from service.errors import ModelFailed
-from service.explain.graph import flat
-from service.runtime.onnx_runtime import open_session
+from gradcam_service.errors import ModelFailed
+from gradcam_service.explain.graph import flat
+from gradcam_service.runtime.onnx_runtime import open_session
 
 
 class Session(nn.Module):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import fsspec
 
-from service.errors import ModelFailed
+from gradcam_service.errors import ModelFailed
 
 Stamps = Iterable[tuple[str, str]]
 """Path and stamp of each file, sorted; a file that changes has another stamp."""

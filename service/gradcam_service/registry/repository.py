@@ -9,9 +9,9 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from service.errors import ModelFailed, first_line
-from service.registry.places import LocalPlace, Place, place_at
-from service.registry.spec import Model, Spec
+from gradcam_service.errors import ModelFailed, first_line
+from gradcam_service.registry.places import LocalPlace, Place, place_at
+from gradcam_service.registry.spec import Model, Spec
 
 EMBEDDED = Path(__file__).parent.parent / "zoo" / "models"
 """The models that ship with the service."""

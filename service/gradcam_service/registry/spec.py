@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.errors import BadOption, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
+from gradcam_service.errors import BadOption, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
 
 State = Literal["unloaded", "loading", "ready", "failed"]
 
@@ -60,7 +60,7 @@ class Preprocess:
         return self.resize[0], self.resize[1]
 
     def geometry(self) -> dict[str, Any]:
-        """Keyword arguments of `service.images.geometry.prepare`."""
+        """Keyword arguments of `gradcam_service.images.geometry.prepare`."""
         return {
             "resize": self.resize,
             "crop": self.crop,
@@ -77,10 +77,10 @@ class Preprocess:
 
 
 Source = Literal["torchvision", "timm", "zoo", "onnx", "export", "python"]
-"""Who can build a model; each has a module of its name in `service.registry.sources`."""
+"""Who can build a model; each has a module of its name in `gradcam_service.registry.sources`."""
 
 Runtime = Literal["auto", "eager", "compile", "onednn", "onnxruntime", "cuda_graphs"]
-"""What can compute feature maps; see `service.runtime`."""
+"""What can compute feature maps; see `gradcam_service.runtime`."""
 
 _WHOLE = ("onnx", "export")
 """Sources whose files hold the architecture as well."""

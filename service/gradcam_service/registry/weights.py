@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from service.errors import ModelFailed, first_line
-from service.registry.spec import Spec
+from gradcam_service.errors import ModelFailed, first_line
+from gradcam_service.registry.spec import Spec
 
 _STALLED = 30.0
 """Seconds without a byte after which a download is given up."""

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from service.explain.network import Backbone
-from service.runtime.fold import channels_last
+from gradcam_service.explain.network import Backbone
+from gradcam_service.runtime.fold import channels_last
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from time import perf_counter
 import torch
 from torch import Tensor, fx
 
-from service.explain.graph import TRACING
-from service.explain.network import Backbone, Network
-from service.runtime.cuda_graphs import on_cuda_graphs
-from service.runtime.inductor import on_inductor
-from service.runtime.onednn import on_onednn
-from service.runtime.onnx_runtime import first_cause, on_onnx_runtime
+from gradcam_service.explain.graph import TRACING
+from gradcam_service.explain.network import Backbone, Network
+from gradcam_service.runtime.cuda_graphs import on_cuda_graphs
+from gradcam_service.runtime.inductor import on_inductor
+from gradcam_service.runtime.onednn import on_onednn
+from gradcam_service.runtime.onnx_runtime import first_cause, on_onnx_runtime
 
 _USUAL = {
     ("cpu", "float32"): ("onnxruntime",),

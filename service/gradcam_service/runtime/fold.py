@@ -11,7 +11,7 @@ import torch
 from torch import fx
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from service.explain.graph import operator_name
+from gradcam_service.explain.graph import operator_name
 
 _NORMALISATION = torch.ops.aten._native_batch_norm_legit_no_training.default
 

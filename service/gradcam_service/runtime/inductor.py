@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx
 
-from service.explain.network import Backbone
+from gradcam_service.explain.network import Backbone
 
 
 def on_inductor(backbone: fx.GraphModule, images: Tensor) -> Backbone:

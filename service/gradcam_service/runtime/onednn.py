@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx
 
-from service.explain.network import Backbone
-from service.runtime.fold import channels_last
+from gradcam_service.explain.network import Backbone
+from gradcam_service.runtime.fold import channels_last
 
 
 def on_onednn(backbone: fx.GraphModule, dtype: torch.dtype) -> Backbone:

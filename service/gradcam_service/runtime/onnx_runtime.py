@@ -8,10 +8,10 @@ import onnxruntime
 import torch
 from torch import Tensor, fx
 
-from service.errors import first_line
-from service.explain.graph import release
-from service.explain.network import Backbone
-from service.runtime.fold import folded
+from gradcam_service.errors import first_line
+from gradcam_service.explain.graph import release
+from gradcam_service.explain.network import Backbone
+from gradcam_service.runtime.fold import folded
 
 
 def open_session(model: bytes) -> onnxruntime.InferenceSession:

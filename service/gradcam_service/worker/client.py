@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from service.errors import CrashesWorker, DeadlineExceeded, ModelLoading, NotReady, WorkerLost
-from service.registry.spec import Card, Model, resolve
-from service.worker.link import WorkerLink
-from service.worker.messages import Answer, Question, Timings
+from gradcam_service.errors import CrashesWorker, DeadlineExceeded, ModelLoading, NotReady, WorkerLost
+from gradcam_service.registry.spec import Card, Model, resolve
+from gradcam_service.worker.link import WorkerLink
+from gradcam_service.worker.messages import Answer, Question, Timings
 
 __all__ = ["Answer", "Question", "Timings", "Workers"]
 
@@ -97,14 +97,14 @@ class Workers:
         """Have every worker forget ``name@version``."""
         await asyncio.gather(*(link.unload(model, deadline) for link in self._require_worker()))
 
-    async def look(self, deadline: float) -> None:
+    async def rescan(self, deadline: float) -> None:
         """Have every worker look at the repositories.
 
         Raises:
             NotReady: no worker is up.
             ModelFailed: a repository can't be read.
         """
-        await asyncio.gather(*(link.look(deadline) for link in self._require_worker()))
+        await asyncio.gather(*(link.rescan(deadline) for link in self._require_worker()))
 
     async def infer(
         self, model: str, digest: str, pixels: np.ndarray, question: Question | None, deadline: float

@@ -9,15 +9,15 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from service.errors import NonFinite, ServiceError, TooExpensive, UnknownTarget, UnsupportedMethod
-from service.explain import batch
-from service.explain.methods import NEEDS_GAP, forward_passes
-from service.explain.network import Network
-from service.registry.loader import LoadedModel
-from service.worker.messages import Answer, Question
+from gradcam_service.errors import NonFinite, ServiceError, TooExpensive, UnknownTarget, UnsupportedMethod
+from gradcam_service.explain import batch
+from gradcam_service.explain.methods import NEEDS_GAP, forward_passes
+from gradcam_service.explain.network import Network
+from gradcam_service.registry.loader import LoadedModel
+from gradcam_service.worker.messages import Answer, Question
 
 
-class Unfinished:
+class Pending:
     """An expensive explanation, worked out a step at a time so that others can be served in between."""
 
     def __init__(self, network: Network, scores: np.ndarray, steps: batch.Explaining) -> None:
@@ -53,7 +53,7 @@ class Unfinished:
 class BatchResult:
     """What became of each image of a batch, in order, and seconds of its two parts."""
 
-    answers: list[Answer | Unfinished | ServiceError]
+    answers: list[Answer | Pending | ServiceError]
     forward: float
     backward: float
 
@@ -78,7 +78,7 @@ def run(
         refused = [_refusal(model, question, max_forward_passes) for question in questions]
         asked = [None if refusal else question for question, refusal in zip(questions, refused, strict=True)]
         explained = batch.explain(model.network, images, features, scores, asked, model.card.batch)
-    answers: list[Answer | Unfinished | ServiceError] = [
+    answers: list[Answer | Pending | ServiceError] = [
         refusal or _outcome(model.network, own, explanation)
         for refusal, own, explanation in zip(refused, host_scores, explained, strict=True)
     ]
@@ -109,13 +109,13 @@ def _refusal(model: LoadedModel, question: Question | None, limit: int) -> Servi
 
 def _outcome(
     network: Network, scores: np.ndarray, explanation: batch.Explanation | batch.Explaining | None
-) -> Answer | Unfinished | NonFinite:
+) -> Answer | Pending | NonFinite:
     if not np.isfinite(scores).all():
         return _non_finite()
     if explanation is None:
         return Answer(scores, (), "", np.empty((0, 0, 0), np.float32))
     if not isinstance(explanation, batch.Explanation):
-        return Unfinished(network, scores, explanation)
+        return Pending(network, scores, explanation)
     try:
         return _answer(scores, explanation)
     except NonFinite as error:

@@ -16,7 +16,7 @@ _LONGEST_TURN = 120.0
 """Seconds that may be worked at one batch."""
 
 
-class Heart:
+class Heartbeat:
     """Shared by a process and its supervisor."""
 
     def __init__(self) -> None:
@@ -40,4 +40,4 @@ class Heart:
                     self._silent_until.value = monotonic() + _SILENCE
                 sleep(_INTERVAL)
 
-        threading.Thread(target=run, name="heart", daemon=True).start()
+        threading.Thread(target=run, name="heartbeat", daemon=True).start()

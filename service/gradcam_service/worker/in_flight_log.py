@@ -29,7 +29,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Entry).decode
 
 
-class Diary:
+class InFlightLog:
     """A worker's own account, of which only the last entry is kept.
 
     Args:
@@ -57,4 +57,4 @@ def last_entry(address: str) -> Entry:
 
 
 def _path(address: str) -> Path:
-    return Path(address.removeprefix("ipc://")).with_suffix(".diary")
+    return Path(address.removeprefix("ipc://")).with_suffix(".in-flight")

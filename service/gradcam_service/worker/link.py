@@ -15,9 +15,9 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
-from service.errors import DeadlineExceeded, ServiceError, WorkerLost, from_code
-from service.worker.diary import last_entry
-from service.worker.messages import (
+from gradcam_service.errors import DeadlineExceeded, ServiceError, WorkerLost, from_code
+from gradcam_service.worker.in_flight_log import last_entry
+from gradcam_service.worker.messages import (
     Answer,
     Cancel,
     Done,
@@ -25,10 +25,10 @@ from service.worker.messages import (
     Hello,
     Job,
     Load,
-    Look,
     Managed,
     Question,
     Request,
+    Rescan,
     Status,
     Timings,
     Unload,
@@ -56,7 +56,7 @@ class WorkerLink:
     def __init__(self, address: str, changed: Callable[[], None]) -> None:
         self._address = address
         self._changed = changed
-        self._identity = uuid.uuid4().hex.encode()  # which the worker writes into its diary
+        self._identity = uuid.uuid4().hex.encode()  # which the worker writes into its in-flight log
         context = zmq.asyncio.Context.instance()
         self._socket = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, self._identity)
@@ -134,15 +134,15 @@ class WorkerLink:
         """Have a model forgotten."""
         await self._ask(Unload(next(self._ids), model), deadline)
 
-    async def look(self, deadline: float) -> None:
+    async def rescan(self, deadline: float) -> None:
         """Have the repositories looked at.
 
         Raises:
             ModelFailed: they can't be read.
         """
-        await self._ask(Look(next(self._ids)), deadline)
+        await self._ask(Rescan(next(self._ids)), deadline)
 
-    async def _ask(self, request: Job | Load | Unload | Look, deadline: float, *frames: np.ndarray) -> _Reply:
+    async def _ask(self, request: Job | Load | Unload | Rescan, deadline: float, *frames: np.ndarray) -> _Reply:
         future: asyncio.Future[_Reply] = asyncio.get_running_loop().create_future()
         self._pending[request.id] = future
         try:

@@ -21,8 +21,8 @@ import torch
 import zmq
 from tqdm import tqdm
 
-from service import logs, metrics
-from service.errors import (
+from gradcam_service import logs, metrics
+from gradcam_service.errors import (
     DeadlineExceeded,
     Internal,
     ModelFailed,
@@ -31,11 +31,11 @@ from service.errors import (
     ServiceError,
     UnknownModel,
 )
-from service.settings import Settings
-from service.worker import engine, memory
-from service.worker.diary import Diary
-from service.worker.heart import Heart
-from service.worker.messages import (
+from gradcam_service.settings import Settings
+from gradcam_service.worker import engine, memory
+from gradcam_service.worker.heartbeat import Heartbeat
+from gradcam_service.worker.in_flight_log import InFlightLog
+from gradcam_service.worker.messages import (
     Answer,
     Cancel,
     Done,
@@ -43,28 +43,28 @@ from service.worker.messages import (
     Hello,
     Job,
     Load,
-    Look,
     Managed,
     Reply,
+    Rescan,
     Status,
     Timings,
     Unload,
     decode_request,
     encode,
 )
-from service.worker.models import ModelTable
-from service.worker.queue import JobQueue, Waiting
-from service.worker.watcher import Survey, Watcher
+from gradcam_service.worker.models import ModelTable
+from gradcam_service.worker.poller import RepositoryPoller, Snapshot
+from gradcam_service.worker.queue import JobQueue, Waiting
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Unfinished:
+class _Pending:
     """A job whose explanation is being worked out, the time it has taken so far, and its steps."""
 
     waiting: Waiting
-    explanation: engine.Unfinished
+    explanation: engine.Pending
     timings: Timings
     steps: int = 1
 
@@ -86,26 +86,26 @@ class Worker:
         self._socket = context.socket(zmq.ROUTER)
         self._socket.set_hwm(0)  # the API's permits bound what is under way; nothing may be dropped here
         self._socket.bind(address)
-        self._diary = Diary(address)
+        self._in_flight_log = InFlightLog(address)
         self._wakeup = context.socket(zmq.PULL)
         self._wakeup.bind("inproc://wakeup")
         wake = _waker(context)
         self._models = ModelTable(self._device, settings, wake)
         metrics.DEVICE_MEMORY_TOTAL.labels(str(self._device)).set(memory.total(self._device))
-        self._surveys: SimpleQueue[Survey | ModelFailed] = SimpleQueue()
-        self._surveyed = False  # before that, nobody is told that there are no models
+        self._snapshots: SimpleQueue[Snapshot | ModelFailed] = SimpleQueue()
+        self._snapshot_taken = False  # before that, nobody is told that there are no models
 
-        def tell(survey: Survey | ModelFailed) -> None:
-            self._surveys.put(survey)
+        def tell(snapshot: Snapshot | ModelFailed) -> None:
+            self._snapshots.put(snapshot)
             wake()
 
-        self.watcher = Watcher(settings.model_repository, settings.poll_seconds, tell)
+        self.poller = RepositoryPoller(settings.model_repository, settings.poll_seconds, tell)
         self._max_forward_passes = settings.max_forward_passes
         self._queue = JobQueue()
-        self._unfinished: OrderedDict[tuple[bytes, int], _Unfinished] = OrderedDict()
+        self._pending: OrderedDict[tuple[bytes, int], _Pending] = OrderedDict()
         self._callers: set[bytes] = set()
         self._waiting_loads: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
-        self._waiting_looks: list[tuple[bytes, int]] = []
+        self._waiting_rescans: list[tuple[bytes, int]] = []
         self._turn = inf  # when it began, CLOCK_MONOTONIC seconds
 
     def seconds_busy(self) -> float:
@@ -120,10 +120,10 @@ class Worker:
         poller.register(self._wakeup, zmq.POLLIN)
         if parent is not None:
             poller.register(parent.sentinel, zmq.POLLIN)
-        self.watcher.start()
+        self.poller.start()
         while True:
             self._turn = inf
-            ready = dict(poller.poll(timeout=0 if self._queue or self._unfinished else None))
+            ready = dict(poller.poll(timeout=0 if self._queue or self._pending else None))
             self._turn = monotonic()
             if parent is not None and parent.sentinel in ready:
                 return
@@ -144,20 +144,20 @@ class Worker:
         match decode_request(header):
             case Hello():
                 self._callers.add(caller)
-                if self._surveyed:
+                if self._snapshot_taken:
                     self._reply(caller, self._status())
             case Job() as job:
                 self._queue_job(caller, job, frames[0])
             case Cancel(id=job_id):
                 self._queue.cancel(caller, job_id)
-                self._unfinished.pop((caller, job_id), None)
+                self._pending.pop((caller, job_id), None)
             case Load() as load:
                 self._load(caller, load)
             case Unload() as unload:
                 self._unload(caller, unload)
-            case Look(id=request_id):
-                self._waiting_looks.append((caller, request_id))
-                self.watcher.look()
+            case Rescan(id=request_id):
+                self._waiting_rescans.append((caller, request_id))
+                self.poller.rescan()
 
     def _queue_job(self, caller: bytes, job: Job, frame: zmq.Frame) -> None:
         model = self._models.find(job.model, job.digest)
@@ -190,20 +190,20 @@ class Worker:
 
     def _models_changed(self) -> None:
         """Something was loaded or the repositories have been looked at: tell everybody, then those who wait for it."""
-        surveyed: list[Survey | ModelFailed] = []
-        while not self._surveys.empty():
-            surveyed.append(self._surveys.get())
-        for survey in surveyed:
-            if isinstance(survey, Survey):
-                self._models.apply(survey)
-                self._surveyed = True
-        if self._surveyed:
+        snapshots: list[Snapshot | ModelFailed] = []
+        while not self._snapshots.empty():
+            snapshots.append(self._snapshots.get())
+        for snapshot in snapshots:
+            if isinstance(snapshot, Snapshot):
+                self._models.apply(snapshot)
+                self._snapshot_taken = True
+        if self._snapshot_taken:
             self._models.collect()
             self._announce()
-        if surveyed:
-            waiting, self._waiting_looks = self._waiting_looks, []
+        if snapshots:
+            waiting, self._waiting_rescans = self._waiting_rescans, []
             for caller, request_id in waiting:
-                self._conclude(caller, request_id, surveyed[-1] if isinstance(surveyed[-1], ModelFailed) else None)
+                self._conclude(caller, request_id, snapshots[-1] if isinstance(snapshots[-1], ModelFailed) else None)
         for key in [key for key in self._waiting_loads if not self._models.is_loading(key)]:
             failure = self._models.failure(key)
             error = ModelFailed(f"model {key} can't be loaded: {failure}") if failure else None
@@ -250,7 +250,7 @@ class Worker:
 
     def _answer(self, batch: list[Waiting]) -> None:
         taken = monotonic()
-        self._diary.write(((waiting.caller, waiting.job.id) for waiting in batch), step=0)
+        self._in_flight_log.write(((waiting.caller, waiting.job.id) for waiting in batch), step=0)
         pixels, questions = [waiting.pixels for waiting in batch], [waiting.job.question for waiting in batch]
         result = engine.run(batch[0].model, pixels, questions, self._max_forward_passes)
         metrics.BATCH_SIZE.labels(batch[0].job.model.partition("@")[0]).observe(len(batch))
@@ -260,22 +260,22 @@ class Worker:
             timings = Timings(taken - waiting.job.sent, result.forward, backward)
             if isinstance(answer, ServiceError):
                 self._fail(waiting.caller, waiting.job.id, answer)
-            elif isinstance(answer, engine.Unfinished):
-                self._unfinished[waiting.caller, waiting.job.id] = _Unfinished(waiting, answer, timings)
+            elif isinstance(answer, engine.Pending):
+                self._pending[waiting.caller, waiting.job.id] = _Pending(waiting, answer, timings)
             else:
                 self._done(waiting, answer, timings)
 
     def _advance(self) -> None:
         """Take one step of the expensive explanation that waited longest, then let others have their turn."""
-        if not self._unfinished:
+        if not self._pending:
             return
-        place, work = self._unfinished.popitem(last=False)
+        place, work = self._pending.popitem(last=False)
         caller, job_id = place
         if work.waiting.job.deadline <= monotonic():
             self._fail(caller, job_id, DeadlineExceeded("the deadline passed before the explanation was worked out"))
             return
         start = perf_counter()
-        self._diary.write([place], work.steps)
+        self._in_flight_log.write([place], work.steps)
         try:
             answer = work.explanation.advance()
         except Exception as error:  # whatever a method does, its caller gets an answer and the log gets the reason
@@ -285,7 +285,7 @@ class Worker:
             return
         timings = msgspec.structs.replace(work.timings, backward=work.timings.backward + perf_counter() - start)
         if answer is None:
-            self._unfinished[place] = replace(work, timings=timings, steps=work.steps + 1)
+            self._pending[place] = replace(work, timings=timings, steps=work.steps + 1)
         else:
             self._done(work.waiting, answer, timings)
 
@@ -327,13 +327,13 @@ def _as_service_error(error: Exception) -> ServiceError:
     return Internal("the model failed on this batch; the worker's log has the reason")
 
 
-def main(address: str, device: str, settings: Settings, heart: Heart) -> None:
+def main(address: str, device: str, settings: Settings, heartbeat: Heartbeat) -> None:
     """Entry point of the process. SIGHUP has it look at the model repositories."""
     logs.configure(settings.log_level)
     tqdm.set_lock(threading.RLock())  # its own, which torch makes it create, is a semaphore that outlives the process
     sys.setswitchinterval(0.00005)  # seconds; so long each operator of a batch waits for a thread that loads a model
     gc.freeze()  # what has been imported stays; unloading a model need not look through it
     worker = Worker(address, device, settings)
-    heart.beat_while(worker.seconds_busy)
-    signal.signal(signal.SIGHUP, lambda *_: worker.watcher.look())
+    heartbeat.beat_while(worker.seconds_busy)
+    signal.signal(signal.SIGHUP, lambda *_: worker.poller.rescan())
     worker.run()

@@ -1,6 +1,6 @@
 """What API processes and workers say to each other: a msgspec header frame, then raw frames.
 
-API → worker: `Hello`, `Job` (+ one frame of uint8 pixels), `Cancel`, `Load`, `Unload`, `Look`
+API → worker: `Hello`, `Job` (+ one frame of uint8 pixels), `Cancel`, `Load`, `Unload`, `Rescan`
 worker → API: `Status`, `Done` (+ scores frame, maps frame), `Managed`, `Failed`
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from service.registry.spec import Model
+from gradcam_service.registry.spec import Model
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -81,7 +81,7 @@ class Unload(msgspec.Struct, tag=True, frozen=True):
     model: str
 
 
-class Look(msgspec.Struct, tag=True, frozen=True):
+class Rescan(msgspec.Struct, tag=True, frozen=True):
     """Look at the repositories now; answered by `Managed` when what they hold is known, or by `Failed`."""
 
     id: int
@@ -141,20 +141,20 @@ class Done(msgspec.Struct, tag=True, frozen=True):
 
 
 class Managed(msgspec.Struct, tag=True, frozen=True):
-    """A `Load`, `Unload` or `Look` is done."""
+    """A `Load`, `Unload` or `Rescan` is done."""
 
     id: int
 
 
 class Failed(msgspec.Struct, tag=True, frozen=True):
-    """A job or a load failed; code and detail are those of a `service.errors.ServiceError`."""
+    """A job or a load failed; code and detail are those of a `gradcam_service.errors.ServiceError`."""
 
     id: int
     code: str
     detail: str
 
 
-Request = Hello | Job | Cancel | Load | Unload | Look
+Request = Hello | Job | Cancel | Load | Unload | Rescan
 Reply = Status | Done | Managed | Failed
 
 encode = msgspec.msgpack.Encoder().encode

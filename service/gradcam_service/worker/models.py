@@ -13,15 +13,15 @@ from time import monotonic, perf_counter
 
 import torch
 
-from service import metrics
-from service.errors import ModelFailed, UnknownModel
-from service.explain.graph import forget_sources
-from service.registry.loader import LoadedModel, load
-from service.registry.repository import Entry
-from service.registry.spec import Card, Model, State, version_order
-from service.settings import Settings
-from service.worker import memory
-from service.worker.watcher import Survey
+from gradcam_service import metrics
+from gradcam_service.errors import ModelFailed, UnknownModel
+from gradcam_service.explain.graph import forget_sources
+from gradcam_service.registry.loader import LoadedModel, load
+from gradcam_service.registry.repository import Entry
+from gradcam_service.registry.spec import Card, Model, State, version_order
+from gradcam_service.settings import Settings
+from gradcam_service.worker import memory
+from gradcam_service.worker.poller import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class ModelTable:
         self._settings = settings
         self._wake = wake
         self._versions: dict[str, _Version] = {}
-        self._survey = Survey()
+        self._snapshot = Snapshot()
         self._aliases: dict[str, dict[str, str]] = {}
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._ended: SimpleQueue[tuple[Entry, LoadedModel | str]] = SimpleQueue()
@@ -127,10 +127,10 @@ class ModelTable:
         version.used = monotonic()
         return version.model
 
-    def apply(self, survey: Survey) -> None:
+    def apply(self, snapshot: Snapshot) -> None:
         """Take over what the repositories hold now."""
-        self._survey = survey
-        entries = {entry.key: entry for entry in survey.listing}
+        self._snapshot = snapshot
+        entries = {entry.key: entry for entry in snapshot.listing}
         for key in self._versions.keys() - entries.keys():
             log.info("model is gone", extra={"fields": {"model": key}})
             gone = self._versions.pop(key)
@@ -263,8 +263,8 @@ class ModelTable:
 
     def _wanted(self, name: str, versions: list[_Version]) -> list[_Version]:
         """Of versions that load at start: the highest that may work, and those that an alias names."""
-        starting = [version for version in versions if version.entry.key not in self._survey.on_demand]
-        named = {*self._aliases[name].values(), *self._survey.listing.aliases.get(name, {}).values()}
+        starting = [version for version in versions if version.entry.key not in self._snapshot.on_demand]
+        named = {*self._aliases[name].values(), *self._snapshot.listing.aliases.get(name, {}).values()}
         highest = next((version for version in starting if version.model or not version.failure), None)
         return [version for version in starting if version is highest or version.entry.version in named]
 
@@ -273,11 +273,11 @@ class ModelTable:
         before, self._aliases = self._aliases, {}
         for name in self._by_name():
             self._aliases[name] = {}
-            for alias, wanted in self._survey.listing.aliases.get(name, {}).items():
+            for alias, wanted in self._snapshot.listing.aliases.get(name, {}).items():
                 target = self._versions.get(f"{name}@{wanted}")
                 held = before.get(name, {}).get(alias)
                 holder = self._versions.get(f"{name}@{held}")
-                able = target and (target.model or target.dismissed or target.entry.key in self._survey.on_demand)
+                able = target and (target.model or target.dismissed or target.entry.key in self._snapshot.on_demand)
                 if not able and held is not None and holder is not None and holder.model:
                     self._aliases[name][alias] = held
                 elif target is not None:

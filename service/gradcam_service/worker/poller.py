@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
-from service.errors import ModelFailed
-from service.registry.repository import Entry, Listing, scan
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.repository import Entry, Listing, scan
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ _UNTIL_FIRST = 5.0
 
 
 @dataclass(frozen=True)
-class Survey:
+class Snapshot:
     """What the repositories hold.
 
     Attributes:
@@ -29,18 +29,18 @@ class Survey:
     on_demand: frozenset[str] = frozenset()
 
 
-class Watcher:
-    """A thread that surveys the repositories.
+class RepositoryPoller:
+    """A thread that takes snapshots of the repositories.
 
     Args:
         repositories: folders and URLs.
         seconds: between two looks; 0 for none but those asked for.
-        tell: called from the thread with a survey that differs from the last, and after every look asked for; with the
-            error where one failed.
+        tell: called from the thread with a snapshot that differs from the last, and after every look asked for; with
+            the error where one failed.
     """
 
     def __init__(
-        self, repositories: Iterable[str], seconds: float, tell: Callable[[Survey | ModelFailed], None]
+        self, repositories: Iterable[str], seconds: float, tell: Callable[[Snapshot | ModelFailed], None]
     ) -> None:
         self._repositories = tuple(repositories)
         self._seconds = seconds
@@ -51,20 +51,20 @@ class Watcher:
 
     def start(self) -> None:
         """Look once, then go on looking."""
-        self.look()
-        threading.Thread(target=self._run, name="watcher", daemon=True).start()
+        self.rescan()
+        threading.Thread(target=self._run, name="poller", daemon=True).start()
 
-    def look(self) -> None:
+    def rescan(self) -> None:
         """Have the repositories looked at now."""
         self._asked.put(None)
 
     def _run(self) -> None:
-        last: Survey | None = None
+        last: Snapshot | None = None
         trouble = ""
         while True:
             asked = self._wait(self._seconds or None if last else _UNTIL_FIRST)
             try:
-                found = self._survey()
+                found = self._snapshot()
             except ModelFailed as error:
                 if error.detail != trouble:
                     log.error("what is loaded stays as it is", extra={"fields": {"reason": error.detail}})
@@ -85,11 +85,11 @@ class Watcher:
             return False
         return True
 
-    def _survey(self) -> Survey:
+    def _snapshot(self) -> Snapshot:
         listing = scan(self._repositories)
         known = self._on_demand
         self._on_demand = {entry: known[entry] if entry in known else _on_demand(entry) for entry in listing}
-        return Survey(listing, frozenset(entry.key for entry, demand in self._on_demand.items() if demand))
+        return Snapshot(listing, frozenset(entry.key for entry, demand in self._on_demand.items() if demand))
 
 
 def _on_demand(entry: Entry) -> bool:

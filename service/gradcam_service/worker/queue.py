@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.registry.loader import LoadedModel
-from service.worker.messages import Job
+from gradcam_service.registry.loader import LoadedModel
+from gradcam_service.worker.messages import Job
 
 
 @dataclass(frozen=True)

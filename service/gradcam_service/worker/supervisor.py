@@ -14,8 +14,8 @@ from pkgutil import resolve_name
 from time import monotonic
 from typing import Any
 
-from service import metrics
-from service.worker.heart import Heart
+from gradcam_service import metrics
+from gradcam_service.worker.heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +37,14 @@ class Child:
             small.
         args: what the entry point is called with.
         device: which device it owns, if it is a worker.
-        heart: what it beats with, if it does; it is killed when it falls silent.
+        heartbeat: what it beats with, if it does; it is killed when it falls silent.
     """
 
     name: str
     target: str
     args: tuple[Any, ...]
     device: str | None = None
-    heart: Heart | None = None
+    heartbeat: Heartbeat | None = None
     process: BaseProcess | None = field(init=False, default=None)
     started: float = field(init=False, default=0.0)
     not_before: float = field(init=False, default=0.0)
@@ -52,8 +52,8 @@ class Child:
 
     def start(self) -> None:
         """Start the process, in a session of its own, so that Ctrl-C reaches the supervisor alone."""
-        if self.heart:
-            self.heart.await_start()
+        if self.heartbeat:
+            self.heartbeat.await_start()
         self.process = _SPAWN.Process(target=_detached, args=(self.target, self.args), name=self.name)
         # Until the child has said what SIGHUP means to it, one must not end it.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
@@ -66,8 +66,8 @@ class Child:
 
     @property
     def hangs(self) -> bool:
-        """Whether the process's heart has been silent for too long."""
-        return self.heart is not None and self.heart.silent
+        """Whether the process's heartbeat has been silent for too long."""
+        return self.heartbeat is not None and self.heartbeat.silent
 
     def end_if_it_hangs(self) -> None:
         """Kill the process if it hangs."""

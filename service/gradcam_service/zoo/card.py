@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from service.zoo.evaluate import Figures
-from service.zoo.scenes import CLASSES
+from gradcam_service.zoo.evaluate import Figures
+from gradcam_service.zoo.scenes import CLASSES
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ global average pooling and one linear layer: Grad-CAM on that feature map is exa
 
 ## Data
 
-Drawn by `service.zoo.scenes`: 1–4 objects of different classes in random colour, size, rotation and place, partly
-hiding each other (at least half of each stays visible), on plain, smooth, textured or cluttered backgrounds. Seeds from
-1,000,000 up are for training; the figures below are of seeds 0–{last}. 30 % of the training pictures are strips
-between grey bars, as wide or tall photos become; 4 % of them hold no object.
+Drawn by `gradcam_service.zoo.scenes`: 1–4 objects of different classes in random colour, size, rotation and place,
+partly hiding each other (at least half of each stays visible), on plain, smooth, textured or cluttered backgrounds.
+Seeds from 1,000,000 up are for training; the figures below are of seeds 0–{last}. 30 % of the training pictures are
+strips between grey bars, as wide or tall photos become; 4 % of them hold no object.
 
 ## Training
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from service.zoo.scenes import CLASSES, SIZE, Scene, SceneObject, scene
+from gradcam_service.zoo.scenes import CLASSES, SIZE, Scene, SceneObject, scene
 
 FIRST_TRAINING_SEED = 1_000_000
 

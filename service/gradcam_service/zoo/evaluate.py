@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
-from service.zoo.dataset import FIRST_TRAINING_SEED, wide_scene
-from service.zoo.network import ScenesNetwork, normalise
-from service.zoo.scenes import CLASSES, SIZE, Scene, scene
+from gradcam_service.zoo.dataset import FIRST_TRAINING_SEED, wide_scene
+from gradcam_service.zoo.network import ScenesNetwork, normalise
+from gradcam_service.zoo.scenes import CLASSES, SIZE, Scene, scene
 
 _BATCH = 50
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from service.zoo.shapes import CLASSES  # not from scenes: the worker that loads this network has no use for Pillow
+from gradcam_service.zoo.shapes import (
+    CLASSES,  # not from scenes: the worker that loads this network has no use for Pillow
+)
 
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from service.zoo.backgrounds import Pixels, background
-from service.zoo.shapes import CLASSES, OUTLINES
+from gradcam_service.zoo.backgrounds import Pixels, background
+from gradcam_service.zoo.shapes import CLASSES, OUTLINES
 
 __all__ = ["CLASSES", "SIZE", "Scene", "SceneObject", "scene"]
 

@@ -1,4 +1,4 @@
-"""Trains `scenes` from nothing: ``python -m service.zoo.train`` (what ``make zoo`` calls).
+"""Trains `scenes` from nothing: ``python -m gradcam_service.zoo.train`` (what ``make zoo`` calls).
 
 Draws the scenes, trains, writes weights, labels and the digest in `model.yaml`, then measures on unseen scenes and
 writes the card. Repeatable from its seed on one machine; another number of threads rounds differently.
@@ -23,12 +23,12 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits
 from tqdm import tqdm
 
-from service.zoo.augment import augmented
-from service.zoo.card import Training, card
-from service.zoo.dataset import Examples, draw
-from service.zoo.evaluate import evaluate
-from service.zoo.network import ScenesNetwork, normalise, scenes_network
-from service.zoo.scenes import CLASSES
+from gradcam_service.zoo.augment import augmented
+from gradcam_service.zoo.card import Training, card
+from gradcam_service.zoo.dataset import Examples, draw
+from gradcam_service.zoo.evaluate import evaluate
+from gradcam_service.zoo.network import ScenesNetwork, normalise, scenes_network
+from gradcam_service.zoo.scenes import CLASSES
 
 MODEL = Path(__file__).parent / "models" / "scenes" / "1"
 
@@ -141,7 +141,7 @@ def main(scenes: int, epochs: int, measure: int, seed: int, threads: int) -> Non
     model = train(draw(scenes, processes=threads), epochs, seed)
     size = save(model, MODEL)
     training = Training(
-        command="python -m service.zoo.train",
+        command="python -m gradcam_service.zoo.train",
         scenes=scenes,
         epochs=epochs,
         minutes=(time.monotonic() - started) / 60,

@@ -8,40 +8,40 @@ from functools import partial
 
 from torch import Tensor
 
-from service.errors import UnsupportedMethod
-from service.explain.cut import Cut, Logit
-from service.explain.guide import unguided
-from service.explain.layers import INPUT, barriers
-from service.explain.methods.ablationcam import ablationcam
-from service.explain.methods.cam import cam
-from service.explain.methods.eigencam import eigencam
-from service.explain.methods.finercam import difference
-from service.explain.methods.gradcam import gradcam, gradcam_counterfactual
-from service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
-from service.explain.methods.guided import guided_backprop, guided_gradcam
-from service.explain.methods.hirescam import hirescam
-from service.explain.methods.integrated_gradients import integrated_gradients
-from service.explain.methods.layercam import layercam
-from service.explain.methods.occlusion import occlusion
-from service.explain.methods.occlusion import passes as occlusion_passes
-from service.explain.methods.rise import rise
-from service.explain.methods.scorecam import scorecam
-from service.explain.methods.smoothgrad import smoothgrad
-from service.explain.methods.xgradcam import xgradcam
-from service.explain.network import Network
-from service.explain.subject import Steps
+from gradcam_service.errors import UnsupportedMethod
+from gradcam_service.explain.cut import Cut, Logit
+from gradcam_service.explain.guide import unguided
+from gradcam_service.explain.layers import INPUT, non_differentiable
+from gradcam_service.explain.methods.ablationcam import ablationcam
+from gradcam_service.explain.methods.cam import cam
+from gradcam_service.explain.methods.eigencam import eigencam
+from gradcam_service.explain.methods.finercam import difference
+from gradcam_service.explain.methods.gradcam import gradcam, gradcam_counterfactual
+from gradcam_service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
+from gradcam_service.explain.methods.guided import guided_backprop, guided_gradcam
+from gradcam_service.explain.methods.hirescam import hirescam
+from gradcam_service.explain.methods.integrated_gradients import integrated_gradients
+from gradcam_service.explain.methods.layercam import layercam
+from gradcam_service.explain.methods.occlusion import occlusion
+from gradcam_service.explain.methods.occlusion import passes as occlusion_passes
+from gradcam_service.explain.methods.rise import rise
+from gradcam_service.explain.methods.scorecam import scorecam
+from gradcam_service.explain.methods.smoothgrad import smoothgrad
+from gradcam_service.explain.methods.xgradcam import xgradcam
+from gradcam_service.explain.network import Network
+from gradcam_service.explain.subject import Steps
 
 Options = Mapping[str, float]
-Quick = Callable[..., Tensor]
+Batched = Callable[..., Tensor]
 """(cut, feature maps of M rows, targets (M,), **options) → maps (M, h, w): costs next to nothing, done for a batch."""
-Stepped = Callable[..., Steps]
+Iterative = Callable[..., Steps]
 """(subject, **options) → steps: for one image, others may be served in between."""
 
 _GRADIENT = 3
 """A forward and a backward pass, in forward passes."""
 
 
-def _of_gradients(method: Callable[[Tensor, Tensor], Tensor]) -> Quick:
+def _of_gradients(method: Callable[[Tensor, Tensor], Tensor]) -> Batched:
     def explain(cut: Cut, features: Tensor, targets: Tensor) -> Tensor:
         gradients = cut.head.gradients(features, Logit(targets))
         return method(cut.layer.layout.to_grid(features), gradients)
@@ -64,7 +64,7 @@ def _finercam(cut: Cut, features: Tensor, targets: Tensor, gamma: float = 1.0, r
     return gradcam(cut.layer.layout.to_grid(features), gradients)
 
 
-QUICK: dict[str, Quick] = {
+BATCHED: dict[str, Batched] = {
     "gradcam": _of_gradients(gradcam),
     "gradcam_counterfactual": _of_gradients(gradcam_counterfactual),
     "gradcam_plus_plus": _of_gradients(gradcam_plus_plus),
@@ -75,7 +75,7 @@ QUICK: dict[str, Quick] = {
     "eigencam": _eigencam,
     "cam": _cam,
 }
-STEPPED: dict[str, Stepped] = {
+ITERATIVE: dict[str, Iterative] = {
     "ablationcam": ablationcam,
     "scorecam": scorecam,
     "guided_backprop": guided_backprop,
@@ -85,13 +85,13 @@ STEPPED: dict[str, Stepped] = {
     "occlusion": occlusion,
     "rise": rise,
 }
-METHODS = (*QUICK, *STEPPED)
+METHODS = (*BATCHED, *ITERATIVE)
 OF_THE_INPUT = ("guided_backprop", "integrated_gradients", "smoothgrad", "occlusion", "rise")
 """Methods that no layer has a part in."""
 
 OF_FEATURES = ("ablationcam", "scorecam", "guided_gradcam")
-"""Those of `STEPPED` that need feature maps; all of `QUICK` do."""
-OF_GRADIENTS = tuple(method for method in QUICK if method not in ("eigencam", "cam"))
+"""Those of `ITERATIVE` that need feature maps; all of `BATCHED` do."""
+OF_GRADIENTS = tuple(method for method in BATCHED if method not in ("eigencam", "cam"))
 """Methods that need the gradient of a score with respect to the feature maps."""
 OF_INPUT_GRADIENTS = ("guided_backprop", "guided_gradcam", "integrated_gradients", "smoothgrad")
 """Methods that need the gradient of a score with respect to the image."""
@@ -103,7 +103,7 @@ NEEDS_GAP = "CAM needs a head that is global average pooling followed by one lin
 
 def options_of(method: str) -> dict[str, float]:
     """The method's own options with their defaults."""
-    parameters = inspect.signature((QUICK | STEPPED)[method]).parameters.values()
+    parameters = inspect.signature((BATCHED | ITERATIVE)[method]).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
@@ -115,12 +115,12 @@ def refusals(network: Network) -> dict[str, str]:
     if activations := unguided(network.traced):
         reason = f"guided backpropagation is defined for ReLU; this network has {', '.join(sorted(activations))}"
         refused |= dict.fromkeys(("guided_backprop", "guided_gradcam"), reason)
-    if barriers(network.traced.graph):
+    if non_differentiable(network.traced.graph):
         refused |= dict.fromkeys(OF_INPUT_GRADIENTS, network.opaque or NO_GRADIENT)
-    if barriers(network.cut.head.module.graph):
+    if non_differentiable(network.cut.head.module.graph):
         refused |= dict.fromkeys(OF_GRADIENTS, network.opaque or NO_GRADIENT)
     if network.cut.layer.name == INPUT:
-        refused |= dict.fromkeys((*QUICK, *OF_FEATURES), network.opaque or NO_FEATURES)
+        refused |= dict.fromkeys((*BATCHED, *OF_FEATURES), network.opaque or NO_FEATURES)
     return refused
 
 

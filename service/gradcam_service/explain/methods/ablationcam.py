@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from service.explain.subject import Steps, Subject
+from gradcam_service.explain.subject import Steps, Subject
 
 
 def ablationcam(subject: Subject) -> Steps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from service.explain.cut import Objective
+from gradcam_service.explain.cut import Objective
 
 
 def difference(targets: Tensor, gamma: float = 1.0, references: int = 3) -> Objective:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from service.explain.cut import Logit, logit_gradient
-from service.explain.methods.gradcam import gradcam
-from service.explain.subject import Steps, Subject
+from gradcam_service.explain.cut import Logit, logit_gradient
+from gradcam_service.explain.methods.gradcam import gradcam
+from gradcam_service.explain.subject import Steps, Subject
 
 
 def guided_backprop(subject: Subject) -> Steps:

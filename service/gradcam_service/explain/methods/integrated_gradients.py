@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.explain.cut import logit_gradient
-from service.explain.subject import Steps, Subject
+from gradcam_service.explain.cut import logit_gradient
+from gradcam_service.explain.subject import Steps, Subject
 
 
 def integrated_gradients(subject: Subject, steps: int = 50) -> Steps:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from service.explain.subject import Steps, Subject
+from gradcam_service.explain.subject import Steps, Subject
 
 
 def occlusion(subject: Subject, window: int = 32, stride: int = 16) -> Steps:

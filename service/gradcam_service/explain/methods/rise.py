@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import interpolate
 
-from service.explain.subject import Steps, Subject
+from gradcam_service.explain.subject import Steps, Subject
 
 
 def rise(subject: Subject, masks: int = 1000, cells: int = 7, keep: float = 0.5, seed: int = 0) -> Steps:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from service.explain.subject import Steps, Subject
+from gradcam_service.explain.subject import Steps, Subject
 
 
 def scorecam(subject: Subject) -> Steps:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from service.explain.cut import logit_gradient
-from service.explain.subject import Steps, Subject
+from gradcam_service.explain.cut import logit_gradient
+from gradcam_service.explain.subject import Steps, Subject
 
 
 def smoothgrad(subject: Subject, samples: int = 25, noise: float = 0.15, seed: int = 0) -> Steps:

@@ -1,6 +1,6 @@
 """Who builds a model: one module for each value of ``source`` in ``model.yaml``.
 
-A new source is a module here with a function ``build`` and its name in `service.registry.spec.Source`.
+A new source is a module here with a function ``build`` and its name in `gradcam_service.registry.spec.Source`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from pkgutil import resolve_name
 
-from service.errors import ModelFailed
-from service.registry.built import Built
-from service.registry.spec import Spec
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.built import Built
+from gradcam_service.registry.spec import Spec
 
 
 def build(spec: Spec, folder: Path, python_path: Path | None = None) -> Built:
@@ -25,7 +25,9 @@ def build(spec: Spec, folder: Path, python_path: Path | None = None) -> Built:
         ModelFailed: saying what is missing or wrong.
     """
     try:
-        builder = resolve_name(f"service.registry.sources.{spec.source}")  # imported when it is needed: some are heavy
+        builder = resolve_name(
+            f"gradcam_service.registry.sources.{spec.source}"
+        )  # imported when it is needed: some are heavy
     except ModuleNotFoundError as error:
         raise ModelFailed(
             f"source {spec.source} needs the package {error.name}; install gradcam-service[{spec.source}]"

@@ -10,12 +10,12 @@ from torch import SymInt, Tensor
 from torch.export import ExportedProgram
 from torch.export.pt2_archive._package import load_pt2
 
-from service.errors import ModelFailed, first_line
-from service.explain.graph import of_program
-from service.registry.archive import refuse_code
-from service.registry.built import Built, own_labels, own_preprocess
-from service.registry.spec import Spec
-from service.registry.weights import local_file
+from gradcam_service.errors import ModelFailed, first_line
+from gradcam_service.explain.graph import of_program
+from gradcam_service.registry.archive import refuse_code
+from gradcam_service.registry.built import Built, own_labels, own_preprocess
+from gradcam_service.registry.spec import Spec
+from gradcam_service.registry.weights import local_file
 
 _DYNAMIC = 'torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))'
 

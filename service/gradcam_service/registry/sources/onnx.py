@@ -12,12 +12,12 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnx.external_data_helper import uses_external_data
 from torch import Tensor, fx
 
-from service.errors import ModelFailed, first_line
-from service.registry.built import Built, own_labels, own_preprocess
-from service.registry.onnx_graph import CannotConvert, converted
-from service.registry.onnx_session import Session, black_box
-from service.registry.spec import Spec
-from service.registry.weights import local_file
+from gradcam_service.errors import ModelFailed, first_line
+from gradcam_service.registry.built import Built, own_labels, own_preprocess
+from gradcam_service.registry.onnx_graph import CannotConvert, converted
+from gradcam_service.registry.onnx_session import Session, black_box
+from gradcam_service.registry.spec import Spec
+from gradcam_service.registry.weights import local_file
 
 _ENDINGS = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 _TOLERANCE = 1e-3

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import nn
 
-from service.errors import ModelFailed
-from service.registry.built import Built, own_labels, own_preprocess, with_weights
-from service.registry.spec import Spec
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.built import Built, own_labels, own_preprocess, with_weights
+from gradcam_service.registry.spec import Spec
 
 
 def build(spec: Spec, folder: Path, python_path: Path | None) -> Built:

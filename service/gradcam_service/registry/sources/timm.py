@@ -12,10 +12,10 @@ from timm.data.imagenet_info import ImageNetInfo
 from timm.models import PretrainedCfg, get_pretrained_cfg, is_model_pretrained
 from torch import nn
 
-from service.errors import ModelFailed
-from service.registry.built import Built, filled, own_labels, with_weights
-from service.registry.spec import Preprocess, Spec
-from service.registry.weights import fetch
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.built import Built, filled, own_labels, with_weights
+from gradcam_service.registry.spec import Preprocess, Spec
+from gradcam_service.registry.weights import fetch
 
 
 def build(spec: Spec, folder: Path, _: Path | None) -> Built:

@@ -9,10 +9,10 @@ import torchvision
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from service.errors import ModelFailed
-from service.registry.built import Built, filled, own_labels, with_weights
-from service.registry.spec import Preprocess, Spec
-from service.registry.weights import fetch
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.built import Built, filled, own_labels, with_weights
+from gradcam_service.registry.spec import Preprocess, Spec
+from gradcam_service.registry.weights import fetch
 
 
 def build(spec: Spec, folder: Path, _: Path | None) -> Built:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from torch import nn
 
-from service.errors import ModelFailed
-from service.registry.built import Built, own_labels, own_preprocess, with_weights
-from service.registry.spec import Spec
-from service.zoo.network import scenes_network
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.built import Built, own_labels, own_preprocess, with_weights
+from gradcam_service.registry.spec import Spec
+from gradcam_service.zoo.network import scenes_network
 
 _ZOO: dict[str, Callable[[], nn.Module]] = {"scenes": scenes_network}
 
