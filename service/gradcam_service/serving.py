@@ -15,6 +15,7 @@ from time import sleep
 
 from gradcam_service import logs
 from gradcam_service.errors import BadSettings
+from gradcam_service.kinds import load_plugins
 from gradcam_service.registry.repository import scan
 from gradcam_service.registry.spec import resolve
 from gradcam_service.settings import Settings
@@ -34,6 +35,7 @@ def serve(settings: Settings) -> None:
         UnknownModel: the default model is in none of them.
     """
     logs.configure(settings.log_level)
+    load_plugins(settings.plugins)
     resolve(scan(settings.model_repository).models(), settings.default_model)
     with tempfile.TemporaryDirectory(prefix="gradcam-", dir=_roomy()) as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else

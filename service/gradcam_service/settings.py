@@ -36,6 +36,11 @@ class Settings(BaseSettings):
         0, ge=0, description="bytes that the parameters of loaded models may take on a device; 0 sets no bound"
     )
     python_path: Path | None = Field(None, description="folder whose code models of source `python` may run")
+    plugins: Path | None = Field(
+        None,
+        description="folder of Python files, each of which adds a method, a target, an input, a task, a source, "
+        "a runtime or a dialect",
+    )
     default_model: str = Field("scenes", description="the model of a request that names none")
     timeout_ms: int = Field(30_000, ge=1, le=600_000, description="deadline of a request that sets none, milliseconds")
     queue_size: int = Field(128, ge=1, description="images accepted and not yet answered, over all API processes")

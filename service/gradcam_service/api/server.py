@@ -14,12 +14,14 @@ import uvicorn
 from gradcam_service import logs
 from gradcam_service.api.app import create_app
 from gradcam_service.api.connection import Connection
+from gradcam_service.kinds import load_plugins
 from gradcam_service.settings import Settings
 
 
 def main(listening: socket.socket, worker_addresses: list[str], settings: Settings) -> None:
     """Entry point of the process. SIGTERM lets it finish what it accepted."""
     logs.configure(settings.log_level)
+    load_plugins(settings.plugins)
     leaving = asyncio.Event()
     config = uvicorn.Config(
         create_app(settings, worker_addresses, leaving),

@@ -31,6 +31,7 @@ from gradcam_service.errors import (
     ServiceError,
     UnknownModel,
 )
+from gradcam_service.kinds import load_plugins
 from gradcam_service.settings import Settings
 from gradcam_service.worker import engine, memory
 from gradcam_service.worker.heartbeat import Heartbeat
@@ -330,6 +331,7 @@ def _as_service_error(error: Exception) -> ServiceError:
 def main(address: str, device: str, settings: Settings, heartbeat: Heartbeat) -> None:
     """Entry point of the process. SIGHUP has it look at the model repositories."""
     logs.configure(settings.log_level)
+    load_plugins(settings.plugins)
     tqdm.set_lock(threading.RLock())  # its own, which torch makes it create, is a semaphore that outlives the process
     sys.setswitchinterval(0.00005)  # seconds; so long each operator of a batch waits for a thread that loads a model
     gc.freeze()  # what has been imported stays; unloading a model need not look through it

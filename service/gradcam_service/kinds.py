@@ -1,0 +1,94 @@
+"""Kinds of a thing, one file each: methods, targets, inputs, tasks, sources, runtimes, dialects. Torch-free."""
+
+from __future__ import annotations
+
+import importlib.util
+import pkgutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from gradcam_service.errors import BadSettings, first_line
+
+Kind = TypeVar("Kind")
+
+_PLUGINS: dict[str, dict[str, ModuleType]] = defaultdict(dict)
+"""Modules of plugins: constant → name → module."""
+_DECLARED = ("METHOD", "TARGET", "INPUT", "TASK", "SOURCE", "RUNTIME", "DIALECT")
+
+
+class Kinds(Mapping[str, Kind], Generic[Kind]):
+    """All kinds of one thing by name: each a module of a package here, or of an operator's folder of plugins.
+
+    A module's name is the kind's name in requests and in ``model.yaml``, and the module declares the kind in one
+    constant. It is imported when it is looked up, so that a kind that nobody uses costs nothing. Modules whose names
+    begin with an underscore are helpers of others. A plugin's kind replaces one of the same name.
+
+    Args:
+        package: holds the modules, as ``gradcam_service.explain.methods``.
+        constant: what each module declares, as ``METHOD``.
+    """
+
+    def __init__(self, package: str, constant: str) -> None:
+        self._package = package
+        self._constant = constant
+
+    def __getitem__(self, name: str) -> Kind:
+        if (plugin := _PLUGINS[self._constant].get(name)) is not None:
+            module = plugin
+        elif name in self._own():
+            module = import_module(f"{self._package}.{name}")
+        else:
+            raise KeyError(name)
+        kind: Kind = getattr(module, self._constant)
+        return kind
+
+    def __iter__(self) -> Iterator[str]:
+        yield from dict.fromkeys([*self._own(), *_PLUGINS[self._constant]])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _own(self) -> list[str]:
+        paths = import_module(self._package).__path__
+        return [module.name for module in pkgutil.iter_modules(paths) if not module.name.startswith("_")]
+
+
+def load_plugins(folder: Path | None) -> None:
+    """Make the kinds known that the Python files of ``folder`` declare; called by every process at its start.
+
+    A file declares one or several of ``METHOD``, ``TARGET``, ``INPUT``, ``TASK``, ``SOURCE``, ``RUNTIME`` and
+    ``DIALECT``; its name without ``.py`` is the kind's name.
+
+    Args:
+        folder: None for no plugins.
+
+    Raises:
+        BadSettings: there is no such folder, or a file can't be imported or declares nothing.
+    """
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise BadSettings(f"GRADCAM_PLUGINS: there is no folder {folder}")
+    for path in sorted(folder.glob("[!_]*.py")):
+        module = _imported(path)
+        declared = [constant for constant in _DECLARED if hasattr(module, constant)]
+        if not declared:
+            raise BadSettings(f"GRADCAM_PLUGINS: {path} declares none of {', '.join(_DECLARED)}")
+        for constant in declared:
+            _PLUGINS[constant][path.stem] = module
+
+
+def _imported(path: Path) -> Any:  # noqa: ANN401  a module, whose constants are known by nobody here
+    spec = importlib.util.spec_from_file_location(f"gradcam_plugins.{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever an operator's code raises, the start ends in one line that names the file
+        raise BadSettings(f"GRADCAM_PLUGINS: {path} can't be imported: {first_line(error)}") from error
+    return module
