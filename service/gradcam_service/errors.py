@@ -14,14 +14,15 @@
     │   ├── UnknownTarget         the model has no such class
     │   ├── UnsupportedMethod     this model can't be explained that way
     │   ├── UnknownLayer          the model has no such layer
+    │   ├── TooManyTargets        more than one request may have explained
     │   ├── TooExpensive          it would take more forward passes than one explanation may
     │   ├── NonFinite             the model answers NaN or infinity to it
     │   └── CrashesWorker         the worker died of it, twice
     ├── ClientLeft            nobody waits for the answer any more
     ├── Overloaded            the queue is full; come back later
-    │   └── TooManyConnections    so are the places for connections
     ├── Unavailable           can't be served now
     │   ├── NotReady              starting, draining, or no worker is up
+    │   ├── TooManyConnections    as many are open as are accepted
     │   ├── WorkerLost            the worker died while it held the job
     │   ├── OutOfMemory           the device's memory does not hold it
     │   ├── ModelLoading          still loading when the deadline came
@@ -145,6 +146,13 @@ class UnknownLayer(Unprocessable):
     title = "Unknown layer"
 
 
+class TooManyTargets(Unprocessable):
+    """More targets than one request may have explained."""
+
+    code = "too_many_targets"
+    title = "Too many targets"
+
+
 class TooExpensive(Unprocessable):
     """It would take more forward passes than one explanation may."""
 
@@ -180,13 +188,6 @@ class Overloaded(ServiceError):
     title = "Queue full"
 
 
-class TooManyConnections(Overloaded):
-    """As many connections are open as this service accepts."""
-
-    code = "too_many_connections"
-    title = "Too many connections"
-
-
 class Unavailable(ServiceError):
     """Can't be served now."""
 
@@ -199,6 +200,13 @@ class NotReady(Unavailable):
 
     code = "not_ready"
     title = "Not ready"
+
+
+class TooManyConnections(Unavailable):
+    """As many connections are open as this service accepts."""
+
+    code = "too_many_connections"
+    title = "Too many connections"
 
 
 class WorkerLost(Unavailable):

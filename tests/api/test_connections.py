@@ -4,8 +4,10 @@ import json
 import socket
 import time
 
+import httpx
 import pytest
 
+from exposed import value
 from live import running, until
 
 HEAD = b"GET /livez HTTP/1.1\r\nHost: here\r\n"
@@ -92,6 +94,19 @@ def test_a_body_that_does_not_end_is_a_408(connect, media_type):
     assert problem(received(connection)) == (408, "too_slow", "the body did not arrive within 1 s")
 
 
+def test_who_leaves_while_sending_is_a_499_in_log_and_metrics(strict, connect):
+    kinds = [b"image/png", b"application/json", b"multipart/form-data; boundary=x"]
+    for kind in kinds:
+        head = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\nContent-Type: " + kind
+        connect(head + b"\r\n\r\n--x").close()
+    with httpx.Client(base_url=strict.url) as client:
+        left = {"endpoint": "/predict", "status": "499"}
+        until(lambda: value(client, "gradcam_requests_total", **left), len(kinds))
+        assert value(client, "gradcam_rejected_total", reason="client_left") == len(kinds)
+    logged = [record["problem"] for record in strict.records() if record.get("status") == 499]
+    assert logged == ["client_left"] * len(kinds)
+
+
 def test_what_was_refused_may_still_arrive(connect):
     connection = connect(b"POST /nothing HTTP/1.1\r\nHost: here\r\nContent-Length: 100000\r\n\r\n")
     assert problem(answered(connection))[0] == 404
@@ -122,7 +137,7 @@ def test_what_drips_in_after_an_answer_holds_no_connection(connect, rest):
 def test_who_takes_no_answer_holds_no_connection(connect, asked):
     for _ in range(6):
         connect(b"GET %s HTTP/1.1\r\nHost: here\r\n\r\n" % asked * 100)
-    assert problem(received(connect(OTHER + b"\r\n")))[:2] == (429, "too_many_connections")
+    assert problem(received(connect(OTHER + b"\r\n")))[:2] == (503, "too_many_connections")
     until(lambda: received(connect(OTHER + b"Connection: close\r\n\r\n"))[:12], b"HTTP/1.1 200", seconds=20)
 
 
@@ -147,8 +162,8 @@ def test_one_connection_too_many_is_refused_until_another_is_closed(connect):
     for one in open_ones:
         assert alive(one)
     answer = received(connect(OTHER + b"\r\n"))
-    assert problem(answer) == (429, "too_many_connections", "6 connections are open, the most that are accepted")
-    assert b"\r\nretry-after: 1\r\n" in answer
+    assert problem(answer) == (503, "too_many_connections", "6 connections are open, the most that are accepted")
+    assert b"\r\nretry-after: 2\r\n" in answer
     assert alive(connect(HEAD + b"\r\n"))
     open_ones[0].close()
     until(lambda: received(connect(OTHER + b"Connection: close\r\n\r\n"))[:12], b"HTTP/1.1 200")

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from exposed import value
+
 from .calls import ask
 
 EVERYWHERE = [  # one of each kind of response
@@ -41,6 +43,33 @@ def test_every_response_has_an_id_and_its_total_time(client, method, path, statu
 def test_every_response_echoes_the_id_that_was_sent(client, method, path, status):
     response = client.request(method, path, headers={"X-Request-ID": "trace-7:a/b=c.d_e+f@g"})
     assert response.headers.get_list("x-request-id") == ["trace-7:a/b=c.d_e+f@g"]
+
+
+UNLISTED = [
+    "/",
+    "/docs",
+    "/openapi.json",
+    "/web/app.js",
+    "/docs/scene.jpg",
+    "/static-offline-docs/swagger-ui.css",
+    "/no",
+]
+
+
+def test_head_is_answered_wherever_get_is_without_the_body(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    listed = [path.replace("{name}", "scenes") for path, operations in paths.items() if "get" in operations]
+    assert {"/models/scenes", "/readyz", "/metrics"} <= set(listed)
+    for path in listed + UNLISTED:
+        full, head = client.get(path), client.head(path)
+        assert head.content == b""
+        assert (head.status_code, head.headers["content-type"]) == (full.status_code, full.headers["content-type"])
+        if path not in ("/metrics", "/no"):  # whose bodies differ from one time to the next
+            assert head.headers["content-length"] == full.headers["content-length"]
+    assert client.head("/predict").status_code == 405
+    counted = {"endpoint": "/models/{name}", "status": "200"}
+    assert value(client, "gradcam_requests_total", **counted) >= 2
+    assert not any("head" in operations for operations in paths.values())
 
 
 def test_ids_differ_where_none_is_sent(client):

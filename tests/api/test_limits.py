@@ -63,8 +63,8 @@ def test_too_many_images_are_a_413_in_every_form(limited, number):
     assert "at most 3" in problem(as_multipart, 413, "too_large")
 
 
-def test_too_many_targets_are_a_413(limited):
-    assert "at most 2" in problem(ask(limited.client, "/explain", SMALL, target=[1, 2, 3]), 413, "too_large")
+def test_too_many_targets_are_a_422(limited):
+    assert "at most 2" in problem(ask(limited.client, "/explain", SMALL, target=[1, 2, 3]), 422, "too_many_targets")
     assert ask(limited.client, "/explain", SMALL, target=[1, 2]).status_code == 200
 
 

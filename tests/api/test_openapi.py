@@ -179,7 +179,8 @@ def test_the_problems_of_an_inference_are_as_documented(client, limited, documen
     responses = [
         (400, ask(client, "/explain", scene, alpha=2)),
         (404, ask(client, "/explain", scene, model="nope")),
-        (413, ask(client, "/explain", scene, target=[1] * 17)),
+        (413, client.post("/explain", files=[("image", scene)] * 33)),
+        (422, ask(client, "/explain", scene, target=[1] * 17)),
         (415, client.post("/explain", content=scene, headers={"Content-Type": "text/plain"})),
         (422, no_picture),
         (429, crowded),

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 import gradcam_service
 from gradcam_service.api import documentation, keys, operations, playground, problems, routes
+from gradcam_service.api.head import HeadAsGet
 from gradcam_service.api.observe import Observe
 from gradcam_service.api.pipeline import Pipeline
 from gradcam_service.settings import Settings
@@ -76,7 +77,7 @@ def create_app(settings: Settings, worker_addresses: Sequence[str], leaving: asy
     if settings.admin_token is not None:
         app.include_router(operations.management)
     problems.install(app)
-    return Observe(app, tracing)
+    return Observe(HeadAsGet(app), tracing)
 
 
 def _end_process_if_failed(task: asyncio.Task[None]) -> None:

@@ -17,7 +17,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from gradcam_service.api.schemas import PredictOptions
-from gradcam_service.errors import BadOption, BadRequest, TooLarge, TooSlow, UnsupportedMedia
+from gradcam_service.errors import BadOption, BadRequest, ClientLeft, TooLarge, TooSlow, UnsupportedMedia
 from gradcam_service.settings import Settings
 
 Options = TypeVar("Options", bound=PredictOptions)
@@ -52,6 +52,7 @@ async def read_call(request: Request, options: type[Options], settings: Settings
         BadOption: an option is unknown, out of range or given twice.
         TooLarge: the body or the number of images is over its limit.
         TooSlow: the body did not arrive in time.
+        ClientLeft: the connection was closed before the body was whole.
     """
     try:
         async with asyncio.timeout(settings.read_seconds):
@@ -168,7 +169,7 @@ async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
                 raise too_large
             yield chunk
     except ClientDisconnect:
-        raise BadRequest("the connection was closed before the body was whole") from None
+        raise ClientLeft("the connection was closed before the body was whole") from None
 
 
 def _gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:

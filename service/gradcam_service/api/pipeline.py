@@ -17,7 +17,7 @@ from gradcam_service.api.answers import drawings, predictions
 from gradcam_service.api.bodies import Call
 from gradcam_service.api.observe import Observation
 from gradcam_service.api.schemas import ExplainOptions, ExplanationBody, Prediction, PredictOptions
-from gradcam_service.errors import ModelLoading, Overloaded, ServiceError, TooLarge
+from gradcam_service.errors import ModelLoading, Overloaded, ServiceError, TooManyTargets
 from gradcam_service.images.canvas import backdrop
 from gradcam_service.images.decode import decode
 from gradcam_service.images.geometry import PreparedImage, prepare
@@ -114,7 +114,9 @@ class Pipeline:
         card.check_question(options.method, options.layer, options.method_options)
         targets = options.target or []
         if len(targets) > self._settings.max_targets:
-            raise TooLarge(f"{len(targets)} targets in one request; at most {self._settings.max_targets} are accepted")
+            raise TooManyTargets(
+                f"{len(targets)} targets in one request; at most {self._settings.max_targets} are accepted"
+            )
         indices = tuple(card.class_index(target) for target in targets)
         return Question(options.method, options.layer, indices, options.method_options)
 
