@@ -277,7 +277,7 @@ _BY_CODE = {cls.code: cls for cls in _subclasses(ServiceError)}
 
 def from_code(code: str, detail: str) -> ServiceError:
     """The error that crossed the wire as ``code`` and ``detail``, as an instance of its own class."""
-    return _BY_CODE[code](detail)
+    return _BY_CODE.get(code, Internal)(detail)
 
 
 def first_line(error: BaseException) -> str:

@@ -65,7 +65,7 @@ def serve(settings: Settings) -> None:
             for heartbeat in [Heartbeat()]
         ]
         servers = [
-            Child(f"api {i}", "gradcam_service.api.server:main", (listening, list(sockets.values()), settings))
+            Child(f"api {i}", "gradcam_service.api.server:main", (listening, sockets, settings))
             for i in range(settings.api_processes or 1)
         ]
         threading.Thread(target=_announce, args=(listening, settings), daemon=True).start()

@@ -65,3 +65,10 @@ def test_cancelling_a_job_that_is_gone_does_nothing():
     queue = queue_of(waiting(1))
     queue.cancel(b"api", 7)
     assert len(queue) == 1
+
+
+def test_the_jobs_of_a_caller_that_is_gone_go_with_it():
+    queue = queue_of(waiting(1, caller=b"one"), waiting(1, caller=b"two"), waiting(2, caller=b"one"))
+    queue.forget(b"one")
+    assert [(job.caller, job.job.id) for job in queue.take()] == [(b"two", 1)]
+    assert len(queue) == 0

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,12 +25,12 @@ from gradcam_service.worker.client import Workers
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, worker_addresses: Sequence[str], leaving: asyncio.Event) -> ASGIApp:
+def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving: asyncio.Event) -> ASGIApp:
     """The application, ready to be served.
 
     Args:
         settings: how it runs.
-        worker_addresses: ZeroMQ address of each worker.
+        worker_addresses: ZeroMQ address of each worker, by its name.
         leaving: set when no more requests should be sent here.
     """
     tracing = None

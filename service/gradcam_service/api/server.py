@@ -18,7 +18,7 @@ from gradcam_service.kinds import load_plugins
 from gradcam_service.settings import Settings
 
 
-def main(listening: socket.socket, worker_addresses: list[str], settings: Settings) -> None:
+def main(listening: socket.socket, worker_addresses: dict[str, str], settings: Settings) -> None:
     """Entry point of the process. SIGTERM lets it finish what it accepted."""
     logs.configure(settings.log_level)
     load_plugins(settings.plugins)

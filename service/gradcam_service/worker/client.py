@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from time import monotonic
 from typing import Literal
 
@@ -23,12 +23,12 @@ class Workers:
     """All workers, as one API process knows them.
 
     Args:
-        addresses: ZeroMQ address of each worker.
+        addresses: ZeroMQ address of each worker, by its name.
     """
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    def __init__(self, addresses: Mapping[str, str]) -> None:
         self._change = asyncio.Event()
-        self.links = [WorkerLink(address, self._changed) for address in addresses]
+        self.links = [WorkerLink(name, address, self._changed) for name, address in addresses.items()]
 
     async def run(self) -> None:
         """Keep in touch with all workers until cancelled."""
@@ -45,8 +45,8 @@ class Workers:
         )
 
     def devices(self) -> dict[str, Literal["up", "down"]]:
-        """Each device, and whether its worker is there."""
-        return {link.status.device or "unknown": "up" if link.up else "down" for link in self.links}
+        """Each worker by the name of its device, and whether it is there."""
+        return {link.name: "up" if link.up else "down" for link in self.links}
 
     def models(self) -> list[Model]:
         """Every model version, in the best state that it has on any worker."""
@@ -59,7 +59,7 @@ class Workers:
 
     def devices_of(self, model: str) -> list[str]:
         """The devices on which ``name@version`` is ready."""
-        return [link.status.device for link in self.links if link.up and link.has(model)]
+        return [link.name for link in self.links if link.up and link.has(model)]
 
     async def ready_model(self, reference: str, deadline: float) -> tuple[Model, Card]:
         """The model that ``name``, ``name@version`` or ``name@alias`` means, loaded on demand.

@@ -7,6 +7,7 @@ import itertools
 import logging
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import monotonic
 
 import msgspec
@@ -15,7 +16,7 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
-from gradcam_service.errors import DeadlineExceeded, ServiceError, WorkerLost, from_code
+from gradcam_service.errors import DeadlineExceeded, Internal, ServiceError, WorkerLost, from_code
 from gradcam_service.worker.in_flight_log import last_entry
 from gradcam_service.worker.messages import (
     Answer,
@@ -45,15 +46,18 @@ class WorkerLink:
     """One worker, as one API process knows it.
 
     Args:
+        name: of the worker: its device, and which of that device's workers it is where there are several.
         address: ZeroMQ address of the worker.
         changed: called when the worker has come, gone, or told its status.
 
     Attributes:
+        name: as given.
         up: whether the worker is connected and has told its `status`.
-        status: its device and models, as last told.
+        status: its models, as last told.
     """
 
-    def __init__(self, address: str, changed: Callable[[], None]) -> None:
+    def __init__(self, name: str, address: str, changed: Callable[[], None]) -> None:
+        self.name = name
         self._address = address
         self._changed = changed
         self._identity = uuid.uuid4().hex.encode()  # which the worker writes into its in-flight log
@@ -68,8 +72,9 @@ class WorkerLink:
         self._socket.connect(address)
         self._pending: dict[int, asyncio.Future[_Reply]] = {}
         self._ids = itertools.count()
+        self._session = 0
         self.up = False
-        self.status = Status("", [], started=False)
+        self.status = Status(self._session, [], started=False)
 
     def has(self, model: str, digest: str | None = None) -> bool:
         """Whether ``name@version`` is ready on this worker, and is the one with that digest where one is given."""
@@ -80,7 +85,7 @@ class WorkerLink:
 
     @property
     def outstanding(self) -> int:
-        """Jobs sent and not yet answered."""
+        """Requests sent and not yet answered."""
         return len(self._pending)
 
     async def run(self) -> None:
@@ -119,7 +124,8 @@ class WorkerLink:
         height, width, channels = pixels.shape
         job = Job(next(self._ids), model, digest, (height, width, channels), deadline, monotonic(), question, alone)
         answer = await self._ask(job, deadline, np.ascontiguousarray(pixels))
-        assert answer is not None
+        if answer is None:
+            raise Internal("the worker took a job for something else")
         return answer
 
     async def load(self, model: str, deadline: float, again: bool = False) -> None:
@@ -154,29 +160,44 @@ class WorkerLink:
                 "not done before the deadline; a larger timeout_ms or less load would help"
             ) from None
         finally:
-            del self._pending[request.id]
-            if not future.done() or future.cancelled():
-                await self._send(Cancel(request.id))
+            if self._pending.pop(request.id, None) is not None:  # no answer came, so somebody may be at it still
+                with suppress(WorkerLost):
+                    await self._send(Cancel(request.id))
 
     async def _send(self, request: Request, *frames: np.ndarray) -> None:
-        await self._socket.send_multipart([encode(request), *(frame.data for frame in frames)], copy=False)
+        """Hand a message to the worker that is connected now: it is not kept for one that will be.
+
+        Raises:
+            WorkerLost: there is none.
+        """
+        # Has libzmq take note of a connection made just now, which it does by itself only every millisecond or so.
+        self._socket.get(zmq.EVENTS)
+        message = [encode(request), *(frame.data for frame in frames)]
+        try:
+            await self._socket.send_multipart(message, zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            if self.up:
+                self._lost()
+            raise WorkerLost("the worker is gone; it is being restarted") from None
 
     async def _receive(self) -> None:
         while True:
             header, *frames = await self._socket.recv_multipart()
-            match decode_reply(header):
-                case Status() as status:
-                    self.status, self.up = status, True
-                    self._changed()
-                case Done() as done:
-                    self._resolve(done.id, _answer(done, frames))
-                case Managed(id=request_id):
-                    self._resolve(request_id, None)
-                case Failed() as failed:
-                    self._resolve(failed.id, from_code(failed.code, failed.detail))
+            try:
+                reply = decode_reply(header)
+            except msgspec.DecodeError as error:
+                log.error("worker can't be understood", extra={"fields": {"device": self.name, "reason": str(error)}})
+                self._lost()
+                await self._greet()
+                continue
+            if not isinstance(reply, Status):
+                self._resolve(reply.id, _result(reply, frames))
+            elif reply.session == self._session:
+                self.status, self.up = reply, True
+                self._changed()
 
     def _resolve(self, request_id: int, result: _Reply | ServiceError) -> None:
-        future = self._pending.get(request_id)
+        future = self._pending.pop(request_id, None)
         if future is None or future.done():  # nobody waits any more
             return
         if isinstance(result, ServiceError):
@@ -189,20 +210,42 @@ class WorkerLink:
         while True:
             event = await recv_monitor_message(self._monitor)
             if event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                await self._send(Hello())
+                await self._greet()
             elif event["event"] == zmq.EVENT_DISCONNECTED:
                 self._lost()
 
+    async def _greet(self) -> None:
+        """Begin anew with the worker that is connected now; its status is the answer."""
+        self._session += 1
+        with suppress(WorkerLost):  # then another one comes
+            await self._send(Hello(self._session))
+
     def _lost(self) -> None:
-        log.warning("worker lost", extra={"fields": {"device": self.status.device, "jobs": self.outstanding}})
+        log.warning("worker lost", extra={"fields": {"device": self.name, "jobs": self.outstanding}})
         self.up = False
         models = [msgspec.structs.replace(model, state="unloaded", card=None) for model in self.status.models]
-        self.status = Status(self.status.device, models, started=False)
+        self._session += 1
+        self.status = Status(self._session, models, started=False)
         self._changed()
         begun = last_entry(self._address)
-        for request_id in list(self._pending):
+        for request_id, future in self._pending.items():
             step = begun.step if (self._identity, request_id) in begun.jobs else None
-            self._resolve(request_id, WorkerLost("the worker died while it held the job; it is being restarted", step))
+            if not future.done():
+                future.set_exception(WorkerLost("the worker died while it held the job; it is being restarted", step))
+
+
+def _result(reply: Done | Managed | Failed, frames: Sequence[bytes]) -> _Reply | ServiceError:
+    match reply:
+        case Done():
+            try:
+                return _answer(reply, frames)
+            except ValueError as error:
+                log.error("answer can't be read", extra={"fields": {"reason": str(error)}})
+                return Internal("the worker's answer can't be read; its log may have the reason")
+        case Managed():
+            return None
+        case Failed():
+            return from_code(reply.code, reply.detail)
 
 
 def _answer(done: Done, frames: Sequence[bytes]) -> tuple[Answer, Timings]:

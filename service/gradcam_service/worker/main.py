@@ -85,6 +85,7 @@ class Worker:
         self._device = torch.device(device)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._socket = context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # says which callers are gone
         self._socket.set_hwm(0)  # the API's permits bound what is under way; nothing may be dropped here
         self._socket.bind(address)
         self._in_flight_log = InFlightLog(address)
@@ -104,7 +105,7 @@ class Worker:
         self._max_forward_passes = settings.max_forward_passes
         self._queue = JobQueue()
         self._pending: OrderedDict[tuple[bytes, int], _Pending] = OrderedDict()
-        self._callers: set[bytes] = set()
+        self._callers: dict[bytes, int] = {}  # and the session of each
         self._waiting_loads: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
         self._waiting_rescans: list[tuple[bytes, int]] = []
         self._turn = inf  # when it began, CLOCK_MONOTONIC seconds
@@ -143,10 +144,10 @@ class Worker:
 
     def _receive(self, caller: bytes, header: memoryview, frames: Sequence[zmq.Frame]) -> None:
         match decode_request(header):
-            case Hello():
-                self._callers.add(caller)
+            case Hello(session=session):
+                self._callers[caller] = session
                 if self._snapshot_taken:
-                    self._reply(caller, self._status())
+                    self._announce()
             case Job() as job:
                 self._queue_job(caller, job, frames[0])
             case Cancel(id=job_id):
@@ -294,19 +295,28 @@ class Worker:
         done = Done(waiting.job.id, timings, answer.targets, answer.layer, answer.maps.shape)
         self._reply(waiting.caller, done, answer.scores, np.ascontiguousarray(answer.maps))
 
-    def _status(self) -> Status:
-        return Status(str(self._device), self._models.status(), self._models.started)
-
     def _announce(self) -> None:
-        status = self._status()
-        for caller in self._callers:
-            self._reply(caller, status)
+        models, started = self._models.status(), self._models.started
+        for caller, session in list(self._callers.items()):
+            self._reply(caller, Status(session, models, started))
 
     def _fail(self, caller: bytes, request_id: int, error: ServiceError) -> None:
         self._reply(caller, Failed(request_id, error.code, error.detail))
 
     def _reply(self, caller: bytes, reply: Reply, *frames: np.ndarray) -> None:
-        self._socket.send_multipart([caller, encode(reply), *(frame.data for frame in frames)])
+        try:
+            self._socket.send_multipart([caller, encode(reply), *(frame.data for frame in frames)])
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._forget(caller)
+
+    def _forget(self, caller: bytes) -> None:
+        """Let go of what an API process asked for that is gone."""
+        self._callers.pop(caller, None)
+        self._queue.forget(caller)
+        for place in [place for place in self._pending if place[0] == caller]:
+            del self._pending[place]
 
 
 def _waker(context: zmq.Context[zmq.Socket[bytes]]) -> Callable[[], None]:

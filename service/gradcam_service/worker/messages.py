@@ -30,7 +30,13 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Hello(msgspec.Struct, tag=True, frozen=True):
-    """An API process is there and wants to know the worker's `Status`, now and whenever it changes."""
+    """An API process is there and wants to know the worker's `Status`, now and whenever it changes.
+
+    Attributes:
+        session: which connection of that process to a worker this is.
+    """
+
+    session: int
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
@@ -116,10 +122,11 @@ class Status(msgspec.Struct, tag=True, frozen=True):
     """Every model the worker knows, in its present state.
 
     Attributes:
+        session: of the `Hello` that this answers, so that a dead worker's last words are not taken for the next one's.
         started: whether every model that is loaded at start has been and is as fast as it gets, or has failed.
     """
 
-    device: str
+    session: int
     models: list[Model]
     started: bool
 

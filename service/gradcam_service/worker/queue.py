@@ -48,6 +48,11 @@ class JobQueue:
         """Forget a job, if it still waits."""
         self._waiting.pop((caller, job_id), None)
 
+    def forget(self, caller: bytes) -> None:
+        """Forget all jobs of an API process that is gone."""
+        for place in [place for place in self._waiting if place[0] == caller]:
+            del self._waiting[place]
+
     def take(self) -> list[Waiting]:
         """Remove and return the job that waited longest and those that ride along, as many as the model's batch."""
         first = next(iter(self._waiting.values()), None)

@@ -1,0 +1,324 @@
+"""The way to one worker, against a worker that misbehaves: over a real ZeroMQ socket, in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import monotonic
+
+import msgspec
+import numpy as np
+import pytest
+import zmq
+import zmq.asyncio
+
+from gradcam_service.errors import DeadlineExceeded, Internal, ModelFailed, WorkerLost
+from gradcam_service.registry.spec import Model
+from gradcam_service.worker.in_flight_log import InFlightLog
+from gradcam_service.worker.link import WorkerLink
+from gradcam_service.worker.messages import (
+    Answer,
+    Cancel,
+    Done,
+    Failed,
+    Hello,
+    Job,
+    Managed,
+    Request,
+    Status,
+    Timings,
+    decode_request,
+    encode,
+)
+
+MODELS = [Model("a", "1", [], "ready")]
+SCORES, MAPS = np.arange(3, dtype=np.float32), np.arange(8, dtype=np.float32).reshape(2, 2, 2)
+
+
+class Peer:
+    """A worker's end of the wire, which says what a test tells it to."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._socket = zmq.asyncio.Context.instance().socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(address)
+        self.caller = b""
+
+    async def hear(self, kind: type[Request]) -> Request:
+        """The next message, which must be of that kind."""
+        async with asyncio.timeout(10):
+            self.caller, header, *_ = await self._socket.recv_multipart()
+        heard = decode_request(header)
+        assert isinstance(heard, kind), heard
+        return heard
+
+    async def hears_nothing(self) -> None:
+        assert not await self._socket.poll(200)
+
+    async def say(self, *frames: object) -> None:
+        encoded = [frame if isinstance(frame, bytes) else encode(frame) for frame in frames]
+        await self._socket.send_multipart([self.caller, *encoded])
+
+    async def greet(self) -> int:
+        """Answer a greeting; the session that it began."""
+        hello = await self.hear(Hello)
+        await self.say(Status(hello.session, MODELS, started=True))
+        return hello.session
+
+    async def begin_to_say(self, *frames: bytes) -> None:
+        """Send frames and announce more that never come."""
+        for frame in [self.caller, *frames]:
+            await self._socket.send(frame, zmq.SNDMORE)
+
+    def die(self) -> None:
+        self._socket.close()
+
+
+def linked(tmp_path: Path, play: Callable[[WorkerLink, Peer], Awaitable[None]], up: bool = True) -> None:
+    """Play a scene between a link and its peer, which have greeted each other."""
+
+    async def scene() -> None:
+        peer = Peer(f"ipc://{tmp_path}/worker.sock")
+        link = WorkerLink("cpu", peer.address, lambda: None)
+        running = asyncio.create_task(link.run())
+        try:
+            if up:
+                await peer.greet()
+                await until(lambda: link.up)
+            await play(link, peer)
+            assert not running.done(), "the link has ended"
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            peer.die()
+
+    asyncio.run(scene())
+
+
+async def until(look: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not look():
+            await asyncio.sleep(0.005)
+
+
+def ask(link: WorkerLink, seconds: float = 10.0) -> asyncio.Task[tuple[Answer, Timings]]:
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    return asyncio.create_task(link.infer("a@1", "sha256:0", pixels, None, monotonic() + seconds))
+
+
+def done(job: Job, maps: tuple[int, ...] = MAPS.shape) -> Done:
+    return Done(job.id, Timings(0, 0, 0), (0, 1), "layer", maps)
+
+
+def test_an_answer_arrives_as_it_was_sent(tmp_path: Path):
+    async def play(link: WorkerLink, peer: Peer) -> None:
+        answer = ask(link)
+        job = await peer.hear(Job)
+        await peer.say(done(job), SCORES.tobytes(), MAPS.tobytes())
+        found, _ = await answer
+        np.testing.assert_array_equal(found.scores, SCORES)
+        np.testing.assert_array_equal(found.maps, MAPS)
+        assert link.outstanding == 0
+        await peer.hears_nothing()  # what has been answered is not cancelled
+
+    linked(tmp_path, play)
+
+
+def test_a_worker_that_stops_costs_its_job_no_more_than_the_deadline(tmp_path: Path):
+    async def play(link: WorkerLink, peer: Peer) -> None:
+        answer = ask(link, seconds=0.2)
+        job = await peer.hear(Job)
+        with pytest.raises(DeadlineExceeded):
+            await answer
+        assert (await peer.hear(Cancel)).id == job.id
+
+    linked(tmp_path, play)
+
+
+def test_a_second_answer_is_nobodys(tmp_path: Path):
+    async def play(link: WorkerLink, peer: Peer) -> None:
+        first = ask(link)
+        job = await peer.hear(Job)
+        await peer.say(done(job), SCORES.tobytes(), MAPS.tobytes())
+        await peer.say(Failed(job.id, "internal", "or was it?"))
+        await first
+        second = ask(link)
+        other = await peer.hear(Job)
+        await peer.say(done(job), MAPS.tobytes(), MAPS.tobytes())  # and a third one
+        await peer.say(done(other), SCORES.tobytes(), MAPS.tobytes())
+        np.testing.assert_array_equal((await second)[0].scores, SCORES)
+
+    linked(tmp_path, play)
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        [b""],
+        [b"\xc1"],
+        [b"never heard of it"],
+        [msgspec.msgpack.encode({"type": "Poem", "id": 0})],
+        [msgspec.msgpack.encode({"type": "Failed", "id": "zero"})],
+    ],
+)
+def test_a_worker_that_speaks_rubbish_is_lost_until_it_greets_again(tmp_path: Path, rubbish: list[bytes]):
+    async def play(link: WorkerLink, peer: Peer) -> None:
+        answer = ask(link)
+        job = await peer.hear(Job)
+        await peer.say(*rubbish)
+        with pytest.raises(WorkerLost) as lost:
+            await answer
+        assert lost.value.step is None  # which says nothing against the job
+        assert not link.up
+        heard = [await peer.hear(Hello | Cancel), await peer.hear(Hello | Cancel)]
+        assert Cancel(job.id) in heard  # no copy is left behind
+        (hello,) = (one for one in heard if isinstance(one, Hello))
+        await peer.say(Status(hello.session, MODELS, started=True))
+        await until(lambda: link.up)
+
+    linked(tmp_path, play)
+
+
+@pytest.mark.parametrize(
+    ("frames", "maps"),
+    [
+        ([], (2, 2, 2)),
+        ([SCORES.tobytes()], (2, 2, 2)),
+        ([SCORES.tobytes(), MAPS.tobytes(), b""], (2, 2, 2)),
+        ([SCORES.tobytes(), MAPS.tobytes()[:-1]], (2, 2, 2)),
+        ([SCORES.tobytes()[:-1], MAPS.tobytes()], (2, 2, 2)),
+        ([SCORES.tobytes(), MAPS.tobytes()], (2, 2, 3)),
+    ],
+)
+def test_an_answer_that_does_not_fit_fails_its_job_and_no_other(
+    tmp_path: Path, frames: list[bytes], maps: tuple[int, ...]
+):
+    async def play(link: WorkerLink, peer: Peer) -> None:
+        broken, whole = ask(link), ask(link)
+        jobs = [await peer.hear(Job), await peer.hear(Job)]
+        await peer.say(done(jobs[0], maps), *frames)
+        await peer.say(done(jobs[1]), SCORES.tobytes(), MAPS.tobytes())
+        with pytest.raises(Internal):
+            await broken
+        await whole
+        assert link.up
+
+    linked(tmp_path, play)
+
+
+def test_an_error_of_a_kind_that_nobody_knows_is_still_an_error(tmp_path: Path):
+    async def play(link: WorkerLink, peer: Peer) -> None:
+        answer = ask(link)
+        job = await peer.hear(Job)
+        await peer.say(Failed(job.id, "of_a_kind_yet_to_come", "it went wrong"))
+        with pytest.raises(Internal, match="it went wrong"):
+            await answer
+
+    linked(tmp_path, play)
+
+
+def test_a_worker_that_says_a_model_is_loaded_does_not_answer_a_job(tmp_path: Path):
+    async def play(link: WorkerLink, peer: Peer) -> None:
+        answer = ask(link)
+        job = await peer.hear(Job)
+        await peer.say(Managed(job.id))
+        with pytest.raises(Internal):
+            await answer
+
+    linked(tmp_path, play)
+
+
+def test_a_worker_that_dies_between_two_frames_has_said_nothing(tmp_path: Path):
+    async def play(link: WorkerLink, peer: Peer) -> None:
+        answer = ask(link)
+        job = await peer.hear(Job)
+        await peer.begin_to_say(encode(done(job)), SCORES.tobytes())
+        peer.die()
+        with pytest.raises(WorkerLost):
+            await answer
+        assert not link.up
+
+    linked(tmp_path, play)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_a_dead_worker_was_at_is_known_from_its_log(tmp_path: Path, begun: bool):
+    async def play(link: WorkerLink, peer: Peer) -> None:
+        answer = ask(link)
+        job = await peer.hear(Job)
+        log = InFlightLog(peer.address)
+        log.write([(peer.caller, job.id if begun else job.id + 1)], step=3)
+        peer.die()
+        with pytest.raises(WorkerLost) as lost:
+            await answer
+        assert lost.value.step == (3 if begun else None)
+
+    linked(tmp_path, play)
+
+
+def test_a_send_to_nobody_fails_at_once_and_the_next_worker_never_hears_of_it(tmp_path: Path):
+    async def play(link: WorkerLink, peer: Peer) -> None:
+        peer.die()
+        await until(lambda: not link.up)
+        for attempt in (ask(link, seconds=60), asyncio.create_task(link.load("a@1", monotonic() + 60))):
+            async with asyncio.timeout(5):
+                with pytest.raises(WorkerLost):
+                    await attempt
+        abandoned = ask(link, seconds=60)
+        abandoned.cancel()
+        await asyncio.gather(abandoned, return_exceptions=True)
+        following = Peer(peer.address)
+        await following.greet()
+        await until(lambda: link.up)
+        await following.hears_nothing()
+        answer = ask(link)
+        job = await following.hear(Job)
+        await following.say(done(job), SCORES.tobytes(), MAPS.tobytes())
+        await answer
+        following.die()
+
+    linked(tmp_path, play)
+
+
+def test_a_worker_that_dies_unnoticed_leaves_no_job_to_the_next_one(tmp_path: Path):
+    async def play(link: WorkerLink, peer: Peer) -> None:
+        peer.die()  # what follows is sent before the loop can notice
+        answer = ask(link, seconds=60)
+        following = Peer(peer.address)
+        async with asyncio.timeout(5):
+            with pytest.raises(WorkerLost):
+                await answer
+        await following.greet()
+        await following.hears_nothing()
+        following.die()
+
+    linked(tmp_path, play)
+
+
+def test_what_a_dead_worker_said_of_itself_is_not_true_of_the_next_one(tmp_path: Path):
+    async def play(link: WorkerLink, peer: Peer) -> None:
+        session = await peer.greet()
+        await until(lambda: link.up)
+        peer.die()
+        await until(lambda: not link.up)
+        following = Peer(peer.address)
+        await following.hear(Hello)
+        await following.say(Status(session, MODELS, started=True))  # as if it had been under way for long
+        await asyncio.sleep(0.1)
+        assert not link.up
+        following.die()
+
+    linked(tmp_path, play, up=False)
+
+
+def test_a_model_that_can_not_be_loaded_is_told_by_its_own_error(tmp_path: Path):
+    async def play(link: WorkerLink, peer: Peer) -> None:
+        load = asyncio.create_task(link.load("a@1", monotonic() + 10))
+        request = await peer.hear(Request)
+        await peer.say(Failed(request.id, "model_failed", "no weights"))
+        with pytest.raises(ModelFailed, match="no weights"):
+            await load
+
+    linked(tmp_path, play)
