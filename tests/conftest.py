@@ -18,6 +18,12 @@ architecture: {architecture}
 weights: random:0
 runtime: {runtime}
 """
+UNREACHABLE = """\
+source: torchvision
+architecture: resnet50
+weights: IMAGENET1K_V2
+load: demand
+"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,7 +48,8 @@ def chaos(request: pytest.FixtureRequest) -> bool:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository of an operator: resnet18 (global average pooling → linear) and alexnet, seed-0 weights.
 
-    The answers of alexnet are the same to the last digit always, as it stays on eager PyTorch.
+    The answers of alexnet are the same to the last digit always, as it stays on eager PyTorch. The weights of resnet50
+    are on a hub that can't be reached from here.
     """
     root = tmp_path_factory.mktemp("models")
     for architecture, runtime in (("resnet18", "auto"), ("alexnet", "eager")):
@@ -50,6 +57,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True)
         (folder / "model.yaml").write_text(MODEL_YAML.format(architecture=architecture, runtime=runtime))
     (root / "resnet18" / "aliases.yaml").write_text("stable: 1\n")
+    (root / "resnet50" / "1").mkdir(parents=True)
+    (root / "resnet50" / "1" / "model.yaml").write_text(UNREACHABLE)
     return root
 
 

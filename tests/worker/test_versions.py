@@ -302,7 +302,7 @@ def states(service: Service) -> dict[str, str]:
 
 
 def test_the_model_used_longest_ago_makes_room(cramped: Service):
-    never = {"resnet50": "unloaded", "large": "unloaded"}
+    never = {"large": "unloaded"}
     assert ask(cramped, "one").status_code == 200
     assert states(cramped) == {"one": "ready", "two": "unloaded", "scenes": "ready"} | never
     assert ask(cramped, "scenes").status_code == 200
