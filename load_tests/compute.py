@@ -134,8 +134,8 @@ def _model(repository: Path, name: str, device: str) -> Any:  # noqa: ANN401
 
 def plain_loop(repository: Path, name: str, picture: bytes, count: int) -> float:
     """Pictures explained one after the other, decoded and rendered, without a server; of each."""
-    from gradcam_service.api.answers import explanations
-    from gradcam_service.api.schemas import ExplainOptions
+    from gradcam_service.core.options import ExplainOptions
+    from gradcam_service.core.render import drawings
     from gradcam_service.images.decode import decode
     from gradcam_service.images.geometry import prepare
     from gradcam_service.worker import engine
@@ -147,7 +147,8 @@ def plain_loop(repository: Path, name: str, picture: bytes, count: int) -> float
     def explained() -> None:
         view = prepare(decode(picture, 10**9), **model.card.preprocess.geometry())
         (answer,) = engine.run(model, [view.pixels], [question], 10_000).answers
-        explanations(model.card, answer, view, None, options)  # type: ignore[arg-type]
+        for draw in drawings(model.card, answer, view, None, options):  # type: ignore[arg-type]
+            draw()
 
     explained()
     return _timed(lambda: [explained() for _ in range(count)]) / count

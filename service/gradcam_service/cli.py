@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import sys
 import urllib.error
@@ -11,18 +10,16 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
+import msgspec
 from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
 
 import gradcam_service
 from gradcam_service.errors import ModelFailed, ServiceError, Unavailable
 from gradcam_service.settings import Settings
-
-if TYPE_CHECKING:
-    from gradcam_service.api.schemas import ModelBody
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Options = TypeVar("Options", bound=BaseModel)
@@ -78,14 +75,14 @@ def models(load_them: bool, url: str | None) -> None:
     if url and load_them:
         raise click.UsageError("--load loads models here; a service at --url has loaded its own")
     if url:
-        bodies: Iterable[ModelBody] = _served_models(url)
+        listed: Iterable[_Listed] = _served_models(url)
     else:
-        bodies = _loaded_models() if load_them else _listed_models()
+        listed = _loaded_models() if load_them else _listed_models()
     click.echo(_MODEL_ROW.format("MODEL", "STATE", "SOURCE", "LAYER", "METHODS", "MEMORY", "DEVICE", "DIGEST"))
     failed = False
-    for body in bodies:
-        failed = failed or body.state == "failed"
-        _echo_model(body)
+    for model in listed:
+        failed = failed or model.state == "failed"
+        _echo_model(model)
     if load_them and failed:
         sys.exit(1)
 
@@ -93,50 +90,76 @@ def models(load_them: bool, url: str | None) -> None:
 _MODEL_ROW = "{:20} {:9} {:11} {:16} {:>7} {:>9} {:8} {}"
 
 
-def _echo_model(body: ModelBody) -> None:
+class _Layer(msgspec.Struct):
+    name: str
+
+
+class _Listed(msgspec.Struct):
+    """What is told of a model version: of the members of ``GET /models`` those that are shown."""
+
+    name: str
+    version: str
+    state: str
+    aliases: list[str]
+    reason: str | None = None
+    source: str | None = None
+    layer: _Layer | None = None
+    methods: list[str] | None = None
+    memory: int | None = None
+    device: list[str] | None = None
+    digest: str | None = None
+
+
+def _echo_model(model: _Listed) -> None:
     row = (
-        f"{body.name}@{body.version}",
-        body.state,
-        body.source or "",
-        body.layer.name if body.layer else "",
-        str(len(body.methods)) if body.methods else "",
-        f"{body.memory / 1e6:.1f} MB" if body.memory is not None else "",
-        ",".join(body.device or []),
-        (body.digest or "")[:19],
+        f"{model.name}@{model.version}",
+        model.state,
+        model.source or "",
+        model.layer.name if model.layer else "",
+        str(len(model.methods)) if model.methods else "",
+        f"{model.memory / 1e6:.1f} MB" if model.memory is not None else "",
+        ",".join(model.device or []),
+        (model.digest or "")[:19],
     )
     click.echo(_MODEL_ROW.format(*row).rstrip())
-    for note in ([f"also {', '.join(body.aliases)}"] if body.aliases else []) + ([body.reason] if body.reason else []):
-        click.echo(f"    {note}")
+    for note in (f"also {', '.join(model.aliases)}" if model.aliases else "", model.reason):
+        if note:
+            click.echo(f"    {note}")
 
 
-def _loaded_models() -> Iterator[ModelBody]:
+def _loaded_models() -> Iterator[_Listed]:
     from gradcam_service.local import load_all
 
-    yield from load_all(_validated(Settings))
+    for model, device in load_all(_validated(Settings)):
+        listed = _Listed(model.name, model.version, model.state, model.aliases, model.reason)
+        if (card := model.card) is not None:
+            listed.source, listed.layer, listed.methods = card.source, _Layer(card.layer), card.method_names()
+            listed.memory, listed.device, listed.digest = card.memory, [device], card.digest
+        yield listed
 
 
-def _listed_models() -> Iterator[ModelBody]:
-    from gradcam_service.api.answers import model_body
+def _listed_models() -> Iterator[_Listed]:
     from gradcam_service.registry.repository import scan
 
     listing = scan(_validated(Settings).model_repository)
     for entry, model in zip(listing, listing.models(), strict=True):
         try:
-            spec = entry.spec()
-            yield model_body(model, []).model_copy(update={"source": spec.source, "weights": spec.weights})
+            yield _Listed(model.name, model.version, model.state, model.aliases, source=entry.spec().source)
         except ModelFailed as error:
-            yield model_body(model, []).model_copy(update={"state": "failed", "reason": error.detail})
+            yield _Listed(model.name, model.version, "failed", model.aliases, error.detail)
 
 
-def _served_models(url: str) -> list[ModelBody]:
-    from gradcam_service.api.schemas import ModelList
+class _ModelList(msgspec.Struct):
+    models: list[_Listed]
 
+
+def _served_models(url: str) -> list[_Listed]:
     key = os.environ.get("GRADCAM_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         request = urllib.request.Request(f"{url.rstrip('/')}/models", headers=headers)
         with urllib.request.urlopen(request, timeout=30) as response:
-            return ModelList.model_validate_json(response.read()).models
+            return msgspec.json.decode(response.read(), type=_ModelList).models
     except urllib.error.HTTPError as error:
         if error.code != HTTPStatus.UNAUTHORIZED:
             raise
@@ -157,7 +180,7 @@ def _picture_and_model(command: Command) -> Command:
 @click.option("--top-k", type=click.IntRange(1), default=5, show_default=True, help="How many classes to list.")
 def predict(picture: Path, model: str | None, top_k: int) -> None:
     """What the model sees in PICTURE; needs no server."""
-    for prediction in _open(model).predict(picture, top_k):
+    for prediction in _open(model).predict(picture, top_k).predictions:
         click.echo(f"{prediction.probability:7.3f}  {prediction.index:4}  {prediction.label}")
 
 
@@ -176,7 +199,7 @@ def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:
 
     With several targets, each one's picture has its label in its name.
     """
-    from gradcam_service.api.schemas import ExplainOptions
+    from gradcam_service.core.options import ExplainOptions
 
     options = _validated(ExplainOptions, {**given, "target": list(given["target"]) or None, "format": _encoding(file)})
     if options.output == ["heatmap"] and options.format != "png":
@@ -193,7 +216,7 @@ def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:
         assert drawn is not None
         label = explanation.target.label
         named = file if len(explanations) == 1 else file.with_stem(f"{file.stem}-{label.replace('/', '_')}")
-        named.write_bytes(base64.b64decode(drawn.data))
+        named.write_bytes(drawn.data)
         note = "; nothing in the picture speaks for it" if explanation.empty else ""
         click.echo(f"{explanation.target.probability:7.3f}  {explanation.target.index:4}  {label}  → {named}{note}")
 

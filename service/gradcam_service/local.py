@@ -1,65 +1,65 @@
-"""Predict and explain in this process, without a server: the same rooms in the same order."""
+"""Predict and explain in this process, without a server: the same pipeline, on a model loaded here."""
 
 from __future__ import annotations
 
-import base64
+import asyncio
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 from PIL import Image
 
-from gradcam_service.api.answers import explanations, model_body, predictions
-from gradcam_service.api.schemas import ExplainOptions, ExplanationBody, ModelBody, PictureBody, Prediction
+from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
+from gradcam_service.core.pipeline import Pipeline, Unobserved
+from gradcam_service.core.results import Explanation, Result
 from gradcam_service.errors import ModelFailed, ServiceError
-from gradcam_service.images.canvas import backdrop
 from gradcam_service.images.decode import decode
-from gradcam_service.images.geometry import PreparedImage, prepare
 from gradcam_service.images.grid import labelled_grid
+from gradcam_service.images.render import Picture
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.repository import scan
-from gradcam_service.registry.spec import resolve
+from gradcam_service.registry.spec import Card, Model, resolve
 from gradcam_service.settings import Settings
 from gradcam_service.worker.engine import Pending, pick_device, run
-from gradcam_service.worker.messages import Answer, Question
+from gradcam_service.worker.messages import Answer, Question, Timings
 
 
 @dataclass(frozen=True)
 class Local:
-    """A model loaded into this process.
+    """A model loaded into this process: a `gradcam_service.core.pipeline.Engine`, and what asks it.
 
     Attributes:
-        key: ``name@version``.
+        entry: the model, as the repository lists it.
     """
 
-    key: str
+    entry: Model
     model: LoadedModel
     settings: Settings
 
-    def predict(self, path: Path, top_k: int) -> list[Prediction]:
-        """The most probable classes of a picture file.
+    @property
+    def key(self) -> str:
+        """``name@version``."""
+        return self.entry.key
+
+    def predict(self, path: Path, top_k: int) -> Any:  # noqa: ANN401  the task's own
+        """What the model says about a picture file, as its task tells of it (`Task.prediction`).
 
         Raises:
             ServiceError: what is wrong with it.
         """
-        _, prepared = self._look(path)
-        return predictions(self.model.card, self._ask(prepared, None).scores, top_k)
+        return self._ask(path, PredictOptions(top_k=top_k)).prediction
 
-    def explain(self, path: Path, options: ExplainOptions) -> list[ExplanationBody]:
+    def explain(self, path: Path, options: ExplainOptions) -> list[Explanation]:
         """Where the model looks for each target in a picture file.
 
         Raises:
             ServiceError: what is wrong with the file or the options.
         """
-        card = self.model.card
-        card.check_question(options.method, options.layer, options.method_options)
-        targets = tuple(card.class_index(target) for target in options.target or [])
-        image, prepared = self._look(path)
-        answer = self._ask(prepared, Question(options.method, options.layer, targets, options.method_options))
-        photo = backdrop(image, prepared, size=options.size, max_side=options.max_side)
-        return explanations(card, answer, prepared, photo if "overlay" in options.outputs else None, options)
+        return self._ask(path, options).explanations
 
     def gallery(self, path: Path, options: ExplainOptions, methods: Iterable[str]) -> Image.Image:
         """A labelled grid: the picture, then every method's for each target.
@@ -69,8 +69,7 @@ class Local:
         Raises:
             ServiceError: what is wrong with the file or the options.
         """
-        image, _ = self._look(path)
-        tiles = [(path.name, image)]
+        tiles = [(path.name, decode(path.read_bytes(), self.settings.max_pixels))]
         for method in methods:
             asked = options.model_copy(update={"method": method, "output": ["heatmap", "overlay"], "format": "png"})
             for explanation in self.explain(path, asked):
@@ -81,23 +80,39 @@ class Local:
                 tiles.append((f"{explanation.target.label}: {method}", shown))
         return labelled_grid(tiles)
 
-    def _look(self, path: Path) -> tuple[Image.Image, PreparedImage]:
-        image = decode(path.read_bytes(), self.settings.max_pixels)
-        return image, prepare(image, **self.model.card.preprocess.geometry())
+    async def ready_model(self, reference: str, deadline: float) -> tuple[Model, Card]:
+        """The model, whatever it is called: there is no other."""
+        return self.entry, self.model.card
 
-    def _ask(self, prepared: PreparedImage, question: Question | None) -> Answer:
-        (answer,) = run(self.model, [prepared.pixels], [question], self.settings.max_forward_passes).answers
+    async def infer(
+        self, model: str, digest: str, pixels: np.ndarray, question: Question | None, deadline: float
+    ) -> tuple[Answer, Timings]:
+        """Compute it here and now.
+
+        Raises:
+            ServiceError: why there is no answer.
+        """
+        result = run(self.model, [pixels], [question], self.settings.max_forward_passes)
+        (answer,) = result.answers
         if isinstance(answer, ServiceError):
             raise answer
-        return answer.finish() if isinstance(answer, Pending) else answer
+        finished = answer.finish() if isinstance(answer, Pending) else answer
+        return finished, Timings(0.0, result.forward, result.backward)
+
+    def _ask(self, path: Path, options: PredictOptions) -> Result:
+        pipeline = Pipeline(self, self.settings)
+        (result,) = asyncio.run(pipeline.answer(Call([path.read_bytes()], options), Unobserved())).results
+        if isinstance(result, ServiceError):
+            raise result
+        return result
 
 
-def _opened(picture: PictureBody) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(picture.data)))
+def _opened(picture: Picture) -> Image.Image:
+    return Image.open(io.BytesIO(picture.data))
 
 
-def load_all(settings: Settings) -> Iterator[ModelBody]:
-    """Load every model version in the repositories, one after the other, and tell of it as ``GET /models`` would.
+def load_all(settings: Settings) -> Iterator[tuple[Model, str]]:
+    """Load every model version in the repositories, one after the other, and tell of each and its device.
 
     Raises:
         ModelFailed: a repository can't be read.
@@ -106,9 +121,9 @@ def load_all(settings: Settings) -> Iterator[ModelBody]:
     for entry, model in zip(listing, listing.models(), strict=True):
         try:
             card = load(entry, device, settings.python_path).card
-            yield model_body(msgspec.structs.replace(model, state="ready", card=card), [str(device)])
+            yield msgspec.structs.replace(model, state="ready", card=card), str(device)
         except ModelFailed as error:
-            yield model_body(msgspec.structs.replace(model, state="failed", reason=error.detail), [])
+            yield msgspec.structs.replace(model, state="failed", reason=error.detail), ""
 
 
 def open_model(reference: str | None, settings: Settings) -> Local:
@@ -119,6 +134,6 @@ def open_model(reference: str | None, settings: Settings) -> Local:
         ModelFailed: it can't be loaded.
     """
     listing = scan(settings.model_repository)
-    key = resolve(listing.models(), reference or settings.default_model).key
-    entry = next(entry for entry in listing if entry.key == key)
-    return Local(key, load(entry, pick_device(settings.device), settings.python_path), settings)
+    model = resolve(listing.models(), reference or settings.default_model)
+    entry = next(entry for entry in listing if entry.key == model.key)
+    return Local(model, load(entry, pick_device(settings.device), settings.python_path), settings)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradcam_service.api.bodies import Call
-from gradcam_service.api.schemas import ExplainOptions
+from gradcam_service.core.options import Call, ExplainOptions
 from gradcam_service.errors import BadOption
 
 _PICTURES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "image/*": None}

@@ -15,10 +15,11 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 import gradcam_service
-from gradcam_service.api import documentation, keys, operations, playground, problems, routes
+from gradcam_service.api import documentation, keys, operations, playground, problems
+from gradcam_service.api.dialects import DIALECTS
 from gradcam_service.api.head import HeadAsGet
 from gradcam_service.api.observe import Observe
-from gradcam_service.api.pipeline import Pipeline
+from gradcam_service.core.pipeline import Pipeline
 from gradcam_service.settings import Settings
 from gradcam_service.worker.client import Workers
 
@@ -67,7 +68,8 @@ def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving:
     if settings.api_keys is not None:
         app.state.keys = keys.Keys(settings.api_keys)
         guard = {"dependencies": [Depends(keys.require_key)], "responses": documentation.problems(401)}
-    app.include_router(routes.router, **guard)
+    for dialect in DIALECTS.values():
+        app.include_router(dialect.router, **guard)
     app.include_router(operations.catalogue, **guard)
     app.include_router(operations.router)
     if settings.metrics_port is None:

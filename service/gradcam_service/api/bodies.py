@@ -7,7 +7,6 @@ import base64
 import binascii
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
-from typing import Generic, TypeVar
 
 import msgspec
 from fastapi import Request
@@ -16,11 +15,9 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from gradcam_service.api.schemas import PredictOptions
+from gradcam_service.core.options import Call, Options
 from gradcam_service.errors import BadOption, BadRequest, ClientLeft, TooLarge, TooSlow, UnsupportedMedia
 from gradcam_service.settings import Settings
-
-Options = TypeVar("Options", bound=PredictOptions)
 
 _REPEATABLE = ("target", "output")
 
@@ -28,19 +25,6 @@ _HOW = (
     "send multipart/form-data with file parts named image, application/json with image or images in base64, "
     "or the picture itself as image/* or application/octet-stream"
 )
-
-
-class Call(Generic[Options]):
-    """What a caller asks.
-
-    Attributes:
-        images: encoded pictures, at least one.
-        options: validated.
-    """
-
-    def __init__(self, images: list[bytes], options: Options) -> None:
-        self.images = images
-        self.options = options
 
 
 async def read_call(request: Request, options: type[Options], settings: Settings) -> Call[Options]:

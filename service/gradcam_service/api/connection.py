@@ -75,7 +75,8 @@ class Connection(HttpToolsProtocol):
         self._head_is_complete()
         if self._surplus and self.url != _ALIVE:
             most = self._settings.max_connections
-            self.app = _refusal(TooManyConnections(f"{most} connections are open, the most that are accepted"))
+            error = TooManyConnections(f"{most} connections are open, the most that are accepted")
+            self.app = _refusal(error, self.url.decode("latin-1"))
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
@@ -121,12 +122,12 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
-def _refusal(error: ServiceError) -> Response:
+def _refusal(error: ServiceError, path: str = "") -> Response:
     """What is answered where the application is not asked; the connection is closed then."""
     request_id = uuid.uuid4().hex
     log.warning("refused", extra={"fields": {"problem": error.code, "request_id": request_id}})
     metrics.REJECTED.labels(error.code).inc()
-    response = problems.respond(error, request_id)
+    response = problems.respond(error, request_id, path)
     response.headers["X-Request-ID"] = request_id
     response.headers["Connection"] = "close"
     return response

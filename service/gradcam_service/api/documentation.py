@@ -11,7 +11,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import RedirectResponse
 
-from gradcam_service.api.schemas import PredictOptions, Problem
+from gradcam_service.api.schemas import Problem
+from gradcam_service.core.options import PredictOptions
 from gradcam_service.registry.spec import Spec
 
 DESCRIPTION = """\

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -56,13 +55,6 @@ class Observation:
         self.stages.append((stage, end - seconds, end))
         self.seconds[stage] = max(seconds, self.seconds.get(stage, 0.0))
         metrics.STAGE.labels(stage, self.model).observe(seconds)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Note how long the block takes."""
-        start = perf_counter()
-        yield
-        self.record(stage, perf_counter() - start)
 
     def server_timing(self) -> str:
         """The ``Server-Timing`` header: stages and total in ms (https://www.w3.org/TR/server-timing/)."""

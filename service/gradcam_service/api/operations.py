@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 import gradcam_service
 from gradcam_service import metrics
 from gradcam_service.api import documentation
-from gradcam_service.api.answers import model_body, model_detail
+from gradcam_service.api.models import model_body, model_detail
 from gradcam_service.api.schemas import Health, ModelDetail, ModelList
 from gradcam_service.errors import NotReady, Unauthorized
 from gradcam_service.registry.spec import resolve

@@ -1,4 +1,4 @@
-"""Errors as responses: the only place that knows status codes (RFC 9457)."""
+"""Errors as responses: the only place that knows status codes. A dialect puts them into words."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from gradcam_service import errors
+from gradcam_service.api.dialects import Fault, dialect_of
 from gradcam_service.api.observe import observation
-from gradcam_service.api.schemas import Problem
 from gradcam_service.errors import ServiceError
 
 _STATUS: dict[type[ServiceError], int] = {
@@ -32,44 +32,36 @@ _RETRY_AFTER: dict[type[ServiceError], int] = {errors.Overloaded: 1, errors.Unav
 _ROUTING = {404: "no_such_path", 405: "method_not_allowed"}
 
 
-def problem(error: ServiceError, request_id: str) -> Problem:
-    """An error as the body that tells of it."""
-    return Problem(
-        title=error.title, status=_of(error, _STATUS, 500), code=error.code, detail=error.detail, request_id=request_id
-    )
-
-
-def respond(error: ServiceError, request_id: str) -> Response:
-    """An error as a response."""
+def fault(error: ServiceError, request_id: str) -> Fault:
+    """An error as HTTP tells of it, in no dialect yet."""
     headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, errors.Unauthorized) else {}
-    retry = _of(error, _RETRY_AFTER, 0)
-    if retry:
+    if retry := _of(error, _RETRY_AFTER, 0):
         headers["Retry-After"] = str(retry)
-    return _response(problem(error, request_id), headers)
+    return Fault(_of(error, _STATUS, 500), error.code, error.title, error.detail, request_id, headers)
+
+
+def respond(error: ServiceError, request_id: str, path: str = "") -> Response:
+    """An error as a response, in the dialect of the path; in the native one where it isn't known yet."""
+    return dialect_of(path).write(fault(error, request_id))
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error as a problem: the service's own, its router's, and those that nobody foresaw."""
+    """Answer every error in its path's dialect: the service's own, its router's, and those that nobody foresaw."""
 
     @app.exception_handler(ServiceError)
     async def service_error(request: Request, error: ServiceError) -> Response:
         seen = observation(request)
         seen.problem = error.code
-        return respond(error, seen.request_id)
+        return respond(error, seen.request_id, request.url.path)
 
     @app.exception_handler(HTTPException)
     async def routing_error(request: Request, error: HTTPException) -> Response:
-        seen = observation(request)
+        seen, path = observation(request), request.url.path
         seen.problem = _ROUTING.get(error.status_code, "http")
-        detail = f"{request.method} {request.url.path}: {error.detail}; /docs lists what there is"
-        body = Problem(
-            title=str(error.detail),
-            status=error.status_code,
-            code=seen.problem,
-            detail=detail,
-            request_id=seen.request_id,
-        )
-        return _response(body, dict(error.headers or {}))
+        title = str(error.detail)
+        detail = f"{request.method} {path}: {title}; /docs lists what there is"
+        headers = dict(error.headers or {})
+        return dialect_of(path).write(Fault(error.status_code, seen.problem, title, detail, seen.request_id, headers))
 
     @app.exception_handler(RequestValidationError)
     async def no_such_action(request: Request, error: RequestValidationError) -> Response:
@@ -80,13 +72,7 @@ def install(app: FastAPI) -> None:
         seen = observation(request)
         seen.problem = errors.Internal.code
         detail = f"something went wrong here; the log has the reason under request id {seen.request_id}"
-        return respond(errors.Internal(detail), seen.request_id)
-
-
-def _response(body: Problem, headers: dict[str, str]) -> Response:
-    return Response(
-        body.model_dump_json(), status_code=body.status, headers=headers, media_type="application/problem+json"
-    )
+        return respond(errors.Internal(detail), seen.request_id, request.url.path)
 
 
 def _of(error: ServiceError, table: dict[type[ServiceError], int], default: int) -> int:

@@ -9,33 +9,63 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic, perf_counter
+from typing import Protocol
 
+import numpy as np
 from PIL import Image
 
 from gradcam_service import metrics
-from gradcam_service.api.answers import drawings, predictions
-from gradcam_service.api.bodies import Call
-from gradcam_service.api.observe import Observation
-from gradcam_service.api.schemas import ExplainOptions, ExplanationBody, Prediction, PredictOptions
+from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
+from gradcam_service.core.render import drawings
+from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import ModelLoading, Overloaded, ServiceError, TooManyTargets
 from gradcam_service.images.canvas import backdrop
 from gradcam_service.images.decode import decode
 from gradcam_service.images.geometry import PreparedImage, prepare
 from gradcam_service.registry.spec import Card, Model
 from gradcam_service.settings import Settings
-from gradcam_service.worker.client import Question, Timings, Workers
+from gradcam_service.tasks import TASKS
+from gradcam_service.worker.client import Answer, Question, Timings
+
+
+class Engine(Protocol):
+    """What computes: the workers, or a model loaded into this process."""
+
+    async def ready_model(self, reference: str, deadline: float) -> tuple[Model, Card]:
+        """See `Workers.ready_model`."""
+
+    async def infer(
+        self, model: str, digest: str, pixels: np.ndarray, question: Question | None, deadline: float
+    ) -> tuple[Answer, Timings]:
+        """See `Workers.infer`."""
+
+
+class Observer(Protocol):
+    """What wants to know how a request fares.
+
+    Attributes:
+        model: set to the name of the model that answers.
+        method: set to the explanation method, empty for predictions.
+    """
+
+    model: str
+    method: str
+
+    def record(self, stage: str, seconds: float, end: float | None = None) -> None:
+        """A stage took so long for one image, until now or ``end`` (of `time.perf_counter`)."""
+
+
+class Unobserved:
+    """An observer that looks away."""
+
+    model = method = ""
+
+    def record(self, stage: str, seconds: float, end: float | None = None) -> None:
+        """Nobody wants to know."""
 
 
 @dataclass(frozen=True)
-class Answered:
-    """One image's answer; no explanations where only predictions were asked for."""
-
-    predictions: list[Prediction]
-    explanations: list[ExplanationBody]
-
-
-@dataclass(frozen=True)
-class _Task:
+class _Work:
     """What is to be done with every image of a call."""
 
     options: PredictOptions
@@ -43,26 +73,24 @@ class _Task:
     card: Card
     question: Question | None
     deadline: float
-    seen: Observation
+    seen: Observer
 
 
 class Pipeline:
-    """What turns calls into answers, for the lifetime of one API process.
+    """What turns calls into answers, for the lifetime of one process.
 
     Admission is by permit: an image is accepted if there is room for it, before it is decoded, and refused at once if
     there isn't.
     """
 
-    def __init__(self, workers: Workers, settings: Settings) -> None:
-        self._workers = workers
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
         self._settings = settings
         self._permits = settings.share(settings.queue_size)
         metrics.QUEUE_SIZE.set(self._permits)
         self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pixels")
 
-    async def answer(
-        self, call: Call[PredictOptions] | Call[ExplainOptions], seen: Observation
-    ) -> tuple[Model, Card, list[Answered | ServiceError]]:
+    async def answer(self, call: Call[PredictOptions] | Call[ExplainOptions], seen: Observer) -> Answers:
         """Answer a call's images, all at once; what is wrong with one image is its answer and touches no other.
 
         Raises:
@@ -72,15 +100,15 @@ class Pipeline:
         deadline = monotonic() + (options.timeout_ms or self._settings.timeout_ms) / 1e3
         with self._admitted(len(call.images)):
             while True:
-                model, card = await self._workers.ready_model(options.model or self._settings.default_model, deadline)
+                model, card = await self._engine.ready_model(options.model or self._settings.default_model, deadline)
                 seen.model = model.name
                 question = self._question(options, card)
                 seen.method = question.method if question else ""
-                task = _Task(options, model, card, question, deadline, seen)
-                results = await asyncio.gather(*(self._answer_or_error(data, task) for data in call.images))
+                work = _Work(options, model, card, question, deadline, seen)
+                results = await asyncio.gather(*(self._answer_or_error(data, work) for data in call.images))
                 replaced = any(isinstance(result, ModelLoading) for result in results)
                 if not replaced or monotonic() >= deadline:
-                    return model, card, results
+                    return Answers(model, card, results)
                 # The model was replaced or unloaded meanwhile. Again, so that one model answers the whole call.
 
     def require_room(self, images: int = 1) -> None:
@@ -120,41 +148,48 @@ class Pipeline:
         indices = tuple(card.class_index(target) for target in targets)
         return Question(options.method, options.layer, indices, options.method_options)
 
-    async def _answer_or_error(self, data: bytes, task: _Task) -> Answered | ServiceError:
+    async def _answer_or_error(self, data: bytes, work: _Work) -> Result | ServiceError:
         try:
-            return await self._answer_one(data, task)
+            return await self._answer_one(data, work)
         except ServiceError as error:
             return error
 
-    async def _answer_one(self, data: bytes, task: _Task) -> Answered:
+    async def _answer_one(self, data: bytes, work: _Work) -> Result:
         in_thread = asyncio.get_running_loop().run_in_executor
-        with task.seen.timed("decode"):
-            prepared, photo = await in_thread(self._threads, self._look, data, task)
-        answer, timings = await self._workers.infer(
-            task.model.key, task.card.digest, prepared.pixels, task.question, task.deadline
+        with _timed(work.seen, "decode"):
+            prepared, photo = await in_thread(self._threads, self._look, data, work)
+        answer, timings = await self._engine.infer(
+            work.model.key, work.card.digest, prepared.pixels, work.question, work.deadline
         )
-        _record(task, timings)
-        best = predictions(task.card, answer.scores, task.options.top_k)
-        if not isinstance(task.options, ExplainOptions):
-            return Answered(best, [])
-        with task.seen.timed("render"):
-            draws = drawings(task.card, answer, prepared, photo, task.options)
-            return Answered(best, await asyncio.gather(*(in_thread(self._threads, draw) for draw in draws)))
+        _record(work, timings)
+        said = TASKS[work.card.task].predict(work.card, answer.scores, work.options.top_k)
+        if not isinstance(work.options, ExplainOptions):
+            return Result(said, [])
+        with _timed(work.seen, "render"):
+            draws = drawings(work.card, answer, prepared, photo, work.options)
+            return Result(said, await asyncio.gather(*(in_thread(self._threads, draw) for draw in draws)))
 
-    def _look(self, data: bytes, task: _Task) -> tuple[PreparedImage, Image.Image | None]:
+    def _look(self, data: bytes, work: _Work) -> tuple[PreparedImage, Image.Image | None]:
         """What the model sees of an encoded picture, and what overlays are drawn on where one is asked for."""
         image = decode(data, self._settings.max_pixels)
-        prepared = prepare(image, **task.card.preprocess.geometry())
-        options = task.options
+        prepared = prepare(image, **work.card.preprocess.geometry())
+        options = work.options
         if not isinstance(options, ExplainOptions) or "overlay" not in options.outputs:
             return prepared, None
         return prepared, backdrop(image, prepared, size=options.size, max_side=options.max_side)
 
 
-def _record(task: _Task, timings: Timings) -> None:
+@contextmanager
+def _timed(seen: Observer, stage: str) -> Iterator[None]:
+    start = perf_counter()
+    yield
+    seen.record(stage, perf_counter() - start)
+
+
+def _record(work: _Work, timings: Timings) -> None:
     answered = perf_counter()
     computed = answered - timings.backward
-    task.seen.record("queue", timings.queue, computed - timings.forward)
-    task.seen.record("forward", timings.forward, computed)
-    if task.question is not None:
-        task.seen.record("backward", timings.backward, answered)
+    work.seen.record("queue", timings.queue, computed - timings.forward)
+    work.seen.record("forward", timings.forward, computed)
+    if work.question is not None:
+        work.seen.record("backward", timings.backward, answered)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import msgspec
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gradcam_service.errors import BadOption, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
+from gradcam_service.tasks import TASKS
 
 State = Literal["unloaded", "loading", "ready", "failed"]
 
@@ -115,7 +115,11 @@ class Spec(BaseModel):
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="of the weights; checked before use, required for a URL"
     )
-    task: Literal["classification"] = "classification"
+    task: str = Field(
+        "classification",
+        description="what the model was trained for",
+        json_schema_extra=lambda schema: schema.update(enum=list(TASKS)),
+    )
     activation: Literal["softmax", "sigmoid"] = Field("softmax", description="what makes probabilities of scores")
     labels: str | None = Field(
         None, description="a file beside model.yaml, one label a line; default: from the weights"
@@ -132,6 +136,13 @@ class Spec(BaseModel):
     batch: int = Field(8, ge=1, le=1024, description="most images in one forward pass")
     load: Literal["start", "demand"] = Field("start", description="when the model is loaded")
     sample: Sample | None = Field(None, description="checked before the model answers anybody")
+
+    @field_validator("task")
+    @classmethod
+    def _known_task(cls, task: str) -> str:
+        if task not in TASKS:
+            raise ValueError(f"must be one of {', '.join(map(repr, TASKS))}")
+        return task
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -197,14 +208,6 @@ class Card(msgspec.Struct, frozen=True):
     def method_names(self) -> list[str]:
         """The methods that can explain this model."""
         return [method.name for method in self.methods if not method.refused]
-
-    def probabilities(self, scores: np.ndarray) -> np.ndarray:
-        """Scores (classes,) in logit units → probabilities (classes,) float64 by the model's activation."""
-        logits = scores.astype(np.float64)
-        if self.activation == "sigmoid":
-            return 0.5 * (1.0 + np.tanh(0.5 * logits))  # the logistic function without overflow
-        exponentials = np.exp(logits - logits.max())
-        return np.asarray(exponentials / exponentials.sum())
 
     def class_index(self, target: int | str) -> int:
         """The class that a request's target means: an index, a label, or an index written as text.

@@ -1,0 +1,61 @@
+"""The protocols that are spoken over HTTP, one file each: its routes, and how it writes an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from fastapi import APIRouter, Response
+
+from gradcam_service.kinds import Kinds
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is answered in place of an answer, before a dialect has put it into words.
+
+    Attributes:
+        status: the HTTP status.
+        code: stable, for programs.
+        title: what kind of fault, in a few words.
+        detail: one sentence that says what would work.
+        request_id: of the request that it answers.
+        headers: what HTTP wants beside the status, as ``Retry-After``.
+    """
+
+    status: int
+    code: str
+    title: str
+    detail: str
+    request_id: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """A protocol.
+
+    Attributes:
+        router: its routes, where keys are needed for callers with a key alone.
+        prefixes: what the paths that it answers under begin with; of several that fit a path, the longest decides.
+        write: puts a fault into its own words; also those of paths that it has no route for, and of requests that are
+            refused before they are read.
+    """
+
+    router: APIRouter
+    prefixes: tuple[str, ...]
+    write: Callable[[Fault], Response]
+
+
+DIALECTS: Kinds[Dialect] = Kinds(__name__, "DIALECT")
+
+
+def dialect_of(path: str) -> Dialect:
+    """The dialect that answers under a path; the native one where no other does, or the path isn't known yet."""
+    fitting = (
+        (len(prefix), name)
+        for name, dialect in DIALECTS.items()
+        for prefix in dialect.prefixes
+        if path.startswith(prefix)
+    )
+    return DIALECTS[max(fitting, default=(0, "native"))[1]]

@@ -1,0 +1,56 @@
+"""A call that has been read, answered: what every dialect does between its own reading and its own writing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from time import perf_counter
+from typing import Any, TypeVar
+
+from fastapi import Request
+
+from gradcam_service.api.observe import observation
+from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
+from gradcam_service.core.pipeline import Pipeline
+from gradcam_service.core.results import Answers
+from gradcam_service.errors import ClientLeft, ServiceError
+
+Answer = TypeVar("Answer")
+
+
+async def answers(
+    request: Request, call: Call[PredictOptions] | Call[ExplainOptions], seconds_reading: float
+) -> Answers:
+    """Each image's answer or error.
+
+    Raises:
+        ServiceError: what is wrong with the whole call, or with the first image if nothing could be answered.
+    """
+    read = perf_counter()
+    pipeline: Pipeline = request.app.state.pipeline
+    seen = observation(request)
+    answered = await _unless_client_leaves(request, pipeline.answer(call, seen))
+    seen.record("read", seconds_reading, read)
+    first, *others = answered.results
+    if isinstance(first, ServiceError) and all(isinstance(result, ServiceError) for result in others):
+        raise first
+    return answered
+
+
+async def _unless_client_leaves(request: Request, answer: Coroutine[Any, Any, Answer]) -> Answer:
+    """The answer; it is given up when nobody waits for it any more.
+
+    Raises:
+        ClientLeft: the connection was closed.
+    """
+    # The body has been read, so that all that can still be received is that the client has left.
+    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientLeft("the connection was closed before the answer was there")
+        return answering.result()
+    finally:
+        answering.cancel()
+        leaving.cancel()
+        await asyncio.gather(answering, leaving, return_exceptions=True)

@@ -1,0 +1,63 @@
+"""What there is to ask: models and what they can do, as bodies."""
+
+from __future__ import annotations
+
+from gradcam_service.api.schemas import InputBody, LayerBody, MethodBody, ModelBody, ModelDetail
+from gradcam_service.registry.spec import LayerCard, Model
+
+
+def model_body(model: Model, devices: list[str]) -> ModelBody:
+    """A model version as ``GET /models`` lists it."""
+    body = ModelBody(
+        name=model.name,
+        version=model.version,
+        aliases=model.aliases,
+        state=model.state,
+        reason=model.reason or None,
+    )
+    card = model.card
+    if card is None:
+        return body
+    height, width = card.preprocess.input_size
+    default = next(layer for layer in card.layers if layer.name == card.layer)
+    return body.model_copy(
+        update={
+            "source": card.source,
+            "task": card.task,
+            "activation": card.activation,
+            "input": InputBody(width=width, height=height),
+            "classes": len(card.labels),
+            "layer": _layer(default),
+            "methods": card.method_names(),
+            "digest": card.digest,
+            "weights": card.weights,
+            "memory": card.memory,
+            "runtime": card.runtime,
+            "device": devices,
+        }
+    )
+
+
+def model_detail(model: Model, devices: list[str]) -> ModelDetail:
+    """A model version as ``GET /models/{name}`` shows it."""
+    summary = dict(model_body(model, devices))
+    if model.card is None:
+        return ModelDetail(**summary)
+    preprocess = {name: value for name, value in vars(model.card.preprocess).items() if value is not None}
+    layers = [_layer(layer) for layer in model.card.layers]
+    methods = [
+        MethodBody(
+            name=method.name,
+            forward_passes=method.forward_passes,
+            options=method.options,
+            refused=method.refused or None,
+        )
+        for method in model.card.methods
+    ]
+    return ModelDetail(
+        **summary, labels=model.card.labels, layers=layers, preprocess=preprocess, method_details=methods
+    )
+
+
+def _layer(layer: LayerCard) -> LayerBody:
+    return LayerBody(name=layer.name, shape=list(layer.shape))

@@ -1,0 +1,146 @@
+"""Results as JSON: the only place where base64 is made of what was computed here."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, Union, get_type_hints
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, create_model
+from pydantic_core import to_json
+
+from gradcam_service.api.problems import fault
+from gradcam_service.api.schemas import AnsweringModel, Problem
+from gradcam_service.core.results import Answers, Result
+from gradcam_service.errors import ServiceError
+from gradcam_service.tasks import TASKS
+
+
+def _base64(data: object) -> object:
+    return base64.b64encode(data).decode("ascii") if isinstance(data, bytes) else data
+
+
+def _map(values: np.ndarray, info: ValidationInfo) -> object:
+    """The map, where it was asked for."""
+    if info.context is None or "map" not in info.context:
+        return None
+    return {"shape": list(values.shape), "data": _base64(values.astype("<f4").tobytes())}
+
+
+class PictureBody(BaseModel):
+    """An encoded picture."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    media_type: str
+    width: int
+    height: int
+    data: Annotated[str, BeforeValidator(_base64)] = Field(description="base64")
+
+
+class MapBody(BaseModel):
+    """The raw map, after the method's own ReLU, neither resized nor normalised.
+
+    In logit units, but where the method says otherwise.
+    """
+
+    shape: list[int] = Field(description="h, w; or H, W, 3 of methods that explain the input's colours, signed")
+    dtype: Literal["float32"] = "float32"
+    data: str = Field(description="base64 of little-endian values, row by row")
+
+
+class ExplanationBody(BaseModel):
+    """Where the model looks for one target."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    target: Union[tuple(task.target for task in TASKS.values())]  # type: ignore[valid-type]  # noqa: UP007
+    method: str
+    layer: str = Field(description="the layer explained; `input` of methods that no layer has a part in")
+    region: tuple[float, float, float, float] = Field(
+        description="x0, y0, x1, y1 of what the model saw, in the original's pixels; beyond the picture where it pads"
+    )
+    max: float = Field(description="the map's maximum, logit units")
+    empty: bool = Field(description="whether the map is zero everywhere: nothing speaks for this class")
+    heatmap: PictureBody | None = None
+    overlay: PictureBody | None = None
+    map: Annotated[MapBody | None, BeforeValidator(_map)] = None
+    boxes: list[tuple[int, int, int, int]] | None = Field(
+        None, description="x0, y0, x1, y1 around the largest hot area, in the original's pixels; x1, y1 exclusive"
+    )
+
+
+class _Result(BaseModel):
+    error: Problem | None = Field(
+        default=None, description="in a request of several images: what is wrong with this one"
+    )
+
+
+def _of_tasks() -> dict[str, Any]:
+    """The members that tasks add to a result: field → type and default, as `create_model` takes them."""
+    hints = (get_type_hints(task.prediction, include_extras=True) for task in TASKS.values())
+    return {name: (hint | None, None) for own in hints for name, hint in own.items()}
+
+
+PredictResult = create_model(
+    "PredictResult",
+    __base__=_Result,
+    __doc__="What the model says about one image, or why there is no answer.",
+    **_of_tasks(),
+)
+ExplainResult = create_model(
+    "ExplainResult",
+    __base__=PredictResult,
+    __doc__="What the model says about one image and where it looks, or why there is no answer.",
+    explanations=(list[ExplanationBody] | None, None),
+)
+
+
+class _Response(BaseModel):
+    request_id: str
+    model: AnsweringModel
+
+
+class PredictResponse(_Response):
+    """Answer of ``/predict``: one result for each image, in order."""
+
+    results: list[PredictResult]
+
+
+class ExplainResponse(_Response):
+    """Answer of ``/explain``: one result for each image, in order."""
+
+    results: list[ExplainResult]
+
+
+def written(answers: Answers, request_id: str, explained: Sequence[str] | None = None) -> Iterator[bytes]:
+    """An answer as JSON, a piece at a time: a `PredictResponse` or an `ExplainResponse`.
+
+    Args:
+        answers: what was computed.
+        request_id: of the request that it answers.
+        explained: what was to be returned of each explanation; None where only predictions were asked for.
+    """
+    model, card = answers.model, answers.card
+    answering = AnsweringModel(name=model.name, version=model.version, digest=card.digest, weights=card.weights)
+    yield b'{"request_id":%b,"model":%b,"results":[' % (to_json(request_id), to_json(answering))
+    for number, result in enumerate(answers.results):
+        yield b"," * (number > 0)
+        if isinstance(result, ServiceError):
+            yield b'{"error":%b}' % Problem.model_validate(fault(result, request_id)).model_dump_json().encode()
+        else:
+            yield from _result(result, explained)
+    yield b"]}"
+
+
+def _result(result: Result, explained: Sequence[str] | None) -> Iterator[bytes]:
+    said = to_json(result.prediction)
+    if explained is None:
+        yield said
+        return
+    yield said[:-1] + b',"explanations":['
+    for number, explanation in enumerate(result.explanations):
+        body = ExplanationBody.model_validate(explanation, context=explained)
+        yield b"," * (number > 0) + body.model_dump_json(exclude_none=True).encode()
+    yield b"]}"

@@ -1,0 +1,120 @@
+"""What a request asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Generic, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from gradcam_service.images.colormaps import COLORMAPS
+
+
+def _listed(value: object) -> object:
+    """A single value for an option that may be repeated."""
+    return value if value is None or isinstance(value, list) else [value]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_is_not_true(cls, value: object, info: ValidationInfo) -> object:
+        """Pydantic takes either for the other; the published schema doesn't."""
+        if cls.model_fields[info.field_name or ""].annotation is bool:
+            if str(value).lower() not in ("true", "false"):
+                raise ValueError("must be true or false")
+        elif isinstance(value, bool):
+            raise ValueError("can't be true or false")
+        return value
+
+
+class PredictOptions(_Options):
+    """Options of ``/predict``."""
+
+    model: str | None = Field(None, description="`name`, `name@version` or `name@alias`; default from the settings")
+    top_k: int = Field(5, ge=1, le=1000, description="how many classes to report, the most probable first")
+    timeout_ms: int | None = Field(
+        None, ge=1, le=600_000, description="give up after this many milliseconds; default from the settings"
+    )
+
+
+class MethodOptions(_Options):
+    """What single methods take; the text after the semicolon is the default."""
+
+    gamma: float | None = Field(None, ge=0, le=10, description="finercam: how much of similar classes is taken away; 1")
+    references: int | None = Field(None, ge=1, le=100, description="finercam: how many similar classes; 3")
+    steps: int | None = Field(None, ge=2, le=1000, description="integrated_gradients: points of the quadrature; 50")
+    samples: int | None = Field(None, ge=1, le=1000, description="smoothgrad: noisy copies; 25")
+    noise: float | None = Field(None, ge=0, le=1, description="smoothgrad: noise as a share of the range; 0.15")
+    window: int | None = Field(None, ge=1, le=512, description="occlusion: side of the window, input pixels; 32")
+    stride: int | None = Field(None, ge=1, le=512, description="occlusion: step of the window, at most its side; 16")
+    masks: int | None = Field(None, ge=1, le=100_000, description="rise: how many masks; 1000")
+    cells: int | None = Field(None, ge=2, le=64, description="rise: cells along a side of a mask; 7")
+    keep: float | None = Field(None, gt=0, le=1, description="rise: share of cells that stay; 0.5")
+    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="smoothgrad, rise: of what is random; 0")
+
+    @model_validator(mode="after")
+    def _windows_overlap(self) -> Self:
+        if (self.stride or 16) > (self.window or 32):
+            raise ValueError("stride must be at most window, or parts of the image would never be covered")
+        return self
+
+
+class ExplainOptions(PredictOptions, MethodOptions):
+    """Options of ``/explain``."""
+
+    method: str = Field("gradcam", description="one of the model's `methods`")
+    target: Annotated[list[StrictInt | StrictStr] | None, BeforeValidator(_listed)] = Field(
+        None, description="class index or label, repeatable; default: the top-1 class of each image"
+    )
+    layer: str = Field("auto", description="`auto` (the last convolutional layer) or one of the model's `layers`")
+    output: Annotated[list[Literal["heatmap", "overlay", "map"]] | None, BeforeValidator(_listed)] = Field(
+        None, min_length=1, description="what to return, repeatable; default: `heatmap`"
+    )
+    format: Literal["png", "jpeg", "webp"] = Field("jpeg", description="of the overlay; a heatmap is always a PNG")
+    colormap: Literal[COLORMAPS] = Field("turbo", description="from cold to hot")  # type: ignore[valid-type]
+    alpha: float = Field(0.5, ge=0, le=1, description="strength of the overlay")
+    size: Literal["image", "input", "map"] = Field(
+        "image", description="of the pictures: the original's, what the model sees, or the map's own"
+    )
+    max_side: int = Field(1024, ge=16, le=4096, description="longest side of a picture of size `image`, pixels")
+    boxes: bool = Field(False, description="also return the box around the hottest area")
+    threshold: float = Field(0.15, gt=0, le=1, description="share of the map's maximum that counts as hot, for the box")
+
+    @property
+    def method_options(self) -> dict[str, int | float]:
+        """The options of the method itself that are given."""
+        return {name: value for name in MethodOptions.model_fields if (value := getattr(self, name)) is not None}
+
+    @property
+    def outputs(self) -> list[str]:
+        """What to return for each target."""
+        return list(self.output or ["heatmap"])
+
+
+Options = TypeVar("Options", bound=PredictOptions)
+
+
+@dataclass(frozen=True)
+class Call(Generic[Options]):
+    """A request: the same options for each of its images.
+
+    Attributes:
+        images: encoded pictures, at least one.
+        options: validated.
+    """
+
+    images: list[bytes]
+    options: Options

@@ -1,0 +1,77 @@
+"""What a request is answered with, as data; how it is written is each client's affair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcam_service.errors import ServiceError
+from gradcam_service.images.canvas import Box
+from gradcam_service.images.render import Picture
+from gradcam_service.registry.spec import Card, Model
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Where the model looks for one target.
+
+    Attributes:
+        target: what was explained, as the model's task tells of it (`Task.target`).
+        method: the explanation method.
+        layer: the layer explained; ``input`` of methods that no layer has a part in.
+        region: x0, y0, x1, y1 of what the model saw, in the original's pixels; beyond the picture where it pads.
+        map: (h, w) or (H, W, 3) float32, logit units but where the method says otherwise; after the method's own ReLU,
+            neither resized nor normalised.
+        heatmap: where asked for.
+        overlay: where asked for.
+        boxes: around the largest hot area, in the original's pixels; none where nothing is hot, None if not asked for.
+    """
+
+    target: Any
+    method: str
+    layer: str
+    region: tuple[float, float, float, float]
+    map: np.ndarray
+    heatmap: Picture | None = None
+    overlay: Picture | None = None
+    boxes: list[Box] | None = None
+
+    @property
+    def max(self) -> float:
+        """The map's maximum."""
+        return float(self.map.max())
+
+    @property
+    def empty(self) -> bool:
+        """Whether the map is zero everywhere: nothing speaks for this target."""
+        return not self.map.any()
+
+
+@dataclass(frozen=True)
+class Result:
+    """One image's answer.
+
+    Attributes:
+        prediction: what the model says, as its task tells of it (`Task.prediction`).
+        explanations: one for each target; empty where only predictions were asked for.
+    """
+
+    prediction: Any
+    explanations: list[Explanation]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A request's answer.
+
+    Attributes:
+        model: that computed it.
+        card: of the model, as it was when it did.
+        results: one for each image, in order; what is wrong with one image is its answer.
+    """
+
+    model: Model
+    card: Card
+    results: list[Result | ServiceError]

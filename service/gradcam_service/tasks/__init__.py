@@ -1,0 +1,46 @@
+"""What models are trained for, one file each: what their outputs mean, and what of them is explained. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from gradcam_service.kinds import Kinds
+
+
+class Labelled(Protocol):
+    """What a task needs to know of a model."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """One for each score."""
+
+    @property
+    def activation(self) -> str:
+        """What makes probabilities of scores, as ``model.yaml`` says."""
+
+
+class Task(Protocol):
+    """What a model was trained for."""
+
+    @property
+    def prediction(self) -> type:
+        """The dataclass that `predict` returns; its fields are members of a result in JSON, with their descriptions."""
+
+    @property
+    def target(self) -> type:
+        """The dataclass that tells of a target that was explained."""
+
+    def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Any:  # noqa: ANN401  an instance of `prediction`
+        """What the model says about one image: scores (classes,) in logit units."""
+
+    def default_target(self, scores: np.ndarray) -> int:
+        """The score that is explained where the caller names none."""
+
+    def describe(self, model: Labelled, scores: np.ndarray, targets: Sequence[int], asked: bool) -> list[Any]:
+        """An instance of `target` for each score that was explained; ``asked`` where the caller named them."""
+
+
+TASKS: Kinds[Task] = Kinds(__name__, "TASK")

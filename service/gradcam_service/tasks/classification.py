@@ -1,0 +1,71 @@
+"""Which of several classes an image shows: one of them (softmax), or any number of them (sigmoid)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from gradcam_service.tasks import Labelled
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class and how the model scores it."""
+
+    index: int
+    label: str
+    logit: Annotated[float, Field(description="the score before the activation")]
+    probability: Annotated[float, Field(description="the score after it: softmax, or sigmoid for a multi-label model")]
+
+
+@dataclass(frozen=True)
+class Target(Prediction):
+    """The class that is explained."""
+
+    chosen: Literal["request", "top-1"]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a classifier says about one image."""
+
+    predictions: Annotated[list[Prediction], Field(description="the most probable classes, the most probable first")]
+
+
+class Classification:
+    """The task ``classification``; see `gradcam_service.tasks.Task`."""
+
+    prediction = Classes
+    target = Target
+
+    def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Classes:
+        """The ``top_k`` most probable classes; of equals the lower index first."""
+        probability = probabilities(scores, model.activation)
+        order = np.argsort(-scores, kind="stable")[:top_k].tolist()
+        return Classes([Prediction(i, model.labels[i], float(scores[i]), float(probability[i])) for i in order])
+
+    def default_target(self, scores: np.ndarray) -> int:
+        """The most probable class."""
+        return int(scores.argmax())
+
+    def describe(self, model: Labelled, scores: np.ndarray, targets: Sequence[int], asked: bool) -> list[Target]:
+        """Each class as predictions tell of it."""
+        probability = probabilities(scores, model.activation)
+        chosen: Literal["request", "top-1"] = "request" if asked else "top-1"
+        return [Target(i, model.labels[i], float(scores[i]), float(probability[i]), chosen) for i in targets]
+
+
+def probabilities(scores: np.ndarray, activation: str) -> np.ndarray:
+    """Scores (classes,) in logit units → probabilities (classes,) float64 by the model's activation."""
+    logits = scores.astype(np.float64)
+    if activation == "sigmoid":
+        return 0.5 * (1.0 + np.tanh(0.5 * logits))  # the logistic function without overflow
+    exponentials = np.exp(logits - logits.max())
+    return np.asarray(exponentials / exponentials.sum())
+
+
+TASK = Classification()
