@@ -7,11 +7,14 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
 
-from gradcam_service.errors import ModelFailed
+from gradcam_service.errors import ModelFailed, first_line
 from gradcam_service.registry.repository import Entry, Listing, scan
 
 log = logging.getLogger(__name__)
+
+Asked = TypeVar("Asked")
 
 _UNTIL_FIRST = 5.0
 """Seconds between looks as long as none has succeeded: without one, nothing can be served."""
@@ -29,24 +32,27 @@ class Snapshot:
     on_demand: frozenset[str] = frozenset()
 
 
-class RepositoryPoller:
+class RepositoryPoller(Generic[Asked]):
     """A thread that takes snapshots of the repositories.
 
     Args:
         repositories: folders and URLs.
         seconds: between two looks; 0 for none but those asked for.
-        tell: called from the thread with a snapshot that differs from the last, and after every look asked for; with
-            the error where one failed.
+        tell: called from the thread with a snapshot that differs from the last, and after every look asked for with
+            what was given by those who had asked before it began; with the error where one failed.
     """
 
     def __init__(
-        self, repositories: Iterable[str], seconds: float, tell: Callable[[Snapshot | ModelFailed], None]
+        self,
+        repositories: Iterable[str],
+        seconds: float,
+        tell: Callable[[Snapshot | ModelFailed, list[Asked]], None],
     ) -> None:
         self._repositories = tuple(repositories)
         self._seconds = seconds
         self._tell = tell
         # Unlike an Event's set, its put may be called by a signal's handler.
-        self._asked: SimpleQueue[None] = SimpleQueue()
+        self._asked: SimpleQueue[Asked | None] = SimpleQueue()
         self._on_demand: dict[Entry, bool] = {}
 
     def start(self) -> None:
@@ -54,9 +60,9 @@ class RepositoryPoller:
         self.rescan()
         threading.Thread(target=self._run, name="poller", daemon=True).start()
 
-    def rescan(self) -> None:
-        """Have the repositories looked at now."""
-        self._asked.put(None)
+    def rescan(self, asked: Asked | None = None) -> None:
+        """Have the repositories looked at after this call; `tell` gets what is given."""
+        self._asked.put(asked)
 
     def _run(self) -> None:
         last: Snapshot | None = None
@@ -65,25 +71,28 @@ class RepositoryPoller:
             asked = self._wait(self._seconds or None if last else _UNTIL_FIRST)
             try:
                 found = self._snapshot()
-            except ModelFailed as error:
-                if error.detail != trouble:
-                    log.error("what is loaded stays as it is", extra={"fields": {"reason": error.detail}})
-                trouble = error.detail
+            except Exception as error:  # the thread goes on looking, and those who asked are told
+                failed = error if isinstance(error, ModelFailed) else ModelFailed(_unforeseen(error))
+                if failed.detail != trouble:
+                    log.error("what is loaded stays as it is", extra={"fields": {"reason": failed.detail}})
+                trouble = failed.detail
                 if asked:
-                    self._tell(error)
+                    self._tell(failed, _given(asked))
                 continue
             trouble = ""
             if asked or found != last:
-                self._tell(found)
+                self._tell(found, _given(asked))
             last = found
 
-    def _wait(self, seconds: float | None) -> bool:
-        """Wait so long, or until a look is asked for; whether it was."""
+    def _wait(self, seconds: float | None) -> list[Asked | None]:
+        """Wait so long, or until a look is asked for; by whom, all whom one look serves."""
         try:
-            self._asked.get(timeout=seconds)
+            asked = [self._asked.get(timeout=seconds)]
         except Empty:
-            return False
-        return True
+            return []
+        while not self._asked.empty():
+            asked.append(self._asked.get())
+        return asked
 
     def _snapshot(self) -> Snapshot:
         listing = scan(self._repositories)
@@ -97,3 +106,11 @@ def _on_demand(entry: Entry) -> bool:
         return entry.spec().load == "demand"
     except ModelFailed:
         return False  # loading it will say what is wrong
+
+
+def _given(asked: list[Asked | None]) -> list[Asked]:
+    return [one for one in asked if one is not None]
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"the model repositories can't be read: {type(error).__name__}: {first_line(error)}"

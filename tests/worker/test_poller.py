@@ -1,0 +1,65 @@
+"""When the repositories are looked at, and who is told."""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+
+import pytest
+
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.repository import Listing, scan
+from gradcam_service.worker import poller
+from gradcam_service.worker.poller import RepositoryPoller, Snapshot
+
+Told = SimpleQueue[tuple[Snapshot | ModelFailed, list[str]]]
+
+
+class SlowDisk:
+    """Has each look at the repositories wait until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.go = threading.Semaphore(0)
+
+    def scan(self, repositories: tuple[str, ...]) -> Listing:
+        self.begun.release()
+        assert self.go.acquire(timeout=10)
+        return scan(repositories)
+
+
+def test_who_asks_during_a_look_is_told_of_the_next_one(monkeypatch: pytest.MonkeyPatch):
+    disk, told = SlowDisk(), Told()
+    monkeypatch.setattr(poller, "scan", disk.scan)
+    looking = RepositoryPoller[str]((), 0, lambda found, asked: told.put((found, asked)))
+    looking.start()
+    assert disk.begun.acquire(timeout=10)
+    for caller in ("one", "other"):  # while the look that the start asked for is under way
+        looking.rescan(caller)
+    disk.go.release()
+    assert told.get(timeout=10)[1] == []
+    assert disk.begun.acquire(timeout=10)
+    disk.go.release()
+    assert told.get(timeout=10)[1] == ["one", "other"]  # one look for both
+    assert not disk.begun.acquire(timeout=0.1)
+
+
+def test_a_look_that_fails_in_an_unforeseen_way_is_told_and_not_the_last(monkeypatch: pytest.MonkeyPatch):
+    told, outcomes = Told(), iter([OSError("the disk is on fire"), Listing()])
+
+    def look(repositories: tuple[str, ...]) -> Listing:
+        outcome = next(outcomes)
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(poller, "scan", look)
+    looking = RepositoryPoller[str]((), 0, lambda found, asked: told.put((found, asked)))
+    looking.rescan("one")
+    looking.start()
+    found, asked = told.get(timeout=10)
+    assert isinstance(found, ModelFailed)
+    assert "the disk is on fire" in found.detail
+    assert asked == ["one"]
+    looking.rescan("other")
+    assert told.get(timeout=10) == (Snapshot(Listing()), ["other"])
