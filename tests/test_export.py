@@ -26,6 +26,7 @@ from gradcam_service import export as exporting
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.errors import UnknownLayer, UnsupportedMethod
 from gradcam_service.explain.cut import Logit
+from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods.gradcam import gradcam
 from gradcam_service.explain.network import Network
 from gradcam_service.local import Local, open_model
@@ -47,9 +48,9 @@ def local(network: Network, side: int) -> Local:
     return Local("made@1", replace(known.model, card=card, network=network), known.settings)
 
 
-def maps(network: Network, layer: str, features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def maps(network: Network, layer: str, frontier: Frontier, target: torch.Tensor) -> torch.Tensor:
     cut = network.cut_at(layer)
-    return gradcam(cut.layer.layout.to_grid(features), cut.head.gradients(features, Logit(target)))
+    return gradcam(cut.layer.layout.to_grid(frontier.features), cut.head.gradients(frontier, Logit(target)))
 
 
 def check(network: Network, layer: str, file: Path, side: int = SIDE) -> onnxruntime.InferenceSession:
@@ -68,15 +69,18 @@ def check(network: Network, layer: str, file: Path, side: int = SIDE) -> onnxrun
             torch.from_numpy, session.run(["scores", "heatmap"], {"image": x.numpy(), "target": target.numpy()})
         )
         with torch.no_grad():
-            features = network.cut_at(layer).backbone(x)
+            frontier = network.cut_at(layer).frontier(x)
+            features = frontier.features
         expected = network.scores(x).detach()
         torch.testing.assert_close(scores, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
         chosen = torch.where(target < 0, expected.argmax(1), target)
-        explained = maps(network, layer, features, chosen)
+        explained = maps(network, layer, frontier, chosen)
         assert heatmap.shape == explained.shape
         assert heatmap.dtype == torch.float32
         noise = torch.randn((8, *features.shape), generator=torch.Generator().manual_seed(0))
-        moved = [maps(network, layer, features + 5e-6 * features.abs().max() * n, chosen) for n in noise]
+        moved = [
+            maps(network, layer, frontier.having(features + 5e-6 * features.abs().max() * n), chosen) for n in noise
+        ]
         largest = explained.amax()
         assert largest > 1e-6
         steady = torch.stack([(m - explained).abs().amax((1, 2)) for m in moved]).amax(0) < 1e-4 * largest

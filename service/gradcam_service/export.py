@@ -22,6 +22,7 @@ from torch.onnx import ONNXProgram
 
 from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.cut import Cut, Logit
+from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.lowering import Explainer, lower
 from gradcam_service.explain.methods.gradcam import gradcam
 from gradcam_service.local import Local
@@ -111,31 +112,32 @@ def _prove(path: Path, cut: Cut, images: Tensor) -> None:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         for batch in torch.split(images, [1, 3]):
             with torch.no_grad():
-                features = cut.backbone(batch)
-                scores = cut.head.scores(features)
+                frontier = cut.frontier(batch)
+                scores = cut.head.scores(frontier)
             target = scores.argmax(1)
             answers = session.run(["scores", "heatmap"], {"image": batch.numpy(), "target": target.numpy()})
-            maps = _maps(cut, features, target)
+            maps = _maps(cut, frontier, target)
             _compare("scores", torch.from_numpy(answers[0]), scores)
-            _compare("maps", torch.from_numpy(answers[1]), maps, _unsteadiness(cut, features, target, maps))
+            _compare("maps", torch.from_numpy(answers[1]), maps, _unsteadiness(cut, frontier, target, maps))
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise UnsupportedMethod(f"the graph is not valid ONNX: {error}") from error
 
 
-def _maps(cut: Cut, features: Tensor, target: Tensor) -> Tensor:
-    return gradcam(cut.layer.layout.to_grid(features), cut.head.gradients(features, Logit(target)))
+def _maps(cut: Cut, frontier: Frontier, target: Tensor) -> Tensor:
+    return gradcam(cut.layer.layout.to_grid(frontier.features), cut.head.gradients(frontier, Logit(target)))
 
 
-def _unsteadiness(cut: Cut, features: Tensor, target: Tensor, maps: Tensor) -> float:
+def _unsteadiness(cut: Cut, frontier: Frontier, target: Tensor, maps: Tensor) -> float:
     """How far the service's own maps move when the last digits of the feature maps do.
 
     A gradient jumps where a ReLU's input crosses zero or another cell becomes a window's maximum, and no two
     implementations round alike. It is next to nothing at a last layer, and a few percent at a first one.
     """
     generator = torch.Generator().manual_seed(0)
+    features = frontier.features
     step = 3e-5 * features.abs().max()
     noisy = (features + step * torch.randn(features.shape, generator=generator) for _ in range(8))
-    return max(float((_maps(cut, moved, target) - maps).abs().max()) for moved in noisy)
+    return max(float((_maps(cut, frontier.having(moved), target) - maps).abs().max()) for moved in noisy)
 
 
 def _compare(what: str, actual: Tensor, expected: Tensor, unsteadiness: float = 0.0) -> None:

@@ -70,11 +70,11 @@ def test_backbone_and_head_together_are_the_network(name):
     cut = network(name).cut
     for count in (1, 3):
         x = images(count)
-        features, scores = network(name).predict(x)
-        assert features.shape == (count, *ARCHITECTURES[name].shape)
+        frontier, scores = network(name).predict(x)
+        assert frontier.features.shape == (count, *ARCHITECTURES[name].shape)
         with torch.no_grad():
             near(scores, module(name)(x))
-        near(cut.head.scores(cut.backbone(x)), scores)
+        near(cut.head.scores(cut.frontier(x)), scores)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -88,7 +88,7 @@ def test_auto_is_the_last_convolutional_layer_after_its_activation(name):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_features_are_what_the_layers_own_module_returns(name):
     net, _ = reference(name)
-    near(network(name).predict(images(2))[0], output_of(net, ARCHITECTURES[name].module, images(2)))
+    near(network(name).predict(images(2))[0].features, output_of(net, ARCHITECTURES[name].module, images(2)))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -109,9 +109,9 @@ def test_a_cut_at_any_layer_gives_the_same_scores(name):
     with torch.no_grad():
         scores = module(name)(images(2))
         for cut in cuts:
-            features = cut.backbone(images(2))
-            assert features.shape == (2, *cut.layer.shape)
-            near(cut.head.scores(features), scores)
+            frontier = cut.frontier(images(2))
+            assert frontier.features.shape == (2, *cut.layer.shape)
+            near(cut.head.scores(frontier), scores)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "scenes", "squeezenet1_1"])
@@ -132,8 +132,8 @@ def test_hand_made_networks_give_the_same_scores_at_every_cut(name):
         scores = made(x)
         for layer in traced.layers:
             cut = traced.cut_at(layer.name)
-            near(cut.head.scores(cut.backbone(x)), scores)
-            near(cut.head.scores(cut.backbone(x[:1])), scores[:1])
+            near(cut.head.scores(cut.frontier(x)), scores)
+            near(cut.head.scores(cut.frontier(x[:1])), scores[:1])
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_auto_is_the_last_relu_of_a_hand_made_network(name, shape):
     _, traced, x = small(HAND_MADE[name])
     assert traced.cut.layer.shape == shape
     assert traced.cut.layer is traced.layers[-1]
-    assert (traced.predict(x)[0] >= 0).all()
+    assert (traced.predict(x)[0].features >= 0).all()
 
 
 @pytest.mark.parametrize("name", HAND_MADE)
@@ -159,20 +159,20 @@ def test_scoring_and_differentiating_leave_the_features_as_they_were(name):
     for layer in traced.layers:
         cut = traced.cut_at(layer.name)
         with torch.no_grad():
-            features = cut.backbone(x)
-        before = features.clone()
-        cut.head.scores(features)
-        cut.head.gradients(features, Logit(torch.tensor([0, 1, 2])))
-        assert torch.equal(features, before)
+            frontier = cut.frontier(x)
+        before = frontier.features.clone()
+        cut.head.scores(frontier)
+        cut.head.gradients(frontier, Logit(torch.tensor([0, 1, 2])))
+        assert torch.equal(frontier.features, before)
 
 
 def test_features_before_an_in_place_relu_keep_their_negative_values():
     made, traced, x = small(InPlace)
     cut = traced.cut_at("d")
-    features = cut.backbone(x)
-    near(features, output_of(made, "d", x))
-    cut.head.scores(features)
-    assert (features < 0).any()
+    frontier = cut.frontier(x)
+    near(frontier.features, output_of(made, "d", x))
+    cut.head.scores(frontier)
+    assert (frontier.features < 0).any()
 
 
 def test_every_call_of_a_shared_module_is_a_layer_of_its_own():
@@ -204,8 +204,8 @@ def test_a_network_without_feature_maps_is_cut_at_its_input_and_explained_by_wha
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5)).eval()
     flat = Network(module, (3, 8, 8))
     x = torch.randn(2, 3, 8, 8)
-    features, scores = flat.predict(x)
-    assert torch.equal(features, x)
+    frontier, scores = flat.predict(x)
+    assert torch.equal(frontier.features, x)
     with torch.no_grad():
         assert_close(scores, module(x))
     assert (flat.cut.layer.name, flat.cut.layer.shape) == ("input", (3, 8, 8))
@@ -227,7 +227,7 @@ def test_a_layer_of_choice_takes_the_place_of_auto():
     traced = Network(made, (3, 32, 32), layer="c1")
     assert traced.cut.layer.name == "c1"
     assert traced.cut_at("auto") is traced.cut
-    near(traced.predict(x)[0], output_of(made, "c1", x))
+    near(traced.predict(x)[0].features, output_of(made, "c1", x))
 
 
 def test_dropout_and_batch_statistics_are_off_whatever_mode_the_module_came_in():

@@ -59,11 +59,11 @@ def check(module: nn.Module, side: int) -> Network:
     network = Network(module, (3, side, side))
     with torch.no_grad():
         expected = module(images)
-    features, scores = network.predict(images)
+    frontier, scores = network.predict(images)
     torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
-    grid = network.cut.layer.layout.to_grid(features)
+    grid = network.cut.layer.layout.to_grid(frontier.features)
     assert grid.shape == (3, *network.cut.layer.shape)
-    gradients = network.cut.head.gradients(features[:1], lambda rows: rows[:, 0])
+    gradients = network.cut.head.gradients(frontier.rows([0]), lambda rows: rows[:, 0])
     assert gradients.shape == (1, *network.cut.layer.shape)
     assert gradients.any()
     return network

@@ -24,6 +24,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 from gradcam_service.explain.cut import Head, Logit
+from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods.gradcam import gradcam as weighted
 from gradcam_service.explain.network import Network
 
@@ -33,7 +34,7 @@ OTHERS = [name for name, expected in ARCHITECTURES.items() if not expected.poole
 
 
 def gradcam(features, head, targets):
-    return weighted(head.layout.to_grid(features), head.gradients(features, Logit(targets)))
+    return weighted(head.layout.to_grid(features), head.gradients(Frontier(features), Logit(targets)))
 
 
 def pictures():
@@ -43,7 +44,7 @@ def pictures():
 
 def ours(name):
     cut = network(name).cut
-    return gradcam(network(name).predict(pictures())[0], cut.head, TARGETS)
+    return gradcam(network(name).predict(pictures())[0].features, cut.head, TARGETS)
 
 
 def near(actual, expected, relative):
@@ -93,7 +94,7 @@ def test_hand_made_networks_agree_with_plain_autograd_at_every_layer(make):
 
 @pytest.mark.parametrize("name", POOLED_LINEAR)
 def test_gradcam_is_cam_over_the_number_of_cells_where_cam_exists(name):
-    features = network(name).predict(pictures())[0]
+    features = network(name).predict(pictures())[0].features
     linear = [part for part in module(name).modules() if isinstance(part, nn.Linear)][-1]
     weight, maps = linear.weight.detach().double().numpy(), features.double().numpy()
     cam = np.stack([np.tensordot(weight[c], maps[i], 1) for i, c in enumerate(TARGETS.tolist())])
@@ -103,10 +104,10 @@ def test_gradcam_is_cam_over_the_number_of_cells_where_cam_exists(name):
 @pytest.mark.parametrize("name", POOLED_LINEAR)
 def test_the_closed_form_is_the_gradient(name):
     head = network(name).cut.head
-    features = network(name).predict(pictures())[0]
+    frontier = network(name).predict(pictures())[0]
     assert head.weight is not None
     by_autograd = Head(head.module, head.layout, None)
-    near(head.gradients(features, Logit(TARGETS)), by_autograd.gradients(features, Logit(TARGETS)), 1e-5)
+    near(head.gradients(frontier, Logit(TARGETS)), by_autograd.gradients(frontier, Logit(TARGETS)), 1e-5)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -152,9 +153,9 @@ def test_gradients_are_right_where_the_head_is_almost_pooled_linear(make):
     for parameter in made.parameters():
         nn.init.normal_(parameter)
     traced, x, targets = Network(made, (3, 12, 12)), images(3, 12), torch.tensor([4, 0, 2])
-    features = traced.predict(x)[0].requires_grad_()
+    features = traced.predict(x)[0].features.requires_grad_()
     (expected,) = torch.autograd.grad(traced.cut.head.module(features)[torch.arange(3), targets].sum(), features)
-    near(traced.cut.head.gradients(features.detach(), Logit(targets)), expected, 1e-5)
+    near(traced.cut.head.gradients(Frontier(features.detach()), Logit(targets)), expected, 1e-5)
 
 
 def test_by_hand_pooled_linear():
@@ -166,9 +167,9 @@ def test_by_hand_pooled_linear():
         made[3].bias.copy_(torch.tensor([100.0, -100.0]))
     traced = Network(made, (2, 2, 2))
     x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, 8.0], [-4.0, 2.0]]]])
-    features, scores = traced.predict(x)
+    frontier, scores = traced.predict(x)
     assert scores.tolist() == [[2 * 2.5 - 1.5 + 100, -2.5 - 100]]
-    maps = gradcam(features.expand(2, -1, -1, -1), traced.cut.head, torch.tensor([0, 1]))
+    maps = gradcam(frontier.features.expand(2, -1, -1, -1), traced.cut.head, torch.tensor([0, 1]))
     assert maps.tolist() == [[[0.5, 0.0], [2.5, 1.5]], [[0.0, 0.0], [0.0, 0.0]]]
 
 
@@ -184,15 +185,15 @@ def test_by_hand_one_channel_through_a_head_that_is_not_linear():
             return (self.conv(x) ** 2).sum((2, 3))
 
     traced = Network(Squares(), (1, 2, 2), layer="conv")
-    features, scores = traced.predict(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))
+    frontier, scores = traced.predict(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))
     assert scores.tolist() == [[30.0]]
-    assert gradcam(features, traced.cut.head, torch.tensor([0])).tolist() == [[[5.0, 10.0], [15.0, 20.0]]]
+    assert gradcam(frontier.features, traced.cut.head, torch.tensor([0])).tolist() == [[[5.0, 10.0], [15.0, 20.0]]]
 
 
 def test_a_class_that_nothing_speaks_for_has_a_map_of_zeros():
     cut = network("scenes").cut
     against = Head(cut.head.module, cut.head.layout, -cut.head.weight.abs())
-    maps = gradcam(network("scenes").predict(images(1))[0], against, torch.tensor([0]))
+    maps = gradcam(network("scenes").predict(images(1))[0].features, against, torch.tensor([0]))
     assert (maps == 0).all()
 
 
@@ -214,14 +215,14 @@ def test_gradients_are_finite_differences(name, layer):
     targets = torch.tensor([5, 2])
     with torch.no_grad():
         features = cut.backbone(images(2)).double()
-        gradients = head.gradients(features, Logit(targets))
+        gradients = head.gradients(Frontier(features), Logit(targets))
         generator = torch.Generator().manual_seed(0)
         step = 1e-7 * float(features.abs().max())
         for _ in range(4):
             direction = torch.randn(features.shape, generator=generator, dtype=torch.float64)
             rows = torch.arange(2), targets
-            slope = head.scores(features + step * direction)[rows] - head.scores(features - step * direction)[rows]
-            near((gradients * direction).sum((1, 2, 3)), slope / (2 * step), 1e-5)
+            above, below = (head.scores(Frontier(features + h * direction))[rows] for h in (step, -step))
+            near((gradients * direction).sum((1, 2, 3)), (above - below) / (2 * step), 1e-5)
 
 
 def test_maps_are_float32_and_never_negative():

@@ -28,13 +28,13 @@ def check(cut: Cut, batch: torch.Tensor, classes: int, tolerance: float = 1e-5):
     for count in (1, 2, 5):
         rows = batch[:count]
         target = torch.arange(count) % classes
-        features = cut.backbone(rows)
+        frontier = cut.frontier(rows)
         scores, heatmap = explainer(rows, target)
-        expected = cut.head.scores(features)
+        expected = cut.head.scores(frontier)
         torch.testing.assert_close(scores, expected, rtol=0, atol=tolerance * float(expected.abs().max()))
-        gradients = cut.head.gradients(features, Logit(target))
-        for_class = gradcam(cut.layer.layout.to_grid(features), gradients)
-        against = gradcam(cut.layer.layout.to_grid(features), -gradients)
+        gradients = cut.head.gradients(frontier, Logit(target))
+        for_class = gradcam(cut.layer.layout.to_grid(frontier.features), gradients)
+        against = gradcam(cut.layer.layout.to_grid(frontier.features), -gradients)
         largest = float(torch.maximum(for_class, against).max())
         assert largest > 1e-6
         torch.testing.assert_close(heatmap, for_class, rtol=0, atol=tolerance * largest)

@@ -62,8 +62,8 @@ def finished(answer: Explanation | Explaining | None) -> Explanation:
 
 def answers(network: Network, images: Tensor, questions: list[Asked | None], chunk: int = 16) -> list[Explanation]:
     """All answers about a batch, in order."""
-    features, scores = network.predict(images)
-    found = explain(network, images, features, scores, questions, chunk)
+    frontier, scores = network.predict(images)
+    found = explain(network, images, frontier, scores, questions, chunk)
     return [finished(answer) for answer in found if answer is not None]
 
 

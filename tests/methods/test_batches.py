@@ -38,8 +38,8 @@ def test_a_mixed_batch_is_each_question_alone(pooled):
     questions[7:7] = [None]
     questions += [None, Asked("finercam", options={"gamma": 0.3}), Asked("finercam", options={"references": 1})]
     images = picture(24, count=len(questions))
-    features, scores = network.predict(images)
-    found = explain(network, images, features, scores, questions, 16)
+    frontier, scores = network.predict(images)
+    found = explain(network, images, frontier, scores, questions, 16)
     assert [answer is None for answer in found] == [question is None for question in questions]
     asked = [(row, question) for row, question in enumerate(questions) if question]
     some = False
@@ -96,10 +96,10 @@ def test_an_image_whose_scores_are_not_finite_spoils_no_other(method):
     images[1] *= 1e4
     assert not network.scores(images)[1].isfinite().all()
     questions = [cheaply(method, targets=(0,))] * 3
-    features, scores = network.predict(images)
-    found = explain(network, images, features, scores, questions, 16)
+    frontier, scores = network.predict(images)
+    found = explain(network, images, frontier, scores, questions, 16)
     assert found[1] is not None  # whatever it is, its scores are refused
-    alone = explain(network, images[:1], features[:1], scores[:1], questions[:1], 16)
+    alone = explain(network, images[:1], frontier.rows([0]), scores[:1], questions[:1], 16)
     if method in BATCHED:
         assert_alike(found[0], alone[0])
 
@@ -141,17 +141,17 @@ def test_nothing_is_left_behind_on_the_model(pooled):
         for question, maps in zip(questions, first, strict=True):
             (again,) = answers(network, images[:1], [question])
             assert torch.equal(again.maps, maps)
-    features, scores = network.predict(images)
+    frontier, scores = network.predict(images)
     for question in questions:
         if question.method in ITERATIVE:  # left half-way
-            abandoned = explain(network, images, features, scores, [question, None], 1)[0]
+            abandoned = explain(network, images, frontier, scores, [question, None], 1)[0]
             next(abandoned, None)
             abandoned.close()
     for question, maps in zip(questions, first, strict=True):
         assert torch.equal(answers(network, images[:1], [question])[0].maps, maps)
     assert torch.is_grad_enabled()
     assert not any(part.training for part in module.modules())
-    assert not features.requires_grad
+    assert not frontier.features.requires_grad
     assert not scores.requires_grad
     assert hooks_of(network, module) == hooks
     for part in (*modules_of(network), *module.modules()):
@@ -168,10 +168,10 @@ def test_nothing_is_left_behind_on_the_model(pooled):
 def test_gradient_mode_is_the_callers_between_steps(method):
     """Others are served between two steps: what a step switches must not last."""
     network, image = tiny(pooled=False), picture(24)
-    features, scores = network.predict(image)
+    frontier, scores = network.predict(image)
     for enabled in (True, False):
         with torch.set_grad_enabled(enabled):
-            (explaining,) = explain(network, image, features, scores, [cheaply(method, targets=(0, 1))], 1)
+            (explaining,) = explain(network, image, frontier, scores, [cheaply(method, targets=(0, 1))], 1)
             modes = [torch.is_grad_enabled() for _ in explaining]
             assert modes
             assert set(modes) == {enabled}
@@ -191,14 +191,14 @@ def test_the_callers_gradient_mode_makes_no_difference(method, mode):
 @pytest.mark.parametrize("method", METHODS)
 def test_inputs_are_not_written_to(method):
     network, image = tiny(), picture(24)
-    features, scores = network.predict(image)
-    given = [value.clone() for value in (image, features, scores)]
+    frontier, scores = network.predict(image)
+    given = [value.clone() for value in (image, frontier.features, scores)]
     answers(network, image, [cheaply(method, targets=(0, 1))])
-    (found,) = explain(network, image, features, scores, [cheaply(method, targets=(0, 1))], 2)
+    (found,) = explain(network, image, frontier, scores, [cheaply(method, targets=(0, 1))], 2)
     if method in ITERATIVE:
         for _ in found:
             pass
-    for value, copy in zip((image, features, scores), given, strict=True):
+    for value, copy in zip((image, frontier.features, scores), given, strict=True):
         assert torch.equal(value, copy)
 
 

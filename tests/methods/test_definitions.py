@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from gradcam_service.explain.cut import Logit, gradient
+from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods.cam import cam
 from gradcam_service.explain.methods.eigencam import eigencam
 from gradcam_service.explain.methods.finercam import difference
@@ -94,7 +95,7 @@ def test_gradcam_plus_plus_is_equation_19_in_double_precision(architecture):
     case = known(architecture)
     cut = case.network.cut_at(case.layer)
     features = cut.backbone(case.image)
-    gradients = cut.head.gradients(features, Logit(torch.tensor([case.target])))
+    gradients = cut.head.gradients(Frontier(features), Logit(torch.tensor([case.target])))
     a, g = features[0].double().numpy(), gradients[0].double().numpy()
     denominator = 2 * g**2 + a.sum(axis=(1, 2), keepdims=True) * g**3
     alpha = np.divide(g**2, denominator, out=np.zeros_like(g), where=g != 0)
@@ -150,12 +151,13 @@ def test_ablationcam_on_a_pooled_head_is_really_zeroing_channels(chunk):
     network, image = tiny(), picture(24)
     cut = network.cut
     assert cut.head.weight is not None
-    features, scores = network.predict(image)
+    frontier, scores = network.predict(image)
+    features = frontier.features
     drops = torch.empty(CLASSES, cut.layer.channels)
     for k in range(cut.layer.channels):
         without = features.clone()
         without[:, k] = 0
-        drops[:, k] = (scores - cut.head.scores(without))[0]
+        drops[:, k] = (scores - cut.head.scores(Frontier(without)))[0]
     expected = torch.einsum("ck,khw->chw", drops / scores.T, features[0]).relu()
     assert error(maps_of(network, image, "ablationcam", range(CLASSES), chunk=chunk), expected) < 1e-5
 
@@ -165,7 +167,7 @@ def test_finercam_of_two_classes_is_gradcam_of_their_weights_difference():
     torch.manual_seed(0)
     module.head[-1] = nn.Linear(8, 2)
     network, image = Network(module, (3, 24, 24)), picture(24)
-    features, _ = network.predict(image)
+    features = network.predict(image)[0].features
     own, other = module.head[-1].weight.detach()
     for gamma in (0.0, 0.6, 1.0):
         expected = torch.stack(
@@ -255,7 +257,7 @@ def test_eigencam_is_the_first_principal_component_with_the_mean_activations_sig
 
 def test_scorecam_is_the_softmax_of_the_scores_of_masked_images():
     network, image = tiny(pooled=False), picture(24)
-    features, _ = network.predict(image)
+    features = network.predict(image)[0].features
     masks = functional.interpolate(features, size=(24, 24), mode="bilinear", align_corners=False)[0]
     scores = []
     for mask in masks:

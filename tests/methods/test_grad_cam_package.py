@@ -21,6 +21,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 from gradcam_service.explain.cut import Logit
+from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
 from gradcam_service.explain.network import Network
 
@@ -92,8 +93,8 @@ def test_gradcam_plus_plus_where_gradients_are_large(architecture):
     head = replace(cut.head, module=deepcopy(cut.head.module).double(), weight=None)
     features = deepcopy(cut.backbone).double()(image)
     asked = torch.tensor([case.target])
-    scale = 300 / head.gradients(features, Logit(asked)).abs().max()
-    gradients = head.gradients(features, lambda scores: scale * Logit(asked)(scores))
+    scale = 300 / head.gradients(Frontier(features), Logit(asked)).abs().max()
+    gradients = head.gradients(Frontier(features), lambda scores: scale * Logit(asked)(scores))
     ours = gradcam_plus_plus(head.layout.to_grid(features), gradients)
     theirs = raw(
         GradCAMPlusPlus,

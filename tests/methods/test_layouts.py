@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from gradcam_service.explain.cut import Logit
+from gradcam_service.explain.frontier import Frontier
 
 from .networks import CLASSES, error, known, maps_of
 
@@ -85,7 +86,7 @@ def test_gradients_on_the_grid_are_autograds(architecture):
     _, gradients = hooked(case, case.layer, case.target)
     expected = gradients.permute(2, 0, 1) if architecture == "swin" else gradients[1:].T.reshape(-1, 4, 4)
     cut = case.network.cut_at(case.layer)
-    ours = cut.head.gradients(cut.backbone(case.image), Logit(torch.tensor([case.target])))[0]
+    ours = cut.head.gradients(cut.frontier(case.image), Logit(torch.tensor([case.target])))[0]
     assert error(ours, expected) < 1e-4
 
 
@@ -94,7 +95,7 @@ def test_default_maps_of_vit_are_more_than_rounding_errors(method):
     case = known("vit")
     cut = case.network.cut
     features = cut.backbone(case.image)
-    gradients = cut.head.gradients(features, Logit(torch.tensor([case.target])))
+    gradients = cut.head.gradients(Frontier(features), Logit(torch.tensor([case.target])))
     scale = (gradients * cut.layer.layout.to_grid(features)).abs().sum(1).max()
     assert maps_of(case.network, case.image, method, [case.target]).max() > 1e-3 * scale
 

@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from gradcam_service.explain.cut import Logit
+from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods.finercam import difference
 from gradcam_service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
 from gradcam_service.explain.network import Network
@@ -47,9 +48,9 @@ def test_maps_in_half_precision_are_nearly_those_in_single_precision(dtype, meth
 def test_gradcam_plus_plus_in_half_precision_where_squares_of_gradients_underflow(dtype):
     """At most 5·10⁻⁴, as of a 7 by 7 grid; the square of most is 0 in float16."""
     case, network = known("resnet18"), half(dtype)
-    features, _ = network.predict(case.image.to(dtype))
+    features = network.predict(case.image.to(dtype))[0].features
     objective = Logit(torch.tensor([case.target]))
-    gradients = network.cut.head.gradients(features, lambda scores: objective(scores) * 2**-7)
+    gradients = network.cut.head.gradients(Frontier(features), lambda scores: objective(scores) * 2**-7)
     expected = gradcam_plus_plus(features.double(), gradients.double())
     assert error(gradcam_plus_plus(features, gradients).double(), expected) < 0.02
 
@@ -75,15 +76,15 @@ CUTS = [
 def test_gradients_of_the_head_are_those_of_finite_differences(architecture, layer, objective):
     network = double(architecture, layer)
     cut, layout = network.cut, network.cut.layer.layout
-    features, _ = network.predict(known(architecture).image.double())
-    gradients = cut.head.gradients(features, objective)
+    features = network.predict(known(architecture).image.double())[0].features
+    gradients = cut.head.gradients(Frontier(features), objective)
     assert gradients.shape == (1, *cut.layer.shape)
     generator, step = torch.Generator().manual_seed(0), 1e-6
     for _ in range(8):
         direction = torch.randn(features.shape, generator=generator, dtype=torch.float64)
         if layout.prefix:
             direction[:, : layout.prefix] = 0
-        forwards, backwards = (objective(cut.head.scores(features + h * direction)) for h in (step, -step))
+        forwards, backwards = (objective(cut.head.scores(Frontier(features + h * direction))) for h in (step, -step))
         slope = float((forwards - backwards) / (2 * step))
         product = gradients * layout.to_grid(direction)
         assert slope == pytest.approx(float(product.sum()), abs=1e-6 * float(product.abs().sum()))

@@ -20,9 +20,9 @@ def few(method, **options):
 
 def steps_of(network, method, chunk, targets=TARGETS, **options):
     """How many steps a method takes, the last of which only returns."""
-    features, scores = network.predict(IMAGE)
+    frontier, scores = network.predict(IMAGE)
     question = Asked(method, targets=targets, options=few(method, **options))
-    (explaining,) = explain(network, IMAGE, features, scores, [question], chunk)
+    (explaining,) = explain(network, IMAGE, frontier, scores, [question], chunk)
     return sum(1 for _ in explaining)
 
 
@@ -135,8 +135,8 @@ def test_no_more_than_a_chunk_passes_the_network_at_once(method, chunk):
     batches: list[int] = []
     whole = (network.traced, network.guided, network.cut.backbone)
     parts = (network.cut.head.module,) if method == "ablationcam" else whole
-    features, scores = network.predict(IMAGE)
-    (explaining,) = explain(network, IMAGE, features, scores, [cheaply(method, targets=TARGETS)], chunk)
+    frontier, scores = network.predict(IMAGE)
+    (explaining,) = explain(network, IMAGE, frontier, scores, [cheaply(method, targets=TARGETS)], chunk)
     handles = [part.register_forward_pre_hook(lambda module, args: batches.append(len(args[0]))) for part in parts]
     for _ in explaining:
         pass
@@ -181,8 +181,8 @@ def test_answers_of_one_batch_may_be_worked_out_in_turns():
     network, images = tiny(pooled=False), picture(24, count=len(ITERATIVE))
     questions = [cheaply(method, targets=TARGETS) for method in ITERATIVE]
     expected = answers(network, images, questions, chunk=2)
-    features, scores = network.predict(images)
-    running = dict(enumerate(explain(network, images, features, scores, questions, 2)))
+    frontier, scores = network.predict(images)
+    running = dict(enumerate(explain(network, images, frontier, scores, questions, 2)))
     ended = {}
     while running:
         for row, explaining in list(running.items()):

@@ -76,17 +76,17 @@ def test_a_program_is_explained_as_its_module(tmp_path, name):
     assert network.cut.head.weight is not None
     for count in (1, 3):
         x = torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-        features, scores = network.predict(x)
+        frontier, scores = network.predict(x)
         with torch.no_grad():
             expected = module(x)
         assert_close(scores, expected, rtol=1e-5, atol=1e-5)
         for target in range(CLASSES):
             targets = torch.full((count,), target)
-            ours = BATCHED["gradcam"](network.cut, features, targets)
-            theirs = BATCHED["gradcam"](truth.cut, truth.cut.backbone(x), targets)
+            ours = BATCHED["gradcam"](network.cut, frontier, targets)
+            theirs = BATCHED["gradcam"](truth.cut, truth.cut.frontier(x), targets)
             assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
         assert expected.std() > 1e-3
-    every = [BATCHED["gradcam"](network.cut, features[:1], torch.tensor([target])) for target in range(CLASSES)]
+    every = [BATCHED["gradcam"](network.cut, frontier.rows([0]), torch.tensor([target])) for target in range(CLASSES)]
     assert any(heatmap.any() for heatmap in every)
 
 

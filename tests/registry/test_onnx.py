@@ -85,16 +85,16 @@ def exported(folder, module, size, dynamo, batch=None):
 def agree(network, truth, module, size, methods=("gradcam",)):
     for count in (1, 3):
         x = images(count, *size)
-        features, scores = network.predict(x)
+        frontier, scores = network.predict(x)
         with torch.no_grad():
             expected = module(x)
         assert_close(scores, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
         targets = torch.arange(count) % CLASSES
         for method in methods:
-            ours = BATCHED[method](network.cut, features, targets)
-            theirs = BATCHED[method](truth.cut, truth.cut.backbone(x), targets)
+            ours = BATCHED[method](network.cut, frontier, targets)
+            theirs = BATCHED[method](truth.cut, truth.cut.frontier(x), targets)
             assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
-    gradients = network.cut.head.gradients(features, Logit(targets))
+    gradients = network.cut.head.gradients(frontier, Logit(targets))
     assert gradients.any()
 
 
@@ -116,8 +116,8 @@ def test_an_exported_architecture_is_explained_as_the_original(tmp_path, name, d
     assert network.cut.layer.name.lower() == truth.cut.layer.name.lower()
     assert (network.cut.head.weight is not None) == (truth.cut.head.weight is not None) == (name in POOLED)
     agree(network, truth, module, size, ("gradcam", "layercam"))
-    features = network.predict(images(1, *size))[0].repeat_interleave(CLASSES, 0)
-    assert BATCHED["gradcam"](network.cut, features, torch.arange(CLASSES)).any()
+    repeated = network.predict(images(1, *size))[0].rows([0] * CLASSES)
+    assert BATCHED["gradcam"](network.cut, repeated, torch.arange(CLASSES)).any()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -148,13 +148,13 @@ def test_a_keras_model_is_explained_as_tensorflow_would():
     expected = np.load(folder / "expected.npz")
     network = imported(folder, (48, 64))
     x = torch.from_numpy(expected["images"]).permute(0, 3, 1, 2)
-    features, scores = network.predict(x)
+    frontier, scores = network.predict(x)
     assert_close(scores.numpy(), expected["logits"], rtol=0, atol=1e-5)
     assert_close(network.probabilities(scores).numpy(), expected["probabilities"], rtol=0, atol=1e-5)
     assert network.cut.layer.shape == (24, 12, 16)
     assert network.cut.head.weight is not None
     for target in range(5):
-        maps = BATCHED["gradcam"](network.cut, features, torch.full((3,), target)).numpy()
+        maps = BATCHED["gradcam"](network.cut, frontier, torch.full((3,), target)).numpy()
         assert_close(maps, expected["gradcam"][:, target], rtol=0, atol=1e-4 * expected["gradcam"].max())
 
 
@@ -186,11 +186,11 @@ def test_numbers_by_hand(tmp_path):
     network = imported(written(tmp_path, BY_HAND, {"w": CONVOLUTION, "d": DENSE}), (2, 2))
     x = torch.tensor([[[1.0, -2], [3, 4]], [[0, 1], [4, 1]], [[2, 1], [1, 0]]])[None]
     # A = red: 1 0 / 3 4, mean 2; 2·blue − green: 4 1 / 0 0 (of 4 1 / −2 −1), mean 5/4. y = (2 − 5/4, 3 · 5/4).
-    features, scores = network.predict(x)
+    frontier, scores = network.predict(x)
     assert scores.tolist() == [[0.75, 3.75]]
-    assert features.tolist() == [[[[1, 0], [3, 4]], [[4, 1], [0, 0]]]]
+    assert frontier.features.tolist() == [[[[1, 0], [3, 4]], [[4, 1], [0, 0]]]]
     # dy_0/dA = (1, −1) / 4: (1 − 4)/4 < 0, (0 − 1)/4 < 0, 3/4, 4/4; dy_1/dA = (0, 3) / 4.
-    maps = BATCHED["gradcam"](network.cut, features.repeat(2, 1, 1, 1), torch.tensor([0, 1]))
+    maps = BATCHED["gradcam"](network.cut, frontier.rows([0, 0]), torch.tensor([0, 1]))
     assert maps.tolist() == [[[0, 0], [0.75, 1]], [[3, 0.75], [0, 0]]]
 
 

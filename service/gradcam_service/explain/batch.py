@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gradcam_service.explain.cut import Cut
+from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.layers import INPUT
 from gradcam_service.explain.methods import BATCHED, ITERATIVE, OF_THE_INPUT
 from gradcam_service.explain.network import Network
@@ -60,7 +61,7 @@ Explaining = Generator[None, None, Explanation]
 def explain(
     network: Network,
     images: Tensor,
-    features: Tensor,
+    frontier: Frontier,
     scores: Tensor,
     questions: Sequence[Question | None],
     chunk: int,
@@ -68,12 +69,12 @@ def explain(
     """Answer the questions about a batch that has been predicted.
 
     Images that ask a batched method the same way are explained together, and an image with several targets repeats its
-    feature maps for the head only. An expensive method's answer is yet to be worked out, step by step.
+    values at the cut for the head only. An expensive method's answer is yet to be worked out, step by step.
 
     Args:
         network: what predicted.
         images: (N, C, H, W), as the network received them.
-        features: from `Network.predict`.
+        frontier: from `Network.predict`.
         scores: (N, classes), likewise.
         questions: one for each image; None where only scores are wanted.
         chunk: most images that an expensive method may send through the network at once.
@@ -90,7 +91,7 @@ def explain(
             alike[question.method, question.layer, tuple(sorted(question.options.items()))].append(row)
         elif question is not None:
             cut = network.cut_at(question.layer)
-            own = _features_at(network, cut, images, features, [row])
+            own = _frontier_at(network, cut, images, frontier, [row])
             asked = torch.tensor(targets[row], device=scores.device)
             subject = Subject(network, cut, images[row : row + 1], own, asked, chunk)
             answers[row] = _stepped(subject, question, targets[row])
@@ -98,11 +99,11 @@ def explain(
         cut = network.cut_at(layer)
         chosen = torch.tensor([target for row in rows for target in targets[row]], device=scores.device)
         places = [place for place, row in enumerate(rows) for _ in targets[row]]
-        repeated = _features_at(network, cut, images, features, rows)[places]
+        repeated = _frontier_at(network, cut, images, frontier, rows).rows(places)
         # From the default layer on there is little to compute; from an early one, nearly the whole network.
         size = len(chosen) if cut is network.cut else chunk
         with torch.no_grad():
-            parts = zip(torch.split(repeated, size), torch.split(chosen, size), strict=True)
+            parts = zip(repeated.split(size), torch.split(chosen, size), strict=True)
             maps = torch.cat([BATCHED[method](cut, *part, **dict(options)).float().cpu() for part in parts])
         for row, own_maps in zip(rows, torch.split(maps, [len(targets[row]) for row in rows]), strict=True):
             answers[row] = Explanation(cut.layer.name, targets[row], own_maps)
@@ -117,10 +118,9 @@ def _stepped(subject: Subject, question: Question, targets: tuple[int, ...]) -> 
     return Explanation(layer, targets, maps.float().cpu().contiguous())
 
 
-def _features_at(network: Network, cut: Cut, images: Tensor, features: Tensor, rows: list[int]) -> Tensor:
-    """Feature maps of some rows at a layer; at the default layer they are there already."""
+def _frontier_at(network: Network, cut: Cut, images: Tensor, frontier: Frontier, rows: list[int]) -> Frontier:
+    """What crosses the cut at a layer, of some rows; at the default layer it is there already."""
     if cut is network.cut:
-        return features[rows]
+        return frontier.rows(rows)
     with torch.no_grad():
-        computed: Tensor = cut.backbone(images[rows])
-    return computed
+        return cut.frontier(images[rows])

@@ -1,6 +1,6 @@
 """A network in two parts: the backbone that needs no gradient, and the head that is cheap to differentiate.
 
-image (N, C, H, W) ──backbone──▶ features A (N, K, h, w) ──head──▶ scores y (N, classes)
+image (N, C, H, W) ──backbone──▶ features A (N, K, h, w), other live values ──head──▶ scores y (N, classes)
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from gradcam_service.explain.graph import image_node, is_size, operator_name, scores_node
+from gradcam_service.explain.frontier import Frontier, Values, divide
+from gradcam_service.explain.graph import is_size, operator_name
 from gradcam_service.explain.layers import Layer, dominators
 from gradcam_service.explain.layout import Layout
 
@@ -40,10 +41,11 @@ class Logit:
 
 @dataclass(frozen=True)
 class Head:
-    """The part of a network from the feature maps to the scores.
+    """The part of a network from a cut to the scores.
 
     Attributes:
-        module: maps feature maps, as they lie in memory, to scores (N, classes).
+        module: maps feature maps as they lie in memory, the other live values and other inputs than the image to
+            scores (N, classes).
         layout: how they lie.
         weight: (classes, K) of the linear layer where the head is global average pooling → linear, else None.
     """
@@ -52,32 +54,43 @@ class Head:
     layout: Layout
     weight: Tensor | None
 
-    def scores(self, features: Tensor) -> Tensor:
-        """Scores (N, classes), logit units."""
-        scores: Tensor = self.module(features)
+    def scores(self, frontier: Frontier, *others: Tensor) -> Tensor:
+        """Scores (N, classes), logit units.
+
+        Args:
+            frontier: of N images.
+            others: the network's other inputs, N rows each.
+        """
+        scores: Tensor = self.module(frontier.features, *frontier.rest, *others)
         return scores
 
-    def gradients(self, features: Tensor, objective: Objective) -> Tensor:
-        """The gradient of each row's objective with respect to its feature maps.
+    def gradients(self, frontier: Frontier, objective: Objective, *others: Tensor) -> Tensor:
+        """The gradient of each row's objective with respect to its feature maps, all else being constant.
 
         Where the head is global average pooling → linear, y = W · mean(A) + b and dL/dA_k = (dL/dy · W)_k / Z, Z = h·w,
         everywhere, of a logit W_ck / Z: no backward pass through the head. Elsewhere by automatic differentiation;
         rows don't mix, so the gradient of the sum over all rows is each row's own.
 
         Args:
-            features: M rows of feature maps, as they lie in memory.
+            frontier: M rows.
             objective: what to differentiate.
+            others: the network's other inputs, M rows each.
 
         Returns:
             (M, K, h, w), units of the objective per unit of activation.
         """
         if self.weight is None:
-            return self.layout.to_grid(gradient(lambda leaf: objective(self.scores(leaf)), features))
+            constant = frontier.recordable()
+
+            def explained(leaf: Tensor) -> Tensor:
+                return objective(self.scores(constant.having(leaf), *others))
+
+            return self.layout.to_grid(gradient(explained, constant.features))
         if isinstance(objective, Logit):
             weights = self.weight[objective.targets]
         else:
             with torch.no_grad():
-                scores = self.scores(features)
+                scores = self.scores(frontier, *others)
             weights = gradient(objective, scores) @ self.weight
         h, w = self.layout.grid
         return (weights / (h * w))[:, :, None, None].expand(-1, -1, h, w)
@@ -108,20 +121,37 @@ class Cut:
 
     Attributes:
         layer: where.
-        backbone: maps images (N, C, H, W) to feature maps, as they lie in memory.
+        backbone: maps images (N, C, H, W), and what other inputs there are, to feature maps as they lie in memory, or
+            to these and the other live values where there are any.
         head: the rest.
+        axes: of the other live values, see `Frontier`; empty where every path crosses the layer.
+        reads: names of the inputs that the backbone's values depend on.
     """
 
     layer: Layer
     backbone: fx.GraphModule
     head: Head
+    axes: tuple[int | None, ...] = ()
+    reads: tuple[str, ...] = ()
+
+    def frontier(self, *inputs: Tensor) -> Frontier:
+        """What crosses the cut, of some images and what other inputs there are."""
+        return self.gathered(self.backbone(*inputs))
+
+    def gathered(self, values: Values) -> Frontier:
+        """What crosses the cut, from what the backbone returned, or another that computes the same."""
+        if isinstance(values, Tensor):
+            return Frontier(values)
+        features, *rest = values
+        assert isinstance(features, Tensor)
+        return Frontier(features, tuple(rest), self.axes)
 
 
 def cut(network: fx.GraphModule, layer: Layer) -> Cut:
     """Cut ``network`` at ``layer``; both parts share its parameters."""
-    backbone = _part(network, image_node(network.graph), layer.node)
-    head = _part(network, layer.node, scores_node(network.graph))
-    return Cut(layer, backbone, Head(head, layer.layout, _pooled_linear_weight(head, layer.layout)))
+    halves = divide(network, layer.node)
+    head = Head(halves.head, layer.layout, _pooled_linear_weight(halves.head, layer.layout))
+    return Cut(layer, halves.backbone, head, halves.axes, halves.reads)
 
 
 def reaches_grid(network: fx.GraphModule, layer: Layer) -> bool:
@@ -129,7 +159,7 @@ def reaches_grid(network: fx.GraphModule, layer: Layer) -> bool:
 
     Asked of the value before the scores, since the last linear layer of an untrained network may be zero.
     """
-    embedding = _part(network, layer.node, dominators(network.graph)[-2])
+    embedding = divide(network, layer.node, dominators(network.graph)[-2]).head
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(1, *(int(n) for n in layer.node.meta["val"].shape[1:]), generator=generator)
     # A random direction: the plain sum of a normalised vector is constant.
@@ -137,44 +167,11 @@ def reaches_grid(network: fx.GraphModule, layer: Layer) -> bool:
     return bool(layer.layout.to_grid(gradient(lambda leaf: embedding(leaf) * direction, features)).any())
 
 
-def _part(network: fx.GraphModule, source: fx.Node, result: fx.Node) -> fx.GraphModule:
-    """The nodes between ``source`` and ``result`` as a module of one input and one output."""
-    graph = fx.Graph()
-    copies = {source: graph.placeholder(source.name)}
-    wanted = _needed(source, result)
-    for node in network.graph.nodes:
-        if node in wanted and _is_batch_size(node, source):
-            copies[node] = graph.call_function(torch.ops.aten.sym_size.int, (copies[source], 0))
-        elif node in wanted:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-    for node, copy in copies.items():
-        copy.meta = node.meta
-    graph.output(copies[result])
-    return fx.GraphModule(network, graph)
-
-
-def _needed(source: fx.Node, result: fx.Node) -> set[fx.Node]:
-    """All nodes that ``result`` is computed from, no further back than ``source``."""
-    needed: set[fx.Node] = set()
-    waiting = [result]
-    while waiting:
-        node = waiting.pop()
-        if node is source or node in needed:
-            continue
-        needed.add(node)
-        if not _is_batch_size(node, source):
-            waiting += node.all_input_nodes
-    return needed
-
-
-def _is_batch_size(node: fx.Node, source: fx.Node) -> bool:
-    """Whether the node's value is N, which any tensor of the batch can tell."""
-    return is_size(node) and node.meta["val"] == source.meta["val"].shape[0]
-
-
 def _pooled_linear_weight(head: fx.GraphModule, layout: Layout) -> Tensor | None:
     """The weight (classes, K) of a head that is global average pooling → linear, else None."""
-    (features,) = head.graph.find_nodes(op="placeholder")
+    features, *others = head.graph.find_nodes(op="placeholder")
+    if any(other.users for other in others):
+        return None
     pooling = _only_user(features)
     if pooling is None or not _is_global_average(pooling, layout):
         return None

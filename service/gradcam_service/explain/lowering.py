@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.adjoints import ADJOINTS
 from gradcam_service.explain.cut import Cut, Logit
+from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.graph import operator_name
 from gradcam_service.explain.methods.gradcam import gradcam
 
@@ -67,7 +68,7 @@ def lower(cut: Cut) -> Explainer:
             answered = scores
             return Logit(torch.where(target < 0, scores.argmax(1), target))(scores)
 
-        gradients = head.gradients(features, chosen)
+        gradients = head.gradients(Frontier(features), chosen)
         return answered.detach(), gradcam(layout.to_grid(features), gradients)
 
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)

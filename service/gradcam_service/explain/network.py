@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from gradcam_service.errors import UnknownLayer, UnsupportedMethod
 from gradcam_service.explain.cut import Cut, cut, reaches_grid
+from gradcam_service.explain.frontier import Frontier, Values
 from gradcam_service.explain.graph import TRACING, has_foreign_operators, logits_of, scores_node, shape_of, trace
 from gradcam_service.explain.guide import guide
 from gradcam_service.explain.layers import Layer, before_final_pooling, find_layers, input_layer
@@ -40,7 +41,7 @@ class Network:
         layers: every layer that the network can be cut at, from the image to the scores; of a network without feature
             maps, its input alone.
         cut: the network cut at its default layer.
-        backbone: what computes the feature maps of that layer.
+        backbone: what computes the values that cross this cut.
         classes: number of scores.
         traced: the whole network.
 
@@ -66,7 +67,7 @@ class Network:
         self._foreign = has_foreign_operators(self.traced.graph)
         self._cuts: dict[str, Cut] = {}
         self.cut = self._last_convolutional() if layer == "auto" else self.cut_at(layer)
-        self.backbone: Backbone = self.cut.backbone
+        self.backbone: Callable[[Tensor], Values] = self.cut.backbone
 
     @property
     def opaque(self) -> str:
@@ -105,10 +106,10 @@ class Network:
         return other
 
     @torch.no_grad()
-    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature maps at the default layer and scores (N, classes), logit units, of images (N, C, H, W)."""
-        features = self.backbone(images)
-        return features, self.cut.head.scores(features)
+    def predict(self, images: Tensor) -> tuple[Frontier, Tensor]:
+        """What crosses the cut at the default layer and scores (N, classes), logit units, of images (N, C, H, W)."""
+        frontier = self.cut.gathered(self.backbone(images))
+        return frontier, self.cut.head.scores(frontier)
 
     def scores(self, images: Tensor) -> Tensor:
         """Scores (N, classes), logit units, of images (N, C, H, W)."""

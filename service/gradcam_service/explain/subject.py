@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gradcam_service.explain.cut import Cut
+from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.network import Network
 
 Steps = Generator[None, None, Tensor]
@@ -24,7 +25,7 @@ class Subject:
         network: the whole network.
         cut: the network cut at the layer asked for.
         image: (1, C, H, W), as the network receives it.
-        features: its feature maps at the cut, as they lie in memory, one row.
+        frontier: what crosses the cut, one row.
         targets: (T,) int64, class indices.
         chunk: most images in one forward pass.
     """
@@ -32,14 +33,14 @@ class Subject:
     network: Network
     cut: Cut
     image: Tensor
-    features: Tensor
+    frontier: Frontier
     targets: Tensor
     chunk: int
 
     @property
     def grid(self) -> Tensor:
         """The feature maps as (1, K, h, w)."""
-        return self.cut.layer.layout.to_grid(self.features)
+        return self.cut.layer.layout.to_grid(self.frontier.features)
 
     def scores(self, images: Tensor) -> Tensor:
         """The targets' scores (N, T) of images (N, C, H, W), logit units."""

@@ -49,6 +49,8 @@ def fastest(
     eager, device = network.cut.backbone, images.device.type
     if runtime == "eager" or not any(node.op == "call_function" for node in eager.graph.nodes):
         return "it stays as it is"
+    if network.cut.axes:
+        return "besides the feature maps of its default layer, other values are needed, which no runtime gives yet"
     wanted = _USUAL[device, precision] if runtime == "auto" else (runtime,)
     with torch.no_grad():
         found = {name: _alike(name, eager, images, most, precision) for name in wanted}

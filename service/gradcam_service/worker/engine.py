@@ -72,12 +72,12 @@ def run(
     with model.network.undisturbed():
         start = perf_counter()
         images = model.images(list(pixels))
-        features, scores = model.network.predict(images)
+        frontier, scores = model.network.predict(images)
         host_scores = scores.float().cpu().numpy()  # waits for the device
         predicted = perf_counter()
         refused = [_refusal(model, question, max_forward_passes) for question in questions]
         asked = [None if refusal else question for question, refusal in zip(questions, refused, strict=True)]
-        explained = batch.explain(model.network, images, features, scores, asked, model.card.batch)
+        explained = batch.explain(model.network, images, frontier, scores, asked, model.card.batch)
     answers: list[Answer | Pending | ServiceError] = [
         refusal or _outcome(model.network, own, explanation)
         for refusal, own, explanation in zip(refused, host_scores, explained, strict=True)

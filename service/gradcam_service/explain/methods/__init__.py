@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.cut import Cut, Logit
+from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.guide import unguided
 from gradcam_service.explain.layers import INPUT, non_differentiable
 from gradcam_service.explain.methods.ablationcam import ablationcam
@@ -33,7 +34,7 @@ from gradcam_service.explain.subject import Steps
 
 Options = Mapping[str, float]
 Batched = Callable[..., Tensor]
-"""(cut, feature maps of M rows, targets (M,), **options) → maps (M, h, w): costs next to nothing, done for a batch."""
+"""(cut, its frontier of M rows, targets (M,), **options) → maps (M, h, w): costs next to nothing, done for a batch."""
 Iterative = Callable[..., Steps]
 """(subject, **options) → steps: for one image, others may be served in between."""
 
@@ -42,26 +43,26 @@ _GRADIENT = 3
 
 
 def _of_gradients(method: Callable[[Tensor, Tensor], Tensor]) -> Batched:
-    def explain(cut: Cut, features: Tensor, targets: Tensor) -> Tensor:
-        gradients = cut.head.gradients(features, Logit(targets))
-        return method(cut.layer.layout.to_grid(features), gradients)
+    def explain(cut: Cut, frontier: Frontier, targets: Tensor) -> Tensor:
+        gradients = cut.head.gradients(frontier, Logit(targets))
+        return method(cut.layer.layout.to_grid(frontier.features), gradients)
 
     return explain
 
 
-def _cam(cut: Cut, features: Tensor, targets: Tensor) -> Tensor:
+def _cam(cut: Cut, frontier: Frontier, targets: Tensor) -> Tensor:
     if cut.head.weight is None:
         raise UnsupportedMethod(NEEDS_GAP)
-    return cam(cut.layer.layout.to_grid(features), cut.head.weight[targets])
+    return cam(cut.layer.layout.to_grid(frontier.features), cut.head.weight[targets])
 
 
-def _eigencam(cut: Cut, features: Tensor, targets: Tensor) -> Tensor:
-    return eigencam(cut.layer.layout.to_grid(features))
+def _eigencam(cut: Cut, frontier: Frontier, targets: Tensor) -> Tensor:
+    return eigencam(cut.layer.layout.to_grid(frontier.features))
 
 
-def _finercam(cut: Cut, features: Tensor, targets: Tensor, gamma: float = 1.0, references: int = 3) -> Tensor:
-    gradients = cut.head.gradients(features, difference(targets, gamma, int(references)))
-    return gradcam(cut.layer.layout.to_grid(features), gradients)
+def _finercam(cut: Cut, frontier: Frontier, targets: Tensor, gamma: float = 1.0, references: int = 3) -> Tensor:
+    gradients = cut.head.gradients(frontier, difference(targets, gamma, int(references)))
+    return gradcam(cut.layer.layout.to_grid(frontier.features), gradients)
 
 
 BATCHED: dict[str, Batched] = {

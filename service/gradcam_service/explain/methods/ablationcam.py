@@ -23,7 +23,7 @@ def ablationcam(subject: Subject) -> Steps:
     else:
         drops = yield from _drops(subject)
     with torch.no_grad():
-        scores = subject.cut.head.scores(subject.features)[0, subject.targets]
+        scores = subject.cut.head.scores(subject.frontier)[0, subject.targets]
     weights = torch.where(scores != 0, drops / scores, 0.0)
     return torch.einsum("kt,khw->thw", weights, grid[0]).relu()
 
@@ -34,11 +34,11 @@ def _drops(subject: Subject) -> Steps:
     dimension = subject.cut.layer.layout.channels
     ablated: list[Tensor] = []
     for chosen in torch.split(torch.arange(channels, device=subject.image.device), subject.chunk):
-        masked = subject.features.repeat_interleave(len(chosen), dim=0)
+        repeated = subject.frontier.rows([0] * len(chosen))
         rows = torch.arange(len(chosen), device=chosen.device)
-        masked.movedim(dimension, 1)[rows, chosen] = 0
+        repeated.features.movedim(dimension, 1)[rows, chosen] = 0  # a copy, as rows are
         with torch.no_grad():
-            ablated.append(head.scores(masked)[:, subject.targets])
+            ablated.append(head.scores(repeated)[:, subject.targets])
         yield
     with torch.no_grad():
-        return head.scores(subject.features)[:, subject.targets] - torch.cat(ablated)
+        return head.scores(subject.frontier)[:, subject.targets] - torch.cat(ablated)

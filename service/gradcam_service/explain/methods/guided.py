@@ -36,8 +36,8 @@ def guided_gradcam(subject: Subject) -> Steps:
     Returns:
         maps: (T, C, H, W), signed, logit units squared per unit of normalised input.
     """
-    features = subject.features.repeat_interleave(len(subject.targets), dim=0)
-    gradients = subject.cut.head.gradients(features, Logit(subject.targets))
-    coarse = gradcam(subject.cut.layer.layout.to_grid(features), gradients)
+    repeated = subject.frontier.rows([0] * len(subject.targets))
+    gradients = subject.cut.head.gradients(repeated, Logit(subject.targets))
+    coarse = gradcam(subject.cut.layer.layout.to_grid(repeated.features), gradients)
     fine = yield from guided_backprop(subject)
     return interpolate(coarse[:, None], size=fine.shape[2:], mode="bilinear", align_corners=False) * fine

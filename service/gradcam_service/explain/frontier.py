@@ -1,0 +1,211 @@
+"""What crosses a cut: the value that is explained, and the other live values that the rest of the network needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import SymInt, Tensor, fx
+
+from gradcam_service.explain.graph import is_size, scores_node
+
+Values = Tensor | tuple[Tensor | int, ...]
+"""What a backbone returns: A alone, or A and the other live values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """The values of a number of images at a cut: all that the head needs of them.
+
+    Attributes:
+        features: (M, …), the explained value A, as it lies in memory.
+        rest: the other live values (skip connections, second inputs, sizes), constant under the gradient; none where
+            every path crosses A.
+        axes: for each of ``rest`` the dimension that counts images; None of a number, which is the same for all.
+    """
+
+    features: Tensor
+    rest: tuple[Tensor | int, ...] = ()
+    axes: tuple[int | None, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def rows(self, index: Sequence[int] | Tensor) -> Frontier:
+        """Those of some images, in any order, also several times each: one row for each of an image's targets."""
+        at = torch.as_tensor(index, device=self.features.device)
+        rest = tuple(
+            value.index_select(axis, at) if isinstance(value, Tensor) and axis is not None else value
+            for value, axis in zip(self.rest, self.axes, strict=True)
+        )
+        return replace(self, features=self.features[at], rest=rest)
+
+    def split(self, size: int) -> list[Frontier]:
+        """Parts of at most ``size`` rows, in order; views."""
+        if len(self) <= size:
+            return [self]
+        return [self._narrowed(first, min(size, len(self) - first)) for first in range(0, len(self), size)]
+
+    def recordable(self) -> Frontier:
+        """The same values, in a form that automatic differentiation may keep; it doesn't those of inference mode."""
+        with torch.inference_mode(False):
+            rest = tuple(
+                value.clone() if isinstance(value, Tensor) and value.is_inference() else value for value in self.rest
+            )
+        return replace(self, rest=rest)
+
+    def _narrowed(self, first: int, count: int) -> Frontier:
+        rest = tuple(
+            value.narrow(axis, first, count) if isinstance(value, Tensor) and axis is not None else value
+            for value, axis in zip(self.rest, self.axes, strict=True)
+        )
+        return replace(self, features=self.features[first : first + count], rest=rest)
+
+    def having(self, features: Tensor) -> Frontier:
+        """The same images with another value in the place of A."""
+        return replace(self, features=features)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """A graph in two parts.
+
+    Attributes:
+        backbone: maps the graph's inputs to A, or to (A, *rest) where there is a rest.
+        head: maps (A, *rest, *inputs but the image) to the graph's result.
+        axes: see `Frontier`.
+        reads: names of the inputs that A or the rest are computed from.
+    """
+
+    backbone: fx.GraphModule
+    head: fx.GraphModule
+    axes: tuple[int | None, ...]
+    reads: tuple[str, ...]
+
+
+def divide(network: fx.GraphModule, node: fx.Node, result: fx.Node | None = None) -> Halves:
+    """Divide a graph at ``node``; both parts share its parameters.
+
+    The head is what descends from ``node``, so that it is as small as can be: a sibling branch is computed in the
+    backbone even where the program computes it later. What depends on other inputs than the image alone is computed in
+    the head, so that an image's backbone runs once for all that is asked about it.
+
+    Args:
+        network: a graph as `trace` returns it.
+        node: the explained value, a row for each image.
+        result: what the head computes; the scores unless said otherwise.
+    """
+    graph = network.graph
+    image, *others = graph.find_nodes(op="placeholder")
+    crossing = _Crossing(image, others, node)
+    computed, handed_over = crossing.back_from(result or scores_node(graph))
+    rest = [value for value in graph.nodes if value in handed_over]
+    before = crossing.ancestors([node, *rest])
+    backbone = crossing.part(network, [image, *others], [node, *rest], before)
+    head = crossing.part(network, [node, *rest, *others], [result or scores_node(graph)], computed)
+    reads = tuple(source.name for source in (image, *others) if source in before)
+    return Halves(backbone, head, tuple(crossing.axis(value) for value in rest), reads)
+
+
+class _Crossing:
+    """Decides what crosses the cut of a graph at ``node``, and copies the parts on either side of it."""
+
+    def __init__(self, image: fx.Node, others: list[fx.Node], node: fx.Node) -> None:
+        self._node = node
+        self._image = image
+        self._count = image.meta["val"].shape[0]
+        self._after = _descendants(node)
+        self._from_image = _descendants(image)
+        self._lengths = [
+            (length, other, axis)
+            for other in others
+            for axis, length in enumerate(other.meta["val"].shape)
+            if isinstance(length, SymInt) and not _same(length, self._count)
+        ]
+
+    def axis(self, value: fx.Node) -> int | None:
+        """The dimension of a value that counts images, None where it has none."""
+        found = value.meta["val"]
+        shape = found.shape if isinstance(found, Tensor) else ()
+        return next((axis for axis, length in enumerate(shape) if _same(length, self._count)), None)
+
+    def back_from(self, result: fx.Node) -> tuple[set[fx.Node], set[fx.Node]]:
+        """All values that ``result`` is computed from after the cut, and those that are handed over for it."""
+        computed: set[fx.Node] = set()
+        handed_over: set[fx.Node] = set()
+        waiting = [result]
+        while waiting:
+            value = waiting.pop()
+            if value is self._node or value in computed or value in handed_over:
+                continue
+            if self._is_handed_over(value):
+                handed_over.add(value)
+            elif value is self._image or value.op != "placeholder":
+                computed.add(value)
+                waiting += [] if self._told(value) else value.all_input_nodes
+        return computed, handed_over
+
+    def ancestors(self, values: list[fx.Node]) -> set[fx.Node]:
+        """All values that ``values`` are computed from, themselves included."""
+        found: set[fx.Node] = set()
+        waiting = [*values]
+        while waiting:
+            value = waiting.pop()
+            if value not in found:
+                found.add(value)
+                waiting += [] if self._told(value) else value.all_input_nodes
+        return found
+
+    def part(
+        self, network: fx.GraphModule, sources: list[fx.Node], results: list[fx.Node], nodes: set[fx.Node]
+    ) -> fx.GraphModule:
+        """A module of some nodes; ``sources`` begin with a value that has a row for each image."""
+        graph = fx.Graph()
+        copies = {source: graph.placeholder(source.name) for source in sources}
+        for node in network.graph.nodes:
+            if node not in nodes or node in copies:
+                continue
+            if told := self._told(node):
+                tensor, axis = told[0] or sources[0], told[1]
+                copies[node] = graph.call_function(torch.ops.aten.sym_size.int, (copies[tensor], axis))
+            else:
+                copies[node] = graph.node_copy(node, copies.__getitem__)
+        for node, copy in copies.items():
+            copy.meta = node.meta
+        graph.output(copies[results[0]] if len(results) == 1 else tuple(copies[result] for result in results))
+        return fx.GraphModule(network, graph)
+
+    def _told(self, value: fx.Node) -> tuple[fx.Node | None, int] | None:
+        """The input and its dimension that tell a size on both sides; no input for N, which any value can tell."""
+        if not is_size(value):
+            return None
+        length = value.meta["val"]
+        if _same(length, self._count):
+            return None, 0
+        return next(((other, axis) for known, other, axis in self._lengths if _same(length, known)), None)
+
+    def _is_handed_over(self, value: fx.Node) -> bool:
+        """Whether the head gets the value; one without a row for each image is computed again from those that have."""
+        if self._told(value):
+            return False
+        sources = [value, *value.all_input_nodes] if is_size(value) else [value]
+        if self._after.intersection(sources) or not self._from_image.intersection(sources):
+            return False
+        return is_size(value) or self.axis(value) is not None
+
+
+def _descendants(origin: fx.Node) -> set[fx.Node]:
+    """``origin`` and all tensors that are computed from its values; its sizes are none of them."""
+    found = {origin}
+    for node in origin.graph.nodes:
+        if node.op != "output" and not is_size(node) and not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _same(length: int | SymInt, other: int | SymInt) -> bool:
+    """Whether two sizes are the same whatever the example was; comparing them by value would fix a symbolic one."""
+    if isinstance(length, SymInt) and isinstance(other, SymInt):
+        return bool(length.node.expr == other.node.expr)
+    return type(length) is type(other) and bool(length == other)
