@@ -5,18 +5,19 @@ HOST ?= $(or $(GRADCAM_HOST),127.0.0.1)
 PORT ?= $(or $(GRADCAM_PORT),8000)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DEVICE ?= cpu
+PYTEST = $(BIN)/pytest -n 2 --dist loadfile $(if $(CI),--durations=25)
 ENGINE = $(firstword $(shell command -v docker podman buildah))
 
-.PHONY: serve test test-all chaos fuzz load bench bench-gpu rolling lint format zoo image clean
+.PHONY: serve test test-all chaos fuzz docs load bench bench-gpu rolling lint format zoo image clean
 
 serve: $(VENV)/.installed  ## start the service
 	@exec $(BIN)/gradcam serve --host $(HOST) --port $(PORT)
 
 test: lint  ## everything that must hold
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(PYTEST)
 
-test-all: lint  ## and every architecture of torchvision, which takes minutes more
-	$(BIN)/pytest -n 2 --dist loadfile -m ''
+test-all: lint  ## and every architecture of torchvision, and proofs at full length, which takes minutes more
+	$(PYTEST) -m ''
 
 load: $(VENV)/.dev  ## put load on a service of its own; LOAD="--shape spike --users 50" changes it
 	PYTHONPATH=tests $(BIN)/python load_tests/load.py --html build/load.html $(LOAD)
@@ -30,11 +31,14 @@ bench-gpu: $(VENV)/.dev  ## measure the first GPU; the table is build/bench_gpu.
 rolling: $(VENV)/.dev  ## replace two replicas behind HAProxy under load; no request may fail
 	PYTHONPATH=tests $(BIN)/python load_tests/rolling.py --html build/rolling.html $(LOAD)
 
-chaos: $(VENV)/.dev  ## every deed of the README's promises, at full length
+chaos: $(VENV)/.dev  ## every deed of what docs/operations.md promises, at full length
 	$(BIN)/pytest tests/worker/test_fault_tolerance.py tests/worker/test_versions.py --chaos --timeout 1800
 
 fuzz: $(VENV)/.dev  ## thousands of made-up requests and damaged pictures
 	$(BIN)/pytest -n 2 tests/fuzz --fuzz
+
+docs: $(VENV)/.installed  ## write the tables of docs/ that the code fills
+	$(BIN)/python docs/tables.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

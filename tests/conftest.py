@@ -27,7 +27,7 @@ load: demand
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--chaos", action="store_true", help="do every deed of the README's promises at full length")
+    parser.addoption("--chaos", action="store_true", help="do every deed of what is promised at full length")
 
     parser.addoption("--fuzz", action="store_true", help="make up thousands of requests and damaged pictures")
 

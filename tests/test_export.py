@@ -301,8 +301,8 @@ def test_a_scene_is_explained_without_torch(scenes: Path, tmp_path: Path):
         assert given["scores"][row, expected.target.index] == pytest.approx(expected.target.logit, abs=1e-4)
 
 
-def test_the_readme_example_explains_a_picture(scenes: Path, tmp_path: Path):
-    code = re.search(r"one ONNX file\n.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+def test_the_example_of_the_docs_explains_a_picture(scenes: Path, tmp_path: Path):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)[1]
     (tmp_path / "scenes.onnx").symlink_to(scenes)
     picture = tmp_path / "scene.jpg"
     picture.write_bytes((ROOT / "service/gradcam_service/api/examples/scene.jpg").read_bytes())

@@ -1,31 +1,88 @@
-"""The README tells no lies that a program can find."""
+"""README and docs tell no lies that a program can find."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+import tables
+from gradcam_service.registry.repository import parse_spec
 from gradcam_service.settings import Settings
 from repository import ROOT
 
-README = (ROOT / "README.md").read_text()
+PAGES = sorted(
+    path.relative_to(ROOT)
+    for pattern in ("*.md", "docs/*.md", "deploy/*.md", "load_tests/*.md", ".github/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+DOCS = [page for page in PAGES if page.parent == Path("docs")]
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
-def test_every_setting_has_a_row_with_its_default(name: str):
-    field = Settings.model_fields[name]
-    default = {None: "–", (): "–"}.get(field.default, str(field.default))
-    assert f"| `GRADCAM_{name.upper()}` | `{default}` | {field.description} |" in README
+def text(page: Path | str) -> str:
+    return (ROOT / page).read_text()
 
 
-def test_no_row_is_about_a_setting_that_is_not():
-    rows = re.findall(r"^\| `GRADCAM_(\w+)`", README, re.MULTILINE)
-    assert {row.lower() for row in rows} == Settings.model_fields.keys()
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", text(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("file", ["README.md", "deploy/README.md"])
-def test_every_file_it_links_to_is_there(file: str):
-    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / file).read_text())
-    assert links
-    assert [link for link in links if not (ROOT / file).parent.joinpath(link).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_link_leads_somewhere(page: Path):
+    for link in re.findall(r"\]\((?!https?://)([^)\s]+)\)", text(page)):
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent.joinpath(path).resolve() if path else ROOT / page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.relative_to(ROOT)), link
+
+
+@pytest.mark.parametrize("page", DOCS, ids=str)
+def test_tables_say_what_the_code_says(page: Path):
+    assert tables.renewed(text(page)) == text(page), "make docs writes them"
+
+
+def test_every_setting_has_a_row_with_its_default():
+    page = text("docs/settings.md")
+    for name, field in Settings.model_fields.items():
+        default = {None: "–", (): "–"}.get(field.default, str(field.default))
+        assert f"| `GRADCAM_{name.upper()}` | `{default}` | {field.description} |" in page
+
+
+def test_every_setting_that_is_named_is_one():
+    named = {name for page in PAGES for name in re.findall(r"GRADCAM_([A-Z][A-Z_]+[A-Z])", text(page))}
+    assert {name.lower() for name in named} - Settings.model_fields.keys() == {"api_key"}  # of the command line
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    found, waiting = set(), [Path("README.md")]
+    while waiting:
+        page = waiting.pop()
+        if page not in found:
+            found.add(page)
+            links = re.findall(r"\]\((?!https?://|#)([^)#\s]+\.md)", text(page))
+            waiting += [(ROOT / page).parent.joinpath(link).resolve().relative_to(ROOT) for link in links]
+    assert set(DOCS) - found == set()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/models.md"])
+def test_every_model_yaml_is_one(page: str):
+    examples = re.findall(r"^    source: .*(?:\n    .+)*", text(page), re.MULTILINE)
+    assert examples
+    for example in examples:
+        parse_spec(re.sub(r"^    ", "", example, flags=re.MULTILINE).replace("1f0c…", "1f0c" * 16), page)
+
+
+def test_each_promise_names_a_test_that_there_is():
+    tests = re.findall(r"^def (test_\w+)", text("tests/worker/test_fault_tolerance.py"), re.MULTILINE)
+    named = re.findall(r"`-k (\w+)` \|$", text("docs/operations.md"), re.MULTILINE)
+    assert len(named) >= 10
+    assert [name for name in named if not any(name in test for test in tests)] == []
+
+
+def test_the_makefile_names_files_that_there_are():
+    named = re.findall(r"(?:tests|load_tests|docs)/[\w/.]+", text("Makefile"))
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -58,7 +58,7 @@ def commands() -> None:
 @click.option("--port", type=int, help="TCP port to listen on.")
 @click.option("--device", help="auto, cpu or cuda:N.")
 def serve(**given: str | int | None) -> None:
-    """Serve HTTP. Every setting is an environment variable GRADCAM_*; see the README."""
+    """Serve HTTP. Every setting is an environment variable GRADCAM_*; see docs/settings.md."""
     from gradcam_service import serving
 
     serving.serve(_validated(Settings, given))

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """How the service runs. The README's table has a row for each field."""
+    """How the service runs. docs/settings.md has a row for each field."""
 
     model_config = SettingsConfigDict(env_prefix="GRADCAM_", frozen=True, extra="ignore")
 

@@ -1,0 +1,81 @@
+"""Writes into these pages what the code itself says: ``make docs``.
+
+A table stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->``, with the name of a function here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from gradcam_service.api.problems import fault
+from gradcam_service.errors import BadSettings, ServiceError, from_code
+from gradcam_service.settings import Settings
+
+DOCS = Path(__file__).parent
+
+
+def settings() -> str:
+    """Every setting with its default, in the order of `Settings`."""
+    rows = [
+        (f"`GRADCAM_{name.upper()}`", f"`{_default(field.default)}`", field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+    return _table(("variable", "default", "what"), rows)
+
+
+def errors() -> str:
+    """Every error that a caller may be answered with, by status."""
+    rows = []
+    for kind in sorted(_kinds(ServiceError), key=lambda kind: fault(from_code(kind.code, ""), "").status):
+        said = fault(from_code(kind.code, ""), "")
+        retry = said.headers.get("Retry-After", "")
+        rows.append((str(said.status), f"`{kind.code}`", _first_line(kind), f"{retry} s" if retry else ""))
+    return _table(("status", "code", "when", "`Retry-After`"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {"settings": settings, "errors": errors}
+
+
+def renewed(page: str) -> str:
+    """The text of a page with its tables as they are now."""
+    for name, table in TABLES.items():
+        marks = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        page = re.sub(
+            f"{marks[0]}.*?{marks[1]}", lambda _, t=table, m=marks: f"{m[0]}\n{t()}\n{m[1]}", page, flags=re.DOTALL
+        )
+    return page
+
+
+def main() -> None:
+    """Renew every page of this folder."""
+    for path in DOCS.glob("*.md"):
+        path.write_text(renewed(path.read_text()))
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    return "\n".join([lines[0], f"|{'---|' * len(head)}", *lines[1:]])
+
+
+def _default(value: object) -> str:
+    """A default as the table shows it: a dash where there is none."""
+    return "–" if value in (None, ()) else str(value)
+
+
+def _kinds(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    """The classes below, but for those that nobody is answered with."""
+    for below in kind.__subclasses__():
+        if below is not BadSettings:
+            yield below
+            yield from _kinds(below)
+
+
+def _first_line(kind: type) -> str:
+    return (inspect.getdoc(kind) or "").splitlines()[0].rstrip(".")
+
+
+if __name__ == "__main__":
+    main()
