@@ -31,6 +31,6 @@ def test_an_unknown_name_is_refused_with_those_known():
 
 
 def test_pictures_need_no_torch():
-    modules = "decode, geometry, canvas, render, boxes"
+    modules = "decode, geometry, canvas, render, boxes, legend, grid"
     program = f"import sys; from gradcam_service.images import {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -91,7 +91,7 @@ def test_every_encoding_shows_the_same(encoding):
 
 
 def test_drawing_changes_neither_heat_nor_photo():
-    heat = Heat(Image.effect_noise((40, 20), 90), (10, 0, 30, 20))
+    heat = Heat(Image.effect_noise((40, 20), 90), (10, 0, 30, 20), "unsigned", 0.0, 1.0)
     levels, image = heat.levels.copy(), photo(40, 20)
     overlay(heat, image)
     heatmap(heat)

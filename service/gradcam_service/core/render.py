@@ -12,9 +12,10 @@ from PIL import Image
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.core.results import Explanation
 from gradcam_service.images.boxes import bounding_box
-from gradcam_service.images.canvas import Heat, SignedMap, place, place_signed
+from gradcam_service.images.canvas import place
 from gradcam_service.images.geometry import PreparedImage
-from gradcam_service.images.render import Picture, heatmap, overlay, signed_picture
+from gradcam_service.images.render import Picture, heatmap, overlay
+from gradcam_service.images.scale import MapKind, plane
 from gradcam_service.registry.spec import Card
 from gradcam_service.tasks import TASKS
 from gradcam_service.worker.client import Answer
@@ -48,7 +49,7 @@ def _explanation(
     options: ExplainOptions,
 ) -> Explanation:
     x0, y0, x1, y1 = (round(edge, 2) for edge in prepared.region)
-    box = bounding_box(_grid(cam), prepared, options.threshold) if options.boxes else None
+    box = bounding_box(plane(cam, _kind(cam)), prepared, options.threshold) if options.boxes else None
     return Explanation(
         target,
         options.method,
@@ -66,27 +67,12 @@ def _pictures(
     """The heatmap and the overlay, each where it is asked for."""
     if not {"heatmap", "overlay"} & set(options.outputs):
         return None, None
-    on_canvas = _placed(cam, prepared, options)
-    flat = over = None
-    if "heatmap" in options.outputs:
-        if isinstance(on_canvas, Heat):
-            flat = heatmap(on_canvas, colormap=options.colormap)
-        else:
-            flat = signed_picture(on_canvas)
-    if photo is not None:
-        over = overlay(on_canvas, photo, colormap=options.colormap, alpha=options.alpha, encoding=options.format)
-    return flat, over
+    heat = place(cam, prepared, kind=_kind(cam), size=options.size, max_side=options.max_side)
+    flat = heatmap(heat, colormap=options.colormap) if "heatmap" in options.outputs else None
+    if photo is None:
+        return flat, None
+    return flat, overlay(heat, photo, colormap=options.colormap, alpha=options.alpha, encoding=options.format)
 
 
-def _placed(cam: np.ndarray, prepared: PreparedImage, options: ExplainOptions) -> Heat | SignedMap:
-    """Maps of colours centred on grey; all others, those of methods blind to colour among them, as heat."""
-    if cam.ndim == 3 and np.ptp(cam, axis=2).any():
-        return place_signed(cam, prepared, size=options.size, max_side=options.max_side)
-    return place(_grid(cam), prepared, size=options.size, max_side=options.max_side)
-
-
-def _grid(cam: np.ndarray) -> np.ndarray:
-    """(h, w): where it is; of colours, how much in all."""
-    if cam.ndim == 2:
-        return cam
-    return np.ascontiguousarray(np.abs(cam).sum(axis=2) if np.ptp(cam, axis=2).any() else cam[:, :, 0])
+def _kind(cam: np.ndarray) -> MapKind:
+    return "signed_colour" if cam.ndim == 3 and np.ptp(cam, axis=2).any() else "unsigned"

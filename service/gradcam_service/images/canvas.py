@@ -11,35 +11,32 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gradcam_service.images.geometry import PreparedImage, Region, fit
+from gradcam_service.images.scale import MapKind, own_high, plane
 
 Size: TypeAlias = Literal["image", "input", "map"]
 Box: TypeAlias = tuple[int, int, int, int]  # x0, y0, x1, y1; x1 and y1 exclusive
 
+_ZERO = 128  # the level of 0 in a signed map
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heat:
-    """A map upsampled and normalised, on its canvas.
+    """A map upsampled and put on its scale, on its canvas.
 
     Attributes:
-        levels: mode L, the canvas's size; 0 where the map is lowest and outside the map, 255 where it is highest.
+        levels: the canvas's size; mode L, of signed colours mode RGB. Unsigned maps: 0 is ``low`` and what lies outside
+            the map, 255 is ``high``. Signed ones: 128 is zero and what lies outside, 1 is ``low``, 255 is ``high``.
         box: the canvas pixels (x0, y0, x1, y1; x1 and y1 exclusive) that the map covers.
+        kind: what the map means.
+        low: the value of the lowest level, in the map's units; of a signed map −``high``.
+        high: the value of the highest level; what lies beyond is drawn as if it were this.
     """
 
     levels: Image.Image
     box: Box
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SignedMap:
-    """A signed map of the input's colours, upsampled and centred on grey, on its canvas.
-
-    Attributes:
-        colours: mode RGB, the canvas's size; grey where the map is 0 and outside the map.
-        box: the canvas pixels that the map covers.
-    """
-
-    colours: Image.Image
-    box: Box
+    kind: MapKind
+    low: float
+    high: float
 
 
 def backdrop(image: Image.Image, prepared: PreparedImage, *, size: Size = "image", max_side: int = 1024) -> Image.Image:
@@ -55,43 +52,39 @@ def backdrop(image: Image.Image, prepared: PreparedImage, *, size: Size = "image
     return image.resize(reduced, Image.Resampling.BILINEAR, reducing_gap=1.5)  # 12 megapixels: 24 ms, not 36
 
 
-def place(cam: NDArray[np.float32], prepared: PreparedImage, *, size: Size = "image", max_side: int = 1024) -> Heat:
-    """``cam`` upsampled onto a canvas, then normalised by its own range there: from the lowest 0 to the highest 255.
+def place(
+    cam: NDArray[np.float32],
+    prepared: PreparedImage,
+    *,
+    kind: MapKind = "unsigned",
+    high: float | None = None,
+    size: Size = "image",
+    max_side: int = 1024,
+) -> Heat:
+    """``cam`` upsampled onto a canvas and put on a scale.
 
-    The range is that of all the model saw, padding too, so that a picture stays cold if the model looked beside it.
-    A pixel belongs to the map if its centre lies in the prepared's region.
+    Without ``high``, an unsigned map is normalised by its own range on the canvas, from the lowest 0 to the highest
+    255. The range is that of all the model saw, padding too, so that a picture stays cold if the model looked beside
+    it. A pixel belongs to the map if its centre lies in the prepared's region.
 
     Args:
-        cam: (h, w) float32, finite, of any scale. A constant map gives level 0 everywhere.
+        cam: (h, w) or, one value for each band of the input, (H, W, C) float32, finite, of any scale. An unsigned map
+            that is constant gives level 0 everywhere.
         prepared: what the model saw.
+        kind: what the map means.
+        high: the value of the highest level; 0 (signed: −``high``) is then the lowest. Default: the map's own.
         size: the canvas: "image", the original's shape; "input", the model's input; "map", h×w.
         max_side: with size "image", the longest side of the canvas, which is never larger than the original.
     """
     canvas, region, box = _canvas(cam.shape[:2], prepared, size, max_side)
-    levels = _levels(upsample(_unit(cam), region, box))
-    return Heat(*_pasted(levels, canvas, box))
-
-
-def place_signed(
-    cam: NDArray[np.float32], prepared: PreparedImage, *, size: Size = "image", max_side: int = 1024
-) -> SignedMap:
-    """``cam`` upsampled onto a canvas, centred on grey: 0 is grey, the largest absolute value black or full colour.
-
-    Args:
-        cam: (H, W, 3) float32, finite, signed, red, green and blue of the model's input. All zero gives grey.
-        prepared: what the model saw.
-        size: the canvas, as for `place`.
-        max_side: likewise.
-    """
-    canvas, region, box = _canvas(cam.shape[:2], prepared, size, max_side)
-    strongest = float(np.abs(cam).max()) or 1.0
-    unit = (cam.astype(np.float64) / strongest).astype(np.float32)
-    bands = [
-        upsample(np.ascontiguousarray(unit[:, :, band]), region, box).point(lambda value: value * 127 + 128.5)
-        for band in range(3)
-    ]
-    colours = Image.merge("RGB", [band.convert("L") for band in bands])
-    return SignedMap(*_pasted(colours, canvas, box))
+    if kind == "unsigned":
+        levels, low, high = _stretched(plane(cam, kind), region, box, high)
+        return Heat(*_pasted(levels, canvas, box, 0), kind, low, high)
+    high = own_high(cam, kind) if high is None else high
+    bands = [cam[:, :, band] for band in range(3)] if kind == "signed_colour" else [plane(cam, kind)]
+    drawn = [_centred(np.ascontiguousarray(band), region, box, high) for band in bands]
+    levels = drawn[0] if len(drawn) == 1 else Image.merge("RGB", drawn)
+    return Heat(*_pasted(levels, canvas, box, _ZERO), kind, -high, high)
 
 
 def _canvas(
@@ -109,13 +102,37 @@ def _canvas(
     return canvas, region, (x0, y0, x1, y1)
 
 
-def _pasted(part: Image.Image, canvas: tuple[int, int], box: Box) -> tuple[Image.Image, Box]:
-    """``part`` at its place on the canvas, cold or grey around it, and the canvas's pixels that it covers."""
+def _pasted(part: Image.Image, canvas: tuple[int, int], box: Box, outside: int) -> tuple[Image.Image, Box]:
+    """``part`` at its place on the canvas, level ``outside`` around it, and the canvas's pixels that it covers."""
     if box == (0, 0, *canvas):
         return part, box
-    whole = Image.new(part.mode, canvas, 0 if part.mode == "L" else (128, 128, 128))
+    whole = Image.new(part.mode, canvas, outside if part.mode == "L" else (outside,) * 3)
     whole.paste(part, box[:2])
     return whole, (max(box[0], 0), max(box[1], 0), min(box[2], canvas[0]), min(box[3], canvas[1]))
+
+
+def _stretched(
+    cam: NDArray[np.float32], region: Region, box: Box, high: float | None
+) -> tuple[Image.Image, float, float]:
+    """An unsigned map's levels, and the values of the lowest and the highest."""
+    if high is not None:
+        heat = upsample(_clipped(cam, high, 0), region, box)
+        return heat.point(lambda value: value * 255 + 0.5).convert("L"), 0.0, high
+    low, peak = float(cam.min()), float(cam.max())
+    heat = upsample(_unit(cam), region, box)
+    bottom, top = cast("tuple[float, float]", heat.getextrema())
+    return _levels(heat), low + bottom * (peak - low), low + top * (peak - low)
+
+
+def _centred(cam: NDArray[np.float32], region: Region, box: Box, high: float) -> Image.Image:
+    """A signed map's levels, mode L."""
+    heat = upsample(_clipped(cam, high, -1), region, box)
+    return heat.point(lambda value: value * 127 + (_ZERO + 0.5)).convert("L")
+
+
+def _clipped(cam: NDArray[np.float32], high: float, lowest: int) -> NDArray[np.float32]:
+    """``cam`` in units of ``high``, from ``lowest`` to 1; a map that is nothing but zeros has no unit."""
+    return np.clip(cam.astype(np.float64) / (high or 1.0), lowest, 1).astype(np.float32)
 
 
 def upsample(cam: NDArray[np.float32], region: Region, box: Box) -> Image.Image:

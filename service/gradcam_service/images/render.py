@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gradcam_service.images.canvas import Heat, SignedMap
-from gradcam_service.images.colormaps import table
+from gradcam_service.images.canvas import Heat
+from gradcam_service.images.colormaps import default_colormap, table
+from gradcam_service.images.legend import with_legend
 from gradcam_service.images.png import encode_indexed
 
 # How Pillow encodes an overlay: fast, at a quality where the photo shows no artefacts. For 500×375, drawing included:
@@ -20,7 +21,10 @@ ENCODINGS: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 1},
     "webp": {"quality": 85, "method": 0},
 }
-_OPACITY = bytes(range(256))  # of a level: the level itself
+_OPACITY = {
+    "unsigned": bytes(range(256)),
+    "signed": bytes(min(round(abs(level - 128) / 127 * 255), 255) for level in range(256)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,60 +37,64 @@ class Picture:
     data: bytes
 
 
-def heatmap(heat: Heat, *, colormap: str = "turbo") -> Picture:
-    """An indexed PNG to lay over the photo: the index is the level, the palette its colour, its opacity the level too.
+def heatmap(heat: Heat, *, colormap: str | None = None) -> Picture:
+    """A PNG to lay over the photo, indexed: the index is the level, the palette its colour.
 
-    Nothing is lost: who wants the numbers reads the indices. What the model didn't see is level 0, transparent.
+    Nothing is lost: who wants the numbers reads the indices. Opacity is the level too; of a signed map its distance
+    from 0. So what the model didn't see is transparent. Signed colours have no palette: an opaque RGB PNG.
 
     Args:
         heat: a map on its canvas.
-        colormap: one of `colormaps.COLORMAPS`.
+        colormap: one of `colormaps.COLORMAPS`; default: that of the map's kind.
     """
-    data = encode_indexed(np.asarray(heat.levels), table(colormap), _OPACITY)
+    if heat.kind == "signed_colour":
+        return _encoded(heat.levels, "png")
+    palette = table(colormap or default_colormap(heat.kind), heat.kind)
+    data = encode_indexed(np.asarray(heat.levels), palette, _OPACITY[heat.kind])
     return Picture("image/png", *heat.levels.size, data)
 
 
-def signed_picture(signed: SignedMap) -> Picture:
-    """An RGB PNG of a signed map, centred on grey."""
-    file = io.BytesIO()
-    signed.colours.save(file, "png", **ENCODINGS["png"])
-    return Picture("image/png", *signed.colours.size, file.getvalue())
-
-
 def overlay(
-    drawn: Heat | SignedMap,
+    heat: Heat,
     backdrop: Image.Image,
     *,
-    colormap: str = "turbo",
+    colormap: str | None = None,
     alpha: float = 0.5,
     encoding: str = "jpeg",
+    legend: bool = False,
 ) -> Picture:
     """The photo with the heat's colours over it: (1 - alpha) · photo + alpha · colour, to within one level.
 
     What the model didn't see stays as it is.
 
     Args:
-        drawn: a map on its canvas.
+        heat: a map on its canvas.
         backdrop: the photo, mode RGB, as `canvas.backdrop` makes it; resized to the canvas if it differs.
-        colormap: one of `colormaps.COLORMAPS`.
+        colormap: one of `colormaps.COLORMAPS`; default: that of the map's kind. Signed colours are their own.
         alpha: strength of the colours, 0 to 1.
         encoding: one of `ENCODINGS`.
+        legend: whether the scale is drawn to the right of the photo.
     """
-    colours = _colored(drawn.levels, colormap) if isinstance(drawn, Heat) else drawn.colours
+    colormap = colormap or default_colormap(heat.kind)
+    colours = heat.levels if heat.kind == "signed_colour" else _colored(heat, colormap)
     size = colours.size
     photo = backdrop if backdrop.size == size else backdrop.resize(size, Image.Resampling.BILINEAR)
-    blended = Image.blend(photo.crop(drawn.box), colours.crop(drawn.box), alpha)
+    blended = Image.blend(photo.crop(heat.box), colours.crop(heat.box), alpha)
     if blended.size != size:
         whole = photo.copy()
-        whole.paste(blended, drawn.box)
+        whole.paste(blended, heat.box)
         blended = whole
+    return _encoded(with_legend(blended, heat, colormap) if legend else blended, encoding)
+
+
+def _encoded(image: Image.Image, encoding: str) -> Picture:
     file = io.BytesIO()
-    blended.save(file, encoding, **ENCODINGS[encoding])
-    return Picture(f"image/{encoding}", *size, file.getvalue())
+    image.save(file, encoding, **ENCODINGS[encoding])
+    return Picture(f"image/{encoding}", *image.size, file.getvalue())
 
 
-def _colored(levels: Image.Image, colormap: str) -> Image.Image:
+def _colored(heat: Heat, colormap: str) -> Image.Image:
     """Levels (mode L) as their colours (mode RGB)."""
-    levels = levels.copy()
-    levels.putpalette(table(colormap).tobytes())
+    levels = heat.levels.copy()
+    levels.putpalette(table(colormap, heat.kind).tobytes())
     return levels.convert("RGB")
