@@ -41,9 +41,7 @@ def test_zero_is_level_128_and_the_strongest_are_1_and_255():
 def test_levels_are_the_map_in_units_of_its_range_interpolated(factor):
     cam = signed() * np.float32(factor)
     heat = place(cam, VIEW, kind="signed", size="input")
-    np.testing.assert_allclose(
-        np.asarray(heat.levels), levels_by_torch(cam, np.abs(cam).max(), 100, 100), atol=0.501
-    )
+    np.testing.assert_allclose(np.asarray(heat.levels), levels_by_torch(cam, np.abs(cam).max(), 100, 100), atol=0.501)
 
 
 def test_outside_of_what_the_model_saw_is_zero():
@@ -88,9 +86,7 @@ def test_maps_on_one_scale_can_be_compared():
     cam, view = signed((100, 100)), VIEW
     one, two = (np.asarray(place(c, view, kind="signed", high=8.0, size="map").levels) - 128.0 for c in (cam, 2 * cam))
     assert np.abs(two - 2 * one).max() <= 1.5
-    one, two = (
-        np.asarray(place(np.abs(c), view, high=8.0, size="map").levels).astype(float) for c in (cam, 2 * cam)
-    )
+    one, two = (np.asarray(place(np.abs(c), view, high=8.0, size="map").levels).astype(float) for c in (cam, 2 * cam))
     np.testing.assert_allclose(one, np.abs(cam) / 8 * 255, atol=0.501)
     assert np.abs(two - 2 * one).max() <= 1.5
     heat = place(np.abs(cam), view, high=0.5, size="map")

@@ -24,7 +24,7 @@ def with_legend(picture: Image.Image, heat: Heat, colormap: str) -> Image.Image:
 
 
 def colour_bar(kind: MapKind, colormap: str, size: tuple[int, int]) -> Image.Image:
-    """The colours of a scale from left (the lowest level) to right, mode RGB. Signed colours run from black to white."""
+    """The colours of a scale from left (the lowest level) to right, mode RGB. Signed colours: black to white."""
     levels = np.rint(np.linspace(0 if kind == "unsigned" else 1, 255, size[0])).astype(np.uint8)
     colours = np.repeat(levels[:, None], 3, axis=1) if kind == "signed_colour" else table(colormap, kind)[levels]
     return Image.fromarray(np.broadcast_to(colours, (size[1], *colours.shape)).copy())
