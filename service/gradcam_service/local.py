@@ -19,7 +19,7 @@ from gradcam_service.core.results import Explanation, Result
 from gradcam_service.errors import ModelFailed, ServiceError
 from gradcam_service.images.decode import decode
 from gradcam_service.images.grid import labelled_grid
-from gradcam_service.images.render import Picture
+from gradcam_service.images.scale import MapKind
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.repository import scan
 from gradcam_service.registry.spec import Card, Model, resolve
@@ -62,23 +62,23 @@ class Local:
         return self._ask(path, options).explanations
 
     def gallery(self, path: Path, options: ExplainOptions, methods: Iterable[str]) -> Image.Image:
-        """A labelled grid: the picture, then every method's for each target.
+        """A labelled grid: the picture, then every method's for each target, and what their colours mean.
 
-        Heat is shown over the picture, signed maps of colours as they are.
+        Maps of signed colours are shown as they are, all others over the picture.
 
         Raises:
             ServiceError: what is wrong with the file or the options.
         """
         tiles = [(path.name, decode(path.read_bytes(), self.settings.max_pixels))]
+        kinds: set[MapKind] = set()
         for method in methods:
-            asked = options.model_copy(update={"method": method, "output": ["heatmap", "overlay"], "format": "png"})
-            for explanation in self.explain(path, asked):
-                assert explanation.heatmap is not None
-                assert explanation.overlay is not None
-                heat = _opened(explanation.heatmap)
-                shown = heat if heat.mode == "RGB" else _opened(explanation.overlay)
-                tiles.append((f"{explanation.target.label}: {method}", shown))
-        return labelled_grid(tiles)
+            asked = {"method": method, "output": ["heatmap", "overlay"], "format": "png", "legend": False}
+            for explanation in self.explain(path, options.model_copy(update=asked)):
+                shown = explanation.heatmap if explanation.kind == "signed_colour" else explanation.overlay
+                assert shown is not None
+                tiles.append((f"{explanation.target.label}: {method}", Image.open(io.BytesIO(shown.data))))
+                kinds.add(explanation.kind)
+        return labelled_grid(tiles, kinds, options.colormap)
 
     async def ready_model(self, reference: str, deadline: float) -> tuple[Model, Card]:
         """The model, whatever it is called: there is no other."""
@@ -105,10 +105,6 @@ class Local:
         if isinstance(result, ServiceError):
             raise result
         return result
-
-
-def _opened(picture: Picture) -> Image.Image:
-    return Image.open(io.BytesIO(picture.data))
 
 
 def load_all(settings: Settings) -> Iterator[tuple[Model, str]]:

@@ -1,5 +1,6 @@
 """Pictures to test with: drawn, lop-sided in every way, and encoded in every form that is read."""
 
+import io
 import struct
 import zlib
 
@@ -7,6 +8,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from api.calls import encoded
+
+
+def opened(picture):
+    """A `Picture`'s image, once it is what it says it is."""
+    image = Image.open(io.BytesIO(picture.data))
+    assert (picture.width, picture.height) == image.size
+    assert picture.media_type == Image.MIME[image.format]
+    return image
 
 
 def photo(width=150, height=100, seed=0):

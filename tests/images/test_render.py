@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from pictures import photo
+from pictures import opened, photo
 from PIL import Image
 
 from gradcam_service.images.canvas import Heat, backdrop, place
@@ -14,13 +14,6 @@ from gradcam_service.images.render import ENCODINGS, heatmap, overlay
 CAM = np.random.default_rng(3).gamma(0.5, size=(7, 7)).astype(np.float32)
 IMAGE = photo(400, 200)
 VIEW = prepare(IMAGE, resize=100, crop=100)  # columns 100 to 300 of the original
-
-
-def opened(picture):
-    image = Image.open(io.BytesIO(picture.data))
-    assert (picture.width, picture.height) == image.size
-    assert picture.media_type == Image.MIME[image.format]
-    return image
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (37, 53)])

@@ -14,6 +14,7 @@ from gradcam_service.api.problems import fault
 from gradcam_service.api.schemas import AnsweringModel, Problem
 from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import ServiceError
+from gradcam_service.images.scale import MapKind
 from gradcam_service.tasks import TASKS
 
 
@@ -63,6 +64,15 @@ class ExplanationBody(BaseModel):
     )
     max: float = Field(description="the map's maximum, logit units")
     empty: bool = Field(description="whether the map is zero everywhere: nothing speaks for this class")
+    kind: MapKind = Field(
+        description="what the map's values mean: `unsigned`, evidence from 0 on; `signed`, for and against, about 0; "
+        "`signed_colour`, the same for each colour of the input"
+    )
+    scale: tuple[float, float] | None = Field(
+        None,
+        description="the map's values that the pictures' weakest and strongest colour stand for: a heatmap's levels 0 "
+        "and 255, of a signed map 1 and 255",
+    )
     heatmap: PictureBody | None = None
     overlay: PictureBody | None = None
     map: Annotated[MapBody | None, BeforeValidator(_map)] = None

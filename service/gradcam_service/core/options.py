@@ -13,16 +13,30 @@ from pydantic import (
     StrictInt,
     StrictStr,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
 
 from gradcam_service.images.colormaps import COLORMAPS
+from gradcam_service.images.scale import CLIP
 
 
 def _listed(value: object) -> object:
     """A single value for an option that may be repeated."""
     return value if value is None or isinstance(value, list) else [value]
+
+
+_Strength = Annotated[float, Field(gt=0, le=3e38, allow_inf_nan=False)]
+"""A map's value: what float32 can hold."""
+
+
+def _scale(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return validate(value)
+    except ValueError:
+        raise ValueError("must be own, shared or a number above 0, the value of the strongest colour") from None
 
 
 class _Options(BaseModel):
@@ -84,7 +98,18 @@ class ExplainOptions(PredictOptions, MethodOptions):
         None, min_length=1, description="what to return, repeatable; default: `heatmap`"
     )
     format: Literal["png", "jpeg", "webp"] = Field("jpeg", description="of the overlay; a heatmap is always a PNG")
-    colormap: Literal[COLORMAPS] = Field("turbo", description="from cold to hot")  # type: ignore[valid-type]
+    colormap: Literal[COLORMAPS] | None = Field(  # type: ignore[valid-type]
+        None, description="from cold to hot, or with 0 in its middle; default: `turbo`, for signed maps `coolwarm`"
+    )
+    clip: float = Field(
+        CLIP, gt=0, le=1, description="of a signed map: share of the |values| that its own scale holds; 1: all"
+    )
+    scale: Annotated[Literal["own", "shared"] | _Strength, WrapValidator(_scale)] = Field(
+        "own",
+        description="the value of the strongest colour: each map's `own`, the largest of the request (`shared`), or a "
+        "number; where it isn't the map's own, 0 is the weakest colour of an unsigned map",
+    )
+    legend: bool = Field(False, description="draw the scale, with its values, beside an overlay")
     alpha: float = Field(0.5, ge=0, le=1, description="strength of the overlay")
     size: Literal["image", "input", "map"] = Field(
         "image", description="of the pictures: the original's, what the model sees, or the map's own"

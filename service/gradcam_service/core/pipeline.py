@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic, perf_counter
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from gradcam_service import metrics
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
-from gradcam_service.core.render import drawings
+from gradcam_service.core.render import drawings, highest
 from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import ModelLoading, Overloaded, ServiceError, TooManyTargets
 from gradcam_service.images.canvas import backdrop
@@ -26,6 +26,8 @@ from gradcam_service.registry.spec import Card, Model
 from gradcam_service.settings import Settings
 from gradcam_service.tasks import TASKS
 from gradcam_service.worker.client import Answer, Question, Timings
+
+Outcome = TypeVar("Outcome")
 
 
 class Engine(Protocol):
@@ -76,6 +78,15 @@ class _Work:
     seen: Observer
 
 
+@dataclass(frozen=True)
+class _Inferred:
+    """An image's answer, not yet drawn; ``photo`` is what overlays are drawn on, where one is asked for."""
+
+    prepared: PreparedImage
+    photo: Image.Image | None
+    answer: Answer
+
+
 class Pipeline:
     """What turns calls into answers, for the lifetime of one process.
 
@@ -105,7 +116,7 @@ class Pipeline:
                 question = self._question(options, card)
                 seen.method = question.method if question else ""
                 work = _Work(options, model, card, question, deadline, seen)
-                results = await asyncio.gather(*(self._answer_or_error(data, work) for data in call.images))
+                results = await self._answer_all(call.images, work)
                 replaced = any(isinstance(result, ModelLoading) for result in results)
                 if not replaced or monotonic() >= deadline:
                     return Answers(model, card, results)
@@ -148,13 +159,18 @@ class Pipeline:
         indices = tuple(card.class_index(target) for target in targets)
         return Question(options.method, options.layer, indices, options.method_options)
 
-    async def _answer_or_error(self, data: bytes, work: _Work) -> Result | ServiceError:
-        try:
-            return await self._answer_one(data, work)
-        except ServiceError as error:
-            return error
+    async def _answer_all(self, images: list[bytes], work: _Work) -> list[Result | ServiceError]:
+        if not isinstance(work.options, ExplainOptions) or work.options.scale != "shared":
+            return await asyncio.gather(*(_or_error(self._answer_one(data, work)) for data in images))
+        inferred = await asyncio.gather(*(_or_error(self._infer(data, work)) for data in images))
+        ends = (highest(one.answer, work.options) for one in inferred if isinstance(one, _Inferred))
+        shared = max(ends, default=0.0)
+        return await asyncio.gather(*(_or_error(self._draw(one, work, shared)) for one in inferred))
 
     async def _answer_one(self, data: bytes, work: _Work) -> Result:
+        return await self._draw(await self._infer(data, work), work)
+
+    async def _infer(self, data: bytes, work: _Work) -> _Inferred:
         in_thread = asyncio.get_running_loop().run_in_executor
         with _timed(work.seen, "decode"):
             prepared, photo = await in_thread(self._threads, self._look, data, work)
@@ -162,11 +178,17 @@ class Pipeline:
             work.model.key, work.card.digest, prepared.pixels, work.question, work.deadline
         )
         _record(work, timings)
-        said = TASKS[work.card.task].predict(work.card, answer.scores, work.options.top_k)
+        return _Inferred(prepared, photo, answer)
+
+    async def _draw(self, inferred: _Inferred | ServiceError, work: _Work, shared: float | None = None) -> Result:
+        if isinstance(inferred, ServiceError):
+            raise inferred
+        said = TASKS[work.card.task].predict(work.card, inferred.answer.scores, work.options.top_k)
         if not isinstance(work.options, ExplainOptions):
             return Result(said, [])
+        in_thread = asyncio.get_running_loop().run_in_executor
         with _timed(work.seen, "render"):
-            draws = drawings(work.card, answer, prepared, photo, work.options)
+            draws = drawings(work.card, inferred.answer, inferred.prepared, inferred.photo, work.options, shared)
             return Result(said, await asyncio.gather(*(in_thread(self._threads, draw) for draw in draws)))
 
     def _look(self, data: bytes, work: _Work) -> tuple[PreparedImage, Image.Image | None]:
@@ -177,6 +199,13 @@ class Pipeline:
         if not isinstance(options, ExplainOptions) or "overlay" not in options.outputs:
             return prepared, None
         return prepared, backdrop(image, prepared, size=options.size, max_side=options.max_side)
+
+
+async def _or_error(answer: Coroutine[Any, Any, Outcome]) -> Outcome | ServiceError:
+    try:
+        return await answer
+    except ServiceError as error:
+        return error
 
 
 @contextmanager

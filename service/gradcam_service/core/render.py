@@ -14,15 +14,25 @@ from gradcam_service.core.results import Explanation
 from gradcam_service.images.boxes import bounding_box
 from gradcam_service.images.canvas import place
 from gradcam_service.images.geometry import PreparedImage
-from gradcam_service.images.render import Picture, heatmap, overlay
-from gradcam_service.images.scale import MapKind, plane
+from gradcam_service.images.render import heatmap, overlay
+from gradcam_service.images.scale import MapKind, own_high, plane
 from gradcam_service.registry.spec import Card
 from gradcam_service.tasks import TASKS
 from gradcam_service.worker.client import Answer
 
 
+def highest(answer: Answer, options: ExplainOptions) -> float:
+    """The largest end of the own scales of an image's maps: where the one scale of a request has to end, at least."""
+    return max((own_high(cam, _kind(cam), options.clip) for cam in answer.maps), default=0.0)
+
+
 def drawings(
-    card: Card, answer: Answer, prepared: PreparedImage, photo: Image.Image | None, options: ExplainOptions
+    card: Card,
+    answer: Answer,
+    prepared: PreparedImage,
+    photo: Image.Image | None,
+    options: ExplainOptions,
+    shared: float | None = None,
 ) -> list[Callable[[], Explanation]]:
     """For each target explained, what draws its pictures and gives its explanation; all may be called at the same time.
 
@@ -32,10 +42,11 @@ def drawings(
         prepared: what it saw.
         photo: what overlays are drawn on; None where none is asked for.
         options: what to draw.
+        shared: where the one scale of all maps ends, if they share one.
     """
     targets = TASKS[card.task].describe(card, answer.scores, answer.targets, asked=bool(options.target))
     return [
-        partial(_explanation, cam, target, answer.layer, prepared, photo, options)
+        partial(_explanation, cam, target, answer.layer, prepared, photo, options, shared)
         for cam, target in zip(answer.maps, targets, strict=True)
     ]
 
@@ -47,31 +58,45 @@ def _explanation(
     prepared: PreparedImage,
     photo: Image.Image | None,
     options: ExplainOptions,
+    shared: float | None,
 ) -> Explanation:
     x0, y0, x1, y1 = (round(edge, 2) for edge in prepared.region)
-    box = bounding_box(plane(cam, _kind(cam)), prepared, options.threshold) if options.boxes else None
+    kind = _kind(cam)
+    box = bounding_box(plane(cam, kind), prepared, options.threshold) if options.boxes else None
+    heat = flat = over = None
+    if {"heatmap", "overlay"} & set(options.outputs):
+        high = _high(cam, kind, options) if shared is None else shared
+        heat = place(cam, prepared, kind=kind, high=high, size=options.size, max_side=options.max_side)
+    if heat and "heatmap" in options.outputs:
+        flat = heatmap(heat, colormap=options.colormap)
+    if heat and photo is not None:
+        over = overlay(
+            heat,
+            photo,
+            colormap=options.colormap,
+            alpha=options.alpha,
+            encoding=options.format,
+            legend=options.legend,
+        )
     return Explanation(
         target,
         options.method,
         layer,
+        kind,
         (x0, y0, x1, y1),
         cam,
-        *_pictures(cam, prepared, photo, options),
+        flat,
+        over,
+        scale=(heat.low, heat.high) if heat else None,
         boxes=([box] if box else []) if options.boxes else None,
     )
 
 
-def _pictures(
-    cam: np.ndarray, prepared: PreparedImage, photo: Image.Image | None, options: ExplainOptions
-) -> tuple[Picture | None, Picture | None]:
-    """The heatmap and the overlay, each where it is asked for."""
-    if not {"heatmap", "overlay"} & set(options.outputs):
-        return None, None
-    heat = place(cam, prepared, kind=_kind(cam), size=options.size, max_side=options.max_side)
-    flat = heatmap(heat, colormap=options.colormap) if "heatmap" in options.outputs else None
-    if photo is None:
-        return flat, None
-    return flat, overlay(heat, photo, colormap=options.colormap, alpha=options.alpha, encoding=options.format)
+def _high(cam: np.ndarray, kind: MapKind, options: ExplainOptions) -> float | None:
+    """The value at the upper end of the scale; None for an unsigned map's own."""
+    if not isinstance(options.scale, str):
+        return options.scale
+    return None if kind == "unsigned" else own_high(cam, kind, options.clip)
 
 
 def _kind(cam: np.ndarray) -> MapKind:

@@ -10,6 +10,7 @@ import numpy as np
 from gradcam_service.errors import ServiceError
 from gradcam_service.images.canvas import Box
 from gradcam_service.images.render import Picture
+from gradcam_service.images.scale import MapKind
 from gradcam_service.registry.spec import Card, Model
 
 
@@ -21,21 +22,25 @@ class Explanation:
         target: what was explained, as the model's task tells of it (`Task.target`).
         method: the explanation method.
         layer: the layer explained; ``input`` of methods that no layer has a part in.
+        kind: what the map's values mean.
         region: x0, y0, x1, y1 of what the model saw, in the original's pixels; beyond the picture where it pads.
         map: (h, w) or (H, W, 3) float32, logit units but where the method says otherwise; after the method's own ReLU,
             neither resized nor normalised.
         heatmap: where asked for.
         overlay: where asked for.
+        scale: the values of the weakest and the strongest colour of what was drawn; None where nothing was.
         boxes: around the largest hot area, in the original's pixels; none where nothing is hot, None if not asked for.
     """
 
     target: Any
     method: str
     layer: str
+    kind: MapKind
     region: tuple[float, float, float, float]
     map: np.ndarray
     heatmap: Picture | None = None
     overlay: Picture | None = None
+    scale: tuple[float, float] | None = None
     boxes: list[Box] | None = None
 
     @property

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from gradcam_service.images.scale import MapKind
 
-COLORMAPS = ("turbo", "viridis", "inferno", "magma", "plasma", "cividis", "jet", "gray", "coolwarm", "bwr", "berlin")
-"""The last three diverge from a neutral middle."""
+COLORMAPS = ("turbo", "viridis", "inferno", "magma", "plasma", "cividis", "jet", "gray", "coolwarm", "berlin")
+"""The last two diverge from a neutral middle, a light and a dark one."""
 
 
 def default_colormap(kind: MapKind) -> str:
@@ -17,15 +17,15 @@ def default_colormap(kind: MapKind) -> str:
     return "turbo" if kind == "unsigned" else "coolwarm"
 
 
-def _colours(name: str, count: int) -> NDArray[np.uint8]:
-    lut: NDArray[np.float64] = cmap.Colormap(f"matplotlib:{name}" if name == "coolwarm" else name).lut(count)[:, :3]
-    return np.rint(lut * 255).astype(np.uint8)
-
-
 def _tables(name: str) -> dict[bool, NDArray[np.uint8]]:
-    """By whether the map is signed."""
-    centred = _colours(name, 255)
-    tables = {False: _colours(name, 256), True: np.concatenate([centred[:1], centred])}
+    """The colours of levels by whether the map is signed."""
+    lut: NDArray[np.float64] = cmap.Colormap(f"matplotlib:{name}" if name == "coolwarm" else name).lut(256)[:, :3]
+    colours = np.rint(lut * 255).astype(np.uint8)
+    places = np.maximum(np.arange(256) - 1, 0) * 255 / 254
+    below = np.minimum(places.astype(int), 254)
+    share = (places - below)[:, None]
+    centred = np.rint(colours[below] * (1 - share) + colours[below + 1] * share).astype(np.uint8)
+    tables = {False: colours, True: centred}
     for table in tables.values():
         table.flags.writeable = False
     return tables

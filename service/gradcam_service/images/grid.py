@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -23,7 +23,7 @@ _ENDS: dict[MapKind, tuple[str, str]] = {
 
 
 def labelled_grid(
-    pictures: Sequence[tuple[str, Image.Image]], kinds: Sequence[MapKind] = (), colormap: str | None = None
+    pictures: Sequence[tuple[str, Image.Image]], kinds: Collection[MapKind] = (), colormap: str | None = None
 ) -> Image.Image:
     """Pictures in rows that are as full as can be, each shrunk or enlarged to fit a tile, its name below it.
 
@@ -70,7 +70,7 @@ def _columns(count: int, aspect: float) -> int:
 
 
 def _legend(
-    kinds: Sequence[MapKind], colormap: str | None, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+    kinds: Collection[MapKind], colormap: str | None, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
 ) -> Image.Image:
     """What each kind's colours mean, in one row; nothing for no kinds."""
     ends = [(kind, *_ENDS[kind]) for kind in _ENDS if kind in kinds]

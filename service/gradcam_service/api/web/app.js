@@ -3,13 +3,14 @@
 import * as api from "./api.js";
 import { offerCopies } from "./behind.js";
 import { $, say } from "./dom.js";
+import { centredPalette } from "./maps.js";
 import { typed } from "./panel.js";
 import { EXAMPLES, example, list, mark, opened, receive } from "./picture.js";
 import { asked, labelOf, questions, targets } from "./questions.js";
 import { ask, describe, isReady, known, look, lookAgain, lookAround, otherThan, resolved, session } from "./session.js";
 import { file } from "./snippets.js";
 import { Stage } from "./stage.js";
-import { MOST, read, write } from "./state.js";
+import { DEFAULT_COLORMAP, MOST, read, write } from "./state.js";
 import { showAll } from "./view.js";
 
 const FIRST = [3, 10]; // a first visit sees the cross and the star side by side, which says more than either
@@ -169,7 +170,7 @@ async function start() {
   session.complaint = state.model && !chosen ? `There is no model ${state.model} here; this is the default.` : "";
   state.model = chosen || session.standard;
   state.other = (state.other && resolved(state.other)) || otherThan(state.model);
-  if (!session.palettes[state.colormap]) state.colormap = "turbo";
+  if (!session.palettes[state.colormap]) state.colormap = DEFAULT_COLORMAP;
   if (state.picture === "own") return update({});
   const one = EXAMPLES.find(({ name }) => name === state.picture) ?? EXAMPLES[0];
   const isFirst = one === EXAMPLES[0] && !location.hash && state.model.startsWith("scenes@");
@@ -213,7 +214,10 @@ async function begin() {
   session.changed = catchUp;
   const tables = await (await fetch("web/palettes.json")).json();
   const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-  session.palettes = Object.fromEntries(Object.entries(tables).map(([name, text]) => [name, bytes(text)]));
+  for (const [name, text] of Object.entries(tables)) {
+    session.palettes[name] = { unsigned: bytes(text), signed: centredPalette(bytes(text)) };
+  }
+  session.palettes[DEFAULT_COLORMAP].signed = session.palettes.coolwarm.signed; // as where no colormap is asked for
   wire();
   await start();
 }

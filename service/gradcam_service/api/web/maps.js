@@ -1,18 +1,29 @@
 /*
- * Raw maps to pixels, by the service's own arithmetic: bilinear between the centres of cells, then normalised by the
- * map's own range. What is drawn here is what `output=heatmap` draws.
+ * Raw maps to pixels, by the service's own arithmetic: bilinear between the centres of cells, an unsigned map normalised
+ * by its own range, a signed one about 0. What is drawn here is what `output=heatmap` draws.
  */
 
-/** A map as the API sends it → {height, width, signed, values}: per cell one value, or three of a signed map of colours. */
-export function decode(body) {
+const CLIP = 0.995; // share of a signed map's |values| within its scale, the service's default
+const ZERO = 128; // the level of 0 in a signed map
+
+/**
+ * An explanation as the API sends it → {height, width, kind, channels, values}: per cell one value, or of signed colours
+ * three.
+ */
+export function decode({ kind, map: body }) {
   const bytes = Uint8Array.from(atob(body.data), (character) => character.charCodeAt(0));
   const view = new DataView(bytes.buffer);
   const all = Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true));
-  const [height, width, channels = 1] = body.shape;
-  if (channels === 1) return { height, width, signed: false, values: all };
-  const differs = all.some((value, i) => value !== all[i - (i % 3)]);
-  if (differs) return { height, width, signed: true, values: all };
-  return { height, width, signed: false, values: all.filter((_, i) => i % 3 === 0) };
+  const [height, width, bands = 1] = body.shape;
+  if (kind === "signed_colour" || bands === 1) return { height, width, kind, channels: bands, values: all };
+  return { height, width, kind, channels: 1, values: all.filter((_, i) => i % bands === 0) };
+}
+
+/** The value at the upper end of a map's own scale. */
+export function highest({ kind, values }) {
+  if (kind === "unsigned") return values.reduce((a, b) => Math.max(a, b), 0);
+  const strengths = Float32Array.from(values, Math.abs).sort();
+  return strengths[Math.ceil(CLIP * strengths.length) - 1] || strengths[strengths.length - 1];
 }
 
 /** The cells on both sides of a position, and the share of the second. */
@@ -24,9 +35,8 @@ function neighbours(position, cells) {
 
 /** A channel of the map between four cells: row and column are `neighbours`. */
 function mixed(map, channel, row, column) {
-  const channels = map.signed ? 3 : 1;
   const [top, bottom] = [row.first * map.width, row.second * map.width];
-  const at = (cell) => map.values[cell * channels + channel];
+  const at = (cell) => map.values[cell * map.channels + channel];
   const above = at(top + column.first) * (1 - column.share) + at(top + column.second) * column.share;
   const below = at(bottom + column.first) * (1 - column.share) + at(bottom + column.second) * column.share;
   return above * (1 - row.share) + below * row.share;
@@ -47,53 +57,68 @@ function covering(pixels, original, low, high, cells) {
  * A map on a canvas that shows the whole picture.
  *
  * map: of `decode`. region: x0, y0, x1, y1 of what the model saw, in the picture's pixels. picture, canvas: their
- * {width, height}. Returns {levels, covered}: levels from 0 to 255 (of a signed map three a pixel, 128 for zero), and
- * 255 where the map covers the pixel, else 0.
+ * {width, height}. Returns {levels, covered}: levels from 0 to 255 (of a signed map 128 for zero; of signed colours three
+ * a pixel), and 255 where the map covers the pixel, else 0.
  */
 export function place(map, region, picture, canvas) {
-  const channels = map.signed ? 3 : 1;
+  const { channels } = map;
   const columns = covering(canvas.width, picture.width, region[0], region[2], map.width);
   const rows = covering(canvas.height, picture.height, region[1], region[3], map.height);
   const levels = new Uint8ClampedArray(canvas.width * canvas.height * channels);
   const covered = new Uint8ClampedArray(canvas.width * canvas.height);
-  const { scale, offset } = map.signed ? centred(map.values) : stretched(map.values);
+  const { scale, offset, values } = map.kind === "unsigned" ? stretched(map) : centred(map);
+  const drawn = { ...map, values };
   for (const row of rows) {
     for (const column of columns) {
       const pixel = row.pixel * canvas.width + column.pixel;
       covered[pixel] = 255;
       for (let channel = 0; channel < channels; channel++) {
-        levels[pixel * channels + channel] = mixed(map, channel, row.cells, column.cells) * scale + offset;
+        levels[pixel * channels + channel] = mixed(drawn, channel, row.cells, column.cells) * scale + offset;
       }
     }
   }
   return { levels, covered };
 }
 
-function stretched(values) {
+function stretched({ values }) {
   const low = values.reduce((a, b) => Math.min(a, b), Infinity);
   const high = values.reduce((a, b) => Math.max(a, b), -Infinity);
   const scale = high > low ? 255 / (high - low) : 0;
-  return { scale, offset: -low * scale };
+  return { scale, offset: -low * scale, values };
 }
 
-function centred(values) {
-  const strongest = values.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
-  return { scale: strongest ? 127 / strongest : 0, offset: 128 };
+function centred(map) {
+  const high = highest(map) || 1;
+  return { scale: 127, offset: ZERO, values: map.values.map((value) => Math.min(Math.max(value / high, -1), 1)) };
+}
+
+/** 256 colours spread over levels 1 to 255, so that 128 has the very middle of them. */
+export function centredPalette(colours) {
+  return Uint8ClampedArray.from({ length: 768 }, (_, i) => {
+    const place = (Math.max(Math.floor(i / 3) - 1, 0) * 255) / 254;
+    const below = Math.min(Math.floor(place), 254);
+    const share = place - below;
+    const [first, second] = [colours[3 * below + (i % 3)], colours[3 * below + 3 + (i % 3)]];
+    return first * (1 - share) + second * share;
+  });
 }
 
 /**
  * Levels as RGBA pixels.
  *
- * palette: 256 colours, RGB. opaque: whether every pixel that the map covers hides what is below it; else a pixel's
- * opacity is its level, and a signed map's is even.
+ * palette: {unsigned, signed}, each 256 colours, RGB; signed colours are their own. opaque: whether every pixel that the
+ * map covers hides what is below it; else a pixel's opacity is its level, of a signed map its distance from zero, and
+ * that of signed colours is even.
  */
-export function paint({ levels, covered }, signed, palette, opaque) {
+export function paint({ levels, covered }, kind, palette, opaque) {
   const pixels = new Uint8ClampedArray(covered.length * 4);
+  const colours = kind === "signed_colour";
   for (let pixel = 0; pixel < covered.length; pixel++) {
     if (!covered[pixel]) continue;
-    const [table, start] = signed ? [levels, 3 * pixel] : [palette, 3 * levels[pixel]];
+    const [table, start] = colours ? [levels, 3 * pixel] : [palette[kind], 3 * levels[pixel]];
     for (let band = 0; band < 3; band++) pixels[4 * pixel + band] = table[start + band];
-    pixels[4 * pixel + 3] = opaque || signed ? 255 : levels[pixel];
+    const opacity = kind === "signed" ? (Math.abs(levels[pixel] - ZERO) / 127) * 255 : levels[pixel];
+    pixels[4 * pixel + 3] = opaque || colours ? 255 : opacity;
   }
   return pixels;
 }
@@ -104,5 +129,5 @@ export function valueAt(map, region, x, y) {
   const row = ((y - region[1]) / (region[3] - region[1])) * map.height;
   if (column < 0 || row < 0 || column > map.width || row > map.height) return [];
   const [down, across] = [neighbours(row - 0.5, map.height), neighbours(column - 0.5, map.width)];
-  return (map.signed ? [0, 1, 2] : [0]).map((channel) => mixed(map, channel, down, across));
+  return Array.from({ length: map.channels }, (_, channel) => mixed(map, channel, down, across));
 }

@@ -12,7 +12,7 @@ export const session = {
   models: [], // as GET /models lists them
   standard: "", // the service's default model, name@version
   complaint: "", // what is wrong with the choice of a model
-  palettes: {}, // name → 256 colours, RGB
+  palettes: {}, // name → {unsigned, signed}, each 256 colours, RGB
   details: new Map(), // name@version → GET /models/{name}, once it is ready
   changed: () => {}, // called when more is known
 };
@@ -46,7 +46,7 @@ export async function ask(question, signal) {
   const { picture } = session;
   await loaded(question.model, picture, signal);
   const answer = await api.explain(picture.blob, question, signal);
-  answer.map = decode(answer.explanation.map);
+  answer.map = decode(answer.explanation);
   for (const target of [question.target, answer.explanation.target.index]) {
     answers.set(about(picture, { ...question, target }), answer);
   }

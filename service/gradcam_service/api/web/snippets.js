@@ -1,5 +1,7 @@
 /* What is shown, as commands that anyone can run. */
 
+import { DEFAULT_COLORMAP } from "./state.js";
+
 /**
  * asked: [{model, method, layer, target: index, label}], everything on the stage.
  * picture: {name, example: whether this service has it}. Where a key is needed, it is named and never written out.
@@ -10,7 +12,7 @@ export function curl({ asked, picture, colormap, needsKey, origin }) {
   if (picture.example) lines.push(`curl -s ${origin}web/examples/${picture.name} -o ${picture.name}`);
   for (const one of asked) {
     const options = [`image=@${attached(picture.name)}`, `model=${one.model}`, `method=${one.method}`, ...layer(one), `target=${one.target}`];
-    if (colormap !== "turbo") options.push(`colormap=${colormap}`);
+    if (colormap !== DEFAULT_COLORMAP) options.push(`colormap=${colormap}`);
     const fields = options.map((option) => `-F ${quoted(option)}`).join(" ");
     lines.push(`curl -s -H 'Accept: image/png' ${key}\\\n  ${fields} \\\n  ${origin}explain -o ${quoted(file(one, asked))}`);
   }
@@ -23,6 +25,7 @@ export function python({ asked, picture, colormap, opacity, show, needsKey, orig
     const fields = [["model", one.model], ["method", one.method], ["layer", one.layer], ["target", String(one.target)]];
     return `    (${literal(file(one, asked))}, {${fields.map(([name, value]) => `"${name}": ${literal(value)}`).join(", ")}}),`;
   });
+  const chosen = colormap === DEFAULT_COLORMAP ? "" : ` "colormap": ${literal(colormap)},`;
   const headers = needsKey ? [`headers = {"Authorization": f"Bearer {os.environ['GRADCAM_KEY']}"}`] : [];
   return [
     "import base64",
@@ -45,7 +48,7 @@ export function python({ asked, picture, colormap, opacity, show, needsKey, orig
     "    answer = httpx.post(",
     `        service + "explain",`,
     `        files={"image": data},`,
-    `        data={**question, "output": "heatmap", "colormap": ${literal(colormap)}, "max_side": "4096"},`,
+    `        data={**question, "output": "heatmap",${chosen} "max_side": "4096"},`,
     `        ${needsKey ? "headers=headers,\n        " : ""}timeout=600,`,
     "    )",
     "    answer.raise_for_status()",

@@ -1,5 +1,8 @@
 /* What is shown, and the address bar that holds it, so that a view can be shared. */
 
+/** Its own colours are for unsigned maps alone: signed ones are drawn as where no colormap is asked for. */
+export const DEFAULT_COLORMAP = "turbo";
+
 const DEFAULTS = {
   picture: "cross-star", // name of an example, or "own"
   model: "", // name@version; empty: the service's default
@@ -10,7 +13,7 @@ const DEFAULTS = {
   other: "", // model compared with
   show: "overlay",
   opacity: 0.85,
-  colormap: "turbo",
+  colormap: DEFAULT_COLORMAP,
   box: false,
 };
 

@@ -54,7 +54,7 @@ export class Tile {
     this.cover.hidden = false;
   }
 
-  /** Show an answer, whose map is {height, width, signed, values}. */
+  /** Show an answer, whose map is {height, width, kind, channels, values}. */
   show(answer, limit, style) {
     this.answer = answer;
     this.element.dataset.state = "done";
@@ -83,7 +83,7 @@ export class Tile {
     this.heat.style.opacity = style.show === "map" ? 1 : style.opacity;
     if (this.painted !== this.placed || this.palette !== style.palette || this.opaque !== (style.show === "map")) {
       [this.painted, this.palette, this.opaque] = [this.placed, style.palette, style.show === "map"];
-      const pixels = paint(this.placed, this.answer.map.signed, this.palette, this.opaque);
+      const pixels = paint(this.placed, this.answer.map.kind, this.palette, this.opaque);
       this.heat.getContext("2d").putImageData(new ImageData(pixels, this.heat.width), 0, 0);
     }
     this.style = style;
@@ -141,7 +141,7 @@ export class Tile {
     const placed = place(map, explanation.region, this.picture, size);
     const heat = Object.assign(element("canvas"), size);
     const opaque = this.style.show === "map";
-    heat.getContext("2d").putImageData(new ImageData(paint(placed, map.signed, this.style.palette, opaque), size.width), 0, 0);
+    heat.getContext("2d").putImageData(new ImageData(paint(placed, map.kind, this.style.palette, opaque), size.width), 0, 0);
     if (!opaque) {
       context.drawImage(this.photo, 0, 0, size.width, size.height);
       context.globalAlpha = this.style.opacity;

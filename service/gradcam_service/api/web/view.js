@@ -3,7 +3,7 @@
 import { hasKey } from "./api.js";
 import { showCode, showTiming } from "./behind.js";
 import { $, fill } from "./dom.js";
-import { paint } from "./maps.js";
+import { highest, paint } from "./maps.js";
 import { meaning, title } from "./methods.js";
 import { showClasses, showHow, showModels, showOther } from "./panel.js";
 import { asked, classes, questions, targets } from "./questions.js";
@@ -60,13 +60,19 @@ function showPictureNote(detail) {
 function showLegend(stage, answer) {
   const { state, palettes } = session;
   const palette = palettes[state.colormap];
-  $("scale").hidden = !answer || !palette || (answer.map.signed && state.view !== "methods");
+  $("scale").hidden = !answer || !palette;
   if ($("scale").hidden) return;
-  const levels = Uint8ClampedArray.from({ length: 256 }, (_, level) => level);
-  const pixels = paint({ levels, covered: new Uint8ClampedArray(256).fill(255) }, false, palette, state.show === "map");
+  const several = stage.questions.length > 1;
+  const kind = state.view === "methods" ? "unsigned" : answer.map.kind;
+  const first = kind === "unsigned" ? 0 : 1; // signed maps have levels from 1 on, so that 128 is their middle
+  const channels = kind === "signed_colour" ? 3 : 1;
+  const levels = Uint8ClampedArray.from({ length: 256 * channels }, (_, i) => Math.max(Math.floor(i / channels), first));
+  const pixels = paint({ levels, covered: new Uint8ClampedArray(256).fill(255) }, kind, palette, state.show === "map");
   $("legend").getContext("2d").putImageData(new ImageData(pixels, 256), 0, 0);
-  const most = Number(answer.explanation.max.toPrecision(3));
-  $("legend-high").textContent = stage.questions.length === 1 ? `most, ${most}` : "most in each map";
+  const [low, high] = { unsigned: ["least", "most"], signed: ["against", "for"], signed_colour: ["less", "more"] }[kind];
+  const end = Number((kind === "unsigned" ? answer.explanation.max : highest(answer.map)).toPrecision(3));
+  $("legend-low").textContent = kind === "unsigned" || several ? low : `${low}, −${end}`;
+  $("legend-high").textContent = several ? `${high} in each map` : `${high}, ${end}`;
 }
 
 function showMeaning(detail, answer) {
@@ -75,7 +81,7 @@ function showMeaning(detail, answer) {
   const several = state.view === "classes" && targets().length > 1;
   if (!answer) $("meaning").textContent = "";
   else if (state.view !== "methods") $("meaning").textContent = meaning(state.method, several ? "each class" : `“${label}”`);
-  else $("meaning").textContent = `Every map answers for “${label}” in its own way; each is scaled to its own maximum.`;
+  else $("meaning").textContent = `Every map answers for “${label}” in its own way; each is scaled to its own maximum; of signed ones, blue speaks against it and red for it.`;
   const shape = answer && detail?.layers?.find(({ name }) => name === answer.explanation.layer)?.shape;
   $("grid").textContent = shape ? `${shape[1]} × ${shape[2]} cells, ${shape[0]} features in each` : "a few cells";
 }
