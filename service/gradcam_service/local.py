@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 from PIL import Image
 
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
@@ -25,7 +24,7 @@ from gradcam_service.registry.repository import scan
 from gradcam_service.registry.spec import Card, Model, resolve
 from gradcam_service.settings import Settings
 from gradcam_service.worker.engine import Pending, pick_device, run
-from gradcam_service.worker.messages import Answer, Question, Timings
+from gradcam_service.worker.messages import Answer, Inputs, Question, Timings
 
 
 @dataclass(frozen=True)
@@ -85,14 +84,14 @@ class Local:
         return self.entry, self.model.card
 
     async def infer(
-        self, model: str, digest: str, pixels: np.ndarray, question: Question | None, deadline: float
+        self, model: str, digest: str, inputs: Inputs, question: Question | None, deadline: float
     ) -> tuple[Answer, Timings]:
         """Compute it here and now.
 
         Raises:
             ServiceError: why there is no answer.
         """
-        result = run(self.model, [pixels], [question], self.settings.max_forward_passes)
+        result = run(self.model, [inputs], [question], self.settings.max_forward_passes)
         (answer,) = result.answers
         if isinstance(answer, ServiceError):
             raise answer

@@ -75,7 +75,7 @@ WHITE = np.full((SIDE, SIDE, 3), 255, np.uint8)
 
 
 def run(model, pixels, questions):
-    return run_within(model, pixels, questions, max_forward_passes=100)
+    return run_within(model, [{"image": image} for image in pixels], questions, max_forward_passes=100)
 
 
 ASK = Question("gradcam", targets=(0, 2))

@@ -39,7 +39,7 @@ def explained(device, method):
     model = scenes(device)
     pixels = prepare(PICTURE, **model.card.preprocess.geometry()).pixels
     questions = [Question(method, targets=(2, 5)), None, Question(method)]
-    answers = engine.run(model, [pixels] * 3, questions, 10_000).answers
+    answers = engine.run(model, [{"image": pixels}] * 3, questions, 10_000).answers
     return [answer.finish() if isinstance(answer, engine.Unfinished) else answer for answer in answers]
 
 

@@ -28,8 +28,8 @@ def test_an_operator_in_python_answers_while_another_model_is_traced(tmp_path):
     tracing.start()
     answers = []
     while tracing.is_alive():
-        pixels = [np.zeros((32, 32, 3), np.uint8)]
-        (unfinished,) = engine.run(model, pixels, [Question("occlusion")], 10_000).answers
+        inputs = {"image": np.zeros((32, 32, 3), np.uint8)}
+        (unfinished,) = engine.run(model, [inputs], [Question("occlusion")], 10_000).answers
         answers.append(unfinished.finish())
     assert answers
     assert all(isinstance(answer, Answer) for answer in answers)

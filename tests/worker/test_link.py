@@ -105,7 +105,7 @@ async def until(look: Callable[[], bool]) -> None:
 
 def ask(link: WorkerLink, seconds: float = 10.0) -> asyncio.Task[tuple[Answer, Timings]]:
     pixels = np.zeros((4, 4, 3), np.uint8)
-    return asyncio.create_task(link.infer("a@1", "sha256:0", pixels, None, monotonic() + seconds))
+    return asyncio.create_task(link.infer("a@1", "sha256:0", {"image": pixels}, None, monotonic() + seconds))
 
 
 def done(job: Job, maps: tuple[int, ...] = MAPS.shape) -> Done:

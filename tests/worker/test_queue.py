@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from gradcam_service.worker.messages import Job
+from gradcam_service.worker.messages import Job, TensorSpec
 from gradcam_service.worker.queue import JobQueue, Waiting
 
 
@@ -15,8 +15,8 @@ A, B = a_model(), a_model()
 
 
 def waiting(job_id: int, model: SimpleNamespace = A, deadline: float = 100.0, caller: bytes = b"api") -> Waiting:
-    job = Job(job_id, "a@1", "sha256:0", (1, 1, 3), deadline, 0.0)
-    return Waiting(caller, job, np.zeros((1, 1, 3), np.uint8), model)
+    job = Job(job_id, "a@1", "sha256:0", {"image": TensorSpec("uint8", (1, 1, 3))}, deadline, 0.0)
+    return Waiting(caller, job, {"image": np.zeros((1, 1, 3), np.uint8)}, model)
 
 
 def queue_of(*jobs: Waiting) -> JobQueue:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 from PIL import Image
 
 from gradcam_service import metrics
@@ -25,7 +24,7 @@ from gradcam_service.images.geometry import PreparedImage, prepare
 from gradcam_service.registry.spec import Card, Model
 from gradcam_service.settings import Settings
 from gradcam_service.tasks import TASKS
-from gradcam_service.worker.client import Answer, Question, Timings
+from gradcam_service.worker.client import Answer, Inputs, Question, Timings
 
 Outcome = TypeVar("Outcome")
 
@@ -37,7 +36,7 @@ class Engine(Protocol):
         """See `Workers.ready_model`."""
 
     async def infer(
-        self, model: str, digest: str, pixels: np.ndarray, question: Question | None, deadline: float
+        self, model: str, digest: str, inputs: Inputs, question: Question | None, deadline: float
     ) -> tuple[Answer, Timings]:
         """See `Workers.infer`."""
 
@@ -175,7 +174,7 @@ class Pipeline:
         with _timed(work.seen, "decode"):
             prepared, photo = await in_thread(self._threads, self._look, data, work)
         answer, timings = await self._engine.infer(
-            work.model.key, work.card.digest, prepared.pixels, work.question, work.deadline
+            work.model.key, work.card.digest, {"image": prepared.pixels}, work.question, work.deadline
         )
         _record(work, timings)
         return _Inferred(prepared, photo, answer)

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Literal
 
-import numpy as np
-
 from gradcam_service.errors import CrashesWorker, DeadlineExceeded, ModelLoading, NotReady, WorkerLost
 from gradcam_service.registry.spec import Card, Model, resolve
 from gradcam_service.worker.link import WorkerLink
-from gradcam_service.worker.messages import Answer, Question, Timings
+from gradcam_service.worker.messages import Answer, Inputs, Question, Timings
 
-__all__ = ["Answer", "Question", "Timings", "Workers"]
+__all__ = ["Answer", "Inputs", "Question", "Timings", "Workers"]
 
 _STATES = ("failed", "unloaded", "loading", "ready")
 
@@ -107,7 +105,7 @@ class Workers:
         await asyncio.gather(*(link.rescan(deadline) for link in self._require_worker()))
 
     async def infer(
-        self, model: str, digest: str, pixels: np.ndarray, question: Question | None, deadline: float
+        self, model: str, digest: str, inputs: Inputs, question: Question | None, deadline: float
     ) -> tuple[Answer, Timings]:
         """See `WorkerLink.infer`; the ready worker with the fewest jobs outstanding does it.
 
@@ -125,7 +123,7 @@ class Workers:
                 raise ModelLoading(f"model {model} is not loaded any more; try again")
             link = min(able, key=lambda link: link.outstanding)
             try:
-                return await link.infer(model, digest, pixels, question, deadline, alone=bool(died_at))
+                return await link.infer(model, digest, inputs, question, deadline, alone=bool(died_at))
             except WorkerLost as lost:
                 # Being killed by somebody else is no fault of the job's: that hardly strikes the same step twice.
                 if lost.step in died_at:

@@ -1,4 +1,4 @@
-"""One batch through one model: pixels and questions in, scores and maps out, timed."""
+"""One batch through one model: inputs and questions in, scores and maps out, timed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradcam_service.explain import batch
 from gradcam_service.explain.methods import NEEDS_GAP, forward_passes
 from gradcam_service.explain.network import Network
 from gradcam_service.registry.loader import LoadedModel
-from gradcam_service.worker.messages import Answer, Question
+from gradcam_service.worker.messages import Answer, Inputs, Question
 
 
 class Pending:
@@ -59,19 +59,19 @@ class BatchResult:
 
 
 def run(
-    model: LoadedModel, pixels: Sequence[np.ndarray], questions: Sequence[Question | None], max_forward_passes: int
+    model: LoadedModel, inputs: Sequence[Inputs], questions: Sequence[Question | None], max_forward_passes: int
 ) -> BatchResult:
     """Predict a batch and explain those of its images that ask for it.
 
     Args:
         model: on its device.
-        pixels: each (H, W, 3) uint8, the model's input size.
+        inputs: each image's, as the model's kind of input prepares them.
         questions: one for each image.
         max_forward_passes: what one explanation may cost.
     """
     with model.network.undisturbed():
         start = perf_counter()
-        images = model.images(list(pixels))
+        images = model.images([own["image"] for own in inputs])
         frontier, scores = model.network.predict(images)
         host_scores = scores.float().cpu().numpy()  # waits for the device
         predicted = perf_counter()

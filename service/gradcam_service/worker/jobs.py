@@ -76,13 +76,15 @@ class Jobs:
             self._callers.fail(caller, job.id, gone)
             return
         try:
-            (frame,) = frames
-            pixels = np.frombuffer(frame.buffer, np.uint8).reshape(job.shape)
+            inputs = {
+                name: np.frombuffer(frame.buffer, spec.dtype).reshape(spec.shape)
+                for (name, spec), frame in zip(job.inputs.items(), frames, strict=True)
+            }
         except ValueError as error:
             log.error("job can't be read", extra={"fields": {"model": job.model, "reason": str(error)}})
             self._callers.fail(caller, job.id, Internal("the job did not arrive whole; the worker's log has more"))
             return
-        self._queue.put(Waiting(caller, job, pixels, model))
+        self._queue.put(Waiting(caller, job, inputs, model))
 
     def cancel(self, caller: bytes, job_id: int) -> None:
         """Forget a job, however far it has got."""
@@ -154,8 +156,8 @@ class Jobs:
     def _answer(self, batch: list[Waiting]) -> None:
         taken = monotonic()
         self._in_flight.write(((waiting.caller, waiting.job.id) for waiting in batch), step=0)
-        pixels, questions = [waiting.pixels for waiting in batch], [waiting.job.question for waiting in batch]
-        result = engine.run(batch[0].model, pixels, questions, self._max_forward_passes)
+        inputs, questions = [waiting.inputs for waiting in batch], [waiting.job.question for waiting in batch]
+        result = engine.run(batch[0].model, inputs, questions, self._max_forward_passes)
         metrics.BATCH_SIZE.labels(batch[0].job.model.partition("@")[0]).observe(len(batch))
         metrics.DEVICE_MEMORY.labels(self._name).set(memory.held(self._device))
         for waiting, answer in zip(batch, result.answers, strict=True):

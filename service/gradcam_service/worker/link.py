@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -22,8 +23,10 @@ from gradcam_service.worker.messages import (
     Answer,
     Cancel,
     Done,
+    Dtype,
     Failed,
     Hello,
+    Inputs,
     Job,
     Load,
     Managed,
@@ -31,6 +34,7 @@ from gradcam_service.worker.messages import (
     Request,
     Rescan,
     Status,
+    TensorSpec,
     Timings,
     Unload,
     decode_reply,
@@ -102,7 +106,7 @@ class WorkerLink:
         self,
         model: str,
         digest: str,
-        pixels: np.ndarray,
+        inputs: Inputs,
         question: Question | None,
         deadline: float,
         alone: bool = False,
@@ -112,7 +116,7 @@ class WorkerLink:
         Args:
             model: ``name@version``, ready on this worker.
             digest: of that model.
-            pixels: (H, W, 3) uint8, the model's input size.
+            inputs: by name, as the model's kind of input prepares them.
             question: None for scores only.
             deadline: CLOCK_MONOTONIC seconds.
             alone: in a batch of its own.
@@ -121,9 +125,10 @@ class WorkerLink:
             ModelLoading: it is another one by now, or none.
             DeadlineExceeded, WorkerLost, ServiceError: as the worker says.
         """
-        height, width, channels = pixels.shape
-        job = Job(next(self._ids), model, digest, (height, width, channels), deadline, monotonic(), question, alone)
-        answer = await self._ask(job, deadline, np.ascontiguousarray(pixels))
+        frames = {name: np.ascontiguousarray(values) for name, values in inputs.items()}
+        specs = {name: TensorSpec(cast("Dtype", values.dtype.name), values.shape) for name, values in frames.items()}
+        job = Job(next(self._ids), model, digest, specs, deadline, monotonic(), question, alone)
+        answer = await self._ask(job, deadline, *frames.values())
         if answer is None:
             raise Internal("the worker took a job for something else")
         return answer

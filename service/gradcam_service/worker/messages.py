@@ -1,17 +1,24 @@
 """What API processes and workers say to each other: a msgspec header frame, then raw frames.
 
-API → worker: `Hello`, `Job` (+ one frame of uint8 pixels), `Cancel`, `Load`, `Unload`, `Rescan`
+API → worker: `Hello`, `Job` (+ a frame for each input), `Cancel`, `Load`, `Unload`, `Rescan`
 worker → API: `Status`, `Done` (+ scores frame, maps frame), `Managed`, `Failed`
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
 
 from gradcam_service.registry.spec import Model
+
+Dtype: TypeAlias = Literal["uint8", "float32"]
+
+Inputs: TypeAlias = Mapping[str, np.ndarray]
+"""What a model is asked about, by the names of its inputs: uint8 or float32, without the batch's dimension."""
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -39,6 +46,13 @@ class Hello(msgspec.Struct, tag=True, frozen=True):
     session: int
 
 
+class TensorSpec(msgspec.Struct, frozen=True):
+    """A frame's numbers: NumPy's name of their type, and the tensor's shape."""
+
+    dtype: Dtype
+    shape: tuple[int, ...]
+
+
 class Job(msgspec.Struct, tag=True, frozen=True):
     """One image to be predicted, and explained where a question is asked.
 
@@ -46,7 +60,7 @@ class Job(msgspec.Struct, tag=True, frozen=True):
         id: unique within one API process.
         model: ``name@version``.
         digest: of the model meant, since a version's content may be replaced by newer.
-        shape: (H, W, 3) of the pixels in the next frame.
+        inputs: by name, in the order of the frames that follow.
         deadline: CLOCK_MONOTONIC seconds, shared by all processes of one machine.
         sent: likewise, when the job left the API process.
         alone: whether it is not to be batched, since a worker died while it worked on it.
@@ -55,7 +69,7 @@ class Job(msgspec.Struct, tag=True, frozen=True):
     id: int
     model: str
     digest: str
-    shape: tuple[int, int, int]
+    inputs: dict[str, TensorSpec]
     deadline: float
     sent: float
     question: Question | None = None

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-import numpy as np
-
 from gradcam_service.registry.loader import LoadedModel
-from gradcam_service.worker.messages import Job
+from gradcam_service.worker.messages import Inputs, Job
 
 
 @dataclass(frozen=True)
@@ -17,13 +15,13 @@ class Waiting:
 
     Attributes:
         caller: identity of the API process that sent it.
-        pixels: (H, W, 3) uint8.
+        inputs: by name.
         model: what will answer it, whatever takes that model's place meanwhile.
     """
 
     caller: bytes
     job: Job
-    pixels: np.ndarray
+    inputs: Inputs
     model: LoadedModel
 
 
