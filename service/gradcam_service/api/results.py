@@ -12,9 +12,8 @@ from pydantic_core import to_json
 
 from gradcam_service.api.problems import fault
 from gradcam_service.api.schemas import AnsweringModel, Problem
-from gradcam_service.core.results import Answers, Result
+from gradcam_service.core.results import Answers, MapKind, Result
 from gradcam_service.errors import ServiceError
-from gradcam_service.images.scale import MapKind
 from gradcam_service.tasks import TASKS
 
 

@@ -13,6 +13,8 @@ from gradcam_service.images.render import Picture
 from gradcam_service.images.scale import MapKind
 from gradcam_service.registry.spec import Card, Model
 
+__all__ = ["Answers", "Explanation", "MapKind", "Result"]
+
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
