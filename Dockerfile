@@ -53,7 +53,7 @@ USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "\
 import http.client, os, sys; \
-c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('GRADCAM_PORT', 8000)), timeout=4); \
+c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('GRADCAM_PORT') or 8000), timeout=4); \
 c.request('GET', '/readyz'); \
 sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["gradcam"]

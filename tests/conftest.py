@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from browser import CHROMIUM, Visit, chromium
-from live import Service, running
+from live import ADMIN_TOKEN, Service, running
 
 MODEL_YAML = """\
 source: torchvision
@@ -65,7 +65,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def service(repository: Path) -> Iterator[Service]:
     """The service with the embedded models and those of `repository`, two API processes."""
-    with running(model_repository=repository, api_processes=2, admin_token="secret") as started:
+    with running(model_repository=repository, api_processes=2, admin_token=ADMIN_TOKEN) as started:
         yield started
 
 

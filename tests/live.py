@@ -23,6 +23,7 @@ import httpx
 import psutil
 
 GRADCAM = Path(sys.executable).with_name("gradcam")
+ADMIN_TOKEN = "of-the-operator-alone"
 
 
 @dataclass

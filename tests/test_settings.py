@@ -7,6 +7,13 @@ import pytest
 from gradcam_service.settings import Settings
 
 
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_what_is_empty_is_not_set(monkeypatch, name):
+    without = Settings()
+    monkeypatch.setenv(f"GRADCAM_{name.upper()}", "")
+    assert Settings() == without
+
+
 @pytest.mark.parametrize(
     ("cores", "given", "devices", "processes"),
     [

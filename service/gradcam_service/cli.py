@@ -267,4 +267,4 @@ def _validated(options: type[Options], given: dict[str, Any] | None = None) -> O
             raise click.UsageError(str(first["ctx"]["error"])) from None
         name = str(first["loc"][0])
         shown = f"GRADCAM_{name.upper()}" if options is Settings else f"--{name.replace('_', '-')}"
-        raise click.UsageError(f"{shown}: {first['msg']}") from None
+        raise click.UsageError(f"{shown}: {first['msg'].removeprefix('Value error, ')}") from None

@@ -130,12 +130,14 @@ def _check_access(listening: socket.socket, settings: Settings) -> None:
 
 
 def _check_tracing(settings: Settings) -> None:
-    """Say at once, not in every process, that the extra is missing.
+    """Say at once, not in every process, that the extra is missing; empty variables are not set.
 
     Raises:
         BadSettings: see `serve`.
     """
     if settings.tracing:
+        for name in [name for name, value in os.environ.items() if name.startswith("OTEL_") and not value]:
+            del os.environ[name]  # https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
         try:
             import gradcam_service.api.tracing  # noqa: F401
         except ImportError:

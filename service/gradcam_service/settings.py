@@ -1,4 +1,4 @@
-"""Every setting, read from the environment as ``GRADCAM_<NAME>``."""
+"""Every setting, read from the environment as ``GRADCAM_<NAME>``; an empty one is not set."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+_SHORTEST_TOKEN = 16
+"""Characters; a shorter one could be guessed."""
+
 
 class Settings(BaseSettings):
     """How the service runs. docs/settings.md has a row for each field."""
 
-    model_config = SettingsConfigDict(env_prefix="GRADCAM_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="GRADCAM_", env_ignore_empty=True, frozen=True, extra="ignore")
 
-    host: str = Field("127.0.0.1", description="address to listen on")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one")
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda:\d+)$", description="`auto` (every GPU, else the CPU), `cpu` or `cuda:N`"
@@ -71,7 +74,9 @@ class Settings(BaseSettings):
     )
     playground: bool = Field(True, description="whether `/` is a page to try the service; else it leads to `/docs`")
     admin_token: SecretStr | None = Field(
-        None, description="bearer token of the management calls; without it there are none"
+        None,
+        description=f"bearer token of the management calls, {_SHORTEST_TOKEN} characters at least; "
+        "without it there are none",
     )
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="port of its own for `/metrics`; without it, it is where the rest is"
@@ -101,6 +106,13 @@ class Settings(BaseSettings):
     def most_images(self) -> int:
         """Most images in one request: no more than one API process can ever have under way."""
         return min(self.max_images, self.share(self.queue_size))
+
+    @field_validator("admin_token")
+    @classmethod
+    def _can_not_be_guessed(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token.get_secret_value().strip()) < _SHORTEST_TOKEN:
+            raise ValueError(f"it has fewer than {_SHORTEST_TOKEN} characters; `openssl rand -hex 32` makes a good one")
+        return token
 
     @field_validator("model_repository", mode="before")
     @classmethod

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from gradcam_service.zoo.shapes import OUTLINES
-from live import until
+from live import ADMIN_TOKEN, until
 
 BINARY = {"Content-Type": "application/octet-stream"}
-ADMIN = {"Authorization": "Bearer secret"}
+ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
 
 def photo(width, height, seed=0):

@@ -9,10 +9,10 @@ import pytest
 from exposed import value
 from live import GRADCAM, running, until
 
-from .calls import ADMIN, BINARY, answered, ask, problem
+from .calls import BINARY, answered, ask, problem
 
 KEY, OLD_KEY, OTHER_KEY = "s3cret-of-anna", "older-s3cret-of-anna", "s3cret-of-böb"
-ADMIN_TOKEN = ADMIN["Authorization"].partition(" ")[2]
+TOKEN = "schlüssel-der-leitung"
 GUARDED = [("POST", "/predict"), ("POST", "/explain"), ("GET", "/models"), ("GET", "/models/scenes")]
 OPEN = ["/livez", "/readyz", "/healthz", "/metrics", "/docs", "/docs/scene.jpg", "/openapi.json", "/"]
 
@@ -34,7 +34,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def guarded(file):
-    with running(api_keys=file, admin_token=ADMIN_TOKEN, log_level="debug", host="0.0.0.0") as started:
+    with running(api_keys=file, admin_token=TOKEN, log_level="debug", host="0.0.0.0") as started:
         yield started
 
 
@@ -56,7 +56,7 @@ def asked(guarded):
         {"Authorization": KEY},
         {"Authorization": b"Bearer \xff"},
         bearer(hashlib.sha256(KEY.encode()).hexdigest()),
-        ADMIN,
+        bearer(TOKEN),
     ],
     ids=["none", "wrong", "longer", "shorter", "empty", "Basic", "no scheme", "not ASCII", "its digest", "admin token"],
 )
@@ -80,24 +80,35 @@ def test_health_metrics_and_pages_need_no_key(asked, path):
 
 
 def test_management_takes_the_admin_token_and_no_key(asked):
-    assert asked.post("/models/scenes/load", headers=ADMIN).json()["state"] == "ready"
-    assert "admin token" in problem(asked.post("/models/scenes/load", headers=bearer(KEY)), 401, "unauthorized")
+    assert asked.post("/models/scenes/load", headers=bearer(TOKEN)).json()["state"] == "ready"
+    for wrong in (KEY, TOKEN[:-1], TOKEN + "!", TOKEN.encode().decode("latin-1")):
+        assert "admin token" in problem(asked.post("/models/scenes/load", headers=bearer(wrong)), 401, "unauthorized")
+
+
+@pytest.mark.parametrize("token", [" ", "fifteen letters"])
+def test_a_token_that_could_be_guessed_is_refused_before_anything_starts(token):
+    said = refused(admin_token=token)
+    assert "GRADCAM_ADMIN_TOKEN: " in said
+    assert "16 characters" in said
+    assert token == " " or token not in said
 
 
 def test_the_document_declares_the_scheme_where_keys_are_needed_and_nowhere_else(asked, client):
     document = asked.get("/openapi.json").json()
     schemes = document["components"]["securitySchemes"]
-    assert [(scheme["type"], scheme["scheme"]) for scheme in schemes.values()] == [("http", "bearer")]
+    assert {(scheme["type"], scheme["scheme"]) for scheme in schemes.values()} == {("http", "bearer")}
     secured = {
-        (method.upper(), path)
+        (method.upper(), path, name)
         for path, item in document["paths"].items()
         for method, operation in item.items()
-        if operation.get("security") == [{name: [] for name in schemes}]
+        for required in operation.get("security", [])
+        for name in required
     }
-    assert secured == {(method, path.replace("scenes", "{name}")) for method, path in GUARDED}
-    for method, path in secured:
+    managing = {("POST", path, "admin token") for path in ("/models/reload", "/models/{name}/{action}")}
+    assert secured == {(method, path.replace("scenes", "{name}"), "API key") for method, path in GUARDED} | managing
+    for method, path, _ in secured:
         assert "401" in document["paths"][path][method.lower()]["responses"]
-    assert "securitySchemes" not in client.get("/openapi.json").json()["components"]
+    assert client.get("/openapi.json").json()["components"]["securitySchemes"].keys() == {"admin token"}
 
 
 def test_the_callers_name_is_logged_and_counted_and_no_key_is(guarded, asked, scene):

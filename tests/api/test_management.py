@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from live import repeated
+from live import ADMIN_TOKEN, repeated
 
 from .calls import ADMIN, ask, predict, problem
 
@@ -17,13 +17,14 @@ def manage(client, action, name="alexnet", headers=ADMIN):
     "headers",
     [
         {},
+        {"Authorization": "Bearer"},
         {"Authorization": "Bearer wrong"},
-        {"Authorization": "Bearer secrets"},
-        {"Authorization": "Basic secret"},
-        {"Authorization": "secret"},
+        {"Authorization": f"Bearer {ADMIN_TOKEN}s"},
+        {"Authorization": f"Basic {ADMIN_TOKEN}"},
+        {"Authorization": ADMIN_TOKEN},
         {"Authorization": b"Bearer \xff"},
     ],
-    ids=["none", "wrong", "longer", "another scheme", "no scheme", "not ASCII"],
+    ids=["none", "empty", "wrong", "longer", "another scheme", "no scheme", "not ASCII"],
 )
 def test_a_management_call_without_the_admin_token_is_a_401_and_does_nothing(client, action, headers):
     response = manage(client, action, headers=headers)

@@ -85,6 +85,7 @@ def traced(collector):
     """A service that sends spans soon after each request."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        environment.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")  # is not set, as the specification says
         environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
         environment.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=attic")
         with running(tracing=True, log_level="debug") as started:

@@ -14,12 +14,13 @@ import yaml
 
 from exposed import LABELS
 from gradcam_service.explain.methods import BATCHED, ITERATIVE
-from live import Service, running, until
+from live import ADMIN_TOKEN, Service, running, until
 
 from .prometheus import DEPLOY, Prometheus, promtool, watching
 
 CALLERS = {"gradcam_caller_requests_total": {"caller"}}  # where there are keys
 STAGES = {"read", "decode", "queue", "forward", "backward", "render"}
+ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 KEY = {"Authorization": "Bearer letmein"}
 KEYS = "anna 1c8bfe8f801d79745c4631d09fff36c82aa37fc4cce4fc946683d7b336b63032\n"  # sha256 of the word above
 BROKEN = "source: zoo\ncolour: red\n"
@@ -99,14 +100,14 @@ def test_the_right_alerts_stir_when_something_breaks(tmp_path: Path):
     repository = tmp_path / "models"
     (repository / "broken" / "1").mkdir(parents=True)
     with (
-        running(model_repository=repository, admin_token="secret") as service,
+        running(model_repository=repository, admin_token=ADMIN_TOKEN) as service,
         watching(service.url, tmp_path) as prometheus,
     ):
         # before the first scrape there is no instance yet
         until(lambda: prometheus.query("gradcam_worker_up == 1") and prometheus.alerts() == set())
 
         (repository / "broken" / "1" / "model.yaml").write_text(BROKEN)
-        assert service.client.post("/models/reload", headers={"Authorization": "Bearer secret"}).status_code == 200
+        assert service.client.post("/models/reload", headers=ADMIN).status_code == 200
         until(prometheus.alerts, {("GradcamModelFailed", "ticket")})
 
         def burning() -> bool:  # its callers' requests fail

@@ -24,7 +24,7 @@ from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry
 from gradcam_service.zoo.network import scenes_network
 from gradcam_service.zoo.scenes import CLASSES, scene
-from live import Service, repeated, running, until
+from live import ADMIN_TOKEN, Service, repeated, running, until
 
 YAML = """\
 source: zoo
@@ -74,7 +74,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def serving(root: Path) -> Iterator[Service]:
-    settings = {"poll_seconds": POLL, "default_model": "demo", "admin_token": "secret", "api_processes": 2}
+    settings = {"poll_seconds": POLL, "default_model": "demo", "admin_token": ADMIN_TOKEN, "api_processes": 2}
     with running(model_repository=root, **settings) as started:
         yield started
 
@@ -206,7 +206,7 @@ def test_what_can_not_be_read_changes_nothing(live: Service, repository: Path):
 def test_the_repository_is_looked_at_when_told_to(tmp_path: Path):
     repository = tmp_path / "models"
     put(repository, "1", 1)
-    with running(model_repository=repository, poll_seconds=0, default_model="demo", admin_token="secret") as service:
+    with running(model_repository=repository, poll_seconds=0, default_model="demo", admin_token=ADMIN_TOKEN) as service:
         put(repository, "2", 2)
         time.sleep(0.5)
         assert "2" not in listed(service)

@@ -15,9 +15,10 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 import gradcam_service
-from gradcam_service.api import documentation, keys, operations, playground, problems
+from gradcam_service.api import documentation, operations, playground, problems
 from gradcam_service.api.dialects import DIALECTS
 from gradcam_service.api.head import HeadAsGet
+from gradcam_service.api.keys import AdminToken, Bearer, Keys
 from gradcam_service.api.observe import Observe
 from gradcam_service.core.pipeline import Pipeline
 from gradcam_service.settings import Settings
@@ -66,8 +67,7 @@ def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving:
     app.state.leaving = leaving
     guard: dict[str, Any] = {}
     if settings.api_keys is not None:
-        app.state.keys = keys.Keys(settings.api_keys)
-        guard = {"dependencies": [Depends(keys.require_key)], "responses": documentation.problems(401)}
+        guard = {"dependencies": [Depends(Bearer(Keys(settings.api_keys)))], "responses": documentation.problems(401)}
     for dialect in DIALECTS.values():
         app.include_router(dialect.router, **guard)
     app.include_router(operations.catalogue, **guard)
@@ -77,7 +77,7 @@ def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving:
     app.include_router(documentation.router)
     app.include_router(playground.router if settings.playground else documentation.front_door)
     if settings.admin_token is not None:
-        app.include_router(operations.management)
+        app.include_router(operations.management, dependencies=[Depends(Bearer(AdminToken(settings.admin_token)))])
     problems.install(app)
     return Observe(HeadAsGet(app), tracing)
 

@@ -1,4 +1,4 @@
-"""Who may call: API keys, of which the service is told digests alone."""
+"""Who may call: whoever shows an API key, of which the service is told a digest alone, or the admin token."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import hmac
 import logging
 import re
 from pathlib import Path
-from typing import Annotated
 
-from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import SecretStr
+from starlette.requests import HTTPConnection
 
 from gradcam_service.api.observe import observation
 from gradcam_service.errors import BadSettings, Unauthorized
 
 log = logging.getLogger(__name__)
 
-_BEARER = HTTPBearer(scheme_name="API key", description="One of the service's API keys.", auto_error=False)
 _LINE = re.compile(r"(\S+)\s+([0-9a-fA-F]{64})")
 _Entries = list[tuple[str, bytes]]
 
@@ -32,6 +31,8 @@ class Keys:
     Raises:
         BadSettings: the file can't be read, or a line of it, or holds no key.
     """
+
+    scheme, needed = "API key", "an API key"
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -84,16 +85,43 @@ def _read(path: Path) -> _Entries:
     return entries
 
 
-async def require_key(
-    request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
-) -> None:
-    """Let in who shows a key, and remember its name.
+class AdminToken:
+    """The one token of the management calls.
 
-    Raises:
-        Unauthorized: the key is missing or wrong.
+    Args:
+        secret: the token, whose bytes in UTF-8 are what callers send.
     """
-    keys: Keys = request.app.state.keys
-    caller = keys.caller(given.credentials.encode("latin-1")) if given else None  # as the bytes that were sent
-    if caller is None:
-        raise Unauthorized("this call needs Authorization: Bearer with an API key")
-    observation(request).caller = caller
+
+    scheme, needed = "admin token", "the admin token"
+
+    def __init__(self, secret: SecretStr) -> None:
+        self._token = secret.get_secret_value().encode()
+
+    def caller(self, token: bytes) -> str | None:
+        """A name that no key can have, or None if it is another token. Takes as long for every token."""
+        return "admin token" if hmac.compare_digest(token, self._token) else None
+
+
+class Bearer(HTTPBearer):
+    """Dependency that lets in who shows a known token as ``Authorization: Bearer``, and notes whose it is.
+
+    Args:
+        known: the tokens.
+    """
+
+    def __init__(self, known: Keys | AdminToken) -> None:
+        super().__init__(scheme_name=known.scheme, description=f"Takes {known.needed}.", auto_error=False)
+        self._known = known
+
+    async def __call__(self, request: HTTPConnection) -> HTTPAuthorizationCredentials:
+        """The token.
+
+        Raises:
+            Unauthorized: it is missing or unknown.
+        """
+        given = await super().__call__(request)
+        caller = self._known.caller(given.credentials.encode("latin-1")) if given else None  # the bytes that were sent
+        if given is None or caller is None:
+            raise Unauthorized(f"this call needs Authorization: Bearer with {self._known.needed}")
+        observation(request).caller = caller
+        return given

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gradcam_service import metrics
@@ -62,7 +62,7 @@ class Observation:
         return ", ".join([*parts, f"total;dur={1e3 * (perf_counter() - self.start):.2f}"])
 
 
-def observation(request: Request) -> Observation:
+def observation(request: HTTPConnection) -> Observation:
     """What is seen of this request."""
     seen: Observation = request.scope["observation"]
     return seen
