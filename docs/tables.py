@@ -12,6 +12,8 @@ from pathlib import Path
 
 from gradcam_service.api.problems import fault
 from gradcam_service.errors import BadSettings, ServiceError, from_code
+from gradcam_service.explain.method import Case, Iterative
+from gradcam_service.explain.methods import METHODS, in_order
 from gradcam_service.settings import Settings
 
 DOCS = Path(__file__).parent
@@ -36,7 +38,20 @@ def errors() -> str:
     return _table(("status", "code", "when", "`Retry-After`"), rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"settings": settings, "errors": errors}
+def methods() -> str:
+    """Every explanation method in its own words; costs are those of one class on a ResNet-18."""
+    resnet18 = Case((224, 224), channels=512, linear_head=True)
+    rows = []
+    for name in in_order():
+        method = METHODS[name]
+        passes = 1 + (method.passes(resnet18, **method.defaults) if isinstance(method, Iterative) else 0)
+        shows = f"[{method.title}]({method.paper}): {method.summary.format(target='a class')}"
+        options = ", ".join(f"`{option}` {default:g}" for option, default in method.defaults.items())
+        rows.append((f"`{name}`", shows, options, method.kind, f"{passes:g}"))
+    return _table(("method", "what it shows", "options", "kind of map", "forward passes on a ResNet-18"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {"settings": settings, "errors": errors, "methods": methods}
 
 
 def renewed(page: str) -> str:

@@ -124,7 +124,9 @@ def _prove(path: Path, cut: Cut, images: Tensor) -> None:
 
 
 def _maps(cut: Cut, frontier: Frontier, target: Tensor) -> Tensor:
-    return gradcam(cut.layer.layout.to_grid(frontier.features), cut.head.gradients(frontier, Logit(target)))
+    grid, gradients = cut.layer.layout.to_grid(frontier.features), cut.head.gradients(frontier, Logit(target))
+    maps: Tensor = gradcam(grid, gradients)
+    return maps
 
 
 def _unsteadiness(cut: Cut, frontier: Frontier, target: Tensor, maps: Tensor) -> float:

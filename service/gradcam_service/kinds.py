@@ -6,6 +6,7 @@ import importlib.util
 import pkgutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -39,7 +40,7 @@ class Kinds(Mapping[str, Kind], Generic[Kind]):
     def __getitem__(self, name: str) -> Kind:
         if (plugin := _PLUGINS[self._constant].get(name)) is not None:
             module = plugin
-        elif name in self._own():
+        elif name in self._own:
             module = import_module(f"{self._package}.{name}")
         else:
             raise KeyError(name)
@@ -47,11 +48,12 @@ class Kinds(Mapping[str, Kind], Generic[Kind]):
         return kind
 
     def __iter__(self) -> Iterator[str]:
-        yield from dict.fromkeys([*self._own(), *_PLUGINS[self._constant]])
+        yield from dict.fromkeys([*self._own, *_PLUGINS[self._constant]])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    @cached_property
     def _own(self) -> list[str]:
         paths = import_module(self._package).__path__
         return [module.name for module in pkgutil.iter_modules(paths) if not module.name.startswith("_")]

@@ -79,12 +79,16 @@ def test_every_layer_that_is_listed_can_be_explained_and_has_the_listed_shape(cl
 
 def test_every_method_that_is_listed_works(client, png):
     cheap = {"rise": {"masks": 8}, "smoothgrad": {"samples": 2}, "integrated_gradients": {"steps": 4}}
+    details = client.get("/models/scenes").json()["method_details"]
     for method in listed(client)["scenes"]["methods"]:
         options = cheap.get(method, {})
         response = ask(client, "/explain", png, method=method, output=["map", "heatmap", "overlay"], **options)
         (explanation,) = response.json()["results"][0]["explanations"]
         assert explanation["method"] == method
-        assert explanation["map"]["shape"] in ([16, 16], [128, 128, 3])
+        assert explanation["map"]["shape"] in ([16, 16], [128, 128], [128, 128, 3])
+        (detail,) = (one for one in details if one["name"] == method)
+        assert explanation["kind"] == detail["kind"]
+        assert (len(explanation["map"]["shape"]) == 3) == (detail["kind"] == "signed_colour")
 
 
 @pytest.mark.parametrize("reference", ["resnet18", "resnet18@1", "resnet18@stable"])

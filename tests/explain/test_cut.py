@@ -26,8 +26,9 @@ from torch.testing import assert_close
 from gradcam_service.errors import UnknownLayer
 from gradcam_service.explain.batch import explain
 from gradcam_service.explain.cut import Logit
-from gradcam_service.explain.methods import METHODS, OF_THE_INPUT, refusals
+from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.suitability import refusals
 
 HAND_MADE = {
     "in-place": InPlace,
@@ -209,7 +210,7 @@ def test_a_network_without_feature_maps_is_cut_at_its_input_and_explained_by_wha
     with torch.no_grad():
         assert_close(scores, module(x))
     assert (flat.cut.layer.name, flat.cut.layer.shape) == ("input", (3, 8, 8))
-    assert set(METHODS) - refusals(flat).keys() == set(OF_THE_INPUT)
+    assert set(METHODS) - refusals(flat).keys() == {name for name, method in METHODS.items() if method.of_input}
     assert "no feature maps" in refusals(flat)["gradcam"]
 
 

@@ -21,10 +21,17 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
-from gradcam_service.explain.batch import Explaining, Explanation, explain
+from gradcam_service.explain.batch import Explaining, Explanation, explain, row_maps
+from gradcam_service.explain.cut import Cut
+from gradcam_service.explain.frontier import Frontier
+from gradcam_service.explain.method import Batched
+from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 
 CLASSES = 6
+
+BATCHED = [name for name in METHODS if isinstance(METHODS[name], Batched)]
+ITERATIVE = [name for name in METHODS if name not in BATCHED]
 
 FEW = {
     "integrated_gradients": {"steps": 6},
@@ -67,10 +74,15 @@ def answers(network: Network, images: Tensor, questions: list[Asked | None], chu
     return [finished(answer) for answer in found if answer is not None]
 
 
+def batched_maps(method: str, cut: Cut, frontier: Frontier, targets: Tensor) -> Tensor:
+    """The maps of the rows of a frontier for a class each."""
+    return row_maps(METHODS[method], cut, frontier, targets, {})
+
+
 def maps_of(
     network: Network, image: Tensor, method: str, targets=(0,), layer: str = "auto", chunk: int = 16, **options
 ) -> Tensor:
-    """The maps of one image (1, C, H, W): (T, h, w), or (T, C, H, W) of methods that explain the input."""
+    """The maps of one image (1, C, H, W): (T, h, w), or (T, C, H, W) of signed colours."""
     (explanation,) = answers(network, image, [Asked(method, layer, tuple(targets), options)], chunk)
     return explanation.maps.movedim(-1, 1) if explanation.maps.dim() == 4 else explanation.maps
 

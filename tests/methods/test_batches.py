@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from gradcam_service.explain.batch import explain
-from gradcam_service.explain.methods import BATCHED, ITERATIVE, METHODS, OF_THE_INPUT
+from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 
-from .networks import Asked, answers, cheaply, error, known, picture, tiny, tiny_module
+from .networks import BATCHED, ITERATIVE, Asked, answers, cheaply, error, known, picture, tiny, tiny_module
 
 LAYERS = ("auto", "first")
 
@@ -47,7 +47,7 @@ def test_a_mixed_batch_is_each_question_alone(pooled):
         (alone,) = answers(network, images[row : row + 1], [question])
         assert_alike(ours, alone)
         own = {"auto": "second", "first": "first"}[question.layer]
-        assert ours.layer == ("input" if question.method in OF_THE_INPUT else own)
+        assert ours.layer == ("input" if METHODS[question.method].of_input else own)
         assert ours.targets == (question.targets or (int(scores[row].argmax()),))
         some = some or bool(ours.maps.any())
     assert some

@@ -5,14 +5,15 @@ import torch
 from torch import nn
 
 from gradcam_service.errors import UnsupportedMethod
-from gradcam_service.explain.methods import BATCHED, METHODS, forward_passes, options_of, refusals
+from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.suitability import forward_passes, refusals
 
-from .networks import CLASSES, FEW, Tiny, known, maps_of, picture, tiny
+from .networks import BATCHED, CLASSES, FEW, Tiny, known, maps_of, picture, tiny
 
 
 def cost(network, method, targets=1, **options):
-    return forward_passes(method, network.cut, (24, 24), targets, options)
+    return forward_passes(METHODS[method], network.cut, (24, 24), targets, options)
 
 
 def images_seen(network, part, method, targets, **options):
@@ -78,13 +79,13 @@ def test_ablationcam_costs_its_channels_where_the_head_is_nearly_the_whole_netwo
     network = known("vgg11").network
     cut = network.cut_at("features.1")
     assert cut.layer.channels == 64
-    assert forward_passes("ablationcam", cut, (64, 64), 1, {}) >= 64
+    assert forward_passes(METHODS["ablationcam"], cut, (64, 64), 1, {}) >= 64
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_costs_are_of_default_options_unless_others_are_given(method):
     network = tiny()
-    assert cost(network, method) == cost(network, method, **options_of(method))
+    assert cost(network, method) == cost(network, method, **METHODS[method].defaults)
 
 
 class Activated(Tiny):

@@ -70,7 +70,7 @@ CUTS = [
 
 
 @pytest.mark.parametrize(
-    "objective", [Logit(torch.tensor([2])), difference(torch.tensor([2]), 0.7)], ids=["y", "finer"]
+    "objective", [Logit(torch.tensor([2])), difference(torch.tensor([2]), 0.7, references=3)], ids=["y", "finer"]
 )
 @pytest.mark.parametrize(("architecture", "layer"), CUTS)
 def test_gradients_of_the_head_are_those_of_finite_differences(architecture, layer, objective):

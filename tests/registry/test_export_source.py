@@ -11,12 +11,12 @@ import zipfile
 import pytest
 import torch
 import torchvision
+from methods.networks import batched_maps
 from torch import nn
 from torch.export.pt2_archive._package import load_pt2
 from torch.testing import assert_close
 
 from gradcam_service.errors import ModelFailed
-from gradcam_service.explain.methods import BATCHED
 from gradcam_service.explain.network import Network
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.places import LocalPlace
@@ -82,11 +82,13 @@ def test_a_program_is_explained_as_its_module(tmp_path, name):
         assert_close(scores, expected, rtol=1e-5, atol=1e-5)
         for target in range(CLASSES):
             targets = torch.full((count,), target)
-            ours = BATCHED["gradcam"](network.cut, frontier, targets)
-            theirs = BATCHED["gradcam"](truth.cut, truth.cut.frontier(x), targets)
+            ours = batched_maps("gradcam", network.cut, frontier, targets)
+            theirs = batched_maps("gradcam", truth.cut, truth.cut.frontier(x), targets)
             assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
         assert expected.std() > 1e-3
-    every = [BATCHED["gradcam"](network.cut, frontier.rows([0]), torch.tensor([target])) for target in range(CLASSES)]
+    every = [
+        batched_maps("gradcam", network.cut, frontier.rows([0]), torch.tensor([target])) for target in range(CLASSES)
+    ]
     assert any(heatmap.any() for heatmap in every)
 
 

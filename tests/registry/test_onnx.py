@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 import torchvision
+from methods.networks import batched_maps
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 from torch import nn
@@ -16,8 +17,8 @@ from torch.testing import assert_close
 
 from gradcam_service.errors import ModelFailed
 from gradcam_service.explain.cut import Logit
-from gradcam_service.explain.methods import BATCHED, refusals
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.suitability import refusals
 from gradcam_service.registry.sources import build
 from gradcam_service.registry.spec import Preprocess, Spec
 
@@ -91,8 +92,8 @@ def agree(network, truth, module, size, methods=("gradcam",)):
         assert_close(scores, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
         targets = torch.arange(count) % CLASSES
         for method in methods:
-            ours = BATCHED[method](network.cut, frontier, targets)
-            theirs = BATCHED[method](truth.cut, truth.cut.frontier(x), targets)
+            ours = batched_maps(method, network.cut, frontier, targets)
+            theirs = batched_maps(method, truth.cut, truth.cut.frontier(x), targets)
             assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
     gradients = network.cut.head.gradients(frontier, Logit(targets))
     assert gradients.any()
@@ -117,7 +118,7 @@ def test_an_exported_architecture_is_explained_as_the_original(tmp_path, name, d
     assert (network.cut.head.weight is not None) == (truth.cut.head.weight is not None) == (name in POOLED)
     agree(network, truth, module, size, ("gradcam", "layercam"))
     repeated = network.predict(images(1, *size))[0].rows([0] * CLASSES)
-    assert BATCHED["gradcam"](network.cut, repeated, torch.arange(CLASSES)).any()
+    assert batched_maps("gradcam", network.cut, repeated, torch.arange(CLASSES)).any()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -154,7 +155,7 @@ def test_a_keras_model_is_explained_as_tensorflow_would():
     assert network.cut.layer.shape == (24, 12, 16)
     assert network.cut.head.weight is not None
     for target in range(5):
-        maps = BATCHED["gradcam"](network.cut, frontier, torch.full((3,), target)).numpy()
+        maps = batched_maps("gradcam", network.cut, frontier, torch.full((3,), target)).numpy()
         assert_close(maps, expected["gradcam"][:, target], rtol=0, atol=1e-4 * expected["gradcam"].max())
 
 
@@ -190,7 +191,7 @@ def test_numbers_by_hand(tmp_path):
     assert scores.tolist() == [[0.75, 3.75]]
     assert frontier.features.tolist() == [[[[1, 0], [3, 4]], [[4, 1], [0, 0]]]]
     # dy_0/dA = (1, −1) / 4: (1 − 4)/4 < 0, (0 − 1)/4 < 0, 3/4, 4/4; dy_1/dA = (0, 3) / 4.
-    maps = BATCHED["gradcam"](network.cut, frontier.rows([0, 0]), torch.tensor([0, 1]))
+    maps = batched_maps("gradcam", network.cut, frontier.rows([0, 0]), torch.tensor([0, 1]))
     assert maps.tolist() == [[[0, 0], [0.75, 1]], [[3, 0.75], [0, 0]]]
 
 

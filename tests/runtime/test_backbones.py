@@ -10,8 +10,9 @@ import torch
 from methods.networks import ARCHITECTURES, SIZE, Tiny, answers, calibrated, cheaply, error, known, picture, tiny
 from torch import nn
 
-from gradcam_service.explain.methods import METHODS, refusals
+from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.suitability import refusals
 from gradcam_service.runtime import fastest as module
 from gradcam_service.runtime.cuda_graphs import on_cuda_graphs
 from gradcam_service.runtime.fastest import fastest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradcam_service.api.schemas import InputBody, LayerBody, MethodBody, ModelBody, ModelDetail
+from gradcam_service.explain.methods import METHODS
 from gradcam_service.registry.spec import LayerCard, Model
 
 
@@ -47,12 +48,17 @@ def model_detail(model: Model, devices: list[str]) -> ModelDetail:
     layers = [_layer(layer) for layer in model.card.layers]
     methods = [
         MethodBody(
-            name=method.name,
-            forward_passes=method.forward_passes,
-            options=method.options,
-            refused=method.refused or None,
+            name=card.name,
+            title=method.title,
+            summary=method.summary,
+            paper=method.paper,
+            kind=method.kind,
+            forward_passes=card.forward_passes,
+            options=method.defaults,
+            refused=card.refused or None,
         )
-        for method in model.card.methods
+        for card in model.card.methods
+        for method in [METHODS[card.name]]
     ]
     return ModelDetail(
         **summary, labels=model.card.labels, layers=layers, preprocess=preprocess, method_details=methods

@@ -45,7 +45,7 @@ class MapBody(BaseModel):
     In logit units, but where the method says otherwise.
     """
 
-    shape: list[int] = Field(description="h, w; or H, W, 3 of methods that explain the input's colours, signed")
+    shape: list[int] = Field(description="h, w; or H, W, 3 of kind `signed_colour`")
     dtype: Literal["float32"] = "float32"
     data: str = Field(description="base64 of little-endian values, row by row")
 

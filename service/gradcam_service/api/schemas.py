@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gradcam_service.explain.method import MapKind
+
 
 class Problem(BaseModel):
     """What was wrong and what would work (RFC 9457)."""
@@ -69,6 +71,10 @@ class MethodBody(BaseModel):
     """An explanation method, as it applies to a model."""
 
     name: str
+    title: str = Field(description="its name in the literature")
+    summary: str = Field(description="what its map shows, in plain words; `{target}` stands for what is explained")
+    paper: str = Field(description="where it was published")
+    kind: MapKind = Field(description="of the maps of a class; see an explanation's `kind`")
     forward_passes: int = Field(description="cost for one target with default options; a backward pass counts as two")
     options: dict[str, int | float] = Field(description="its own options and their defaults")
     refused: str | None = Field(None, description="why it can't explain this model")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import Annotated, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -15,10 +16,13 @@ from pydantic import (
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    create_model,
     field_validator,
     model_validator,
 )
 
+from gradcam_service.explain.method import Option
+from gradcam_service.explain.methods import DEFAULT, METHODS
 from gradcam_service.images.colormaps import COLORMAPS
 from gradcam_service.images.scale import CLIP
 
@@ -64,32 +68,34 @@ class PredictOptions(_Options):
     )
 
 
-class MethodOptions(_Options):
-    """What single methods take; the text after the semicolon is the default."""
+def _method_options() -> dict[str, Any]:
+    """A field for each option of any method, with the default of each method in its description.
 
-    gamma: float | None = Field(None, ge=0, le=10, description="finercam: how much of similar classes is taken away; 1")
-    references: int | None = Field(None, ge=1, le=100, description="finercam: how many similar classes; 3")
-    steps: int | None = Field(None, ge=2, le=1000, description="integrated_gradients: points of the quadrature; 50")
-    samples: int | None = Field(None, ge=1, le=1000, description="smoothgrad: noisy copies; 25")
-    noise: float | None = Field(None, ge=0, le=1, description="smoothgrad: noise as a share of the range; 0.15")
-    window: int | None = Field(None, ge=1, le=512, description="occlusion: side of the window, input pixels; 32")
-    stride: int | None = Field(None, ge=1, le=512, description="occlusion: step of the window, at most its side; 16")
-    masks: int | None = Field(None, ge=1, le=100_000, description="rise: how many masks; 1000")
-    cells: int | None = Field(None, ge=2, le=64, description="rise: cells along a side of a mask; 7")
-    keep: float | None = Field(None, gt=0, le=1, description="rise: share of cells that stay; 0.5")
-    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="smoothgrad, rise: of what is random; 0")
-
-    @model_validator(mode="after")
-    def _windows_overlap(self) -> Self:
-        if (self.stride or 16) > (self.window or 32):
-            raise ValueError("stride must be at most window, or parts of the image would never be covered")
-        return self
+    Where methods differ in an option's type or range, the field has the widest; `Method.wrong_with` knows each one's.
+    """
+    takers: dict[str, dict[str, Option]] = defaultdict(dict)
+    for method in METHODS:
+        for name, option in METHODS[method].options.items():
+            takers[name][method] = option
+    return {name: _method_option(of) for name, of in takers.items()}
 
 
-class ExplainOptions(PredictOptions, MethodOptions):
-    """Options of ``/explain``."""
+def _method_option(of: dict[str, Option]) -> tuple[Any, Any]:
+    options = list(of.values())
+    kind = int if all(isinstance(option.default, int) for option in options) else float
+    ranges = {edge: [getattr(option, edge) for option in options] for edge in ("ge", "gt", "le")}
+    widest = {edge: (max if edge == "le" else min)(values) for edge, values in ranges.items() if None not in values}
+    said = (f"{method}: {option.description}; {option.default}" for method, option in of.items())
+    return kind | None, Field(None, description=". ".join(said), **widest)
 
-    method: str = Field("gradcam", description="one of the model's `methods`")
+
+_MethodOptions = create_model("_MethodOptions", __base__=_Options, **_method_options())
+
+
+class ExplainOptions(PredictOptions, _MethodOptions):
+    """Options of ``/explain``, those of single methods among them."""
+
+    method: str = Field(DEFAULT, description="one of the model's `methods`")
     target: Annotated[list[StrictInt | StrictStr] | None, BeforeValidator(_listed)] = Field(
         None, description="class index or label, repeatable; default: the top-1 class of each image"
     )
@@ -118,10 +124,17 @@ class ExplainOptions(PredictOptions, MethodOptions):
     boxes: bool = Field(False, description="also return the box around the hottest area")
     threshold: float = Field(0.15, gt=0, le=1, description="share of the map's maximum that counts as hot, for the box")
 
+    @model_validator(mode="after")
+    def _suits_method(self) -> Self:
+        method = METHODS.get(self.method)
+        if method and (wrong := method.wrong_with(self.method_options)):
+            raise ValueError(wrong)
+        return self
+
     @property
     def method_options(self) -> dict[str, int | float]:
         """The options of the method itself that are given."""
-        return {name: value for name in MethodOptions.model_fields if (value := getattr(self, name)) is not None}
+        return {name: value for name in _MethodOptions.model_fields if (value := getattr(self, name)) is not None}
 
     @property
     def outputs(self) -> list[str]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.core.results import Explanation
+from gradcam_service.explain.methods import METHODS
 from gradcam_service.images.boxes import bounding_box
 from gradcam_service.images.canvas import place
 from gradcam_service.images.geometry import PreparedImage
@@ -23,7 +24,8 @@ from gradcam_service.worker.client import Answer
 
 def highest(answer: Answer, options: ExplainOptions) -> float:
     """The largest end of the own scales of an image's maps: where the one scale of a request has to end, at least."""
-    return max((own_high(cam, _kind(cam), options.clip) for cam in answer.maps), default=0.0)
+    kind = METHODS[options.method].kind
+    return max((own_high(cam, kind, options.clip) for cam in answer.maps), default=0.0)
 
 
 def drawings(
@@ -61,7 +63,7 @@ def _explanation(
     shared: float | None,
 ) -> Explanation:
     x0, y0, x1, y1 = (round(edge, 2) for edge in prepared.region)
-    kind = _kind(cam)
+    kind = METHODS[options.method].kind
     box = bounding_box(plane(cam, kind), prepared, options.threshold) if options.boxes else None
     heat = flat = over = None
     if {"heatmap", "overlay"} & set(options.outputs):
@@ -97,7 +99,3 @@ def _high(cam: np.ndarray, kind: MapKind, options: ExplainOptions) -> float | No
     if not isinstance(options.scale, str):
         return options.scale
     return None if kind == "unsigned" else own_high(cam, kind, options.clip)
-
-
-def _kind(cam: np.ndarray) -> MapKind:
-    return "signed_colour" if cam.ndim == 3 and np.ptp(cam, axis=2).any() else "unsigned"

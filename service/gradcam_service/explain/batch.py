@@ -10,12 +10,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gradcam_service.explain.cut import Cut
+from gradcam_service.errors import UnsupportedMethod
+from gradcam_service.explain.cut import Cut, Logit
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.layers import INPUT
-from gradcam_service.explain.methods import BATCHED, ITERATIVE, OF_THE_INPUT
+from gradcam_service.explain.method import Batched, Iterative, Need
+from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.subject import Subject
+from gradcam_service.explain.suitability import refusal_at
 
 
 class Question(Protocol):
@@ -45,7 +48,7 @@ class Explanation:
     Attributes:
         layer: the name of the layer that was explained, ``input`` where it is the input.
         targets: class indices, in the question's order.
-        maps: (targets, h, w) or, of methods that explain the input, (targets, H, W, C); float32, on the CPU.
+        maps: (targets, h, w), of signed colours (targets, H, W, C); float32, on the CPU.
     """
 
     layer: str
@@ -87,16 +90,20 @@ def explain(
     alike: dict[tuple[str, str, tuple[tuple[str, float], ...]], list[int]] = defaultdict(list)
     answers: list[Explanation | Explaining | None] = [None] * len(questions)
     for row, question in enumerate(questions):
-        if question is not None and question.method in BATCHED:
+        if question is None:
+            continue
+        method = METHODS[question.method]
+        if isinstance(method, Batched):
             alike[question.method, question.layer, tuple(sorted(question.options.items()))].append(row)
-        elif question is not None:
+        elif isinstance(method, Iterative):
             cut = network.cut_at(question.layer)
             own = _frontier_at(network, cut, images, frontier, [row])
             asked = torch.tensor(targets[row], device=scores.device)
             subject = Subject(network, cut, images[row : row + 1], own, asked, chunk)
-            answers[row] = _stepped(subject, question, targets[row])
-    for (method, layer, options), rows in alike.items():
-        cut = network.cut_at(layer)
+            answers[row] = _stepped(subject, method, question.options, targets[row])
+    for (name, layer, options), rows in alike.items():
+        cut, method = network.cut_at(layer), METHODS[name]
+        assert isinstance(method, Batched)
         chosen = torch.tensor([target for row in rows for target in targets[row]], device=scores.device)
         places = [place for place, row in enumerate(rows) for _ in targets[row]]
         repeated = _frontier_at(network, cut, images, frontier, rows).rows(places)
@@ -104,17 +111,32 @@ def explain(
         size = len(chosen) if cut is network.cut else chunk
         with torch.no_grad():
             parts = zip(repeated.split(size), torch.split(chosen, size), strict=True)
-            maps = torch.cat([BATCHED[method](cut, *part, **dict(options)).float().cpu() for part in parts])
+            maps = torch.cat([row_maps(method, cut, *part, dict(options)).float().cpu() for part in parts])
         for row, own_maps in zip(rows, torch.split(maps, [len(targets[row]) for row in rows]), strict=True):
             answers[row] = Explanation(cut.layer.name, targets[row], own_maps)
     return answers
 
 
-def _stepped(subject: Subject, question: Question, targets: tuple[int, ...]) -> Explaining:
-    maps = yield from ITERATIVE[question.method](subject, **question.options)
+def row_maps(method: Batched, cut: Cut, frontier: Frontier, targets: Tensor, given: Mapping[str, float]) -> Tensor:
+    """Maps (M, h, w) of what crosses a cut in M rows, for a class (M,) each.
+
+    Raises:
+        UnsupportedMethod: the method can't explain the network at this cut.
+    """
+    if refused := refusal_at(method, cut):
+        raise UnsupportedMethod(refused)
+    options = method.complete(given)
+    objective, options = (method.objective(targets, **options), {}) if method.objective else (Logit(targets), options)
+    gradients = cut.head.gradients(frontier, objective) if Need.LAYER_GRADIENT in method.needs else None
+    maps: Tensor = method.maps(cut.layer.layout.to_grid(frontier.features), gradients, **options)
+    return maps
+
+
+def _stepped(subject: Subject, method: Iterative, given: Mapping[str, float], targets: tuple[int, ...]) -> Explaining:
+    maps = yield from method.steps(subject, **method.complete(given))
     if maps.dim() == 4:
         maps = maps.permute(0, 2, 3, 1)
-    layer = INPUT if question.method in OF_THE_INPUT else subject.cut.layer.name
+    layer = INPUT if method.of_input else subject.cut.layer.name
     return Explanation(layer, targets, maps.float().cpu().contiguous())
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from gradcam_service.errors import ModelFailed, ServiceError
-from gradcam_service.explain.methods import METHODS, forward_passes, options_of, refusals
+from gradcam_service.explain.methods import METHODS, in_order
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.suitability import forward_passes, refusals
 from gradcam_service.images.decode import decode
 from gradcam_service.images.geometry import prepare
 from gradcam_service.registry.built import Built
@@ -142,13 +143,8 @@ def _memory(module: nn.Module) -> int:
 def _methods(network: Network, input_size: tuple[int, int]) -> list[MethodCard]:
     refused = refusals(network)
     return [
-        MethodCard(
-            method,
-            forward_passes(method, network.cut, input_size, 1, {}),
-            options_of(method),
-            refused.get(method, ""),
-        )
-        for method in METHODS
+        MethodCard(name, forward_passes(METHODS[name], network.cut, input_size, 1, {}), refused.get(name, ""))
+        for name in in_order()
     ]
 
 

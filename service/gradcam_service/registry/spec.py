@@ -12,6 +12,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gradcam_service.errors import BadOption, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
+from gradcam_service.explain.methods import METHODS
 from gradcam_service.tasks import TASKS
 
 State = Literal["unloaded", "loading", "ready", "failed"]
@@ -170,13 +171,11 @@ class MethodCard(msgspec.Struct, frozen=True):
     Attributes:
         forward_passes: what it costs for one target at the default layer, with its default options; a backward pass
             counts as two.
-        options: its own options and their defaults.
         refused: why it can't explain this model; empty where it can.
     """
 
     name: str
     forward_passes: int
-    options: dict[str, int | float]
     refused: str = ""
 
 
@@ -232,15 +231,16 @@ class Card(msgspec.Struct, frozen=True):
             BadOption: naming the options that the method has.
             UnknownLayer: naming the layers that work.
         """
-        found = next((known for known in self.methods if known.name == method), None)
+        found = next((card for card in self.methods if card.name == method), None)
         if found is None or found.refused:
             reason = f": {found.refused}" if found else ""
             works = ", ".join(self.method_names())
             raise UnsupportedMethod(f"this model can't be explained by {_shown(method)}{reason}; it can by {works}")
-        if strange := sorted(set(options) - found.options.keys()):
-            own = ", ".join(found.options) or "none of its own"
+        known = METHODS[method].options
+        if strange := sorted(set(options) - known.keys()):
+            own = ", ".join(known) or "none of its own"
             raise BadOption(f"{strange[0]!r} is no option of {method}; it has {own}")
-        names = [known.name for known in self.layers]
+        names = [card.name for card in self.layers]
         if layer != "auto" and layer not in names:
             raise UnknownLayer(f"this model has no layer {_shown(layer)}; auto or one of {', '.join(names)} would work")
 

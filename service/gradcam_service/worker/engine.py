@@ -11,8 +11,9 @@ import torch
 
 from gradcam_service.errors import NonFinite, ServiceError, TooExpensive, UnknownTarget, UnsupportedMethod
 from gradcam_service.explain import batch
-from gradcam_service.explain.methods import NEEDS_GAP, forward_passes
+from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.suitability import forward_passes, refusal_at
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.worker.messages import Answer, Inputs, Question
 
@@ -93,12 +94,13 @@ def _refusal(model: LoadedModel, question: Question | None, limit: int) -> Servi
         cut = model.network.cut_at(question.layer)
     except ServiceError as error:
         return error
-    if question.method == "cam" and cut.head.weight is None:
-        return UnsupportedMethod(NEEDS_GAP)
+    method = METHODS[question.method]
+    if refused := refusal_at(method, cut):
+        return UnsupportedMethod(refused)
     if any(target >= model.network.classes for target in question.targets):
         return UnknownTarget(f"the model has {model.network.classes} classes now; ask again")
     targets = max(1, len(question.targets))
-    passes = forward_passes(question.method, cut, model.card.preprocess.input_size, targets, question.options)
+    passes = forward_passes(method, cut, model.card.preprocess.input_size, targets, question.options)
     if passes <= limit:
         return None
     return TooExpensive(

@@ -1,7 +1,7 @@
 /* Beside the picture: which model, what it sees, and how that is explained. */
 
 import { $, element, fill, percent } from "./dom.js";
-import { cost, isSlow, title } from "./methods.js";
+import { cost, isSlow, methodsOf } from "./methods.js";
 import { keyOf } from "./session.js";
 import { MOST } from "./state.js";
 
@@ -34,12 +34,11 @@ export function showOther(models, chosen, current) {
 
 /** What model, methods and layers there are to choose from. */
 export function showHow(detail, state) {
-  const methods = detail?.method_details ?? [{ name: state.method, forward_passes: 1 }];
   const option = (method) => {
-    if (method.refused) return [method.name, `${title(method.name)} · not for this model`, true];
-    return [method.name, title(method.name) + (isSlow(method) ? ` · ${cost(method)}` : "")];
+    if (method.refused) return [method.name, `${method.title} · not for this model`, true];
+    return [method.name, method.title + (isSlow(method) ? ` · ${cost(method)}` : "")];
   };
-  fill($("method"), methods.map(option), state.method);
+  fill($("method"), methodsOf(state.model, state.method).map(option), state.method);
   const auto = detail?.layer ? `auto: ${shaped(detail.layer)}` : "auto: the last convolutional";
   const layers = [...(detail?.layers ?? [])].reverse();
   fill($("layer"), [["auto", auto], ...layers.map((layer) => [layer.name, shaped(layer)])], state.layer);

@@ -1,10 +1,8 @@
 /* What the present view asks: a question for each of its maps. */
 
 import { duration, percent } from "./dom.js";
-import { cost, isSlow, title } from "./methods.js";
+import { cost, isSlow, methodOf, methodsOf } from "./methods.js";
 import { isReady, known, seen, session } from "./session.js";
-
-const GRADCAM = { name: "gradcam", forward_passes: 1 };
 
 /** The classes on the stage: those chosen, else the top one, which is null until it is known. */
 export function targets() {
@@ -15,15 +13,13 @@ export function targets() {
 
 /** Every map that the view wants, as `Stage` takes them. */
 export function questions() {
-  const { state, details } = session;
+  const { state } = session;
   const [target] = targets();
-  const methods = details.get(state.model)?.method_details ?? [GRADCAM];
   if (state.view === "methods") {
-    const able = methods.filter((method) => !method.refused).sort((one, other) => isSlow(one) - isSlow(other));
-    return able.map((method) => question({ method, target, title: () => title(method.name) }));
+    const able = methodsOf(state.model).filter((method) => !method.refused).sort((one, other) => isSlow(one) - isSlow(other));
+    return able.map((method) => question({ method, target, title: () => method.title }));
   }
-  const method = methods.find(({ name }) => name === state.method) ?? { ...GRADCAM, name: state.method };
-  const chosen = { method, waits: false }; // however slow it is
+  const chosen = { method: methodOf(state.model, state.method), waits: false }; // however slow it is
   if (state.view === "models") {
     const ours = question({ ...chosen, target, title: () => state.model });
     return state.other ? [ours, question({ ...chosen, ...inOther(target), title: () => state.other })] : [ours];
@@ -45,7 +41,7 @@ function inOther(target) {
 
 /** waits: whether, if it is slow, it waits until it is asked for. */
 function question({ model = session.state.model, method, layer = session.state.layer, target, waits = true, title: named }) {
-  const how = method.forward_passes === 1 ? title(method.name) : `${title(method.name)}, ${cost(method)}`;
+  const how = method.forward_passes === 1 ? method.title : `${method.title}, ${cost(method)}`;
   return {
     key: [model, method.name, layer, target].join("|"),
     model,

@@ -4,7 +4,7 @@ import { hasKey } from "./api.js";
 import { showCode, showTiming } from "./behind.js";
 import { $, fill } from "./dom.js";
 import { highest, paint } from "./maps.js";
-import { meaning, title } from "./methods.js";
+import { meaning, methodOf } from "./methods.js";
 import { showClasses, showHow, showModels, showOther } from "./panel.js";
 import { asked, classes, questions, targets } from "./questions.js";
 import { known, session } from "./session.js";
@@ -41,7 +41,7 @@ function showChoices(stage, detail) {
   $("slow-run").hidden = !slow.length || stage.running !== null;
   $("slow-run").textContent = `Run the ${slow.length} slow ones too`;
   const refused = (detail?.method_details ?? []).filter((method) => method.refused);
-  $("refused").textContent = refused.map((method) => `${title(method.name)} is not for this model: ${method.refused}.`).join(" ");
+  $("refused").textContent = refused.map((method) => `${method.title} is not for this model: ${method.refused}.`).join(" ");
 }
 
 function showPictureNote(detail) {
@@ -80,7 +80,7 @@ function showMeaning(detail, answer) {
   const { label } = answer?.explanation.target ?? {};
   const several = state.view === "classes" && targets().length > 1;
   if (!answer) $("meaning").textContent = "";
-  else if (state.view !== "methods") $("meaning").textContent = meaning(state.method, several ? "each class" : `“${label}”`);
+  else if (state.view !== "methods") $("meaning").textContent = meaning(methodOf(state.model, state.method), several ? "each class" : `“${label}”`);
   else $("meaning").textContent = `Every map answers for “${label}” in its own way; each is scaled to its own maximum; of signed ones, blue speaks against it and red for it.`;
   const shape = answer && detail?.layers?.find(({ name }) => name === answer.explanation.layer)?.shape;
   $("grid").textContent = shape ? `${shape[1]} × ${shape[2]} cells, ${shape[0]} features in each` : "a few cells";
@@ -92,7 +92,7 @@ function showBehind() {
   $("request").hidden = !done.length;
   if (!done.length) return;
   const answer = known(done[0]);
-  showTiming(answer, `${title(done[0].method)} for ${answer.explanation.target.label}`);
+  showTiming(answer, `${methodOf(done[0].model, done[0].method).title} for ${answer.explanation.target.label}`);
   showCode({
     asked: done.map(asked),
     picture: { name: picture.name, example: Boolean(picture.example) },

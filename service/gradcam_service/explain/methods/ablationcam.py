@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from gradcam_service.explain.subject import Steps, Subject
+from gradcam_service.explain.method import Iterative, Need
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradcam_service.explain.subject import Steps, Subject
 
 
 def ablationcam(subject: Subject) -> Steps:
@@ -17,6 +21,8 @@ def ablationcam(subject: Subject) -> Steps:
     Returns:
         maps: (T, h, w), units of activation, ≥ 0.
     """
+    import torch
+
     grid = subject.grid
     if subject.cut.head.weight is not None:
         drops = (subject.cut.head.weight[subject.targets] * grid.mean(dim=(2, 3))).T
@@ -25,11 +31,13 @@ def ablationcam(subject: Subject) -> Steps:
     with torch.no_grad():
         scores = subject.cut.head.scores(subject.frontier)[0, subject.targets]
     weights = torch.where(scores != 0, drops / scores, 0.0)
-    return torch.einsum("kt,khw->thw", weights, grid[0]).relu()
+    return torch.einsum("kt,khw->thw", weights, grid[0]).clip(min=0)
 
 
 def _drops(subject: Subject) -> Steps:
     """y_c − y_c^k as (K, T)."""
+    import torch
+
     head, channels = subject.cut.head, subject.cut.layer.channels
     dimension = subject.cut.layer.layout.channels
     ablated: list[Tensor] = []
@@ -42,3 +50,13 @@ def _drops(subject: Subject) -> Steps:
         yield
     with torch.no_grad():
         return head.scores(subject.frontier)[:, subject.targets] - torch.cat(ablated)
+
+
+METHOD = Iterative(
+    title="Ablation-CAM",
+    summary="the features without which {target} would lose most",
+    paper="https://doi.org/10.1109/WACV45572.2020.9093360",
+    needs={Need.FEATURES},
+    steps=ablationcam,
+    passes=lambda case: 0 if case.linear_head else case.channels,
+)

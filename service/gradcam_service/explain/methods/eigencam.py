@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from gradcam_service.explain.method import Array, Batched, Need, arrays
 
 
-def eigencam(features: Tensor) -> Tensor:
-    """What stands out whatever the class: the feature maps projected on their first principal component.
+def eigencam(features: Array, gradients: Array = None) -> Array:
+    """What stands out whatever the target: the feature maps projected on their first principal component.
 
     The (h·w, K) matrix of feature vectors, centred, is decomposed as U S Vᵀ; the map is its product with the first
     column of V. A singular vector's sign is arbitrary: the one is taken under which the map rises with the mean
@@ -16,18 +15,30 @@ def eigencam(features: Tensor) -> Tensor:
 
     Args:
         features: (M, K, h, w), the feature maps.
+        gradients: not used.
 
     Returns:
         maps: (M, h, w) after a ReLU, units of activation.
     """
-    vectors = features.flatten(2).transpose(1, 2).float()
-    finite = vectors.isfinite().flatten(1).all(dim=1)[:, None]  # others have no components, and must not stop these
-    centred = torch.where(finite[:, :, None], vectors - vectors.mean(dim=1, keepdim=True), 0.0)
-    _, _, components = torch.linalg.svd(centred, full_matrices=False)
-    projected = torch.einsum("mpk,mk->mp", centred, components[:, 0])
-    means, scale = centred.mean(dim=2), centred.abs().amax(dim=(1, 2))
-    level = means.abs().amax(dim=1) < 1e-5 * scale  # what is left of the means is float32 rounding
-    rising = torch.where(level[:, None], projected.square(), means)
-    agreement = (projected * rising).sum(dim=1, keepdim=True)
-    signed = torch.where(agreement < 0, -projected, projected)
-    return torch.where(finite, signed.relu(), torch.nan).reshape(len(features), *features.shape[2:])
+    xp, (rows, channels, h, w) = arrays(features), features.shape
+    vectors = xp.asarray(features.reshape(rows, channels, h * w).swapaxes(1, 2), dtype=xp.float32)
+    finite = xp.isfinite(vectors).reshape(rows, -1).all(axis=1)[:, None]
+    vectors = xp.where(finite[:, :, None], vectors, 0.0)  # others have no components, and must not stop these
+    centred = vectors - vectors.mean(axis=1, keepdims=True)
+    _, _, components = xp.linalg.svd(centred, full_matrices=False)
+    projected = xp.einsum("mpk,mk->mp", centred, components[:, 0])
+    means, scale = centred.mean(axis=2), xp.amax(abs(centred), axis=(1, 2))
+    level = xp.amax(abs(means), axis=1) < 1e-5 * scale  # what is left of the means is float32 rounding
+    rising = xp.where(level[:, None], projected * projected, means)
+    agreement = (projected * rising).sum(axis=1, keepdims=True)
+    signed = xp.where(agreement < 0, -projected, projected)
+    return xp.where(finite, signed.clip(min=0), xp.nan).reshape(rows, h, w)
+
+
+METHOD = Batched(
+    title="Eigen-CAM",
+    summary="what stands out to the network, whatever the class",
+    paper="https://arxiv.org/abs/2008.00299",
+    needs={Need.FEATURES},
+    maps=eigencam,
+)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from gradcam_service.explain.cut import Objective
+from gradcam_service.explain.method import Batched, Option
+from gradcam_service.explain.methods.gradcam import gradcam
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradcam_service.explain.cut import Objective
 
 
-def difference(targets: Tensor, gamma: float = 1.0, references: int = 3) -> Objective:
+def difference(targets: Tensor, gamma: float, references: int) -> Objective:
     """What tells a class from the classes most like it; Finer-CAM is the Grad-CAM of this.
 
     The objective is Σ_d p_d (y_c − γ y_d) / Σ_d p_d over the ``references`` classes d whose scores are closest to
@@ -19,6 +24,7 @@ def difference(targets: Tensor, gamma: float = 1.0, references: int = 3) -> Obje
         gamma: how much of a reference is taken away; 0 gives Grad-CAM, up to the weights' own gradient.
         references: how many classes to compare with.
     """
+    import torch
 
     def objective(scores: Tensor) -> Tensor:
         own = scores.gather(1, targets[:, None])
@@ -28,3 +34,16 @@ def difference(targets: Tensor, gamma: float = 1.0, references: int = 3) -> Obje
         return own[:, 0] - gamma * (near.softmax(1) * near).sum(1)  # softmax over the nearest is p_d / Σ p_d
 
     return objective
+
+
+METHOD = Batched(
+    title="Finer-CAM",
+    summary="what tells {target} from the classes most like it",
+    paper="https://arxiv.org/abs/2501.11309",
+    options={
+        "gamma": Option(default=1.0, ge=0, le=10, description="how much of similar classes is taken away"),
+        "references": Option(default=3, ge=1, le=100, description="how many similar classes"),
+    },
+    maps=gradcam,
+    objective=difference,
+)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from gradcam_service.explain.method import Array, Batched, arrays
 
 
-def gradcam_plus_plus(features: Tensor, gradients: Tensor) -> Tensor:
+def gradcam_plus_plus(features: Array, gradients: Array) -> Array:
     """Grad-CAM with pixel-wise weights, so that each of several instances counts.
 
     L_c = ReLU(Σ_k w_k A_k), w_k = Σ_ij α_kij ReLU(g_kij) and, by eq. 19, α_kij = g² / (2 g² + Σ_ab A_kab · g³), where g
@@ -20,8 +19,18 @@ def gradcam_plus_plus(features: Tensor, gradients: Tensor) -> Tensor:
     Returns:
         maps: (M, h, w), logit units times Z, ≥ 0.
     """
+    xp = arrays(features)
     # Divided by g², which may underflow.
-    denominator = 2 + features.sum(dim=(2, 3), keepdim=True) * gradients
-    alpha = torch.where((gradients != 0) & (denominator != 0), 1 / denominator, 0.0)
-    weights = (alpha * gradients.relu()).sum(dim=(2, 3))
-    return torch.einsum("mk,mkhw->mhw", weights, features).relu()
+    denominator = 2 + features.sum(axis=(2, 3), keepdims=True) * gradients
+    used = (gradients != 0) & (denominator != 0)
+    alpha = xp.where(used, 1 / xp.where(used, denominator, 1.0), 0.0)
+    weights = (alpha * gradients.clip(min=0)).sum(axis=(2, 3))
+    return xp.einsum("mk,mkhw->mhw", weights, features).clip(min=0)
+
+
+METHOD = Batched(
+    title="Grad-CAM++",
+    summary="evidence for {target}, weighted so that several instances show",
+    paper="https://arxiv.org/abs/1710.11063",
+    maps=gradcam_plus_plus,
+)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from gradcam_service.explain.method import Array, Batched
 
 
-def hirescam(features: Tensor, gradients: Tensor) -> Tensor:
+def hirescam(features: Array, gradients: Array) -> Array:
     """Only places that raise the score: L_c = ReLU(Σ_k dy_c/dA_k ⊙ A_k); gradients are not averaged.
 
     Args:
@@ -15,4 +15,12 @@ def hirescam(features: Tensor, gradients: Tensor) -> Tensor:
     Returns:
         maps: (M, h, w), logit units, ≥ 0.
     """
-    return (gradients * features).sum(dim=1).relu()
+    return (gradients * features).sum(axis=1).clip(min=0)
+
+
+METHOD = Batched(
+    title="HiResCAM",
+    summary="the cells that raised the score of {target}, each by its own gradient",
+    paper="https://arxiv.org/abs/2011.08891",
+    maps=hirescam,
+)

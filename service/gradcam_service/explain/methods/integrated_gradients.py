@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
 
-from gradcam_service.explain.cut import logit_gradient
-from gradcam_service.explain.subject import Steps, Subject
+from gradcam_service.explain.method import GRADIENT, Iterative, Need, Option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradcam_service.explain.subject import Steps, Subject
 
 
-def integrated_gradients(subject: Subject, steps: int = 50) -> Steps:
+def integrated_gradients(subject: Subject, steps: int) -> Steps:
     """How the score's difference from a baseline is made up: (x − x') ∫₀¹ ∂y_c(x' + α(x − x'))/∂x dα (eq. 1).
 
     The baseline x' is the mean colour, 0 after normalising. The integral is Gauss-Legendre quadrature.
@@ -22,6 +26,10 @@ def integrated_gradients(subject: Subject, steps: int = 50) -> Steps:
     Returns:
         maps: (T, C, H, W), signed, logit units; each sums to y_c(x) − y_c(x').
     """
+    import torch
+
+    from gradcam_service.explain.cut import logit_gradient
+
     points, weights = np.polynomial.legendre.leggauss(steps)
     alphas = torch.tensor((points + 1) / 2, dtype=subject.image.dtype, device=subject.image.device)
     shares = torch.tensor(weights / 2, dtype=subject.image.dtype, device=subject.image.device)
@@ -35,3 +43,15 @@ def integrated_gradients(subject: Subject, steps: int = 50) -> Steps:
             yield
         maps.append(total * subject.image[0])
     return torch.stack(maps)
+
+
+METHOD = Iterative(
+    title="Integrated gradients",
+    summary="what each pixel adds to the score of {target}, from the mean colour to the picture",
+    paper="https://arxiv.org/abs/1703.01365",
+    kind="signed_colour",
+    needs={Need.INPUT_GRADIENT},
+    options={"steps": Option(default=50, ge=2, le=1000, description="points of the quadrature")},
+    steps=integrated_gradients,
+    passes=lambda case, steps: GRADIENT * case.targets * steps,
+)

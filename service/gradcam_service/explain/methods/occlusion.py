@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from gradcam_service.explain.method import Case, Iterative, Option
 
-from gradcam_service.explain.subject import Steps, Subject
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradcam_service.explain.subject import Steps, Subject
 
 
-def occlusion(subject: Subject, window: int = 32, stride: int = 16) -> Steps:
+def occlusion(subject: Subject, window: int, stride: int) -> Steps:
     """What the score loses where a window of the mean colour covers the image.
 
     A pixel's value is y_c(x) − y_c(x covered), averaged over the windows that cover it. Windows start every ``stride``
@@ -22,8 +25,10 @@ def occlusion(subject: Subject, window: int = 32, stride: int = 16) -> Steps:
         stride: step of the window, at most ``window``, so that every pixel is covered.
 
     Returns:
-        maps: (T, C, H, W), signed, logit units; the same for every colour.
+        maps: (T, H, W), signed, logit units.
     """
+    import torch
+
     image = subject.image
     height, width = image.shape[2:]
     windows = [(y, x) for y in _starts(height, window, stride) for x in _starts(width, window, stride)]
@@ -37,12 +42,16 @@ def occlusion(subject: Subject, window: int = 32, stride: int = 16) -> Steps:
             total[:, y : y + window, x : x + window] += loss[:, None, None]
             covered[y : y + window, x : x + window] += 1
         yield
-    return (total / covered)[:, None].expand(-1, image.shape[1], -1, -1)
+    return total / covered
 
 
-def passes(height: int, width: int, window: int, stride: int) -> int:
-    """Forward passes that `occlusion` takes."""
-    return 1 + len(_starts(height, window, stride)) * len(_starts(width, window, stride))
+def _passes(case: Case, window: int, stride: int) -> int:
+    rows, columns = (len(_starts(length, window, stride)) for length in case.input_size)
+    return 1 + rows * columns
+
+
+def _gaps(window: int, stride: int) -> str:
+    return "stride must be at most window, or parts of the image would never be covered" if stride > window else ""
 
 
 def _starts(length: int, window: int, stride: int) -> list[int]:
@@ -54,3 +63,19 @@ def _covered(image: Tensor, windows: list[tuple[int, int]], window: int) -> Tens
     for row, (y, x) in zip(images, windows, strict=True):
         row[:, y : y + window, x : x + window] = 0
     return images
+
+
+METHOD = Iterative(
+    title="Occlusion",
+    summary="what hurts {target} when it is covered",
+    paper="https://arxiv.org/abs/1311.2901",
+    kind="signed",
+    needs=set(),
+    options={
+        "window": Option(default=32, ge=1, le=512, description="side of the window, input pixels"),
+        "stride": Option(default=16, ge=1, le=512, description="step of the window, at most its side"),
+    },
+    wrong_together=_gaps,
+    steps=occlusion,
+    passes=_passes,
+)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch.nn.functional import interpolate
+from typing import TYPE_CHECKING
 
-from gradcam_service.explain.subject import Steps, Subject
+from gradcam_service.explain.method import Iterative, Option
+
+if TYPE_CHECKING:
+    from gradcam_service.explain.subject import Steps, Subject
 
 
-def rise(subject: Subject, masks: int = 1000, cells: int = 7, keep: float = 0.5, seed: int = 0) -> Steps:
+def rise(subject: Subject, masks: int, cells: int, keep: float, seed: int) -> Steps:
     """How probable the class stays when a pixel is seen: S_c = 1/(N p) Σ_i P_c(x ⊙ M_i) M_i (eq. 6).
 
     Masks are random grids of ``cells``², each cell kept with probability p, upsampled bilinearly and shifted by up to a
@@ -22,8 +24,11 @@ def rise(subject: Subject, masks: int = 1000, cells: int = 7, keep: float = 0.5,
         seed: of the masks.
 
     Returns:
-        maps: (T, C, H, W), probability, ≥ 0; the same for every colour.
+        maps: (T, H, W), probability, ≥ 0.
     """
+    import torch
+    from torch.nn.functional import interpolate
+
     image, random = subject.image, subject.random(seed)
     height, width = image.shape[2:]
     step = -(-height // cells), -(-width // cells)
@@ -41,4 +46,20 @@ def rise(subject: Subject, masks: int = 1000, cells: int = 7, keep: float = 0.5,
         seen = torch.stack(shifted)
         total += torch.einsum("nt,nhw->thw", subject.probabilities(image * seen), seen[:, 0])
         yield
-    return (total / (masks * keep))[:, None].expand(-1, image.shape[1], -1, -1)
+    return total / (masks * keep)
+
+
+METHOD = Iterative(
+    title="RISE",
+    summary="what of the picture {target} needs to be seen, by random masks",
+    paper="https://arxiv.org/abs/1806.07421",
+    needs=set(),
+    options={
+        "masks": Option(default=1000, ge=1, le=100_000, description="how many masks"),
+        "cells": Option(default=7, ge=2, le=64, description="cells along a side of a mask"),
+        "keep": Option(default=0.5, gt=0, le=1, description="share of cells that stay"),
+        "seed": Option(default=0, ge=0, le=2**63 - 1, description="of what is random"),
+    },
+    steps=rise,
+    passes=lambda case, masks, **_: masks,
+)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
+from typing import TYPE_CHECKING
 
-from gradcam_service.explain.subject import Steps, Subject
+from gradcam_service.explain.method import Iterative, Need
+
+if TYPE_CHECKING:
+    from torch import Size, Tensor
+
+    from gradcam_service.explain.subject import Steps, Subject
 
 
 def scorecam(subject: Subject) -> Steps:
@@ -19,6 +22,8 @@ def scorecam(subject: Subject) -> Steps:
     Returns:
         maps: (T, h, w), units of activation, ≥ 0.
     """
+    import torch
+
     grid = subject.grid
     scores: list[Tensor] = []
     for channels in torch.split(grid[0], subject.chunk):
@@ -26,11 +31,24 @@ def scorecam(subject: Subject) -> Steps:
         scores.append(subject.scores(subject.image * masks[:, None]))
         yield
     weights = torch.cat(scores).softmax(dim=0)
-    return torch.einsum("kt,khw->thw", weights, grid[0]).relu()
+    return torch.einsum("kt,khw->thw", weights, grid[0]).clip(min=0)
 
 
-def _masks(channels: Tensor, size: torch.Size) -> Tensor:
+def _masks(channels: Tensor, size: Size) -> Tensor:
     """Channels (k, h, w) → masks (k, H, W) from 0 to 1."""
+    import torch
+    from torch.nn.functional import interpolate
+
     masks = interpolate(channels[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
     low, high = masks.amin(dim=(1, 2), keepdim=True), masks.amax(dim=(1, 2), keepdim=True)
     return torch.where(high > low, (masks - low) / (high - low), 0.0)
+
+
+METHOD = Iterative(
+    title="Score-CAM",
+    summary="the features through which the picture still looks like {target}",
+    paper="https://arxiv.org/abs/1910.01279",
+    needs={Need.FEATURES},
+    steps=scorecam,
+    passes=lambda case: case.channels,
+)

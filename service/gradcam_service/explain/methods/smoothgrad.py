@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from gradcam_service.explain.cut import logit_gradient
-from gradcam_service.explain.subject import Steps, Subject
+from gradcam_service.explain.method import GRADIENT, Iterative, Need, Option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradcam_service.explain.subject import Steps, Subject
 
 
-def smoothgrad(subject: Subject, samples: int = 25, noise: float = 0.15, seed: int = 0) -> Steps:
+def smoothgrad(subject: Subject, samples: int, noise: float, seed: int) -> Steps:
     """The gradient, averaged over noisy copies of the image: 1/n Σ ∂y_c(x + N(0, σ²))/∂x.
 
     Args:
@@ -21,6 +24,10 @@ def smoothgrad(subject: Subject, samples: int = 25, noise: float = 0.15, seed: i
     Returns:
         maps: (T, C, H, W), signed, logit units per unit of normalised input.
     """
+    import torch
+
+    from gradcam_service.explain.cut import logit_gradient
+
     image = subject.image
     sigma = noise * (image.max() - image.min())
     maps: list[Tensor] = []
@@ -38,3 +45,19 @@ def smoothgrad(subject: Subject, samples: int = 25, noise: float = 0.15, seed: i
             yield
         maps.append(total / samples)
     return torch.stack(maps)
+
+
+METHOD = Iterative(
+    title="SmoothGrad",
+    summary="how {target} reacts to each pixel, averaged over noisy copies",
+    paper="https://arxiv.org/abs/1706.03825",
+    kind="signed_colour",
+    needs={Need.INPUT_GRADIENT},
+    options={
+        "samples": Option(default=25, ge=1, le=1000, description="noisy copies"),
+        "noise": Option(default=0.15, ge=0, le=1, description="noise as a share of the range"),
+        "seed": Option(default=0, ge=0, le=2**63 - 1, description="of what is random"),
+    },
+    steps=smoothgrad,
+    passes=lambda case, samples, **_: GRADIENT * case.targets * samples,
+)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from gradcam_service.explain.method import Array, Batched, arrays
 
 
-def xgradcam(features: Tensor, gradients: Tensor) -> Tensor:
+def xgradcam(features: Array, gradients: Array) -> Array:
     """Grad-CAM that best keeps sensitivity and conservation: w_k = Σ_ij A_kij g_kij / Σ_ij A_kij (eq. 8).
 
     Args:
@@ -16,6 +15,15 @@ def xgradcam(features: Tensor, gradients: Tensor) -> Tensor:
     Returns:
         maps: (M, h, w) = ReLU(Σ_k w_k A_k), logit units, ≥ 0. A channel whose A sums to 0 has no weight.
     """
-    total = features.sum(dim=(2, 3))
-    weights = torch.where(total != 0, (gradients * features).sum(dim=(2, 3)) / total, 0.0)
-    return torch.einsum("mk,mkhw->mhw", weights, features).relu()
+    xp, total = arrays(features), features.sum(axis=(2, 3))
+    moments = (gradients * features).sum(axis=(2, 3))
+    weights = xp.where(total != 0, moments / xp.where(total != 0, total, 1.0), 0.0)
+    return xp.einsum("mk,mkhw->mhw", weights, features).clip(min=0)
+
+
+METHOD = Batched(
+    title="XGrad-CAM",
+    summary="evidence for {target}, its weights scaled by how active the features are",
+    paper="https://arxiv.org/abs/2008.02312",
+    maps=xgradcam,
+)

@@ -1,0 +1,46 @@
+"""Guided backpropagation: Springenberg et al., 2015, https://arxiv.org/abs/1412.6806."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradcam_service.explain.method import GRADIENT, Iterative, Need
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradcam_service.explain.subject import Steps, Subject
+
+
+def guided_backprop(subject: Subject) -> Steps:
+    """The gradient of the score with respect to the image, through ReLUs that stop what is negative.
+
+    By rewriting the graph, so every ReLU is guided: functional, in-place and shared ones as well.
+
+    Returns:
+        maps: (T, C, H, W), signed, logit units per unit of normalised input.
+    """
+    import torch
+
+    from gradcam_service.explain.cut import logit_gradient
+
+    guided = subject.network.guided
+    images = subject.image.expand(len(subject.targets), -1, -1, -1)
+    maps: list[Tensor] = []
+    for some, targets in zip(
+        torch.split(images, subject.chunk), torch.split(subject.targets, subject.chunk), strict=True
+    ):
+        maps.append(logit_gradient(guided, some, targets))
+        yield
+    return torch.cat(maps)
+
+
+METHOD = Iterative(
+    title="Guided backprop",
+    summary="fine detail that the network reacts to; hardly depends on the class",
+    paper="https://arxiv.org/abs/1412.6806",
+    kind="signed_colour",
+    needs={Need.RELUS, Need.INPUT_GRADIENT},
+    steps=guided_backprop,
+    passes=lambda case: GRADIENT * case.targets,
+)
