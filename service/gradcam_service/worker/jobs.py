@@ -19,7 +19,7 @@ from gradcam_service.worker import engine, memory
 from gradcam_service.worker.callers import Callers
 from gradcam_service.worker.in_flight_log import InFlightLog
 from gradcam_service.worker.messages import Answer, Done, Job, Timings
-from gradcam_service.worker.models import ModelTable
+from gradcam_service.worker.models import Models
 from gradcam_service.worker.queue import JobQueue, Waiting
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Jobs:
         self,
         name: str,
         device: torch.device,
-        models: ModelTable,
+        models: Models,
         callers: Callers,
         in_flight: InFlightLog,
         max_forward_passes: int,

@@ -25,7 +25,7 @@ from gradcam_service.worker.in_flight_log import InFlightLog
 from gradcam_service.worker.jobs import Jobs
 from gradcam_service.worker.management import Management
 from gradcam_service.worker.messages import Cancel, Hello, Job, Load, Request, Rescan, Unload
-from gradcam_service.worker.models import ModelTable
+from gradcam_service.worker.models import Models
 
 
 class Worker:
@@ -44,7 +44,7 @@ class Worker:
         self._wakeup: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
         self._wakeup.bind("inproc://wakeup")
         self._callers = Callers(address, gone=lambda caller: self._jobs.forget(caller))
-        models = ModelTable(owned, settings, _wake)
+        models = Models(owned, settings, _wake)
         log = InFlightLog(address)
         self._jobs = Jobs(device, owned, models, self._callers, log, settings.max_forward_passes)
         self._management = Management(models, self._callers, settings, _wake)

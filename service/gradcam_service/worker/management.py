@@ -10,7 +10,7 @@ from gradcam_service.errors import ModelFailed, ServiceError, UnknownModel
 from gradcam_service.settings import Settings
 from gradcam_service.worker.callers import Callers
 from gradcam_service.worker.messages import Load, Managed, Rescan, Unload
-from gradcam_service.worker.models import ModelTable
+from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import RepositoryPoller, Snapshot
 
 _Asked = tuple[bytes, int]
@@ -30,7 +30,7 @@ class Management:
         poller: looks at the repositories.
     """
 
-    def __init__(self, models: ModelTable, callers: Callers, settings: Settings, wake: Callable[[], None]) -> None:
+    def __init__(self, models: Models, callers: Callers, settings: Settings, wake: Callable[[], None]) -> None:
         self._models = models
         self._callers = callers
         self._snapshots: SimpleQueue[tuple[Snapshot | ModelFailed, list[_Asked]]] = SimpleQueue()

@@ -1,0 +1,298 @@
+"""What is known of each model version, what is wanted, and what follows: decisions without threads. Torch-free.
+
+Functions here take a `Table` and return the next one; none waits, looks at a clock or touches a model. First one says
+what has happened (`found`, `asked`, `unloaded`, `ended`, `accelerated`, `used`), then `reconcile` decides what becomes
+of it, and `todo` says what that takes. A load is known by its token, so that the outcome of one that nobody waits for
+any more changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
+
+from gradcam_service.errors import ModelFailed, UnknownModel
+from gradcam_service.registry.repository import Entry
+from gradcam_service.registry.spec import Card, Model, State, version_order
+from gradcam_service.worker.poller import Snapshot
+
+RETRY = 30.0
+"""Seconds for which a model that failed to load is not tried again on demand."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a model.
+
+    Attributes:
+        entry: what the repository holds now.
+        load: token of the load of ``entry`` that is under way.
+        model: token of the load that made what answers: of ``entry`` or, while that is not loaded, of what was before.
+        card: of the content last loaded.
+        accelerating: whether ``model`` is being made faster.
+        failure: why ``entry`` can't be loaded; empty where it can, or nobody has tried.
+        failed_at: when that was found, seconds.
+        pinned: whether somebody asked for this very version to be loaded.
+        evicted: unloaded, to make room or on request, and not to be loaded before it is asked for.
+        used: when it last got a job, seconds.
+    """
+
+    entry: Entry
+    load: int | None = None
+    model: int | None = None
+    card: Card | None = None
+    accelerating: bool = False
+    failure: str = ""
+    failed_at: float = 0.0
+    pinned: bool = False
+    evicted: bool = False
+    used: float = 0.0
+
+    @property
+    def state(self) -> State:
+        """What callers are told of it."""
+        if self.model is not None:
+            return "ready"
+        if self.load is not None:
+            return "loading"
+        return "failed" if self.failure else "unloaded"
+
+    def dropped(self) -> Version:
+        """Without the model that answers; what is queued for it still holds it."""
+        return replace(self, model=None, accelerating=False, pinned=False)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every model version, and what is wanted of them.
+
+    Attributes:
+        versions: by ``name@version``.
+        snapshot: what the repositories hold.
+        aliases: alias → version that answers for it, by model.
+        loads: begun so far, and the token of the last.
+        budget: bytes that the parameters of all models may take; 0 sets no bound.
+    """
+
+    versions: Mapping[str, Version] = field(default_factory=dict)
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    loads: int = 0
+    budget: int = 0
+
+    def known(self, key: str) -> Version:
+        """The version of that key.
+
+        Raises:
+            UnknownModel: there is no such version.
+        """
+        if key not in self.versions:
+            raise UnknownModel(f"there is no model {key!r}")
+        return self.versions[key]
+
+    def awaits(self, token: int) -> bool:
+        """Whether the outcome of that load would change anything."""
+        return any(version.load == token for version in self.versions.values())
+
+    @property
+    def models(self) -> dict[int, Version]:
+        """What is in memory: the versions that can answer, by the token of the load that made their model."""
+        return {version.model: version for version in self.versions.values() if version.model is not None}
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being loaded or made faster."""
+        return any(version.load is not None or version.accelerating for version in self.versions.values())
+
+    def status(self) -> list[Model]:
+        """Every version in its present state."""
+        return [self._status(version) for version in self.versions.values()]
+
+    def _status(self, version: Version) -> Model:
+        entry, reason = version.entry, version.failure
+        if version.model is not None and reason:
+            reason = f"the newer content can't be loaded: {reason}"
+        aliases = [alias for alias, of in self.aliases.get(entry.name, {}).items() if of == entry.version]
+        return Model(entry.name, entry.version, aliases, version.state, reason, version.card)
+
+    def _with(self, *versions: Version) -> Table:
+        return replace(self, versions={**self.versions, **{version.entry.key: version for version in versions}})
+
+    def _loading(self, version: Version) -> Table:
+        """With a load of that version begun; the outcome of an earlier one counts no more."""
+        token = self.loads + 1
+        return replace(self._with(replace(version, load=token)), loads=token)
+
+    def _by_name(self) -> dict[str, list[Version]]:
+        """The versions of each model, the highest first."""
+
+        def name(version: Version) -> str:
+            return version.entry.name
+
+        ordered = sorted(self.versions.values(), key=lambda version: version_order(version.entry.version), reverse=True)
+        return {model: list(versions) for model, versions in groupby(sorted(ordered, key=name), key=name)}
+
+
+# What has happened
+
+
+def found(table: Table, snapshot: Snapshot) -> Table:
+    """The repositories hold this now. New content of a version that is loaded, or is being loaded, is loaded."""
+    entries = {entry.key: entry for entry in snapshot.listing}
+    known = {key: table.versions.get(key, Version(entry)) for key, entry in entries.items()}
+    table = replace(table, versions=known, snapshot=snapshot)
+    for key, version in known.items():
+        if version.entry != entries[key]:
+            card = version.card if version.model is not None else None
+            newer = replace(version, entry=entries[key], card=card, failure="", evicted=False)
+            needed = newer.model is not None or newer.load is not None
+            table = table._loading(newer) if needed else table._with(newer)
+    return table
+
+
+def asked(table: Table, key: str, again: bool, now: float) -> Table:
+    """Somebody wants ``name@version`` loaded; ``again`` even if it is, or has failed lately.
+
+    Raises:
+        UnknownModel: there is no such version.
+        ModelFailed: it failed so lately that trying again would only keep others waiting.
+    """
+    version = replace(table.known(key), pinned=True)
+    if version.model is not None and not again:
+        return table._with(version)
+    if version.failure and now - version.failed_at < RETRY and not again:
+        raise ModelFailed(f"model {key} can't be loaded: {version.failure}")
+    return table._loading(version) if version.load is None else table._with(version)
+
+
+def unloaded(table: Table, key: str) -> Table:
+    """Somebody wants a version forgotten until it is asked for again.
+
+    Raises:
+        UnknownModel: there is no such version.
+    """
+    version = table.known(key)
+    return table._with(replace(version.dropped(), load=None, card=None, failure="", evicted=True))
+
+
+def ended(table: Table, token: int, outcome: Card | str, now: float) -> Table:
+    """A load has ended: with a model of that card, or for that reason without one."""
+    version = next((version for version in table.versions.values() if version.load == token), None)
+    if version is None:
+        return table
+    if isinstance(outcome, Card) and 0 < table.budget < outcome.memory:
+        outcome = f"it takes {outcome.memory} bytes; GRADCAM_MEMORY_BUDGET leaves {table.budget} for all models"
+    if isinstance(outcome, str):
+        return table._with(replace(version, load=None, failure=outcome, failed_at=now))
+    ready = replace(version, load=None, model=token, card=outcome, accelerating=True)
+    return table._with(replace(ready, failure="", evicted=False, used=now))
+
+
+def accelerated(table: Table, token: int, card: Card | None) -> Table:
+    """The model that a load made has become faster and has this card now, or stays as it is."""
+    version = table.models.get(token)
+    if version is None:
+        return table
+    return table._with(replace(version, accelerating=False, card=card or version.card))
+
+
+def used(table: Table, key: str, now: float) -> Table:
+    """A version has got a job."""
+    return table._with(replace(table.versions[key], used=now))
+
+
+# What follows
+
+
+def reconcile(table: Table) -> Table:
+    """Move aliases, drop versions that others have taken the place of, load what is wanted and not there, make room.
+
+    Of each model that loads at start, the highest version that works is kept loaded, and every version that an alias
+    names. The old one goes when the new one is ready; what fails to load replaces nothing.
+    """
+    table = replace(table, aliases=_aliases(table))
+    for name, versions in table._by_name().items():
+        wanted = _wanted(table, name, versions)
+        highest = next((version for version in versions if version.model is not None), None)
+        for version in versions:
+            answers = version is highest or version.entry.version in table.aliases[name].values()
+            if version.model is not None and not (answers or version.pinned or version in wanted):
+                table = table._with(version.dropped())
+        for version in wanted:
+            if version.state == "unloaded" and not version.evicted:
+                table = table._loading(version)
+    return _with_room(table)
+
+
+def _aliases(table: Table) -> dict[str, dict[str, str]]:
+    """An alias stays where it is until the version that it now names can answer."""
+    moved: dict[str, dict[str, str]] = {name: {} for name in table._by_name()}
+    for name, aliases in moved.items():
+        for alias, wanted in table.snapshot.listing.aliases.get(name, {}).items():
+            target = table.versions.get(f"{name}@{wanted}")
+            held = table.aliases.get(name, {}).get(alias)
+            holder = table.versions.get(f"{name}@{held}")
+            waits = target is None or not (
+                target.model is not None or target.evicted or target.entry.key in table.snapshot.on_demand
+            )
+            if waits and held is not None and holder is not None and holder.model is not None:
+                aliases[alias] = held
+            elif target is not None:
+                aliases[alias] = wanted
+    return moved
+
+
+def _wanted(table: Table, name: str, versions: list[Version]) -> list[Version]:
+    """Of versions that load at start: the highest that may work, and those that an alias names."""
+    starting = [version for version in versions if version.entry.key not in table.snapshot.on_demand]
+    named = {*table.aliases[name].values(), *table.snapshot.listing.aliases.get(name, {}).values()}
+    highest = next((version for version in starting if version.model is not None or not version.failure), None)
+    return [version for version in starting if version is highest or version.entry.version in named]
+
+
+def _with_room(table: Table) -> Table:
+    """Without what was used longest ago, so that the rest fits."""
+    ready = sorted(table.models.values(), key=lambda version: version.used)
+    while 0 < table.budget < sum(version.card.memory for version in ready if version.card):
+        table = table._with(replace(ready.pop(0).dropped(), evicted=True))
+    return table
+
+
+# What it takes
+
+
+@dataclass(frozen=True)
+class Load:
+    """Load what the repository holds; then `ended` wants to be told."""
+
+    token: int
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class Accelerate:
+    """Keep the model that this load made, and make it faster; then `accelerated` wants to be told."""
+
+    token: int
+    version: Version
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Let go of the model that this load made."""
+
+    token: int
+    version: Version
+
+
+def todo(before: Table, after: Table) -> list[Load | Accelerate | Drop]:
+    """What has to be done for what was decided between two tables."""
+    old, new = before.models, after.models
+    begun = [(version.load, version.entry) for version in after.versions.values() if version.load is not None]
+    return [
+        *(Drop(token, version) for token, version in old.items() if token not in new),
+        *(Accelerate(token, version) for token, version in new.items() if token not in old),
+        *(Load(token, entry) for token, entry in sorted(begun, key=itemgetter(0)) if token > before.loads),
+    ]
