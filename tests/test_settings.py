@@ -1,7 +1,5 @@
 """What is derived from settings."""
 
-import os
-
 import pytest
 
 from gradcam_service.settings import Settings
@@ -26,7 +24,7 @@ def test_what_is_empty_is_not_set(monkeypatch, name):
     ],
 )
 def test_api_processes_feed_the_devices(monkeypatch, cores, given, devices, processes):
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr("gradcam_service.settings.usable", lambda: cores)
     settings = Settings(**given).for_devices(devices)
     assert settings.api_processes == processes
     assert settings.most_images == 32

@@ -15,11 +15,13 @@
     │   ├── UnsupportedMethod     this model can't be explained that way
     │   ├── UnknownLayer          the model has no such layer
     │   ├── TooManyTargets        more than one request may have explained
+    │   ├── AnswerTooLarge        it would draw more pixels than one answer may hold
     │   ├── TooExpensive          it would take more forward passes than one explanation may
     │   ├── NonFinite             the model answers NaN or infinity to it
     │   └── CrashesWorker         the worker died of it, twice
     ├── ClientLeft            nobody waits for the answer any more
     ├── Overloaded            the queue is full; come back later
+    │   └── TooManyBytes          so is the memory for requests and answers
     ├── Unavailable           can't be served now
     │   ├── NotReady              starting, draining, or no worker is up
     │   ├── TooManyConnections    as many are open as are accepted
@@ -160,6 +162,13 @@ class TooExpensive(Unprocessable):
     title = "Too expensive"
 
 
+class AnswerTooLarge(Unprocessable):
+    """It would draw more pixels than one answer may hold."""
+
+    code = "answer_too_large"
+    title = "Answer too large"
+
+
 class NonFinite(Unprocessable):
     """The model answers NaN or infinity to this image."""
 
@@ -186,6 +195,13 @@ class Overloaded(ServiceError):
 
     code = "queue_full"
     title = "Queue full"
+
+
+class TooManyBytes(Overloaded):
+    """Requests hold as many bytes as this service accepts."""
+
+    code = "too_many_bytes"
+    title = "Too many bytes in flight"
 
 
 class Unavailable(ServiceError):

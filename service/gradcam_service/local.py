@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 from PIL import Image
 
+from gradcam_service.core.admission import Capacity
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.pipeline import Pipeline, Unobserved
-from gradcam_service.core.results import Explanation, Result
+from gradcam_service.core.results import Answers, Explanation, Result
 from gradcam_service.errors import ModelFailed, ServiceError
 from gradcam_service.images.decode import decode
 from gradcam_service.images.grid import labelled_grid
@@ -23,7 +24,7 @@ from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.repository import scan
 from gradcam_service.registry.spec import Card, Model, resolve
 from gradcam_service.settings import Settings
-from gradcam_service.worker.engine import Pending, pick_device, run
+from gradcam_service.worker.engine import Pending, limit_threads, pick_device, run
 from gradcam_service.worker.messages import Answer, Inputs, Question, Timings
 
 
@@ -99,11 +100,15 @@ class Local:
         return finished, Timings(0.0, result.forward, result.backward)
 
     def _ask(self, path: Path, options: PredictOptions) -> Result:
-        pipeline = Pipeline(self, self.settings)
-        (result,) = asyncio.run(pipeline.answer(Call([path.read_bytes()], options), Unobserved())).results
+        (result,) = asyncio.run(self._answers(Call([path.read_bytes()], options))).results
         if isinstance(result, ServiceError):
             raise result
         return result
+
+    async def _answers(self, call: Call[PredictOptions]) -> Answers:
+        capacity = Capacity(self.settings)
+        with capacity.admit() as admission:
+            return await Pipeline(self, capacity).answer(call, admission, Unobserved())
 
 
 def load_all(settings: Settings) -> Iterator[tuple[Model, str]]:
@@ -112,6 +117,7 @@ def load_all(settings: Settings) -> Iterator[tuple[Model, str]]:
     Raises:
         ModelFailed: a repository can't be read.
     """
+    limit_threads(settings)
     listing, device = scan(settings.model_repository), pick_device(settings.device)
     for entry, model in zip(listing, listing.models(), strict=True):
         try:
@@ -128,6 +134,7 @@ def open_model(reference: str | None, settings: Settings) -> Local:
         UnknownModel: there is none.
         ModelFailed: it can't be loaded.
     """
+    limit_threads(settings)
     listing = scan(settings.model_repository)
     model = resolve(listing.models(), reference or settings.default_model)
     entry = next(entry for entry in listing if entry.key == model.key)

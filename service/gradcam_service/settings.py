@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from gradcam_service.cpus import usable
 
 _SHORTEST_TOKEN = 16
 """Characters; a shorter one could be guessed."""
@@ -29,6 +30,11 @@ class Settings(BaseSettings):
         le=64,
         description="processes that serve HTTP; without it one, and for a GPU one for every two cores",
     )
+    cpus: int | None = Field(
+        None,
+        ge=1,
+        description="threads that compute, in each process; without it as many as it may use CPUs",
+    )
     model_repository: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="folders or URLs of models, separated by commas; the embedded one always comes last"
     )
@@ -47,6 +53,9 @@ class Settings(BaseSettings):
     default_model: str = Field("scenes", description="the model of a request that names none")
     timeout_ms: int = Field(30_000, ge=1, le=600_000, description="deadline of a request that sets none, milliseconds")
     queue_size: int = Field(128, ge=1, description="images accepted and not yet answered, over all API processes")
+    max_bytes_in_flight: int = Field(
+        2**30, ge=1, description="bytes of bodies and of pictures to be drawn that may be held, over all API processes"
+    )
     max_body_bytes: int = Field(32 * 2**20, ge=1, description="largest request body, bytes")
     max_connections: int = Field(1000, ge=1, description="most connections at a time, over all API processes")
     read_seconds: float = Field(
@@ -60,6 +69,9 @@ class Settings(BaseSettings):
         5000, ge=1, description="most forward passes of the model that one explanation may take"
     )
     max_pixels: int = Field(50_000_000, ge=1, description="largest image, pixels; checked before decoding")
+    max_drawn_pixels: int = Field(
+        32 * 2**20, ge=1, description="most pixels of all pictures in one answer; 32 pictures of 1024×1024"
+    )
     notice_seconds: float = Field(
         0.0,
         ge=0,
@@ -95,8 +107,13 @@ class Settings(BaseSettings):
         """
         if self.api_processes is not None or devices == ["cpu"]:
             return self
-        feeding = min((os.cpu_count() or 1) // 2, self.queue_size // self.max_images)
+        feeding = min(self.threads // 2, self.queue_size // self.max_images)
         return self.model_copy(update={"api_processes": max(1, feeding)})
+
+    @property
+    def threads(self) -> int:
+        """How many threads compute in each process."""
+        return self.cpus or usable()
 
     def share(self, bound: int) -> int:
         """What one API process may take of a bound on all of them together."""

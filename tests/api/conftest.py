@@ -16,7 +16,8 @@ def client(service):
 @pytest.fixture(scope="session")
 def limited():
     """A service with small limits, one API process, the embedded models only, and no admin token."""
-    with running(max_body_bytes=200_000, max_pixels=1_000_000, max_images=3, max_targets=2, queue_size=3) as started:
+    bounds = {"max_body_bytes": 200_000, "max_bytes_in_flight": 400_000, "max_pixels": 1_000_000}
+    with running(**bounds, max_images=3, max_targets=2, queue_size=3, max_drawn_pixels=1_000_000) as started:
         yield started
 
 

@@ -18,8 +18,10 @@ import gradcam_service
 from gradcam_service.api import documentation, operations, playground, problems
 from gradcam_service.api.dialects import DIALECTS
 from gradcam_service.api.head import HeadAsGet
+from gradcam_service.api.held import Held
 from gradcam_service.api.keys import AdminToken, Bearer, Keys
 from gradcam_service.api.observe import Observe
+from gradcam_service.core.admission import Capacity
 from gradcam_service.core.pipeline import Pipeline
 from gradcam_service.settings import Settings
 from gradcam_service.worker.client import Workers
@@ -45,7 +47,7 @@ def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         workers = Workers(worker_addresses)
         app.state.workers = workers
-        app.state.pipeline = Pipeline(workers, settings)
+        app.state.pipeline = Pipeline(workers, Capacity(settings))
         receiving = asyncio.create_task(workers.run())
         receiving.add_done_callback(_end_process_if_failed)
         try:
@@ -79,7 +81,7 @@ def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving:
     if settings.admin_token is not None:
         app.include_router(operations.management, dependencies=[Depends(Bearer(AdminToken(settings.admin_token)))])
     problems.install(app)
-    return Observe(HeadAsGet(app), tracing)
+    return Observe(HeadAsGet(Held(app)), tracing)
 
 
 def _end_process_if_failed(task: asyncio.Task[None]) -> None:

@@ -7,6 +7,8 @@ import base64
 import binascii
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
+from functools import partial
+from time import monotonic
 
 import msgspec
 from fastapi import Request
@@ -15,10 +17,13 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, Options
 from gradcam_service.errors import BadOption, BadRequest, ClientLeft, TooLarge, TooSlow, UnsupportedMedia
 from gradcam_service.settings import Settings
 
+_LONG = 2**20
+"""Bytes of JSON, or characters of base64, that keep the event loop for a millisecond."""
 _REPEATABLE = ("target", "output")
 
 _HOW = (
@@ -27,7 +32,9 @@ _HOW = (
 )
 
 
-async def read_call(request: Request, options: type[Options], settings: Settings) -> Call[Options]:
+async def read_call(
+    request: Request, options: type[Options], settings: Settings, admission: Admission
+) -> Call[Options]:
     """Read a request's images and options. Options in the query string work with every form of body.
 
     Raises:
@@ -36,13 +43,27 @@ async def read_call(request: Request, options: type[Options], settings: Settings
         BadOption: an option is unknown, out of range or given twice.
         TooLarge: the body or the number of images is over its limit.
         TooSlow: the body did not arrive in time.
+        TooManyBytes: it didn't say how long it is, and there is no room for so many bytes.
         ClientLeft: the connection was closed before the body was whole.
     """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = _limited(request, settings.max_body_bytes, admission)
     try:
         async with asyncio.timeout(settings.read_seconds):
-            images, given = await _images_and_options(request, settings)
+            if media_type == "multipart/form-data":
+                images, given = await _multipart(request, body, settings)
+            elif media_type == "application/json":
+                whole = await _whole(body)
+            elif media_type.startswith("image/") or media_type == "application/octet-stream":
+                images, given = [await _whole(body)], {}
+            else:
+                named = f"content type {media_type!r}" if media_type else "a body without a content type"
+                raise UnsupportedMedia(f"{named} carries no image; {_HOW}")
     except TimeoutError:
         raise TooSlow(f"the body did not arrive within {settings.read_seconds:g} s") from None
+    if media_type == "application/json":
+        in_turn = partial(admission.run, monotonic() + settings.timeout_ms / 1e3)
+        images, given = _json(whole) if len(whole) <= _LONG else await in_turn(partial(_json, whole))
     if not images or not all(images):
         raise BadRequest(f"there is no image in the body, or an empty one; {_HOW}")
     if len(images) > settings.most_images:
@@ -51,18 +72,6 @@ async def read_call(request: Request, options: type[Options], settings: Settings
     if twice := query.keys() & given.keys():
         raise BadOption(f"option {min(twice)!r} is given both in the query string and in the body")
     return Call(images, _validated(options, query | given))
-
-
-async def _images_and_options(request: Request, settings: Settings) -> tuple[list[bytes], dict[str, object]]:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "multipart/form-data":
-        return await _multipart(request, settings)
-    if media_type == "application/json":
-        return _json(await _whole_body(request, settings.max_body_bytes))
-    if media_type.startswith("image/") or media_type == "application/octet-stream":
-        return [await _whole_body(request, settings.max_body_bytes)], {}
-    named = f"content type {media_type!r}" if media_type else "a body without a content type"
-    raise UnsupportedMedia(f"{named} carries no image; {_HOW}")
 
 
 def decode_base64(text: object, where: str) -> bytes:
@@ -77,8 +86,11 @@ def decode_base64(text: object, where: str) -> bytes:
         header, comma, text = text.partition(",")
         if not comma or not header.endswith(";base64"):
             raise BadRequest(f"{where} is a data: URI without ';base64,'; only base64 is read")
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
+    text = "".join(text.split())
+    if 0 <= text.find("=") < len(text) - 2:
+        raise BadRequest(f"{where} is not base64: its padding is not at its end")
+    try:  # a part at a time, between which other threads get their turn
+        return b"".join(base64.b64decode(text[i : i + _LONG], validate=True) for i in range(0, len(text), _LONG))
     except (binascii.Error, ValueError):
         raise BadRequest(f"{where} is not base64; the standard alphabet with padding would work") from None
 
@@ -109,8 +121,9 @@ class _Parser(MultiPartParser):
         self.ended = True
 
 
-async def _multipart(request: Request, settings: Settings) -> tuple[list[bytes], dict[str, object]]:
-    body = _limited(request, settings.max_body_bytes)
+async def _multipart(
+    request: Request, body: AsyncGenerator[bytes, None], settings: Settings
+) -> tuple[list[bytes], dict[str, object]]:
     parser = _Parser(request.headers, body, max_files=settings.most_images, max_fields=100)
     parser.spool_max_size = settings.max_body_bytes  # never to disk: the file system may be read-only
     try:
@@ -130,20 +143,27 @@ async def _multipart(request: Request, settings: Settings) -> tuple[list[bytes],
             raise BadRequest(f"part {name!r}: images are file parts named image, options are plain fields")
         if isinstance(value, UploadFile):
             images.append(await value.read())
+            await value.close()  # or its bytes would be held twice
         else:
             pairs.append((name, value))
     return images, _gathered(pairs)
 
 
-async def _whole_body(request: Request, limit: int) -> bytes:
-    return b"".join([chunk async for chunk in _limited(request, limit)])
+async def _whole(body: AsyncGenerator[bytes, None]) -> bytes:
+    return b"".join([chunk async for chunk in body])
 
 
-async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body's chunks, as long as it stays within ``limit`` bytes."""
-    too_large = TooLarge(f"the body is larger than {limit} bytes, the most that is accepted")
+def declared_size(request: Request) -> int:
+    """Bytes of the body, as its head says; 0 where it doesn't."""
     declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limit:
+    return int(declared) if declared.isdecimal() else 0
+
+
+async def _limited(request: Request, limit: int, admission: Admission) -> AsyncGenerator[bytes, None]:
+    """The body's chunks, as long as it stays within ``limit`` bytes; ``admission`` holds them."""
+    too_large = TooLarge(f"the body is larger than {limit} bytes, the most that is accepted")
+    declared = declared_size(request)
+    if declared > limit:
         raise too_large
     size = 0
     try:
@@ -151,6 +171,8 @@ async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
             size += len(chunk)
             if size > limit:
                 raise too_large
+            if not declared:
+                admission.take_bytes(len(chunk))
             yield chunk
     except ClientDisconnect:
         raise ClientLeft("the connection was closed before the body was whole") from None

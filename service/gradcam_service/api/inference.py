@@ -9,7 +9,10 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
+from gradcam_service.api.bodies import declared_size
+from gradcam_service.api.held import held
 from gradcam_service.api.observe import observation
+from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.pipeline import Pipeline
 from gradcam_service.core.results import Answers
@@ -18,8 +21,22 @@ from gradcam_service.errors import ClientLeft, ServiceError
 Answer = TypeVar("Answer")
 
 
+def admit(request: Request) -> Admission:
+    """Let a request in before its body is read, with what it says is in it; held until it has been answered.
+
+    Raises:
+        Overloaded: there is no room for it now.
+    """
+    pipeline: Pipeline = request.app.state.pipeline
+    most: int = request.app.state.settings.max_body_bytes
+    return held(request).enter_context(pipeline.capacity.admit(size=min(declared_size(request), most)))
+
+
 async def answers(
-    request: Request, call: Call[PredictOptions] | Call[ExplainOptions], seconds_reading: float
+    request: Request,
+    call: Call[PredictOptions] | Call[ExplainOptions],
+    admission: Admission,
+    seconds_reading: float,
 ) -> Answers:
     """Each image's answer or error.
 
@@ -29,7 +46,7 @@ async def answers(
     read = perf_counter()
     pipeline: Pipeline = request.app.state.pipeline
     seen = observation(request)
-    answered = await _unless_client_leaves(request, pipeline.answer(call, seen))
+    answered = await _unless_client_leaves(request, pipeline.answer(call, admission, seen))
     seen.record("read", seconds_reading, read)
     first, *others = answered.results
     if isinstance(first, ServiceError) and all(isinstance(result, ServiceError) for result in others):

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Union, get_type_hints
 
 import numpy as np
+from fastapi import Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, create_model
 from pydantic_core import to_json
 
@@ -15,6 +17,9 @@ from gradcam_service.api.schemas import AnsweringModel, Problem
 from gradcam_service.core.results import Answers, MapKind, Result
 from gradcam_service.errors import ServiceError
 from gradcam_service.tasks import TASKS
+
+_SHORT = 2**20
+"""Bytes of an answer that is written at once."""
 
 
 def _base64(data: object) -> object:
@@ -123,14 +128,29 @@ class ExplainResponse(_Response):
     results: list[ExplainResult]
 
 
-def written(answers: Answers, request_id: str, explained: Sequence[str] | None = None) -> Iterator[bytes]:
-    """An answer as JSON, a piece at a time: a `PredictResponse` or an `ExplainResponse`.
+def response(answers: Answers, request_id: str, explained: Sequence[str] | None = None) -> Response:
+    """An answer as a response; a long one is written while it is sent, so that it is never held as a whole.
 
     Args:
         answers: what was computed.
         request_id: of the request that it answers.
         explained: what was to be returned of each explanation; None where only predictions were asked for.
     """
+    pieces = _written(answers, request_id, explained)
+    if _size(answers) <= _SHORT:
+        return Response(b"".join(pieces), media_type="application/json")
+    return StreamingResponse(pieces, media_type="application/json")
+
+
+def _size(answers: Answers) -> int:
+    """Bytes of all pictures and maps."""
+    explanations = [each for result in answers.results if isinstance(result, Result) for each in result.explanations]
+    pictures = [picture for each in explanations for picture in (each.heatmap, each.overlay) if picture]
+    return sum(len(picture.data) for picture in pictures) + sum(each.map.nbytes for each in explanations)
+
+
+def _written(answers: Answers, request_id: str, explained: Sequence[str] | None) -> Iterator[bytes]:
+    """A `PredictResponse` or an `ExplainResponse` as JSON, an explanation at a time."""
     model, card = answers.model, answers.card
     answering = AnsweringModel(name=model.name, version=model.version, digest=card.digest, weights=card.weights)
     yield b'{"request_id":%b,"model":%b,"results":[' % (to_json(request_id), to_json(answering))

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic, perf_counter
 from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 
-from gradcam_service import metrics
+from gradcam_service.core.admission import Admission, Capacity
+from gradcam_service.core.drawing_bound import check, drawn_pixels
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.render import drawings, highest
 from gradcam_service.core.results import Answers, Result
-from gradcam_service.errors import ModelLoading, Overloaded, ServiceError, TooManyTargets
+from gradcam_service.errors import ModelLoading, ServiceError, TooManyTargets
 from gradcam_service.images.canvas import backdrop
-from gradcam_service.images.decode import decode
+from gradcam_service.images.decode import decode, size_of
 from gradcam_service.images.geometry import PreparedImage, prepare
 from gradcam_service.registry.spec import Card, Model
-from gradcam_service.settings import Settings
 from gradcam_service.tasks import TASKS
 from gradcam_service.worker.client import Answer, Inputs, Question, Timings
 
@@ -74,7 +73,14 @@ class _Work:
     card: Card
     question: Question | None
     deadline: float
+    admission: Admission
     seen: Observer
+
+
+_NOT_WORTH_A_LOOK = 2**22
+"""Pixels; so many may be drawn of any images, without a look at how large they are."""
+_BYTES_A_PIXEL = 3
+"""Of a picture that hardly compresses."""
 
 
 @dataclass(frozen=True)
@@ -89,18 +95,20 @@ class _Inferred:
 class Pipeline:
     """What turns calls into answers, for the lifetime of one process.
 
-    Admission is by permit: an image is accepted if there is room for it, before it is decoded, and refused at once if
-    there isn't.
+    Args:
+        engine: computes.
+        capacity: what the process may hold; an image is accepted before it is decoded if there is room for it, and
+            refused at once if there isn't.
     """
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, capacity: Capacity) -> None:
         self._engine = engine
-        self._settings = settings
-        self._permits = settings.share(settings.queue_size)
-        metrics.QUEUE_SIZE.set(self._permits)
-        self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pixels")
+        self._settings = capacity.settings
+        self.capacity = capacity
 
-    async def answer(self, call: Call[PredictOptions] | Call[ExplainOptions], seen: Observer) -> Answers:
+    async def answer(
+        self, call: Call[PredictOptions] | Call[ExplainOptions], admission: Admission, seen: Observer
+    ) -> Answers:
         """Answer a call's images, all at once; what is wrong with one image is its answer and touches no other.
 
         Raises:
@@ -108,43 +116,38 @@ class Pipeline:
         """
         options = call.options
         deadline = monotonic() + (options.timeout_ms or self._settings.timeout_ms) / 1e3
-        with self._admitted(len(call.images)):
+        admission.take_images(len(call.images))
+        held = 0
+        try:
             while True:
                 model, card = await self._engine.ready_model(options.model or self._settings.default_model, deadline)
                 seen.model = model.name
                 question = self._question(options, card)
                 seen.method = question.method if question else ""
-                work = _Work(options, model, card, question, deadline, seen)
+                work = _Work(options, model, card, question, deadline, admission, seen)
+                if isinstance(options, ExplainOptions):
+                    needed = _BYTES_A_PIXEL * await self._drawn_pixels(call.images, options, work)
+                    admission.take_bytes(needed - held)
+                    held = needed
                 results = await self._answer_all(call.images, work)
                 replaced = any(isinstance(result, ModelLoading) for result in results)
                 if not replaced or monotonic() >= deadline:
                     return Answers(model, card, results)
                 # The model was replaced or unloaded meanwhile. Again, so that one model answers the whole call.
-
-    def require_room(self, images: int = 1) -> None:
-        """See that so many images would be accepted now; asked before a body is read, it makes refusals cheap.
-
-        Raises:
-            Overloaded: they wouldn't.
-        """
-        if images > self._permits:
-            raise Overloaded(f"the queue of {self._settings.queue_size} images is full; try again in a second")
-
-    @contextmanager
-    def _admitted(self, images: int) -> Iterator[None]:
-        """Hold a permit for each image.
-
-        Raises:
-            Overloaded: there aren't enough.
-        """
-        self.require_room(images)
-        self._permits -= images
-        metrics.IN_FLIGHT.inc(images)
-        try:
-            yield
         finally:
-            self._permits += images
-            metrics.IN_FLIGHT.dec(images)
+            admission.return_images()
+
+    async def _drawn_pixels(self, images: Sequence[bytes], options: ExplainOptions, work: _Work) -> int:
+        """How many pixels are to be drawn, at most.
+
+        Raises:
+            AnswerTooLarge: they don't fit into an answer.
+        """
+        sizes = [(options.max_side, options.max_side)] * len(images)
+        if drawn_pixels(options, work.card, sizes) > min(_NOT_WORTH_A_LOOK, self._settings.max_drawn_pixels):
+            sizes = await work.admission.run(work.deadline, lambda: [size_of(data) for data in images])
+        check(options, work.card, sizes, self._settings.max_drawn_pixels)
+        return drawn_pixels(options, work.card, sizes)
 
     def _question(self, options: PredictOptions, card: Card) -> Question | None:
         if not isinstance(options, ExplainOptions):
@@ -170,9 +173,8 @@ class Pipeline:
         return await self._draw(await self._infer(data, work), work)
 
     async def _infer(self, data: bytes, work: _Work) -> _Inferred:
-        in_thread = asyncio.get_running_loop().run_in_executor
         with _timed(work.seen, "decode"):
-            prepared, photo = await in_thread(self._threads, self._look, data, work)
+            prepared, photo = await work.admission.run(work.deadline, partial(self._look, data, work))
         answer, timings = await self._engine.infer(
             work.model.key, work.card.digest, {"image": prepared.pixels}, work.question, work.deadline
         )
@@ -185,10 +187,10 @@ class Pipeline:
         said = TASKS[work.card.task].predict(work.card, inferred.answer.scores, work.options.top_k)
         if not isinstance(work.options, ExplainOptions):
             return Result(said, [])
-        in_thread = asyncio.get_running_loop().run_in_executor
         with _timed(work.seen, "render"):
             draws = drawings(work.card, inferred.answer, inferred.prepared, inferred.photo, work.options, shared)
-            return Result(said, await asyncio.gather(*(in_thread(self._threads, draw) for draw in draws)))
+            in_turn = partial(work.admission.run, work.deadline)
+            return Result(said, await asyncio.gather(*map(in_turn, draws)))
 
     def _look(self, data: bytes, work: _Work) -> tuple[PreparedImage, Image.Image | None]:
         """What the model sees of an encoded picture, and what overlays are drawn on where one is asked for."""

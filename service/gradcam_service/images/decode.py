@@ -69,6 +69,14 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         raise UndecodableImage(_complaint(data, error)) from error
 
 
+def size_of(data: bytes) -> tuple[int, int]:
+    """(width, height) that a picture's header claims, before it is turned upright; (0, 0) where it can't be read."""
+    try:
+        return Image.open(io.BytesIO(data), formats=_FORMATS).size
+    except _DAMAGED:
+        return 0, 0
+
+
 def _check_size(image: Image.Image, max_pixels: int) -> None:
     """Raises `TooLarge` if decoding ``image`` would take more than ``max_pixels`` pixels of memory."""
     width, height = image.size

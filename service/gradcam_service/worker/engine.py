@@ -15,6 +15,7 @@ from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import forward_passes, refusal_at
 from gradcam_service.registry.loader import LoadedModel
+from gradcam_service.settings import Settings
 from gradcam_service.worker.messages import Answer, Inputs, Question
 
 
@@ -140,3 +141,8 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda:0" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def limit_threads(settings: Settings) -> None:
+    """Let torch, and what takes its number of threads from it, use no more processors than this process may."""
+    torch.set_num_threads(settings.cpus or min(torch.get_num_threads(), settings.threads))

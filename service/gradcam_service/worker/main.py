@@ -18,7 +18,7 @@ from tqdm import tqdm
 from gradcam_service import logs, metrics
 from gradcam_service.kinds import load_plugins
 from gradcam_service.settings import Settings
-from gradcam_service.worker import memory
+from gradcam_service.worker import engine, memory
 from gradcam_service.worker.callers import Callers
 from gradcam_service.worker.heartbeat import Heartbeat
 from gradcam_service.worker.in_flight_log import InFlightLog
@@ -115,6 +115,7 @@ def main(address: str, device: str, settings: Settings, heartbeat: Heartbeat) ->
     tqdm.set_lock(threading.RLock())  # its own, which torch makes it create, is a semaphore that outlives the process
     sys.setswitchinterval(0.00005)  # seconds; so long each operator of a batch waits for a thread that loads a model
     gc.freeze()  # what has been imported stays; unloading a model need not look through it
+    engine.limit_threads(settings)
     worker = Worker(address, device, settings)
     heartbeat.beat_while(worker.seconds_busy)
     signal.signal(signal.SIGHUP, lambda *_: worker.rescan())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from time import perf_counter
 
 from fastapi import APIRouter, Request, Response
@@ -11,9 +10,9 @@ from gradcam_service.api import documentation
 from gradcam_service.api.accept import for_one_picture, wants_picture
 from gradcam_service.api.bodies import read_call
 from gradcam_service.api.dialects import Dialect, Fault
-from gradcam_service.api.inference import answers
+from gradcam_service.api.inference import admit, answers
 from gradcam_service.api.observe import observation
-from gradcam_service.api.results import ExplainResponse, PredictResponse, written
+from gradcam_service.api.results import ExplainResponse, PredictResponse, response
 from gradcam_service.api.schemas import Problem
 from gradcam_service.core.options import ExplainOptions, PredictOptions
 from gradcam_service.core.results import Answers, Result
@@ -24,11 +23,11 @@ router = APIRouter(tags=["inference"])
 @router.post("/predict", response_model=PredictResponse, **documentation.inference(PredictOptions, {"top_k": 3}))
 async def predict(request: Request) -> Response:
     """What the model sees: the most probable classes of one or several images."""
-    request.app.state.pipeline.require_room()
+    admission = admit(request)
     start = perf_counter()
-    call = await read_call(request, PredictOptions, request.app.state.settings)
-    answered = await answers(request, call, perf_counter() - start)
-    return _json(written(answered, observation(request).request_id))
+    call = await read_call(request, PredictOptions, request.app.state.settings, admission)
+    answered = await answers(request, call, admission, perf_counter() - start)
+    return response(answered, observation(request).request_id)
 
 
 @router.post(
@@ -46,16 +45,16 @@ async def explain(request: Request) -> Response:
     With one image, one target and one picture asked for, `Accept: image/png`, `image/jpeg` or `image/webp` returns the
     picture itself.
     """
-    request.app.state.pipeline.require_room()
+    admission = admit(request)
     start = perf_counter()
-    call = await read_call(request, ExplainOptions, request.app.state.settings)
+    call = await read_call(request, ExplainOptions, request.app.state.settings, admission)
     picture = wants_picture(request.headers.get("accept", "*/*"), call.options.output)
     if picture:
         call = for_one_picture(call, picture)
-    answered = await answers(request, call, perf_counter() - start)
+    answered = await answers(request, call, admission, perf_counter() - start)
     if picture:
         return _picture(answered)
-    return _json(written(answered, observation(request).request_id, call.options.outputs))
+    return response(answered, observation(request).request_id, call.options.outputs)
 
 
 def _picture(answered: Answers) -> Response:
@@ -65,10 +64,6 @@ def _picture(answered: Answers) -> Response:
     drawn = explanation.heatmap or explanation.overlay
     assert drawn is not None
     return Response(drawn.data, media_type=drawn.media_type)
-
-
-def _json(pieces: Iterable[bytes]) -> Response:
-    return Response(b"".join(pieces), media_type="application/json")
 
 
 def _problem(fault: Fault) -> Response:

@@ -1,0 +1,84 @@
+"""Threads that many requests share, each in its turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import monotonic
+from typing import Any, NamedTuple, TypeVar
+
+from gradcam_service.errors import DeadlineExceeded
+
+Outcome = TypeVar("Outcome")
+
+
+class _Piece(NamedTuple):
+    work: Callable[[], Any]
+    outcome: asyncio.Future[Any]
+
+
+class SharedThreads:
+    """Threads for work on pixels. Owners that have work waiting get a thread for one piece of it in turn.
+
+    So a request of hundreds of pieces keeps one that comes after it waiting for a piece, not for all of them. Nothing
+    is begun that nobody waits for any more; what has begun is finished, as a thread can't be stopped.
+
+    Args:
+        threads: how many pieces may be worked on at a time.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pixels")
+        self._idle = threads
+        self._waiting: OrderedDict[object, deque[_Piece]] = OrderedDict()
+
+    async def run(self, owner: object, deadline: float, work: Callable[[], Outcome]) -> Outcome:
+        """Have a piece of an owner's work done in a thread.
+
+        Args:
+            owner: whose turn it takes; hashable.
+            deadline: `time.monotonic` seconds.
+            work: the piece.
+
+        Raises:
+            DeadlineExceeded: it was not done by the deadline; also where no thread had become free for it.
+        """
+        if deadline <= monotonic():
+            raise _too_late()
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(owner, deque()).append(_Piece(work, outcome))
+        self._begin_what_fits()
+        try:
+            async with asyncio.timeout(deadline - monotonic()):
+                return await outcome
+        except TimeoutError:
+            raise _too_late() from None
+
+    def _begin_what_fits(self) -> None:
+        while self._idle and self._waiting:
+            owner, pieces = self._waiting.popitem(last=False)
+            piece = pieces.popleft()
+            if pieces:
+                self._waiting[owner] = pieces  # behind everybody else who waits
+            if not piece.outcome.done():
+                self._idle -= 1
+                running = asyncio.get_running_loop().run_in_executor(self._pool, piece.work)
+                running.add_done_callback(partial(self._finished, piece))
+
+    def _finished(self, piece: _Piece, running: asyncio.Future[Any]) -> None:
+        self._idle += 1
+        self._begin_what_fits()
+        error = running.exception()
+        if piece.outcome.done():
+            return
+        if error is not None:
+            piece.outcome.set_exception(error)
+        else:
+            piece.outcome.set_result(running.result())
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("the pictures were not decoded and drawn before the deadline")

@@ -1,0 +1,74 @@
+"""What an answer may draw, and what is said to fit, fits."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gradcam_service.core.drawing_bound import check, drawn_pixels
+from gradcam_service.core.options import ExplainOptions
+from gradcam_service.errors import AnswerTooLarge
+from gradcam_service.registry.spec import Card, LayerCard, Preprocess
+from gradcam_service.settings import Settings
+
+LIMIT = Settings.model_fields["max_drawn_pixels"].default
+PREPROCESS = Preprocess((0, 0, 0), (1, 1, 1), resize=256, crop=224)
+CARD = Card(
+    digest="sha256:0",
+    source="zoo",
+    weights="random:0",
+    memory=0,
+    task="classification",
+    activation="softmax",
+    labels=["a", "b"],
+    preprocess=PREPROCESS,
+    batch=8,
+    runtime="eager",
+    layer="last",
+    layers=[LayerCard("first", (64, 56, 56)), LayerCard("last", (512, 7, 9))],
+    methods=[],
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes", "pixels"),
+    [
+        ({}, [(500, 375)], 500 * 375),
+        ({}, [(4000, 3000)], 1024 * 768),
+        ({"max_side": 4096, "target": [0, 1]}, [(4000, 3000), (30, 40)], 2 * (4000 * 3000 + 30 * 40)),
+        ({"output": ["heatmap", "overlay", "map"]}, [(100, 100)], 2 * 100 * 100),
+        ({"output": ["map"]}, [(100, 100)], 0),
+        ({"size": "input", "target": [0]}, [(4000, 3000)] * 3, 3 * 224 * 224),
+        ({"size": "map"}, [(4000, 3000)], 7 * 9),
+        ({"size": "map", "layer": "first"}, [(4000, 3000)], 56 * 56),
+        ({}, [(0, 0)], 0),
+    ],
+)
+def test_pixels_are_counted_as_they_are_drawn(options, sizes, pixels):
+    assert drawn_pixels(ExplainOptions(**options), CARD, sizes) == pixels
+
+
+def test_the_default_allows_32_images_of_one_picture_at_1024_pixels():
+    check(ExplainOptions(output=["overlay"]), CARD, [(3000, 3000)] * 32, LIMIT)
+
+
+@pytest.mark.parametrize("sizes", [[(4000, 3000)] * 16, [(4000, 3000), (300, 200), (50, 2000)] * 10])
+def test_the_side_that_is_said_to_fit_is_the_largest_that_does(sizes):
+    options = ExplainOptions(max_side=4096, target=[0, 1] * 6, output=["heatmap", "overlay"])
+    with pytest.raises(AnswerTooLarge) as caught:
+        check(options, CARD, sizes, LIMIT)
+    side = int(re.search(r"max_side=(\d+)", caught.value.detail)[1])
+    check(options.model_copy(update={"max_side": side}), CARD, sizes, LIMIT)
+    with pytest.raises(AnswerTooLarge):
+        check(options.model_copy(update={"max_side": side + 1}), CARD, sizes, LIMIT)
+
+
+def test_where_no_side_fits_none_is_told():
+    with pytest.raises(AnswerTooLarge) as caught:
+        check(ExplainOptions(size="input"), CARD, [(100, 100)], 50_000)
+    assert "max_side" not in caught.value.detail
+    assert "50176 pixels" in caught.value.detail
+    with pytest.raises(AnswerTooLarge) as caught:
+        check(ExplainOptions(), CARD, [(100, 100)], 100)
+    assert "max_side" not in caught.value.detail
