@@ -8,6 +8,8 @@ FROM ${BASE} AS dependencies
 WORKDIR /build
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
+# Where the service comes to lie: it heeds no PYTHONPATH.
+RUN echo /opt/service > "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/service.pth"
 COPY pyproject.toml constraints.txt ./
 # The default index has torch for GPUs; PyTorch's own has it for CPUs, a tenth of the size.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -25,7 +27,6 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation --target /opt/serv
 FROM dependencies AS load
 RUN pip install --no-cache-dir -c constraints.txt locust
 COPY --from=service /opt/service /opt/service
-ENV PYTHONPATH=/opt/service
 USER 10001:10001
 ENTRYPOINT ["locust"]
 
@@ -43,15 +44,13 @@ RUN install -d -o 10001 -g 10001 /cache
 COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=service /opt/service /opt/service
 ENV PATH=/opt/service/bin:/opt/venv/bin:$PATH \
-    PYTHONPATH=/opt/service \
-    PYTHONDONTWRITEBYTECODE=1 \
     HOME=/cache \
     XDG_CACHE_HOME=/cache \
     TORCH_HOME=/cache/torch \
     GRADCAM_HOST=0.0.0.0
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "\
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-I", "-c", "\
 import http.client, os, sys; \
 c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('GRADCAM_PORT') or 8000), timeout=4); \
 c.request('GET', '/readyz'); \

@@ -11,7 +11,7 @@ ENGINE = $(firstword $(shell command -v docker podman buildah))
 .PHONY: serve test test-all chaos fuzz docs load bench bench-gpu rolling lint format zoo image clean
 
 serve: $(VENV)/.installed  ## start the service
-	@exec $(BIN)/gradcam serve --host $(HOST) --port $(PORT)
+	@exec $(BIN)/python -E -P -m gradcam_service serve --host $(HOST) --port $(PORT)
 
 test: lint  ## everything that must hold
 	$(PYTEST)

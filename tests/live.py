@@ -96,12 +96,15 @@ def repeated(ask: Callable[[int], object], threads: int) -> Iterator[None]:
 
 
 @contextmanager
-def running(**settings: object) -> Iterator[Service]:
-    """Start `gradcam serve` on a free port with settings by their lower-case names; stop it by SIGTERM."""
+def running(*command: str, **settings: object) -> Iterator[Service]:
+    """Start `gradcam serve`, or another command that does, on a free port; stop it by SIGTERM.
+
+    Settings go by their lower-case names.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADCAM_")}
     environment |= {f"GRADCAM_{name.upper()}": str(value) for name, value in ({"port": 0} | settings).items()}
     process = subprocess.Popen(
-        [GRADCAM, "serve"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command or [GRADCAM, "serve"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     output: list[str] = []
     ready = threading.Event()

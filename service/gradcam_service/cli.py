@@ -32,7 +32,7 @@ def main() -> None:
     """Entry point: errors on one line; exit code 2 where the input is at fault, 1 where the machine is."""
     warnings.simplefilter("ignore", FutureWarning)  # of one library about another, which the user can't change
     try:
-        commands(standalone_mode=False)
+        commands(prog_name="gradcam", standalone_mode=False)
     except click.ClickException as error:
         _exit(error.format_message(), 2)
     except click.Abort:

@@ -7,6 +7,10 @@ https://prometheus.github.io/client_python/multiprocess/
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from multiprocessing import current_process
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -15,7 +19,14 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
     start_http_server,
+    values,
 )
+from prometheus_client.metrics_core import Metric
+
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    # Files go by the name of a process, not by its id: one that is started again goes on counting where the dead one
+    # ended, and however often it dies, it leaves no more of them.
+    values.ValueClass = values.MultiProcessValue(lambda: current_process().name)  # type: ignore[no-untyped-call]
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -86,10 +97,28 @@ def serve(host: str, port: int) -> None:
 
 def _of_all_processes() -> CollectorRegistry:
     registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(_PresentModels(None))  # type: ignore[no-untyped-call]
     return registry
 
 
-def forget_process(pid: int) -> None:
-    """Take a dead process's gauges out of the sums."""
-    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+class _PresentModels(multiprocess.MultiProcessCollector):
+    """Tells of all processes, but not of models that aren't there any more: files keep every series that ever was."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Every metric, with its samples."""
+        families = {family.name: family for family in super().collect()}  # type: ignore[no-untyped-call]
+        ready, failed = families.get("gradcam_model_info"), families.get("gradcam_model_failed")
+        if ready and failed:
+            ready.samples = [sample for sample in ready.samples if sample.value]
+            answering = {(sample.labels["model"], sample.labels["version"]) for sample in ready.samples}
+            failed.samples = [
+                sample
+                for sample in failed.samples
+                if sample.value or (sample.labels["model"], sample.labels["version"]) in answering
+            ]
+        return families.values()
+
+
+def forget_process(name: str) -> None:
+    """Take a dead process's gauges out of the sums; what it counted stays."""
+    multiprocess.mark_process_dead(name)  # type: ignore[no-untyped-call]

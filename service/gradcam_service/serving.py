@@ -6,15 +6,17 @@ import ipaddress
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import urllib.request
-from multiprocessing import get_context
 from pathlib import Path
 from time import sleep
 
 from gradcam_service import logs
 from gradcam_service.errors import BadSettings
+from gradcam_service.isolated import FLAGS
 from gradcam_service.kinds import load_plugins
 from gradcam_service.registry.repository import scan
 from gradcam_service.registry.spec import resolve
@@ -22,13 +24,15 @@ from gradcam_service.settings import Settings
 
 _ROOM = 16 << 20
 """Bytes; a process takes a few hundred thousand."""
+_COUNTING = 120.0
+"""Seconds that counting GPUs may take: torch is imported, and drivers may have to be loaded."""
 
 
 def serve(settings: Settings) -> None:
     """Run the service until a signal stops it.
 
     Raises:
-        OSError: the address can't be listened on, or there is no room for sockets and metrics.
+        OSError: the address can't be listened on, there is no room for sockets and metrics, or GPUs can't be counted.
         BadSettings: others than this machine could reach it without a key, the file of keys can't be used, or what
             traces is not installed.
         ModelFailed: a model repository can't be read.
@@ -94,15 +98,21 @@ def devices(setting: str) -> list[str]:
         return [setting]
     if not Path("/dev/nvidiactl").exists():  # spares the second that asking torch takes
         return ["cpu"]
-    with get_context("spawn").Pool(1) as pool:  # torch must not be imported into the supervisor
-        count = pool.apply(_count_gpus)
-    return [f"cuda:{i}" for i in range(count)] or ["cpu"]
+    return [f"cuda:{i}" for i in range(count_gpus())] or ["cpu"]
 
 
-def _count_gpus() -> int:
-    import torch
+def count_gpus() -> int:
+    """How many GPUs torch sees, asked by a process of its own: torch must not be imported into the supervisor.
 
-    return torch.cuda.device_count()
+    Raises:
+        OSError: that process dies, or does not come to an end.
+    """
+    asking = [sys.executable, *FLAGS, "-c", "import torch; print(torch.cuda.device_count())"]
+    try:
+        return int(subprocess.run(asking, stdout=subprocess.PIPE, timeout=_COUNTING, check=True).stdout)
+    except subprocess.SubprocessError as error:
+        how = "gives no answer" if isinstance(error, subprocess.TimeoutExpired) else "dies"
+        raise OSError(f"GPUs can't be counted: the process that asks torch {how}; GRADCAM_DEVICE names one") from error
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 import gradcam_service
-from live import GRADCAM, free_port, running, until
+from live import free_port, running, until
 
 from .calls import BINARY, ask, encoded, photo, predict, problem
 from .test_headers import timings
@@ -264,6 +264,9 @@ def test_what_traces_is_imported_only_where_tracing_is_on(tracing):
     assert done.stdout == f"{[tracing] * 2}\n", done.stderr
 
 
+HEEDING = [sys.executable, "-m", "gradcam_service", "serve"]  # the caller's Python environment, which gradcam doesn't
+
+
 @pytest.fixture
 def without_the_extra(monkeypatch, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(HIDDEN)
@@ -273,9 +276,7 @@ def without_the_extra(monkeypatch, tmp_path):
 @pytest.mark.usefixtures("without_the_extra")
 def test_tracing_without_its_extra_is_one_line_and_exit_code_2():
     settings = {"GRADCAM_TRACING": "true", "GRADCAM_PORT": "0"}
-    done = subprocess.run(
-        [GRADCAM, "serve"], env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run(HEEDING, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("gradcam: ")
     assert done.stderr.count("\n") == 1, done.stderr
@@ -285,7 +286,7 @@ def test_tracing_without_its_extra_is_one_line_and_exit_code_2():
 
 @pytest.mark.usefixtures("without_the_extra")
 def test_a_service_that_does_not_trace_needs_no_extra():
-    with running() as started:
+    with running(*HEEDING) as started:
         response = ask(started.client, "/predict", SMALL)
         assert response.status_code == 200
         assert "trace_id" not in logged(started, response)

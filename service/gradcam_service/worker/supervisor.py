@@ -32,7 +32,7 @@ class Child:
     """A process to keep running.
 
     Attributes:
-        name: for logs.
+        name: for logs, metrics and lists of processes; no two are alike.
         target: its entry point as ``package.module:function``; imported in the process itself, so that this one stays
             small.
         args: what the entry point is called with.
@@ -80,9 +80,9 @@ class Child:
         assert self.process is not None
         self.process.join()  # the sentinel may be ready before the exit code is
         code = self.process.exitcode or 0
-        reason = "hung" if self.hangs else signal.Signals(-code).name if code < 0 else f"exit {code}"
+        reason = "hung" if self.hangs else _ending(code)
         log.error("process died", extra={"fields": {"process": self.name, "pid": self.process.pid, "reason": reason}})
-        metrics.forget_process(self.process.pid or 0)
+        metrics.forget_process(self.name)
         self.process = None
         self.early_deaths = self.early_deaths + 1 if monotonic() - self.started < _EARLY else 0
         if self.early_deaths > 1:
@@ -163,6 +163,16 @@ class Supervisor:
                     child.process.terminate()
             for child in group:
                 child.stop(max(0.0, deadline - monotonic()))
+
+
+def _ending(code: int) -> str:
+    """What an exit code means, which is a signal's number if it is negative."""
+    if code >= 0:
+        return f"exit {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # most real-time signals have no name of their own
+        return f"SIGRTMIN+{-code - signal.SIGRTMIN}"
 
 
 def _detached(target: str, args: tuple[Any, ...]) -> None:

@@ -1,0 +1,66 @@
+"""How the service starts: isolated from its caller's Python, and without waiting for what is dead."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gradcam_service.serving import count_gpus
+from live import GRADCAM, running, until
+from repository import ROOT
+
+SHADOWED = ("click", "msgspec", "prometheus_client", "service", "sitecustomize", "torch", "uvicorn", "zmq")
+
+
+@pytest.fixture
+def shadows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PYTHONPATH on which lie namesakes of what the service imports."""
+    for name in SHADOWED:
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(f'{__file__} was imported')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("shadows")
+def test_make_serve_and_all_its_processes_heed_no_pythonpath(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PORT", "0")
+    told = subprocess.run(["make", "--dry-run", "serve"], cwd=ROOT, capture_output=True, text=True, check=True)
+    _, interpreter, *arguments = shlex.split(told.stdout.splitlines()[-1])
+    assert interpreter == ".venv/bin/python"
+    with running(sys.executable, *arguments) as service:
+        scene = service.client.get("/docs/scene.jpg").content
+        assert service.client.post("/explain", files={"image": scene}).status_code == 200
+        for process in service.children():
+            assert {"-E", "-P"} <= set(process.cmdline()), process
+
+
+@pytest.mark.usefixtures("shadows")
+def test_the_command_heeds_no_pythonpath(tmp_path: Path):
+    (tmp_path / "sitecustomize.py").unlink()  # which its first interpreter runs before it does anything
+    done = subprocess.run([GRADCAM, "models"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "scenes@1" in done.stdout
+
+
+def asking() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "device_count" in " ".join(child.cmdline())]
+
+
+def test_counting_gpus_ends_when_the_process_that_counts_is_killed():
+    with ThreadPoolExecutor(1) as thread:
+        counting = thread.submit(count_gpus)
+        until(lambda: len(asking()), 1)
+        asking()[0].kill()
+        with pytest.raises(OSError, match="the process that asks torch dies; GRADCAM_DEVICE names one"):
+            counting.result()
+
+
+def test_where_there_is_no_gpu_none_is_counted():
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there are GPUs")
+    assert count_gpus() == 0
