@@ -230,14 +230,16 @@ class WorkerLost(Unavailable):
 
     Attributes:
         step: which step of the job it was working on; None where it only had it in its queue.
+        crashed: whether it died of a fault of its own; else somebody killed it.
     """
 
     code = "worker_lost"
     title = "Worker lost"
 
-    def __init__(self, detail: str, step: int | None = None) -> None:
+    def __init__(self, detail: str, step: int | None = None, crashed: bool = False) -> None:
         super().__init__(detail)
         self.step = step
+        self.crashed = crashed
 
 
 class OutOfMemory(Unavailable):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import monotonic
@@ -34,6 +37,15 @@ from gradcam_service.worker.messages import (
 
 MODELS = [Model("a", "1", [], "ready")]
 SCORES, MAPS = np.arange(3, dtype=np.float32), np.arange(8, dtype=np.float32).reshape(2, 2, 2)
+
+
+DEATH = """
+import os, sys
+from gradcam_service.worker.in_flight_log import note_crashes
+note_crashes(sys.argv[1])
+os.kill(os.getpid(), int(sys.argv[2]))
+"""
+"""Of a worker at an address, of a signal."""
 
 
 class Peer:
@@ -243,17 +255,23 @@ def test_a_worker_that_dies_between_two_frames_has_said_nothing(tmp_path: Path):
     linked(tmp_path, play)
 
 
+@pytest.mark.parametrize("crashed", [True, False])
 @pytest.mark.parametrize("begun", [True, False])
-def test_what_a_dead_worker_was_at_is_known_from_its_log(tmp_path: Path, begun: bool):
+def test_what_a_dead_worker_was_at_and_whether_it_crashed_is_known_from_its_log(
+    tmp_path: Path, begun: bool, crashed: bool
+):
     async def play(link: WorkerLink, peer: Peer) -> None:
         answer = ask(link)
         job = await peer.hear(Job)
         log = InFlightLog(peer.address)
         log.write([(peer.caller, job.id if begun else job.id + 1)], step=3)
+        end = signal.SIGSEGV if crashed else signal.SIGKILL
+        assert subprocess.run([sys.executable, "-c", DEATH, peer.address, str(int(end))]).returncode == -end
         peer.die()
         with pytest.raises(WorkerLost) as lost:
             await answer
         assert lost.value.step == (3 if begun else None)
+        assert lost.value.crashed == crashed
 
     linked(tmp_path, play)
 

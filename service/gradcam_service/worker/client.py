@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import Literal
 
@@ -68,28 +70,32 @@ class Workers:
             ModelFailed: it can't be loaded.
             ModelLoading: it was not loaded by ``deadline``.
         """
-        await self._worker_is_up(deadline)
-        model = resolve(self.models(), reference)
-        while model.state != "ready" or model.card is None:
-            try:
+        while True:
+            await self._worker_is_up(deadline)
+            model = resolve(self.models(), reference)
+            if model.state == "ready" and model.card is not None:
+                return model, model.card
+            reference = model.key
+            with suppress(WorkerLost):
                 await self.load(model.key, deadline)
-            except WorkerLost:
-                await self._worker_is_up(deadline)
-            model = resolve(self.models(), model.key)
-        return model, model.card
 
     async def load(self, model: str, deadline: float, again: bool = False) -> None:
         """Have every worker load ``name@version``, ``again`` even where it is loaded.
+
+        One worker that can is enough, unless it is to be loaded ``again``: then all have to.
 
         Raises:
             NotReady: no worker is up.
             WorkerLost: the worker died.
             ModelFailed, ModelLoading: as `ready_model`.
         """
-        try:
-            await asyncio.gather(*(link.load(model, deadline, again) for link in self._require_worker()))
-        except DeadlineExceeded:
-            raise ModelLoading(f"model {model} is still being loaded; try again in a while") from None
+        loads = [link.load(model, deadline, again) for link in self._require_worker()]
+        outcomes = await asyncio.gather(*loads, return_exceptions=True)
+        errors = [outcome for outcome in outcomes if outcome is not None]
+        if errors and (again or len(errors) == len(outcomes)):
+            if isinstance(errors[0], DeadlineExceeded):
+                raise ModelLoading(f"model {model} is still being loaded; try again in a while") from None
+            raise errors[0]
 
     async def unload(self, model: str, deadline: float) -> None:
         """Have every worker forget ``name@version``."""
@@ -110,28 +116,31 @@ class Workers:
         """See `WorkerLink.infer`; the ready worker with the fewest jobs outstanding does it.
 
         A job whose worker dies is sent again. One that was being worked on is sent to be run alone, so that a job which
-        kills workers harms no other for a second time.
+        kills workers harms no other for a second time. It is refused when two deaths at the same step count against it:
+        a crash does, since it comes from within; a kill does where the job was to run alone, so that two kills by
+        somebody else are no fault of the job's.
 
         Raises:
             CrashesWorker: workers died of it.
             NotReady, ModelFailed, ModelLoading, UnknownModel: none came up again with this model.
         """
-        died_at: set[int] = set()
+        suspected = False
+        strikes = Counter[int]()
         while True:
             able = [link for link in self.links if link.up and link.has(model, digest)]
             if not able:
                 raise ModelLoading(f"model {model} is not loaded any more; try again")
-            link = min(able, key=lambda link: link.outstanding)
+            link = min(able, key=lambda link: (link.outstanding, link.used))  # in turns where there is no difference
             try:
-                return await link.infer(model, digest, inputs, question, deadline, alone=bool(died_at))
+                return await link.infer(model, digest, inputs, question, deadline, alone=suspected)
             except WorkerLost as lost:
-                # Being killed by somebody else is no fault of the job's: that hardly strikes the same step twice.
-                if lost.step in died_at:
-                    raise CrashesWorker(
-                        f"the process that runs {model} has died of this image twice; another image may work"
-                    ) from None
                 if lost.step is not None:
-                    died_at.add(lost.step)
+                    strikes[lost.step] += lost.crashed or suspected
+                    suspected = True
+                    if strikes[lost.step] == 2:
+                        raise CrashesWorker(
+                            f"the process that runs {model} has died of this image twice; another image may work"
+                        ) from None
             await self.ready_model(model, deadline)
 
     def _changed(self) -> None:

@@ -5,6 +5,7 @@ A message could be lost with the process that sent it; what has been written to 
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -56,5 +57,20 @@ def last_entry(address: str) -> Entry:
     return Entry([], 0)
 
 
-def _path(address: str) -> Path:
-    return Path(address.removeprefix("ipc://")).with_suffix(".in-flight")
+def note_crashes(address: str) -> None:
+    """Have it noted if this process, the worker at this address, crashes: of a fault of its own, not killed by another.
+
+    For this the interpreter writes where it was when SIGSEGV, SIGFPE, SIGABRT, SIGBUS or SIGILL came.
+    """
+    faulthandler.enable(_path(address, ".crash").open("w"), all_threads=False)
+
+
+def has_crashed(address: str) -> bool:
+    """Whether the worker that was started last at this address died of a fault of its own."""
+    with suppress(OSError):
+        return _path(address, ".crash").stat().st_size > 0
+    return False
+
+
+def _path(address: str, suffix: str = ".in-flight") -> Path:
+    return Path(address.removeprefix("ipc://")).with_suffix(suffix)

@@ -18,7 +18,7 @@ import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
 from gradcam_service.errors import DeadlineExceeded, Internal, ServiceError, WorkerLost, from_code
-from gradcam_service.worker.in_flight_log import last_entry
+from gradcam_service.worker.in_flight_log import has_crashed, last_entry
 from gradcam_service.worker.messages import (
     Answer,
     Cancel,
@@ -58,6 +58,7 @@ class WorkerLink:
         name: as given.
         up: whether the worker is connected and has told its `status`.
         status: its models, as last told.
+        used: when a job was last sent to it, CLOCK_MONOTONIC seconds.
     """
 
     def __init__(self, name: str, address: str, changed: Callable[[], None]) -> None:
@@ -79,6 +80,7 @@ class WorkerLink:
         self._session = 0
         self.up = False
         self.status = Status(self._session, [], started=False)
+        self.used = 0.0
 
     def has(self, model: str, digest: str | None = None) -> bool:
         """Whether ``name@version`` is ready on this worker, and is the one with that digest where one is given."""
@@ -127,7 +129,8 @@ class WorkerLink:
         """
         frames = {name: np.ascontiguousarray(values) for name, values in inputs.items()}
         specs = {name: TensorSpec(cast("Dtype", values.dtype.name), values.shape) for name, values in frames.items()}
-        job = Job(next(self._ids), model, digest, specs, deadline, monotonic(), question, alone)
+        self.used = monotonic()
+        job = Job(next(self._ids), model, digest, specs, deadline, self.used, question, alone)
         answer = await self._ask(job, deadline, *frames.values())
         if answer is None:
             raise Internal("the worker took a job for something else")
@@ -232,11 +235,12 @@ class WorkerLink:
         self._session += 1
         self.status = Status(self._session, models, started=False)
         self._changed()
-        begun = last_entry(self._address)
+        begun, crashed = last_entry(self._address), has_crashed(self._address)
         for request_id, future in self._pending.items():
             step = begun.step if (self._identity, request_id) in begun.jobs else None
             if not future.done():
-                future.set_exception(WorkerLost("the worker died while it held the job; it is being restarted", step))
+                held = "the worker died while it held the job; it is being restarted"
+                future.set_exception(WorkerLost(held, step, crashed))
 
 
 def _result(reply: Done | Managed | Failed, frames: Sequence[bytes]) -> _Reply | ServiceError:
