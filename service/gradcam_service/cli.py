@@ -57,7 +57,7 @@ def commands() -> None:
 @commands.command()
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="TCP port to listen on.")
-@click.option("--device", help="auto, cpu or cuda:N.")
+@click.option("--device", help="auto, cpu or cuda:N, or several, separated by commas.")
 def serve(**given: str | int | None) -> None:
     """Serve HTTP. Every setting is an environment variable GRADCAM_*; see docs/settings.md."""
     from gradcam_service import serving

@@ -52,20 +52,22 @@ def serve(settings: Settings) -> None:
 
             metrics.serve(settings.host, settings.metrics_port)
         from gradcam_service.worker.heartbeat import Heartbeat
+        from gradcam_service.worker.placement import placements
         from gradcam_service.worker.supervisor import Child, Supervisor
 
         present = devices(settings.device)
         settings = settings.for_devices(present)
-        sockets = {device: f"ipc://{folder}/{device.replace(':', '-')}.sock" for device in present}
+        placed = placements(present)
+        sockets = {one.name: f"ipc://{folder}/{one.name.replace(':', '-')}.sock" for one in placed}
         workers = [
             Child(
-                f"worker {device}",
+                f"worker {placement.name}",
                 "gradcam_service.worker.main:main",
-                (address, device, settings, heartbeat),
-                device,
+                (sockets[placement.name], placement, settings, heartbeat),
+                placement.name,
                 heartbeat,
             )
-            for device, address in sockets.items()
+            for placement in placed
             for heartbeat in [Heartbeat()]
         ]
         servers = [
@@ -93,9 +95,9 @@ def _roomy() -> str:
 
 
 def devices(setting: str) -> list[str]:
-    """The devices that ``auto``, ``cpu`` or ``cuda:N`` means: for ``auto`` every GPU, else the CPU."""
+    """The devices that ``auto``, or a list such as ``cuda:0,cuda:1``, means: for ``auto`` every GPU, else the CPU."""
     if setting != "auto":
-        return [setting]
+        return [device.strip() for device in setting.split(",")]
     if not Path("/dev/nvidiactl").exists():  # spares the second that asking torch takes
         return ["cpu"]
     return [f"cuda:{i}" for i in range(count_gpus())] or ["cpu"]

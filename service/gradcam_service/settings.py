@@ -22,7 +22,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one")
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda:\d+)$", description="`auto` (every GPU, else the CPU), `cpu` or `cuda:N`"
+        "auto",
+        pattern=r"^(auto|(cpu|cuda:\d+)( *, *(cpu|cuda:\d+))*)$",
+        description="`auto` (every GPU, else the CPU), or `cpu` or `cuda:N`, or several of them, separated by commas, "
+        "each with a worker of its own; those on one device share its cores and its memory budget",
     )
     api_processes: int | None = Field(
         None,
@@ -105,7 +108,7 @@ class Settings(BaseSettings):
 
         A GPU answers faster than one process decodes; on a CPU, one takes as much as it leaves.
         """
-        if self.api_processes is not None or devices == ["cpu"]:
+        if self.api_processes is not None or set(devices) == {"cpu"}:
             return self
         feeding = min(self.threads // 2, self.queue_size // self.max_images)
         return self.model_copy(update={"api_processes": max(1, feeding)})

@@ -6,7 +6,6 @@ import time
 import torch
 
 from gradcam_service.registry.repository import scan
-from gradcam_service.settings import Settings
 from gradcam_service.worker import models
 from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import Snapshot
@@ -14,7 +13,7 @@ from gradcam_service.worker.poller import Snapshot
 
 def test_the_start_ends_when_what_it_left_behind_has_been_given_back(monkeypatch):
     woken, while_giving_back = threading.Event(), []
-    table = Models(torch.device("cpu"), Settings(), woken.set)
+    table = Models(torch.device("cpu"), 0, None, woken.set)
 
     def give_back(device):
         time.sleep(0.1)

@@ -137,12 +137,18 @@ def _non_finite() -> NonFinite:
 
 
 def pick_device(name: str) -> torch.device:
-    """``cpu``, ``cuda:N``, or the first GPU if there is one for ``auto``."""
+    """``cpu``, ``cuda:N``, or the first GPU if there is one for ``auto``; of several the first."""
+    name = name.partition(",")[0].strip()
     if name == "auto":
         name = "cuda:0" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
-def limit_threads(settings: Settings) -> None:
-    """Let torch, and what takes its number of threads from it, use no more processors than this process may."""
-    torch.set_num_threads(settings.cpus or min(torch.get_num_threads(), settings.threads))
+def limit_threads(settings: Settings, workers: int = 1) -> None:
+    """Let torch, and what takes its number of threads from it, use no more processors than this process may.
+
+    Args:
+        settings: how many that are, where the operator says so.
+        workers: how many processes share them, where not.
+    """
+    torch.set_num_threads(settings.cpus or max(1, min(torch.get_num_threads(), settings.threads) // workers))

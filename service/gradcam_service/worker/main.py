@@ -21,11 +21,12 @@ from gradcam_service.settings import Settings
 from gradcam_service.worker import engine, memory
 from gradcam_service.worker.callers import Callers
 from gradcam_service.worker.heartbeat import Heartbeat
-from gradcam_service.worker.in_flight_log import InFlightLog
+from gradcam_service.worker.in_flight_log import InFlightLog, note_crashes
 from gradcam_service.worker.jobs import Jobs
 from gradcam_service.worker.management import Management
 from gradcam_service.worker.messages import Cancel, Hello, Job, Load, Request, Rescan, Unload
 from gradcam_service.worker.models import Models
+from gradcam_service.worker.placement import Placement
 
 
 class Worker:
@@ -35,20 +36,20 @@ class Worker:
 
     Args:
         address: ZeroMQ address to bind.
-        device: ``cpu`` or ``cuda:N``.
+        placement: where it runs.
         settings: where the models are.
     """
 
-    def __init__(self, address: str, device: str, settings: Settings) -> None:
-        owned = torch.device(device)
+    def __init__(self, address: str, placement: Placement, settings: Settings) -> None:
+        device = torch.device(placement.device)
         self._wakeup: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
         self._wakeup.bind("inproc://wakeup")
         self._callers = Callers(address, gone=lambda caller: self._jobs.forget(caller))
-        models = Models(owned, settings, _wake)
+        models = Models(device, placement.share(settings.memory_budget), settings.python_path, _wake)
         log = InFlightLog(address)
-        self._jobs = Jobs(device, owned, models, self._callers, log, settings.max_forward_passes)
+        self._jobs = Jobs(placement.name, device, models, self._callers, log, settings.max_forward_passes)
         self._management = Management(models, self._callers, settings, _wake)
-        metrics.DEVICE_MEMORY_TOTAL.labels(device).set(memory.total(owned))
+        metrics.DEVICE_MEMORY_TOTAL.labels(placement.name).set(placement.share(memory.total(device)))
         self._turn = inf  # when it began, CLOCK_MONOTONIC seconds
 
     def seconds_busy(self) -> float:
@@ -108,15 +109,16 @@ def _wake() -> None:
         socket.send(b"")
 
 
-def main(address: str, device: str, settings: Settings, heartbeat: Heartbeat) -> None:
+def main(address: str, placement: Placement, settings: Settings, heartbeat: Heartbeat) -> None:
     """Entry point of the process. SIGHUP has it look at the model repositories."""
     logs.configure(settings.log_level)
     load_plugins(settings.plugins)
     tqdm.set_lock(threading.RLock())  # its own, which torch makes it create, is a semaphore that outlives the process
     sys.setswitchinterval(0.00005)  # seconds; so long each operator of a batch waits for a thread that loads a model
     gc.freeze()  # what has been imported stays; unloading a model need not look through it
-    engine.limit_threads(settings)
-    worker = Worker(address, device, settings)
+    engine.limit_threads(settings, placement.workers)
+    note_crashes(address)
+    worker = Worker(address, placement, settings)
     heartbeat.beat_while(worker.seconds_busy)
     signal.signal(signal.SIGHUP, lambda *_: worker.rescan())
     worker.run()

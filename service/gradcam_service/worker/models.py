@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic, perf_counter
 
@@ -18,7 +19,6 @@ from gradcam_service.explain.graph import forget_sources
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.spec import Model
-from gradcam_service.settings import Settings
 from gradcam_service.worker import memory, table
 from gradcam_service.worker.poller import Snapshot
 from gradcam_service.worker.table import Accelerate, Drop, Load, Table, Version
@@ -38,15 +38,16 @@ class Models:
 
     Args:
         device: where models are put.
-        settings: how much memory they may take, and whose code may run.
+        budget: bytes that their parameters may take; 0 sets no bound.
+        python_path: whose code may run.
         wake: called from the loading thread when something has ended; then `collect` wants to be called.
     """
 
-    def __init__(self, device: torch.device, settings: Settings, wake: Callable[[], None]) -> None:
+    def __init__(self, device: torch.device, budget: int, python_path: Path | None, wake: Callable[[], None]) -> None:
         self._device = device
-        self._python_path = settings.python_path
+        self._python_path = python_path
         self._wake = wake
-        self._table = Table(budget=settings.memory_budget)
+        self._table = Table(budget=budget)
         self._loaded: dict[int, LoadedModel] = {}  # what answers, by the token of the load that made it
         # Unlike an executor's submit, its put may be called wherever a model happens to be collected as garbage.
         self._work: SimpleQueue[Load | Accelerate | partial[None]] = SimpleQueue()

@@ -36,7 +36,7 @@ class Child:
         target: its entry point as ``package.module:function``; imported in the process itself, so that this one stays
             small.
         args: what the entry point is called with.
-        device: which device it owns, if it is a worker.
+        device: the name of its device in metrics, if it is a worker.
         heartbeat: what it beats with, if it does; it is killed when it falls silent.
     """
 
