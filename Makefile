@@ -32,7 +32,7 @@ rolling: $(VENV)/.dev  ## replace two replicas behind HAProxy under load; no req
 	PYTHONPATH=tests $(BIN)/python load_tests/rolling.py --html build/rolling.html $(LOAD)
 
 chaos: $(VENV)/.dev  ## every deed of what docs/operations.md promises, at full length
-	$(BIN)/pytest tests/worker/test_fault_tolerance.py tests/worker/test_versions.py --chaos --timeout 1800
+	$(BIN)/pytest tests/worker/test_fault_tolerance.py tests/worker/test_versions.py --chaos --timeout 1800 -rP
 
 fuzz: $(VENV)/.dev  ## thousands of made-up requests and damaged pictures
 	$(BIN)/pytest -n 2 tests/fuzz --fuzz

@@ -51,6 +51,7 @@ def mixed_load(service: Service, connections: int = 8) -> Iterator[Load]:
 
         with repeated(ask, connections):
             yield load
+        print(f"answered: {dict(load.statuses)}")
 
 
 def answered(load: Load, more: int) -> None:
@@ -115,6 +116,7 @@ def test_no_request_that_another_process_holds_fails_when_an_api_process_is_kill
             until(lambda: len(service.pids("api 0")), 2)
             before = statuses.total()
             until(lambda: statuses.total() > before + 50)
+    print(f"answered: {dict(statuses)}, lost: {lost[0]}")
     assert set(statuses) == {200}
     assert lost[0] <= 8
 
@@ -325,5 +327,6 @@ def test_what_is_too_much_is_refused_and_the_rest_is_answered(chaos: bool):
         assert value(service.client, "gradcam_queue_depth") == 0
         assert value(service.client, "gradcam_rejected_total", reason="queue_full") == len(refused)
         assert httpx.post(f"{service.url}/explain", files={"image": picture(0)}).status_code == 200
+    print(f"answered: {dict(Counter(answer.status_code for answer in answers))}")
     assert {answer.status_code for answer in answers} == {200, 429}
     assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)

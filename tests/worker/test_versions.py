@@ -276,6 +276,7 @@ def test_no_request_fails_whatever_happens_to_versions_and_each_says_who_compute
         alias(repository, "stable: 1\n")
         until(lambda: ("demo@stable", "1") in versions)
         time.sleep(0.5)
+    print(f"answered: {dict(statuses)}")
     assert not wrong, wrong[:3]
     assert set(statuses) == {200}
     assert statuses[200] > 100
