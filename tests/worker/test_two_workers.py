@@ -14,8 +14,10 @@ from collections.abc import Iterator
 import httpx
 import psutil
 import pytest
+import torch
 
 from exposed import value
+from gradcam_service.settings import Settings
 from live import Service, repeated, running, until
 
 from . import faulty
@@ -94,7 +96,7 @@ def test_each_has_a_name_and_half_of_what_there_is(two: Service):
         assert len(two.pids(f"worker {name}")) == 1
         assert value(two.client, "gradcam_worker_up", device=name) == 1
         assert value(two.client, "gradcam_device_memory_total_bytes", device=name) <= psutil.virtual_memory().total / 2
-    assert scores(two)[2] == max(1, len(os.sched_getaffinity(0)) // 2)
+    assert scores(two)[2] == max(1, min(torch.get_num_threads(), Settings().threads) // 2)
 
 
 def test_load_is_spread(two: Service):
