@@ -34,6 +34,11 @@ SHAPES: dict[str, tuple[float, Callable[[float], float]]] = {
 }
 """Name → how long it takes unless told otherwise, seconds, and the share of the users at each point from 0 to 1."""
 
+USERS = 10
+"""Unless told otherwise; locust's own default is one."""
+RATE = 2
+"""Requests a second of each user."""
+
 PHOTOGRAPHS = [
     path.read_bytes() for path in sorted((Path(gradcam_service.__file__).parent / "api/web/examples").glob("*.jpg"))
 ]
@@ -85,7 +90,7 @@ class Caller(FastHttpUser):
     """A service that asks twice a second, or as often as it is answered if that is less."""
 
     abstract = True
-    wait_time = constant_throughput(2)
+    wait_time = constant_throughput(RATE)
 
     def ask(self, path: str, what: str, form: str, images: int = 1, targets: int = 0) -> None:
         """Send a request, and note what the answer says of its stages."""
@@ -142,25 +147,35 @@ class Batcher(Caller):
 
 
 class Shape(LoadTestShape):
-    """How many users there are, over time."""
+    """How many users there are, over time.
+
+    Attributes:
+        asked: requests that they would have made by now, had each been answered at once.
+    """
 
     use_common_options = True
+    asked = 0.0
+    _users, _since = 0, 0.0
 
     def tick(self) -> tuple[int, float] | None:
         """Users now and how many more may begin in a second; None when it is over."""
         assert self.runner is not None
         options = self.runner.environment.parsed_options
         usual, share = SHAPES[options.shape]
-        done = self.get_run_time() / (options.run_time or usual)
-        users = max(1, round((options.num_users or 10) * share(done)))
-        return (users, users) if done < 1 else None
+        now = self.get_run_time()
+        self.asked += self._users * RATE * (now - self._since)
+        done = now / (options.run_time or usual)
+        self._users, self._since = max(1, round(options.num_users * share(done))), now
+        return (self._users, self._users) if done < 1 else None
 
 
 @events.init_command_line_parser.add_listener
 def add_arguments(parser: ArgumentParser) -> None:
     """Options of this load, beside locust's own."""
+    parser.set_defaults(num_users=USERS)
     parser.add_argument("--shape", choices=SHAPES, default="steady", help="how the number of users changes")
     parser.add_argument("--max-failures", type=float, default=0.1, help="most requests that may fail, percent")
+    parser.add_argument("--min-load", type=float, default=80, help="least share of the load to be put on, percent")
     parser.add_argument("--max-p95", type=float, default=1000, help="what 95 %% of requests may take at most, ms")
 
 
@@ -173,8 +188,13 @@ def judge(environment: Environment, **_: object) -> None:
     assert allowed is not None
     failures, p95 = 100 * total.fail_ratio, total.get_response_time_percentile(0.95)
     unmet = []
-    if total.num_requests == 0:
-        unmet.append("there was no request")
+    shape = environment.shape_class
+    assert isinstance(shape, Shape)
+    if total.num_requests < allowed.min_load / 100 * shape.asked or total.num_requests == 0:
+        unmet.append(
+            f"{total.num_requests} requests were made of {shape.asked:.0f} that the users make if they are answered "
+            f"at once; {allowed.min_load:g} % were to be"
+        )
     if failures > allowed.max_failures:
         unmet.append(f"{failures:.2f} % of requests failed; {allowed.max_failures:g} % may")
     if p95 > allowed.max_p95:

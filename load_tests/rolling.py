@@ -13,13 +13,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from live import free_port, running
 from load import locust
 
+REQUESTS = 400
+"""How many are under way over both replacements, at least: a quarter before, the rest while and after each."""
 NOTICE = 4.0
 """Seconds; longer than HAProxy takes to notice: two checks, a second apart."""
 
@@ -40,19 +42,32 @@ def balanced(slots: list[int]) -> Iterator[str]:
         process.wait()
 
 
-def await_replicas(url: str, count: int) -> None:
-    """Wait until HAProxy sends requests to so many replicas."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/haproxy;csv") as response:
-                rows = list(csv.DictReader(response.read().decode().splitlines()))
-        except OSError:  # it is being started
-            rows = []
-        if sum(row["svname"].startswith("slot") and row["status"].startswith("UP") for row in rows) == count:
-            return
+def statistics(url: str) -> dict[str, dict[str, str]]:
+    """What HAProxy says of its replicas, each by its name, and of all together as BACKEND."""
+    try:
+        with urllib.request.urlopen(f"{url}/haproxy;csv") as response:
+            rows = csv.DictReader(response.read().decode().splitlines())
+            return {row["svname"]: row for row in rows if row["# pxname"] == "replicas"}
+    except OSError:  # it is being started
+        return {}
+
+
+def ready(url: str) -> int:
+    """How many replicas HAProxy sends requests to."""
+    return sum(row["status"].startswith("UP") for name, row in statistics(url).items() if name != "BACKEND")
+
+
+def requests(url: str) -> int:
+    """How many requests it has sent to them so far."""
+    return int(statistics(url)["BACKEND"]["stot"])
+
+
+def wait(done: Callable[[], bool], what: str) -> None:
+    """Until it is done; after two minutes, give up."""
+    deadline = time.monotonic() + 120
+    while not done():
         if time.monotonic() > deadline:
-            sys.exit(f"HAProxy does not find {count} replicas ready: {rows}")
+            sys.exit(f"{what}: not within two minutes")
         time.sleep(0.2)
 
 
@@ -71,16 +86,17 @@ def main(options: list[str]) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         start(0)
         start(1)
-        await_replicas(url, 2)
-        load = subprocess.Popen(locust(url, "--run-time", "10m", "--max-failures", "0", "--max-p95", "30000", *options))
-        time.sleep(3)
-        for slot in (2, 0):
+        wait(lambda: ready(url) == 2, "two replicas are ready")
+        thresholds = ["--max-failures", "0", "--max-p95", "30000", "--min-load", "50"]
+        load = subprocess.Popen(locust(url, "--run-time", "1h", *thresholds, *options))
+        wait(lambda: requests(url) >= REQUESTS / 4, "the load has begun")
+        for slot, count in ((2, REQUESTS * 5 / 8), (0, REQUESTS)):
             start(slot)
-            await_replicas(url, 3)
+            wait(lambda: ready(url) == 3, "a third replica is ready")
             print(f"slot {slot} is ready; the oldest replica is stopped", flush=True)
             replicas.pop(0).close()
-            await_replicas(url, 2)
-        time.sleep(2)
+            wait(lambda: ready(url) == 2, "the oldest replica is gone")
+            wait(lambda count=count: requests(url) >= count, f"{count:g} requests are made")  # type: ignore[misc]
         load.send_signal(signal.SIGINT)  # which has it sum up
         return load.wait()
 

@@ -39,6 +39,9 @@ def test_unmet_thresholds_are_a_failure_that_says_which(service: Service):
     result = done(service.url, "-u", "2", "-t", "2s", "--max-p95", "1")
     assert result.returncode == 1
     assert re.search(r"95 % of requests took up to \d+ ms; 1 ms were allowed", result.stdout)
+    assert re.search(
+        r"\d+ requests were made of \d+ that the users make", done(service.url, "-u", "200", "-t", "3s").stdout
+    )
     nobody = done(f"http://127.0.0.1:{free_port()}", "-u", "2", "-t", "2s")
     assert nobody.returncode == 1
     assert "100.00 % of requests failed; 0.1 % may" in nobody.stdout
@@ -47,12 +50,15 @@ def test_unmet_thresholds_are_a_failure_that_says_which(service: Service):
 def test_a_shape_is_how_the_number_of_users_changes():
     nowhere = f"http://127.0.0.1:{free_port()}"
 
-    def seen(shape: str) -> list[int]:
-        told = done(nowhere, "--shape", shape, "-u", "20", "-t", "6s").stderr
+    def seen(shape: str, *users: str) -> list[int]:
+        told = done(nowhere, "--shape", shape, "-t", "6s", *users).stderr
         return [int(number) for number in re.findall(r"Shape test updating to (\d+) users", told)]
 
-    with ThreadPoolExecutor(4) as threads:  # as they wait most of the time
-        steady, ramp, spike, soak = threads.map(seen, ("steady", "ramp", "spike", "soak"))
+    with ThreadPoolExecutor(5) as threads:  # as they wait most of the time
+        usual = threads.submit(seen, "steady")
+        shapes = [threads.submit(seen, shape, "-u", "20") for shape in ("steady", "ramp", "spike", "soak")]
+    steady, ramp, spike, soak = (shape.result() for shape in shapes)
+    assert usual.result() == [10]
     assert (steady, spike, soak) == ([20], [2, 20, 2], [10])
     assert ramp == sorted(ramp)
     assert ramp[0] == 1

@@ -237,7 +237,7 @@ def _publish(before: Table, after: Table) -> None:
             metrics.MODEL_INFO.labels(version.entry.name, version.entry.version, version.card.digest).set(ready)
     for key in before.versions.keys() | after.versions.keys():
         was, now = (bool(of.versions[key].failure) if key in of.versions else False for of in (before, after))
-        if was != now:
+        if was != now or key not in before.versions:
             name, _, number = key.partition("@")
             metrics.MODEL_FAILED.labels(name, number).set(now)
 
