@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from playwright.sync_api import Browser
 
 from browser import CHROMIUM, Visit, chromium
@@ -30,6 +31,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos", action="store_true", help="do every deed of what is promised at full length")
 
     parser.addoption("--fuzz", action="store_true", help="make up thousands of requests and damaged pictures")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Threads of several test processes that wait for each other would spin; the services in the tests have theirs."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

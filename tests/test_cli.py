@@ -1,4 +1,4 @@
-"""The command `gradcam` as a user runs it: a process, its output and its exit code."""
+"""The command `gradcam`: its output, its exit code and what it writes; as a process of its own where that matters."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from command import gradcam
 from gradcam_service.zoo.scenes import CLASSES, scene
 from live import GRADCAM, Service
 
 
-def gradcam(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
+def in_a_process(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {f"GRADCAM_{name.upper()}": str(value) for name, value in settings.items()}
     return subprocess.run(
         [GRADCAM, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -29,7 +30,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_predict_prints_what_the_service_answers(photo: Path, service: Service):
-    printed = gradcam("predict", photo, "--top-k", 3)
+    printed = in_a_process("predict", photo, "--top-k", 3)
     assert printed.returncode == 0, printed.stderr
     answer = service.client.post("/predict", files={"image": photo.read_bytes()}, data={"top_k": "3"}).json()
     expected = [f"{p['probability']:7.3f}  {p['index']:4}  {p['label']}" for p in answer["results"][0]["predictions"]]
@@ -38,7 +39,7 @@ def test_predict_prints_what_the_service_answers(photo: Path, service: Service):
 
 def test_explain_writes_the_picture_that_the_service_draws(photo: Path, service: Service, tmp_path: Path):
     label = CLASSES[scene(900034, objects=2).objects[0].label]
-    written = gradcam("explain", photo, "--target", label, "-o", tmp_path / "cam.png")
+    written = in_a_process("explain", photo, "--target", label, "-o", tmp_path / "cam.png")
     assert written.returncode == 0, written.stderr
     drawn = service.client.post(
         "/explain",
@@ -125,6 +126,14 @@ def test_an_error_is_one_line_and_a_fitting_exit_code(photo: Path, arguments: li
     result = gradcam(*(photo if argument == "PHOTO" else argument for argument in arguments))
     assert result.returncode == code
     assert said in result.stderr
+    assert result.stderr.startswith("gradcam: ")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+def test_an_error_is_one_line_of_the_process_too(photo: Path):
+    result = in_a_process("explain", photo, "--layer", "attic", "-o", "x.png")
+    assert result.returncode == 2
     assert result.stderr.startswith("gradcam: ")
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""

@@ -22,6 +22,7 @@ from explain.architectures import CLASSES, SIDE, images, module, randomised
 from PIL import Image
 from torch import nn
 
+from command import gradcam as gradcam_command
 from gradcam_service import export as exporting
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.errors import UnknownLayer, UnsupportedMethod
@@ -93,14 +94,6 @@ def check(network: Network, layer: str, file: Path, side: int = SIDE) -> onnxrun
 def exported(network: Network, file: Path, layer: str = "auto", side: int = SIDE) -> Path:
     exporting.export(local(network, side), layer, file)
     return file
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -372,7 +365,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(what: str, file: Path, monkey
     ],
 )
 def test_an_error_is_one_line_and_a_fitting_exit_code(arguments: list[str], code: int, said: str):
-    result = gradcam_export(*arguments)
+    result = gradcam_command("export", *arguments)
     assert result.returncode == code
     assert said in result.stderr
     assert result.stderr.startswith("gradcam: ")

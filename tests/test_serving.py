@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from gradcam_service.serving import count_gpus
-from live import GRADCAM, running, until
+from live import GRADCAM, running_eagerly, until
 from repository import ROOT
 
 SHADOWED = ("click", "msgspec", "prometheus_client", "service", "sitecustomize", "torch", "uvicorn", "zmq")
@@ -32,7 +32,7 @@ def test_make_serve_and_all_its_processes_heed_no_pythonpath(monkeypatch: pytest
     told = subprocess.run(["make", "--dry-run", "serve"], cwd=ROOT, capture_output=True, text=True, check=True)
     _, interpreter, *arguments = shlex.split(told.stdout.splitlines()[-1])
     assert interpreter == ".venv/bin/python"
-    with running(sys.executable, *arguments) as service:
+    with running_eagerly(sys.executable, *arguments) as service:
         scene = service.client.get("/docs/scene.jpg").content
         assert service.client.post("/explain", files={"image": scene}).status_code == 200
         for process in service.children():

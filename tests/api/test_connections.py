@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from exposed import value
-from live import running, until
+from live import running_eagerly, until
 
 HEAD = b"GET /livez HTTP/1.1\r\nHost: here\r\n"
 OTHER = HEAD.replace(b"livez", b"healthz")
@@ -16,7 +16,7 @@ OTHER = HEAD.replace(b"livez", b"healthz")
 
 @pytest.fixture(scope="module")
 def strict():
-    with running(read_seconds=1, max_connections=6) as started:
+    with running_eagerly(read_seconds=1, max_connections=6) as started:
         yield started
 
 

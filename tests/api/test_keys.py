@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from exposed import value
-from live import GRADCAM, running, until
+from live import GRADCAM, running_eagerly, until
 
 from .calls import BINARY, answered, ask, problem
 
@@ -34,7 +34,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def guarded(file):
-    with running(api_keys=file, admin_token=TOKEN, log_level="debug", host="0.0.0.0") as started:
+    with running_eagerly(api_keys=file, admin_token=TOKEN, log_level="debug", host="0.0.0.0") as started:
         yield started
 
 
@@ -182,7 +182,7 @@ def test_without_keys_it_does_not_listen_to_everyone_by_oversight(host):
 
 
 def test_it_listens_to_everyone_without_keys_where_that_is_wanted(scene):
-    with running(host="0.0.0.0", allow_anonymous=True) as started:
+    with running_eagerly(host="0.0.0.0", allow_anonymous=True) as started:
         assert answered(ask(started.client, "/predict", scene))
 
 

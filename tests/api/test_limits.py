@@ -7,7 +7,7 @@ from http.client import HTTPConnection
 import pytest
 from PIL import Image
 
-from live import running
+from live import running_eagerly
 
 from .calls import BINARY, ask, base64_of, encoded, full_queue, photo, predict, problem
 
@@ -89,7 +89,7 @@ def test_a_full_queue_is_told_before_the_body_is_sent(limited):
 
 
 def test_more_images_than_the_queue_can_ever_hold_are_not_told_to_try_again():
-    with running(queue_size=5, api_processes=2) as service:
+    with running_eagerly(queue_size=5, api_processes=2) as service:
         response = service.client.post("/predict", json={"images": [base64_of(SMALL)] * 3})
         assert "at most 2" in problem(response, 413, "too_large")
         assert len(service.client.post("/predict", json={"images": [base64_of(SMALL)] * 2}).json()["results"]) == 2

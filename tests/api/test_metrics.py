@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exposed import LABELS, samples, value
-from live import free_port, running, until
+from live import free_port, running_eagerly, until
 
 from .calls import ask, encoded, photo, predict, problem
 
@@ -173,7 +173,7 @@ def test_a_worker_that_dies_is_reported_counted_and_replaced(limited):
 
 def test_metrics_can_have_a_port_of_their_own():
     port = free_port()
-    with running(metrics_port=port) as service:
+    with running_eagerly(metrics_port=port) as service:
         predict(service.client, SMALL)
         assert problem(service.client.get("/metrics"), 404, "no_such_path")
         assert "/metrics" not in service.client.get("/openapi.json").json()["paths"]

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 import gradcam_service
-from live import free_port, running, until
+from live import free_port, running_eagerly, until
 
 from .calls import BINARY, ask, encoded, photo, predict, problem
 from .test_headers import timings
@@ -88,7 +88,7 @@ def traced(collector):
         environment.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")  # is not set, as the specification says
         environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
         environment.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=attic")
-        with running(tracing=True, log_level="debug") as started:
+        with running_eagerly(tracing=True, log_level="debug") as started:
             yield started
 
 
@@ -215,7 +215,7 @@ def test_what_is_left_is_sent_at_the_end_if_it_is_sampled(monkeypatch, sampler, 
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")  # not before
     with Collector() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-        with running(tracing=True) as started:
+        with running_eagerly(tracing=True) as started:
             assert predict(started.client, SMALL)
             assert collector.received == []
         assert {span.name for span in collector.spans()} - {"GET /readyz"} == sent
@@ -231,7 +231,7 @@ def test_a_collector_that_is_not_there_harms_no_answer(monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # seconds; what the last spans may delay the end
-    with running(tracing=True) as started:
+    with running_eagerly(tracing=True) as started:
         first = logits(started.client)
         until(lambda: "Connection refused" in "".join(started.output))
         assert logits(started.client) == pytest.approx(first, abs=1e-4)
@@ -243,7 +243,7 @@ def test_a_collector_that_says_nothing_harms_no_answer(monkeypatch):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # seconds; what the last spans may delay the end
-        with running(tracing=True) as started:
+        with running_eagerly(tracing=True) as started:
             first = logits(started.client)
             connection, _ = silent.accept()
             with connection:
@@ -286,7 +286,7 @@ def test_tracing_without_its_extra_is_one_line_and_exit_code_2():
 
 @pytest.mark.usefixtures("without_the_extra")
 def test_a_service_that_does_not_trace_needs_no_extra():
-    with running(*HEEDING) as started:
+    with running_eagerly(*HEEDING) as started:
         response = ask(started.client, "/predict", SMALL)
         assert response.status_code == 200
         assert "trace_id" not in logged(started, response)

@@ -15,7 +15,7 @@ import yaml
 from exposed import LABELS
 from gradcam_service.explain.method import Batched
 from gradcam_service.explain.methods import METHODS
-from live import ADMIN_TOKEN, Service, running, until
+from live import ADMIN_TOKEN, Service, running_eagerly, until
 
 from .prometheus import DEPLOY, Prometheus, promtool, watching
 
@@ -68,7 +68,7 @@ def has_data(prometheus: Prometheus, expression: str) -> bool:
 def test_in_good_times_every_metric_arrives_every_panel_shows_it_and_no_alert_stirs(tmp_path: Path):
     (tmp_path / "keys.txt").write_text(KEYS)
     with (
-        running(api_keys=tmp_path / "keys.txt", api_processes=2) as service,
+        running_eagerly(api_keys=tmp_path / "keys.txt", api_processes=2) as service,
         watching(service.url, tmp_path) as prometheus,
     ):
         missing = dict(QUERIES)
@@ -101,7 +101,7 @@ def test_the_right_alerts_stir_when_something_breaks(tmp_path: Path):
     repository = tmp_path / "models"
     (repository / "broken" / "1").mkdir(parents=True)
     with (
-        running(model_repository=repository, admin_token=ADMIN_TOKEN) as service,
+        running_eagerly(model_repository=repository, admin_token=ADMIN_TOKEN) as service,
         watching(service.url, tmp_path) as prometheus,
     ):
         # before the first scrape there is no instance yet

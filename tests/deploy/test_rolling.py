@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 from PIL import Image
 
-from live import running, until
+from live import running_eagerly, until
 from repository import ROOT
 
 from .prometheus import installed
@@ -21,7 +21,7 @@ from .prometheus import installed
 def test_a_stopping_service_is_not_ready_and_yet_answers_new_callers(tmp_path: Path):
     Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
     picture = (tmp_path / "picture.png").read_bytes()
-    with running(notice_seconds=10, api_processes=2) as service:
+    with running_eagerly(notice_seconds=10, api_processes=2) as service:
         assert httpx.get(f"{service.url}/readyz").status_code == 200
         service.process.send_signal(signal.SIGTERM)
         until(lambda: httpx.get(f"{service.url}/readyz").status_code, 503)

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 from exposed import value
-from live import running
+from live import running_eagerly
 
 
 def test_made_up_requests_are_answered_as_documented(fuzz: bool, tmp_path: Path):
     st = Path(sys.executable).with_name("st")
-    with running(max_forward_passes=50, log_level="warning") as service:
+    with running_eagerly(max_forward_passes=50, log_level="warning") as service:
         checked = subprocess.run(
             [
                 *(st, "--config-file", Path(__file__).with_name("schemathesis.toml")),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from api.calls import BINARY, encoded
 from gradcam_service.zoo.scenes import scene
-from live import Service, running
+from live import Service, running_eagerly
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 CONNECTIONS = 4
@@ -20,7 +20,7 @@ CONNECTIONS = 4
 
 @pytest.fixture(scope="module")
 def guarded():
-    with running(max_pixels=4_000_000) as service:
+    with running_eagerly(max_pixels=4_000_000) as service:
         yield service
 
 

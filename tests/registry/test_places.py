@@ -21,7 +21,7 @@ from gradcam_service.registry.loader import load
 from gradcam_service.registry.places import LocalPlace, place_at
 from gradcam_service.registry.repository import EMBEDDED, Entry, scan
 from gradcam_service.registry.weights import fetch
-from live import Service, free_port, running, until
+from live import Service, free_port, running_eagerly, until
 from repository import ROOT
 
 SCENES = EMBEDDED / "scenes" / "1"
@@ -124,7 +124,7 @@ def test_a_service_follows_a_bucket(bucket: str):
         assert response.status_code == 200, response.text
         return str(response.json()["model"]["version"])
 
-    with running(model_repository=bucket, default_model="mine", poll_seconds=0.2) as service:
+    with running_eagerly(model_repository=bucket, default_model="mine", poll_seconds=0.2) as service:
         assert version(service) == "1"
         publish(bucket, "2")
         until(lambda: version(service), "2")

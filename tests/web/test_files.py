@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradcam_service.images.colormaps import COLORMAPS, table
-from live import running
+from live import running_eagerly
 
 WEB = importlib.resources.files("gradcam_service.api") / "web"
 FILES = [entry.name for entry in WEB.iterdir() if entry.is_file()]
@@ -78,7 +78,7 @@ def test_text_is_never_parsed_as_markup():
 
 
 def test_where_it_is_off_the_front_door_leads_to_the_documentation():
-    with running(playground=False) as started:
+    with running_eagerly(playground=False) as started:
         response = started.client.get("/")
         assert (response.status_code, response.headers["location"]) == (307, "docs")
         assert started.client.get("/web/app.js").status_code == 404

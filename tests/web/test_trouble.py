@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from live import running
+from live import running_eagerly
 
 from .conftest import Playground
 
@@ -14,6 +14,7 @@ source: torchvision
 architecture: resnet18
 weights: random:0
 labels: labels.txt
+runtime: eager
 """
 
 
@@ -84,7 +85,7 @@ def guarded(tmp_path_factory):
     folder.mkdir(parents=True)
     (folder / "model.yaml").write_text(MODEL)
     (folder / "labels.txt").write_text("".join(f"<img src=x onerror=alert(1)> {i}\n" for i in range(1000)))
-    with running(api_keys=root / "keys", model_repository=root / "models") as started:
+    with running_eagerly(api_keys=root / "keys", model_repository=root / "models") as started:
         yield started
 
 

@@ -22,7 +22,7 @@ import httpx
 import pytest
 
 from exposed import value
-from live import GRADCAM, Service, repeated, running, until
+from live import GRADCAM, Service, repeated, running, running_eagerly, until
 
 from . import faulty
 from .test_processes import METHODS, picture, ready
@@ -77,7 +77,7 @@ def test_no_request_fails_when_workers_are_killed(chaos: bool):
 
 
 def test_a_deadline_ends_the_wait_for_a_worker():
-    with running() as service:
+    with running_eagerly() as service:
         os.kill(service.pids("worker")[-1], signal.SIGKILL)
         until(lambda: not ready(service))
         options = {"timeout_ms": "200"}
@@ -88,7 +88,7 @@ def test_a_deadline_ends_the_wait_for_a_worker():
 
 
 def test_a_worker_that_stops_is_replaced_and_no_request_fails():
-    with running(timeout_ms=120_000) as service, mixed_load(service) as load:
+    with running_eagerly(timeout_ms=120_000) as service, mixed_load(service) as load:
         answered(load, 8)
         stopped = service.pids("worker")[-1]
         os.kill(stopped, signal.SIGSTOP)
@@ -99,7 +99,7 @@ def test_a_worker_that_stops_is_replaced_and_no_request_fails():
 
 
 def test_no_request_that_another_process_holds_fails_when_an_api_process_is_killed():
-    with running(api_processes=2) as service:
+    with running_eagerly(api_processes=2) as service:
         killed = service.pids("api 0")[-1]
         lost, statuses = [0], Counter[int]()
 
@@ -128,7 +128,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def faults(folder: Path) -> Iterator[Service]:
-    with running(**faulty.write(folder)) as service:
+    with running_eagerly(**faulty.write(folder)) as service:
         yield service
 
 
@@ -223,7 +223,7 @@ def test_a_job_whose_caller_leaves_never_runs(faults: Service, busy: Callable[[]
 def test_a_job_that_stops_the_worker_is_refused_in_the_end(tmp_path: Path, chaos: bool):
     if not chaos:
         pytest.skip("takes three silences of the heart; make chaos")
-    with running(**faulty.write(tmp_path)) as service:
+    with running_eagerly(**faulty.write(tmp_path)) as service:
         answer = ask(service, [0, faulty.STOPS, 0], timeout_ms=240_000)
         assert codes(answer) == ["ok", "crashes_worker", "ok"]
 
@@ -288,7 +288,7 @@ def test_a_full_disk_costs_only_what_needs_it(tmp_path: Path, small_disk: Path, 
     weights.write_bytes(bytes(10**6))
     url, digest = f"local://{weights}", hashlib.sha256(weights.read_bytes()).hexdigest()
     (folder / "model.yaml").write_text(YAML.format(url, digest))
-    with running(model_repository=tmp_path / "models", api_processes=2) as service:
+    with running_eagerly(model_repository=tmp_path / "models", api_processes=2) as service:
         with suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as ballast:
             while True:
                 ballast.write(bytes(4096))
@@ -315,7 +315,7 @@ def test_without_a_disk_for_sockets_and_metrics_it_does_not_start(tmp_path: Path
 
 def test_what_is_too_much_is_refused_and_the_rest_is_answered(chaos: bool):
     answers: list[httpx.Response] = []
-    with running(queue_size=8) as service:
+    with running_eagerly(queue_size=8) as service:
 
         def ask(seed: int) -> None:
             answers.append(service.client.post("/explain", files={"image": picture(seed % 40)}))

@@ -17,7 +17,7 @@ from torch import nn
 from api.calls import values
 from gradcam_service.registry.repository import EMBEDDED
 from gradcam_service.zoo.network import scenes_network
-from live import Service, running
+from live import Service, running_eagerly
 from repository import ROOT
 
 SCENES = EMBEDDED / "scenes" / "1"
@@ -26,6 +26,7 @@ source: onnx
 weights: model.onnx
 activation: sigmoid
 labels: labels.txt
+runtime: eager
 preprocess: {pad: 128, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
 """
 SCENE = (ROOT / "service" / "gradcam_service" / "api" / "examples" / "scene.jpg").read_bytes()
@@ -74,7 +75,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     model.opset_import.append(helper.make_opsetid("acme", 1))
     model.graph.output[0].name = "wobbled"
     onnx.save(model, folders["broken"] / "model.onnx")
-    with running(model_repository=root) as started:
+    with running_eagerly(model_repository=root) as started:
         yield started
 
 

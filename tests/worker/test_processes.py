@@ -17,7 +17,7 @@ from PIL import Image
 from api.calls import encoded, values
 from exposed import value
 from gradcam_service.zoo.scenes import CLASSES, scene
-from live import GRADCAM, Service, running, until
+from live import GRADCAM, Service, running_eagerly, until
 
 
 def picture(seed: int) -> bytes:
@@ -62,7 +62,7 @@ def test_concurrent_callers_get_what_each_gets_alone(service: Service):
 
 
 def test_sigterm_lets_a_request_finish_and_ends_every_process():
-    with running() as service:
+    with running_eagerly() as service:
         slow = {"method": "rise", "masks": "1000"}
         with ThreadPoolExecutor(1) as thread:
             call = thread.submit(
@@ -77,7 +77,7 @@ def test_sigterm_lets_a_request_finish_and_ends_every_process():
 
 
 def test_nothing_outlives_a_killed_supervisor():
-    with running() as service:
+    with running_eagerly() as service:
         children = [*service.pids("worker"), *service.pids("api 0")]
         service.process.kill()
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), seconds=15)

@@ -18,7 +18,7 @@ import torch
 
 from exposed import value
 from gradcam_service.settings import Settings
-from live import Service, repeated, running, until
+from live import Service, repeated, running_eagerly, until
 
 from . import faulty
 
@@ -71,7 +71,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         version.mkdir(parents=True)
         (version / "model.yaml").write_text(YAML.format(architecture=architecture, load=load))
     settings = {"model_repository": folder / "models", "python_path": folder, "default_model": "teller"}
-    with running(device="cpu,cpu", timeout_ms=120_000, **settings) as service:
+    with running_eagerly(device="cpu,cpu", timeout_ms=120_000, **settings) as service:
         until(lambda: len(devices_of(service, "teller")), 2)  # one may be ready before the other
         yield service
 

@@ -24,7 +24,7 @@ from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry
 from gradcam_service.zoo.network import scenes_network
 from gradcam_service.zoo.scenes import CLASSES, scene
-from live import ADMIN_TOKEN, Service, repeated, running, until
+from live import ADMIN_TOKEN, Service, repeated, running_eagerly, until
 
 YAML = """\
 source: zoo
@@ -75,7 +75,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def serving(root: Path) -> Iterator[Service]:
     settings = {"poll_seconds": POLL, "default_model": "demo", "admin_token": ADMIN_TOKEN, "api_processes": 2}
-    with running(model_repository=root, **settings) as started:
+    with running_eagerly(model_repository=root, **settings) as started:
         yield started
 
 
@@ -206,7 +206,9 @@ def test_what_can_not_be_read_changes_nothing(live: Service, repository: Path):
 def test_the_repository_is_looked_at_when_told_to(tmp_path: Path):
     repository = tmp_path / "models"
     put(repository, "1", 1)
-    with running(model_repository=repository, poll_seconds=0, default_model="demo", admin_token=ADMIN_TOKEN) as service:
+    with running_eagerly(
+        model_repository=repository, poll_seconds=0, default_model="demo", admin_token=ADMIN_TOKEN
+    ) as service:
         put(repository, "2", 2)
         time.sleep(0.5)
         assert "2" not in listed(service)
@@ -294,7 +296,7 @@ def cramped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = repository / "large" / "1"
     folder.mkdir(parents=True)
     (folder / "model.yaml").write_text("source: torchvision\narchitecture: resnet18\nweights: random:0\nload: demand\n")
-    with running(model_repository=repository, memory_budget=BUDGET, default_model="one") as started:
+    with running_eagerly(model_repository=repository, memory_budget=BUDGET, default_model="one") as started:
         yield started
 
 
