@@ -1,6 +1,7 @@
 """Writes into these pages what the code itself says: ``make docs``.
 
-A table stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->``, with the name of a function here.
+It stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->``: a table has the name of a function here, an example
+that of its file.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gradcam_service.explain.methods import METHODS, in_order
 from gradcam_service.settings import Settings
 
 DOCS = Path(__file__).parent
+ROOT = DOCS.parent
 
 
 def settings() -> str:
@@ -55,13 +57,14 @@ TABLES: dict[str, Callable[[], str]] = {"settings": settings, "errors": errors, 
 
 
 def renewed(page: str) -> str:
-    """The text of a page with its tables as they are now."""
-    for name, table in TABLES.items():
-        marks = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        page = re.sub(
-            f"{marks[0]}.*?{marks[1]}", lambda _, t=table, m=marks: f"{m[0]}\n{t()}\n{m[1]}", page, flags=re.DOTALL
-        )
-    return page
+    """The text of a page with its tables and files as they are now."""
+    return re.sub(r"<!-- ([\w/.]+) -->\n.*?<!-- end of \1 -->", _renewed, page, flags=re.DOTALL)
+
+
+def _renewed(found: re.Match[str]) -> str:
+    name = found[1]
+    text = TABLES[name]() if name in TABLES else f"```python\n{(ROOT / name).read_text()}```"
+    return f"<!-- {name} -->\n{text}\n<!-- end of {name} -->"
 
 
 def main() -> None:

@@ -1,0 +1,40 @@
+"""The task of saying what all a picture shows: every class that the model scores above zero, by its label."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from gradcam_service.tasks import Labelled
+from gradcam_service.tasks.classification import Classification, Target
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a picture shows."""
+
+    shown: Annotated[list[str], Field(description="the labels of all classes whose logit is positive")]
+
+
+class Tally:
+    """The task ``tally``; see `gradcam_service.tasks.Task`. A class of it is explained like any other."""
+
+    prediction = Shown
+    target = Target
+
+    def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Shown:
+        """The labels of at most ``top_k`` classes, in the model's order."""
+        return Shown([label for label, score in zip(model.labels, scores, strict=True) if score > 0][:top_k])
+
+    def default_target(self, scores: np.ndarray) -> int:
+        """The class with the highest score."""
+        return int(scores.argmax())
+
+    def describe(self, model: Labelled, scores: np.ndarray, targets: Sequence[int], asked: bool) -> list[Target]:
+        """Each class as a classifier tells of it."""
+        return Classification().describe(model, scores, targets, asked)
+
+
+TASK = Tally()
