@@ -49,9 +49,23 @@ def test_a_plugin_adds_the_kinds_that_it_declares(methods: Kinds[str], tmp_path:
     assert Kinds("made_up", "TARGET")["shining"] == "at"
 
 
+def test_a_plugin_may_import_what_asks_for_all_kinds(methods: Kinds[str], tmp_path: Path, monkeypatch):
+    (tmp_path / "asking.py").write_text("from made_up_schemas import names\nTARGET = names")
+    (tmp_path / "shining.py").write_text("METHOD = 'shining'")
+    schemas = ModuleType("made_up_schemas")
+    schemas.__getattr__ = lambda name: {kind: methods[kind] for kind in methods if kind != "two"}
+    monkeypatch.setitem(sys.modules, "made_up_schemas", schemas)
+    load_plugins(tmp_path)
+    assert Kinds("made_up", "TARGET")["asking"] == {"one": "the first", "shining": "shining"}
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("VALUE = 1", "declares none of METHOD, TARGET"), ("1 / 0", "can't be imported: division by zero")],
+    [
+        ("METHOD = (", "can't be imported: '\\(' was never closed"),
+        ("VALUE = 1", "declares none of METHOD, TARGET"),
+        ("1 / 0", "can't be imported: division by zero"),
+    ],
 )
 def test_a_plugin_that_is_none_ends_the_start_in_one_line(tmp_path: Path, content: str, said: str):
     (tmp_path / "broken.py").write_text(content)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.torch import load_file
 
-from api.calls import BINARY
+from api.calls import BINARY, values
 from gradcam_service.registry.repository import EMBEDDED
+from gradcam_service.zoo.scenes import CLASSES
 from live import Service, running_eagerly
 from repository import ROOT
 
@@ -35,6 +38,19 @@ def put(root: Path, name: str, **changes: str) -> None:
     lines = dict(line.split(": ", 1) for line in (embedded / "model.yaml").read_text().splitlines())
     lines |= {"runtime": "eager"} | changes
     (folder / "model.yaml").write_text("".join(f"{name}: {value}\n" for name, value in lines.items()))
+
+
+def test_a_method_explains_with_its_own_options(extended: Service):
+    """The head of scenes is global average pooling → linear: dy/dA is w/Z in each of Z cells."""
+    url = "/explain?method=sensitivity&power=2&target=star&output=map"
+    (result,) = extended.client.post(url, content=SCENE, headers=BINARY).json()["results"]
+    found = values(result["explanations"][0]["map"])
+    weights = load_file(EMBEDDED / "scenes" / "1" / "weights.safetensors")["fc.weight"][CLASSES.index("star")]
+    expected = np.full(found.shape, (weights / found.size).square().sum())
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert "sensitivity" in extended.client.get("/models/scenes").json()["methods"]
+    refused = extended.client.post(url.replace("=2", "=5"), content=SCENE, headers=BINARY)
+    assert "power must be at most 4" in refused.json()["detail"]
 
 
 def test_a_task_says_what_its_models_predict(extended: Service):

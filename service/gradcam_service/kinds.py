@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import pkgutil
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
+from symtable import symtable
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from gradcam_service.errors import BadSettings, first_line
 
 Kind = TypeVar("Kind")
 
-_PLUGINS: dict[str, dict[str, ModuleType]] = defaultdict(dict)
-"""Modules of plugins: constant → name → module."""
+_PLUGINS: dict[str, dict[str, Path]] = defaultdict(dict)
+"""Files of plugins: constant → name → file."""
 _DECLARED = ("METHOD", "TARGET", "INPUT", "TASK", "SOURCE", "RUNTIME", "DIALECT")
 
 
@@ -39,7 +41,7 @@ class Kinds(Mapping[str, Kind], Generic[Kind]):
 
     def __getitem__(self, name: str) -> Kind:
         if (plugin := _PLUGINS[self._constant].get(name)) is not None:
-            module = plugin
+            module = _imported(plugin)
         elif name in self._own:
             module = import_module(f"{self._package}.{name}")
         else:
@@ -75,20 +77,33 @@ def load_plugins(folder: Path | None) -> None:
         return
     if not folder.is_dir():
         raise BadSettings(f"GRADCAM_PLUGINS: there is no folder {folder}")
-    for path in sorted(folder.glob("[!_]*.py")):
-        module = _imported(path)
-        declared = [constant for constant in _DECLARED if hasattr(module, constant)]
-        if not declared:
+    paths = sorted(folder.glob("[!_]*.py"))
+    declared = {path: _declared(path) for path in paths}
+    for path, constants in declared.items():  # all before any is imported, since one may import what asks for others
+        for constant in constants:
+            _PLUGINS[constant][path.stem] = path
+    for path, constants in declared.items():
+        _imported(path)
+        if not constants:
             raise BadSettings(f"GRADCAM_PLUGINS: {path} declares none of {', '.join(_DECLARED)}")
-        for constant in declared:
-            _PLUGINS[constant][path.stem] = module
 
 
-def _imported(path: Path) -> Any:  # noqa: ANN401  a module, whose constants are known by nobody here
+def _declared(path: Path) -> list[str]:
+    """The constants that a file declares, without running it."""
+    try:
+        symbols = symtable(path.read_text(), str(path), "exec").get_symbols()
+    except (SyntaxError, ValueError) as error:
+        raise BadSettings(f"GRADCAM_PLUGINS: {path} can't be imported: {first_line(error)}") from error
+    given = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
+    return [constant for constant in _DECLARED if constant in given]
+
+
+@cache
+def _imported(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"gradcam_plugins.{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for types
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever an operator's code raises, the start ends in one line that names the file

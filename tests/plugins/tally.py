@@ -1,5 +1,7 @@
 """The task of saying what all a picture shows: every class that the model scores above zero, by its label."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
