@@ -130,7 +130,7 @@ def running(*command: str, **settings: object) -> Iterator[Service]:
 
 
 @contextmanager
-def running_eagerly(**settings: object) -> Iterator[Service]:
+def running_eagerly(*command: str, **settings: object) -> Iterator[Service]:
     """The same with the embedded model on eager PyTorch, for tests to which runtimes are all alike.
 
     Nothing is raced, so a start takes a third less of the processors, and answers are the same to the last digit from
@@ -140,7 +140,7 @@ def running_eagerly(**settings: object) -> Iterator[Service]:
         version = Path(shutil.copytree(EMBEDDED / "scenes" / "1", Path(folder) / "scenes" / "1"))
         (version / "model.yaml").write_text((version / "model.yaml").read_text() + "runtime: eager\n")
         given = settings.pop("model_repository", None)
-        with running(model_repository=f"{given},{folder}" if given else folder, **settings) as service:
+        with running(*command, model_repository=f"{given},{folder}" if given else folder, **settings) as service:
             yield service
 
 
