@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from time import monotonic
+from typing import Any
 
-import numpy as np
 import pytest
 
 from gradcam_service.core.admission import Capacity
@@ -15,7 +15,7 @@ from gradcam_service.core.pipeline import Pipeline, Unobserved
 from gradcam_service.errors import DeadlineExceeded
 from gradcam_service.local import Local, open_model
 from gradcam_service.settings import Settings
-from gradcam_service.worker.messages import Answer, Question, Timings
+from gradcam_service.worker.messages import Answer, Timings
 from repository import ROOT
 
 SCENE = (ROOT / "service/gradcam_service/api/examples/scene.jpg").read_bytes()
@@ -40,10 +40,8 @@ class Hindered:
         self._engine = engine
         self.ready_model = engine.ready_model
 
-    async def infer(
-        self, model: str, digest: str, pixels: np.ndarray, question: Question | None, deadline: float
-    ) -> tuple[Answer, Timings]:
-        answer = await self._engine.infer(model, digest, pixels, question, deadline)
+    async def infer(self, *asked: Any) -> tuple[Answer, Timings]:
+        answer = await self._engine.infer(*asked)
         begun = threading.Event()
         asyncio.ensure_future(  # noqa: RUF006  the threads hold it
             self._capacity.threads.run("somebody", monotonic() + 60, lambda: begun.set() or self._go.wait(60))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
+import msgspec
 import numpy as np
 import torch
 
@@ -16,6 +17,7 @@ from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import forward_passes, refusal_at
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.settings import Settings
+from gradcam_service.tasks import TASKS
 from gradcam_service.worker.messages import Answer, Inputs, Question
 
 
@@ -78,13 +80,23 @@ def run(
         host_scores = scores.float().cpu().numpy()  # waits for the device
         predicted = perf_counter()
         refused = [_refusal(model, question, max_forward_passes) for question in questions]
-        asked = [None if refusal else question for question, refusal in zip(questions, refused, strict=True)]
+        asked = [
+            None if question is None or refusal or not np.isfinite(own).all() else _targeted(model, question, own)
+            for question, refusal, own in zip(questions, refused, host_scores, strict=True)
+        ]
         explained = batch.explain(model.network, images, frontier, scores, asked, model.card.batch)
     answers: list[Answer | Pending | ServiceError] = [
         refusal or _outcome(model.network, own, explanation)
         for refusal, own, explanation in zip(refused, host_scores, explained, strict=True)
     ]
     return BatchResult(answers, predicted - start, perf_counter() - predicted)
+
+
+def _targeted(model: LoadedModel, question: Question, scores: np.ndarray) -> Question:
+    """The question, with the target that the model's task explains by default where it names none."""
+    if question.targets:
+        return question
+    return msgspec.structs.replace(question, targets=(TASKS[model.card.task].default_target(scores),))
 
 
 def _refusal(model: LoadedModel, question: Question | None, limit: int) -> ServiceError | None:
