@@ -39,7 +39,8 @@ error crosses the wire between processes as its code and detail and becomes the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 
 class ServiceError(Exception):
@@ -142,10 +143,19 @@ class UnsupportedMethod(Unprocessable):
 
 
 class UnknownLayer(Unprocessable):
-    """The model has no such layer, or it is not a cut of its graph."""
+    """The model has no such layer, or it has no spatial extent."""
 
     code = "unknown_layer"
     title = "Unknown layer"
+
+    @classmethod
+    def named(cls, name: str, listed: Iterable[str], every: Iterable[str]) -> UnknownLayer:
+        """Refuse a name with those that are listed, and the few most like it of all that there are."""
+        shown = name if len(name) <= 100 else name[:100] + "…"
+        alike = sorted((-_agreement(shown, known), known) for known in every)
+        near = [known for agreement, known in alike[:5] if -2 * agreement > len(shown)]
+        detail = f"there is no layer {shown!r} with a spatial extent; auto or one of {', '.join(listed)} would work"
+        return cls(detail + (f"; near it are {', '.join(near)}" if near else ""))
 
 
 class TooManyTargets(Unprocessable):
@@ -301,3 +311,11 @@ def from_code(code: str, detail: str) -> ServiceError:
 def first_line(error: BaseException) -> str:
     """What a library's error says, without the rest of a report; the name of its class where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _agreement(name: str, known: str) -> int:
+    """How many characters two names begin and end with alike."""
+    return sum(
+        len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+        for pairs in (zip(name, known, strict=False), zip(reversed(name), reversed(known), strict=False))
+    )

@@ -1,4 +1,4 @@
-"""Every classification architecture of torchvision, and 25 of timm's other families: none of them known by name."""
+"""Every architecture of torchvision that classifies or segments, and 25 of timm's families: none known by name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from gradcam_service.explain.network import Network
 LAST_LAYER = {  # family → name of the layer that `auto` must find, and its side as a fraction of the image's
     r"alexnet": (r"features\.11", 1 / 17.2),
     r"convnext_.*": ("features", 1 / 32),
+    r"deeplabv3_.*": (r"classifier\.3", None),
     r"densenet.*": ("relu", 1 / 32),
     r"efficientnet_.*": ("features", 1 / 32),
+    r"fcn_.*": (r"classifier\.2", None),
     r"googlenet": ("inception5b", 1 / 32),
     r"inception_v3": ("Mixed_7c", 1 / 37.3),
+    r"lraspp_.*": (r"classifier\.mul", None),
     r"maxvit_t": (r"blocks\.3", 1 / 32),
     r"mnasnet.*": ("layers", 1 / 32),
     r"mobilenet_.*": ("features", 1 / 32),
@@ -55,15 +58,22 @@ def randomised(module: nn.Module) -> nn.Module:
 
 
 def check(module: nn.Module, side: int) -> Network:
+    """The parts are the network at the default layer and at a dozen others, wherever they lie."""
     images = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(1))
     network = Network(module, (3, side, side))
     with torch.no_grad():
-        expected = module(images)
-    frontier, scores = network.predict(images)
-    torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
-    grid = network.cut.layer.layout.to_grid(frontier.features)
-    assert grid.shape == (3, *network.cut.layer.shape)
-    gradients = network.cut.head.gradients(frontier.rows([0]), lambda rows: rows[:, 0])
+        output = module(images)
+        expected = output["out"] if isinstance(output, dict) else output
+        names = list(network.every_layer)
+        for cut in (network.cut, *(network.cut_at(name) for name in names[:: max(1, len(names) // 12)])):
+            frontier = cut.frontier(images)
+            scores = cut.head.scores(frontier)
+            torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+            assert cut.layer.layout.to_grid(frontier.features).shape == (3, *cut.layer.shape)
+            rows = cut.head.scores(frontier.rows([2, 2]))
+            torch.testing.assert_close(rows, expected[[2, 2]], rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    frontier, _ = network.predict(images[:1])
+    gradients = network.cut.head.gradients(frontier, lambda scores: scores[:, 0].reshape(len(scores), -1).sum(1))
     assert gradients.shape == (1, *network.cut.layer.shape)
     assert gradients.any()
     return network
@@ -79,6 +89,15 @@ def test_torchvision(name: str):
     assert re.fullmatch(layer, network.cut.layer.name)
     h, w = network.cut.layer.layout.grid
     assert h == w == (round(side * share) if share else side // int(name[-2:]))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", torchvision.models.list_models(module=torchvision.models.segmentation))
+def test_torchvision_segmentation(name: str):
+    network = check(randomised(torchvision.models.get_model(name, weights=None, weights_backbone=None)), 96)
+    layer, _ = next(known for family, known in LAST_LAYER.items() if re.fullmatch(family, name))
+    assert re.fullmatch(layer, network.cut.layer.name)
+    assert network.cut.layer.layout.grid == ((6, 6) if "mobilenet" in name and "fcn" not in name else (12, 12))
 
 
 @pytest.mark.exhaustive

@@ -108,7 +108,7 @@ def explain(
         places = [place for place, row in enumerate(rows) for _ in targets[row]]
         repeated = _frontier_at(network, cut, images, frontier, rows).rows(places)
         # From the default layer on there is little to compute; from an early one, nearly the whole network.
-        size = len(chosen) if cut is network.cut else chunk
+        size = len(chosen) if cut.backbone is network.cut.backbone else chunk
         with torch.no_grad():
             parts = zip(repeated.split(size), torch.split(chosen, size), strict=True)
             maps = torch.cat([row_maps(method, cut, *part, dict(options)).float().cpu() for part in parts])
@@ -142,7 +142,7 @@ def _stepped(subject: Subject, method: Iterative, given: Mapping[str, float], ta
 
 def _frontier_at(network: Network, cut: Cut, images: Tensor, frontier: Frontier, rows: list[int]) -> Frontier:
     """What crosses the cut at a layer, of some rows; at the default layer it is there already."""
-    if cut is network.cut:
+    if cut.backbone is network.cut.backbone:
         return frontier.rows(rows)
     with torch.no_grad():
         return cut.frontier(images[rows])

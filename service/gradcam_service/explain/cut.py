@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from gradcam_service.explain.frontier import Frontier, Values, divide
 from gradcam_service.explain.graph import is_size, operator_name
-from gradcam_service.explain.layers import Layer, dominators
+from gradcam_service.explain.layers import Layer
 from gradcam_service.explain.layout import Layout
 
 _RESHAPING = ("view", "flatten", "reshape", "squeeze", "clone", "dropout", "contiguous", "alias")
@@ -152,19 +152,6 @@ def cut(network: fx.GraphModule, layer: Layer) -> Cut:
     halves = divide(network, layer.node)
     head = Head(halves.head, layer.layout, _pooled_linear_weight(halves.head, layer.layout))
     return Cut(layer, halves.backbone, head, halves.axes, halves.reads)
-
-
-def reaches_grid(network: fx.GraphModule, layer: Layer) -> bool:
-    """Whether what is scored depends on the grid of the layer's feature maps, not on its prefix tokens alone.
-
-    Asked of the value before the scores, since the last linear layer of an untrained network may be zero.
-    """
-    embedding = divide(network, layer.node, dominators(network.graph)[-2]).head
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(1, *(int(n) for n in layer.node.meta["val"].shape[1:]), generator=generator)
-    # A random direction: the plain sum of a normalised vector is constant.
-    direction = torch.randn(embedding(features).shape, generator=generator)
-    return bool(layer.layout.to_grid(gradient(lambda leaf: embedding(leaf) * direction, features)).any())
 
 
 def _pooled_linear_weight(head: fx.GraphModule, layout: Layout) -> Tensor | None:

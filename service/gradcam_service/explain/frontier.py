@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import SymInt, Tensor, fx
 
-from gradcam_service.explain.graph import is_size, scores_node
+from gradcam_service.explain.graph import descendants, is_size, same_size, scores_node
 
 Values = Tensor | tuple[Tensor | int, ...]
 """What a backbone returns: A alone, or A and the other live values."""
@@ -92,7 +92,7 @@ def divide(network: fx.GraphModule, node: fx.Node, result: fx.Node | None = None
     the head, so that an image's backbone runs once for all that is asked about it.
 
     Args:
-        network: a graph as `trace` returns it.
+        network: a graph as `gradcam_service.explain.tracing.trace` returns it.
         node: the explained value, a row for each image.
         result: what the head computes; the scores unless said otherwise.
     """
@@ -115,20 +115,20 @@ class _Crossing:
         self._node = node
         self._image = image
         self._count = image.meta["val"].shape[0]
-        self._after = _descendants(node)
-        self._from_image = _descendants(image)
+        self._after = descendants(node)
+        self._from_image = descendants(image)
         self._lengths = [
             (length, other, axis)
             for other in others
             for axis, length in enumerate(other.meta["val"].shape)
-            if isinstance(length, SymInt) and not _same(length, self._count)
+            if isinstance(length, SymInt) and not same_size(length, self._count)
         ]
 
     def axis(self, value: fx.Node) -> int | None:
         """The dimension of a value that counts images, None where it has none."""
         found = value.meta["val"]
         shape = found.shape if isinstance(found, Tensor) else ()
-        return next((axis for axis, length in enumerate(shape) if _same(length, self._count)), None)
+        return next((axis for axis, length in enumerate(shape) if same_size(length, self._count)), None)
 
     def back_from(self, result: fx.Node) -> tuple[set[fx.Node], set[fx.Node]]:
         """All values that ``result`` is computed from after the cut, and those that are handed over for it."""
@@ -181,9 +181,9 @@ class _Crossing:
         if not is_size(value):
             return None
         length = value.meta["val"]
-        if _same(length, self._count):
+        if same_size(length, self._count):
             return None, 0
-        return next(((other, axis) for known, other, axis in self._lengths if _same(length, known)), None)
+        return next(((other, axis) for known, other, axis in self._lengths if same_size(length, known)), None)
 
     def _is_handed_over(self, value: fx.Node) -> bool:
         """Whether the head gets the value; one without a row for each image is computed again from those that have."""
@@ -193,19 +193,3 @@ class _Crossing:
         if self._after.intersection(sources) or not self._from_image.intersection(sources):
             return False
         return is_size(value) or self.axis(value) is not None
-
-
-def _descendants(origin: fx.Node) -> set[fx.Node]:
-    """``origin`` and all tensors that are computed from its values; its sizes are none of them."""
-    found = {origin}
-    for node in origin.graph.nodes:
-        if node.op != "output" and not is_size(node) and not found.isdisjoint(node.all_input_nodes):
-            found.add(node)
-    return found
-
-
-def _same(length: int | SymInt, other: int | SymInt) -> bool:
-    """Whether two sizes are the same whatever the example was; comparing them by value would fix a symbolic one."""
-    if isinstance(length, SymInt) and isinstance(other, SymInt):
-        return bool(length.node.expr == other.node.expr)
-    return type(length) is type(other) and bool(length == other)

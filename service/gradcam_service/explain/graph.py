@@ -1,4 +1,4 @@
-"""A module as a flat graph of side-effect-free operators, ready to be cut anywhere."""
+"""What a flat graph of side-effect-free operators is, and questions about its nodes."""
 
 from __future__ import annotations
 
@@ -16,39 +16,9 @@ TRACING = threading.Lock()
 """Held while torch traces. It does so for the whole process (``torch.compiler.is_exporting``, annotations of nodes): an
 operator written in Python that another thread calls then takes part in it, and fails."""
 
-
-def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> fx.GraphModule:
-    """Export ``module`` to a graph whose nodes know their shapes and never write into each other's tensors.
-
-    In-place operators are made functional: a head that began with ``relu_`` would otherwise overwrite the very feature
-    maps that are being explained (https://docs.pytorch.org/docs/stable/export.html).
-
-    Args:
-        module: maps (N, C, H, W) float32 to scores (N, classes) float32, for every N. It is put in evaluation mode.
-            One that `is_flat` is returned as it is.
-        input_shape: (C, H, W).
-
-    Returns:
-        The graph, with a dynamic batch dimension, sharing the module's parameters, none of which requires a gradient.
-    """
-    if is_flat(module):
-        return module
-    module.eval().requires_grad_(False)
-    example = torch.zeros(2, *input_shape)  # a batch of one would be taken for a constant
-    with TRACING:
-        program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    return of_program(program)
-
-
-def of_program(program: torch.export.ExportedProgram) -> fx.GraphModule:
-    """An exported program as such a graph."""
-    # Guards would check the input's shape, which the worker has done, and run code out of the file.
-    with TRACING:
-        graph_module = program.run_decompositions({}).module(check_guards=False)
-    assert isinstance(graph_module, fx.GraphModule)
-    graph_module._forward_pre_hooks.clear()  # the same checks in another place
-    release(graph_module.graph)
-    return flat(graph_module)
+_ACTIVATIONS = {"softmax": "softmax", "log_softmax": "softmax", "sigmoid": "sigmoid"}
+_RESHAPES = ("view", "reshape", "flatten", "squeeze", "unsqueeze", "clone", "alias", "contiguous")
+_ROUNDS_OFF = ("_to_copy", "to", "clamp", "clamp_min", "clamp_max", "clip")
 
 
 def flat(graph_module: fx.GraphModule) -> fx.GraphModule:
@@ -65,18 +35,27 @@ def is_flat(module: nn.Module) -> TypeGuard[fx.GraphModule]:
 
 
 def logits_of(graph_module: fx.GraphModule, activation: str) -> fx.GraphModule:
-    """The graph without the softmax or sigmoid that it ends in, if it does: scores are in logit units.
+    """The graph without the softmax, log-softmax or sigmoid that it ends in, if it does: scores are in logit units.
+
+    Casts, reshapes and clamps may follow it; of these only reshapes to another shape stay.
 
     Raises:
         UnsupportedMethod: what it ends in is not ``activation``.
     """
-    scores = scores_node(graph_module.graph)
-    ending = operator_name(scores).strip("_")
-    if ending not in ("softmax", "sigmoid"):
+    node = scores_node(graph_module.graph)
+    after = []
+    while operator_name(node) in (*_RESHAPES, *_ROUNDS_OFF):
+        after.append(node)
+        node = node.all_input_nodes[0]
+    ending = _ACTIVATIONS.get(operator_name(node).strip("_"))
+    if ending is None:
         return graph_module
     if ending != activation:
         raise UnsupportedMethod(f"the network ends in a {ending}, but its activation is said to be {activation}")
-    scores.replace_all_uses_with(scores.all_input_nodes[0])
+    for dropped in (node, *after):
+        source = dropped.all_input_nodes[0]
+        if operator_name(dropped) not in _RESHAPES or shape_of(dropped) == shape_of(source):
+            dropped.replace_all_uses_with(source)
     return flat(graph_module)
 
 
@@ -110,9 +89,9 @@ def forget_sources() -> None:
 
 
 def image_node(graph: fx.Graph) -> fx.Node:
-    """The graph's one input."""
+    """The graph's first input, the images."""
     node: fx.Node
-    (node,) = graph.find_nodes(op="placeholder")
+    node, *_ = graph.find_nodes(op="placeholder")
     return node
 
 
@@ -125,9 +104,18 @@ def scores_node(graph: fx.Graph) -> fx.Node:
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...] | None:
-    """The shape of a node's value without its batch dimension, or None where the value is not a tensor."""
+    """The shape of a node's value without its batch dimension, or None where the value is no tensor of a known one."""
     value = node.meta.get("val")
-    return tuple(int(n) for n in value.shape[1:]) if isinstance(value, torch.Tensor) else None
+    if not isinstance(value, torch.Tensor) or any(isinstance(length, SymInt) for length in value.shape[1:]):
+        return None
+    return tuple(value.shape[1:])
+
+
+def same_size(length: int | SymInt, other: int | SymInt) -> bool:
+    """Whether two sizes are the same whatever the example was; comparing them by value would fix a symbolic one."""
+    if isinstance(length, SymInt) and isinstance(other, SymInt):
+        return bool(length.node.expr == other.node.expr)
+    return type(length) is type(other) and bool(length == other)
 
 
 def operator_name(node: fx.Node) -> str:
@@ -139,3 +127,23 @@ def operator_name(node: fx.Node) -> str:
 def is_size(node: fx.Node) -> bool:
     """Whether the node's value is a size (an int), not a tensor or a tuple of tensors."""
     return isinstance(node.meta.get("val"), int | SymInt)
+
+
+def descendants(origin: fx.Node) -> set[fx.Node]:
+    """``origin`` and all tensors that are computed from its values; sizes, and what depends on them alone, are not."""
+    found = {origin}
+    for node in origin.graph.nodes:
+        if node.op != "output" and not is_size(node) and not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def ancestors(result: fx.Node) -> set[fx.Node]:
+    """``result`` and all values that it is computed from."""
+    found = {result}
+    waiting = [result]
+    while waiting:
+        new = set(waiting.pop().all_input_nodes) - found
+        found |= new
+        waiting += new
+    return found

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
 
 from torch import fx
 
-from gradcam_service.explain.graph import image_node, is_size, operator_name, shape_of
+from gradcam_service.explain.graph import ancestors, image_node, is_size, operator_name, same_size, shape_of
 from gradcam_service.explain.layout import Layout, channels_last, layout_of
 
-_CONVOLUTIONS = ("conv2d", "convolution", "conv_transpose2d")
-_POOLING = ("adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d", "mean", "amax")
+CONVOLUTIONS = ("conv2d", "convolution", "conv_transpose2d")
 
 INPUT = "input"
 """The name of the one layer of a network without feature maps: the image itself."""
@@ -20,11 +19,12 @@ _ROUNDING = ("round", "floor", "ceil", "trunc", "sign", "argmax")
 
 @dataclass(frozen=True)
 class Layer:
-    """A place to cut: every path from the image to the scores passes through this node's value.
+    """A place to cut: a value with a spatial extent, one for each image.
 
     Attributes:
-        name: the outermost module whose output the value is (``layer4``), or the operator inside its module where the
-            value is no module's output (``layer4.0.add``). Unique within a network.
+        name: a module whose output the value is (``layer4``, ``layer4.1.conv2``), the outermost unless asked for by
+            another, or the operator inside its module where the value is no module's output (``layer4.0.add``). Of
+            several calls of one module the last has its name.
         channels: K.
         layout: how the feature maps lie in the value.
         node: the node in the network's graph.
@@ -41,18 +41,44 @@ class Layer:
         return (self.channels, *self.layout.grid)
 
 
-def find_layers(graph: fx.Graph) -> tuple[Layer, ...]:
-    """All layers with a spatial extent (h·w > 1), from the image to the scores."""
-    image = shape_of(image_node(graph))
-    assert image is not None
-    names, last = names_of(graph), channels_last(graph)
-    layers: list[Layer] = []
-    for node in dominators(graph):
-        grid = layers[-1].layout.grid if layers else None
-        layout = layout_of(node, last[node], grid, aspect=image[1] / image[2])
-        if layout is not None and node.op != "placeholder" and _is_of_one_batch(node, graph):
-            layers.append(Layer(names[node], node.meta["val"].shape[layout.channels], layout, node))
-    return tuple(layers)
+@dataclass(frozen=True)
+class Layers:
+    """All layers of a network.
+
+    Attributes:
+        of: by value, whatever has a spatial extent (h·w > 1).
+        crossed: those of them that every path from the image to the scores crosses, in order.
+        aliases: the same by the names of modules, of which several may return one value.
+    """
+
+    of: dict[fx.Node, Layer]
+    crossed: tuple[Layer, ...]
+    aliases: dict[str, Layer]
+
+    @property
+    def by_name(self) -> dict[str, Layer]:
+        """All layers by all of their names."""
+        return self.aliases | {layer.name: layer for layer in self.of.values()}
+
+
+def find_layers(graph: fx.Graph) -> Layers:
+    """All layers of a graph."""
+    image = image_node(graph)
+    shape = shape_of(image)
+    assert shape is not None
+    names, last, always = names_of(graph), channels_last(graph), set(dominators(graph))
+    found: dict[fx.Node, Layer] = {}
+    crossed: list[Layer] = []
+    for node in graph.nodes:
+        if node.op != "call_function" or is_size(node):
+            continue
+        grid = crossed[-1].layout.grid if crossed else None
+        layout = layout_of(node, last[node], grid, aspect=shape[1] / shape[2])
+        if layout is not None and same_size(node.meta["val"].shape[0], image.meta["val"].shape[0]):
+            found[node] = Layer(names[node], node.meta["val"].shape[layout.channels], layout, node)
+            crossed += [found[node]] if node in always else []
+    aliases = {path: replace(found[node], name=path) for path, node in _outputs(graph).items() if node in found}
+    return Layers(found, tuple(crossed), aliases)
 
 
 def input_layer(graph: fx.Graph) -> Layer:
@@ -63,27 +89,24 @@ def input_layer(graph: fx.Graph) -> Layer:
     return Layer(INPUT, shape[0], Layout(1, (shape[1], shape[2])), image)
 
 
-def _is_of_one_batch(node: fx.Node, graph: fx.Graph) -> bool:
-    """Whether the value has a row for each image; windows of an image count as images of their own."""
-    return bool(node.meta["val"].shape[0] == image_node(graph).meta["val"].shape[0])
-
-
-def dominators(graph: fx.Graph) -> list[fx.Node]:
-    """The nodes that every path from the image to the scores passes through, in order.
+def dominators(graph: fx.Graph, end: fx.Node | None = None) -> list[fx.Node]:
+    """The nodes that every path from the image to ``end``, or to the scores, passes through, in order.
 
     A node is one of them exactly if, once it is computed, it is the only value that depends on the image and is still
-    needed. Sizes are not counted: the head computes them again from the feature maps.
+    needed. Sizes are not counted: the head computes them again from the feature maps. Nor are other inputs, and what is
+    computed from them alone.
     """
-    nodes = list(graph.nodes)
+    before = set() if end is None else ancestors(end)
+    nodes = list(graph.nodes) if end is None else [node for node in graph.nodes if node in before]
     position = {node: i for i, node in enumerate(nodes)}
-    needed_until = {node: max((position[user] for user in node.users), default=-1) for node in nodes}
+    needed_until = {node: max((position.get(user, -1) for user in node.users), default=-1) for node in nodes}
     found: list[fx.Node] = []
     alive: set[fx.Node] = set()
     for i, node in enumerate(nodes):
         from_image = node is image_node(graph) or any(source in alive for source in node.all_input_nodes)
         if from_image and node.op != "output" and not is_size(node):
             alive.add(node)
-        alive = {value for value in alive if needed_until[value] > i}
+        alive = {value for value in alive if needed_until[value] > i or value is end}
         if alive == {node}:
             found.append(node)
     return found
@@ -94,41 +117,9 @@ def non_differentiable(graph: fx.Graph) -> list[fx.Node]:
     return [node for node in dominators(graph) if node.op == "call_module" or operator_name(node) in _ROUNDING]
 
 
-def before_final_pooling(layers: tuple[Layer, ...], graph: fx.Graph) -> list[Layer]:
-    """The layers that precede the final pooling, or all of them where nothing is pooled.
-
-    A run of pooling operators counts as one, so that VGG's last is the ReLU before its last max-pool. A pooling that
-    convolutions follow is not the final one.
-    """
-    order = dominators(graph)
-    nodes = list(graph.nodes)
-    convolutions = [node for node in nodes if _is_convolution(node)]
-    final = set(nodes[nodes.index(convolutions[-1]) :]) if convolutions else set(nodes)
-    pools = [i for i, node in enumerate(order) if _is_pooling(node) and node in final]
-    if not pools:
-        return list(layers)
-    first = pools[-1]
-    while _is_pooling(order[first - 1]):
-        first -= 1
-    before = set(order[:first])
-    return [layer for layer in layers if layer.node in before] or list(layers)
-
-
-def _is_pooling(node: fx.Node) -> bool:
-    return operator_name(node) in _POOLING
-
-
-def _is_convolution(node: fx.Node) -> bool:
-    """Whether the node convolves a grid; a 1×1 convolution of pooled features is a linear layer."""
-    shape = shape_of(node) or ()
-    return operator_name(node) in _CONVOLUTIONS and len(shape) == 3 and shape[1] * shape[2] > 1
-
-
 def names_of(graph: fx.Graph) -> dict[fx.Node, str]:
     """A unique name for every node (see `Layer.name`)."""
-    last_of: dict[str, fx.Node] = {}
-    for node in graph.nodes:
-        last_of.update(dict.fromkeys(_module_path(node), node))
+    last_of = _outputs(graph)
     names: dict[fx.Node, str] = {}
     taken = set(last_of)
     for node in graph.nodes:
@@ -139,6 +130,14 @@ def names_of(graph: fx.Graph) -> dict[fx.Node, str]:
         names[node] = outermost or next(name for name in numbered if name not in taken)
         taken.add(names[node])
     return names
+
+
+def _outputs(graph: fx.Graph) -> dict[str, fx.Node]:
+    """For every module, the value that it computes last."""
+    last_of: dict[str, fx.Node] = {}
+    for node in graph.nodes:
+        last_of.update(dict.fromkeys(_module_path(node), node))
+    return last_of
 
 
 def _module_path(node: fx.Node) -> list[str]:

@@ -9,7 +9,10 @@ from torch import Tensor, fx
 from gradcam_service.explain.graph import operator_name, shape_of
 
 _KEEPS_LAYOUT = ("cat", "slice", "pad", "constant_pad_nd", "getitem", "_native_batch_norm_legit_no_training")
-_CONVOLVES = ("conv2d", "convolution", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "upsample_bilinear2d")
+_CONVOLVES = (
+    "conv2d", "convolution", "conv_transpose2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d",
+    "adaptive_max_pool2d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "pixel_shuffle",
+)  # fmt: skip
 _ACTS_ON_LAST = ("linear", "layer_norm", "native_layer_norm")
 _RESHAPES = ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "transpose")
 _MOST_PREFIX = 8
@@ -78,6 +81,9 @@ def channels_last(graph: fx.Graph) -> dict[fx.Node, bool | None]:
             last[node] = False
         else:
             last[node] = True if name in _ACTS_ON_LAST else None
+    for node in reversed(graph.nodes):  # what is added to another lies as that does
+        if last[node] is None and len(shape_of(node) or ()) == 3:
+            last[node] = next((last[user] for user in node.users if shape_of(user) == shape_of(node)), None)
     return last
 
 

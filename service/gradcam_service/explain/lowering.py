@@ -55,8 +55,13 @@ def lower(cut: Cut) -> Explainer:
     It shares the network's parameters.
 
     Raises:
-        UnsupportedMethod: the head has an operator whose gradient can't be written in forward operators; it is named.
+        UnsupportedMethod: other values than the layer's cross the cut, or the head has an operator whose gradient can't
+            be written in forward operators; it is named.
     """
+    if cut.axes:
+        raise UnsupportedMethod(
+            f"not every path of the network crosses {cut.layer.name}; a layer that every path crosses would work"
+        )
     layout = cut.layer.layout
     head = replace(cut.head, module=_Contiguous(cut.head.module).transform())
 

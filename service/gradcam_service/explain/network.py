@@ -5,69 +5,97 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, lru_cache, partial
 from typing import Literal
 
 import torch
 from torch import Tensor, fx, nn
 
 from gradcam_service.errors import UnknownLayer, UnsupportedMethod
-from gradcam_service.explain.cut import Cut, cut, reaches_grid
+from gradcam_service.explain.cut import Cut, cut
+from gradcam_service.explain.default_layer import default_layers
 from gradcam_service.explain.frontier import Frontier, Values
-from gradcam_service.explain.graph import TRACING, has_foreign_operators, logits_of, scores_node, shape_of, trace
+from gradcam_service.explain.graph import (
+    TRACING,
+    forget_sources,
+    has_foreign_operators,
+    logits_of,
+    scores_node,
+    shape_of,
+)
 from gradcam_service.explain.guide import guide
-from gradcam_service.explain.layers import Layer, before_final_pooling, find_layers, input_layer
+from gradcam_service.explain.layers import Layer, find_layers, input_layer
+from gradcam_service.explain.tracing import Inputs, trace
 
 Activation = Literal["softmax", "sigmoid"]
 
 Backbone = Callable[[Tensor], Tensor]
 """Images (N, C, H, W) → feature maps, as they lie in memory; called without autograd."""
 
+_MOST_CUTS = 32
+"""How many are kept, beside the one at the default layer: a network may have hundreds of layers."""
+
 
 class Network:
-    """A classifier, its layers, and its cuts.
+    """A network, its layers, and its cuts.
 
     Nothing is ever hooked into or stored on the model: the parts are functions of their input, safe to call from any
     thread; where another may be tracing a network, `undisturbed`.
 
     Args:
-        module: maps (N, C, H, W) float32 to scores (N, classes). Where it ends in the activation, scores are what the
-            activation is applied to.
-        input_shape: (C, H, W).
-        layer: where to cut unless a request says otherwise; ``auto`` is the paper's last convolutional layer.
+        module: maps images (N, C, H, W) float32 to scores (N, classes). Where it ends in the activation, scores are
+            what the activation is applied to.
+        inputs: (C, H, W), or examples of all inputs by name where there are others than the images.
+        layer: where to cut unless a request says otherwise; ``auto`` is the paper's last convolutional layer, and the
+            last of them where branches end apart.
         activation: what makes probabilities of scores.
 
     Attributes:
-        layers: every layer that the network can be cut at, from the image to the scores; of a network without feature
-            maps, its input alone.
+        layers: those that every path crosses, from the image to the scores, and the default one; of a network without
+            feature maps, its input alone.
+        every_layer: all that the network can be cut at, by every name that they have.
         cut: the network cut at its default layer.
         backbone: what computes the values that cross this cut.
-        classes: number of scores.
         traced: the whole network.
 
     Raises:
-        UnsupportedMethod: it does not answer with scores, or it ends in another activation.
+        UnsupportedMethod: its output is none that `trace` takes, or it ends in another activation.
         UnknownLayer: it has none of that name.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        input_shape: tuple[int, int, int],
+        inputs: Inputs,
         layer: str = "auto",
         activation: Activation = "softmax",
     ) -> None:
-        self.traced = logits_of(trace(module, input_shape), activation)
-        self.layers = find_layers(self.traced.graph) or (input_layer(self.traced.graph),)
+        self.traced = logits_of(trace(module, inputs), activation)
+        found = find_layers(self.traced.graph)
+        self.every_layer = found.by_name
+        self.layers = found.crossed
         self.activation = activation
+        self._foreign = has_foreign_operators(self.traced.graph)
+        self._cut = lru_cache(_MOST_CUTS)(partial(_cut, self.traced))
+        defaults = default_layers(self.traced, found) if layer == "auto" else (self._layer(layer),)
+        *_, default = (input_layer(self.traced.graph), *defaults)
+        if default not in self.layers:
+            self.layers = (*self.layers, default) if defaults else (default,)
+        self.cut = self._cut(default)
+        self.backbone: Callable[..., Values] = self.cut.backbone
+
+    @property
+    def classes(self) -> int:
+        """Number of scores.
+
+        Raises:
+            UnsupportedMethod: it does not answer with scores.
+        """
         shape = shape_of(scores_node(self.traced.graph))
         if shape is None or len(shape) != 1:
             raise UnsupportedMethod("the network does not answer with one row of scores for each image")
-        (self.classes,) = shape
-        self._foreign = has_foreign_operators(self.traced.graph)
-        self._cuts: dict[str, Cut] = {}
-        self.cut = self._last_convolutional() if layer == "auto" else self.cut_at(layer)
-        self.backbone: Callable[[Tensor], Values] = self.cut.backbone
+        return shape[0]
 
     @property
     def opaque(self) -> str:
@@ -82,21 +110,20 @@ class Network:
         """The network cut at a layer by name, or at its default layer for ``auto``.
 
         Raises:
-            UnknownLayer: no layer has that name; those that there are are named.
+            UnknownLayer: no layer has that name; those that every path crosses are named, and those most like it.
         """
-        if layer == "auto":
+        if layer == "auto" or layer == self.cut.layer.name:
             return self.cut
-        if layer not in self._cuts:
-            self._cuts[layer] = cut(self.traced, self._layer(layer))
-        return self._cuts[layer]
+        found = self._layer(layer)
+        return replace(self.cut, layer=found) if found.node is self.cut.layer.node else self._cut(found)
 
     def to(self, device: torch.device) -> Network:
         """Move all parameters to ``device``."""
         self.traced.to(device)
         self.__dict__.pop("guided", None)  # made again from what has moved
-        for known in self._cuts.values():
-            known.backbone.to(device)
-            known.head.module.to(device)
+        self.cut.backbone.to(device)
+        self.cut.head.module.to(device)
+        self._cut.cache_clear()
         return self
 
     def with_backbone(self, backbone: Backbone) -> Network:
@@ -106,14 +133,19 @@ class Network:
         return other
 
     @torch.no_grad()
-    def predict(self, images: Tensor) -> tuple[Frontier, Tensor]:
-        """What crosses the cut at the default layer and scores (N, classes), logit units, of images (N, C, H, W)."""
-        frontier = self.cut.gathered(self.backbone(images))
-        return frontier, self.cut.head.scores(frontier)
+    def predict(self, images: Tensor, *others: Tensor) -> tuple[Frontier, Tensor]:
+        """What crosses the cut at the default layer, and scores (N, classes) in logit units.
 
-    def scores(self, images: Tensor) -> Tensor:
-        """Scores (N, classes), logit units, of images (N, C, H, W)."""
-        return self.predict(images)[1]
+        Args:
+            images: (N, C, H, W).
+            others: the network's other inputs, N rows each.
+        """
+        frontier = self.cut.gathered(self.backbone(images, *others))
+        return frontier, self.cut.head.scores(frontier, *others)
+
+    def scores(self, images: Tensor, *others: Tensor) -> Tensor:
+        """Scores (N, classes), logit units; see `predict`."""
+        return self.predict(images, *others)[1]
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Probabilities (N, classes) of scores (N, classes)."""
@@ -125,20 +157,13 @@ class Network:
         return guide(self.traced)
 
     def _layer(self, name: str) -> Layer:
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        known = ", ".join(layer.name for layer in self.layers)
-        raise UnknownLayer(f"there is no layer {name!r} that every path crosses; there are {known}")
+        known = {layer.name: layer for layer in self.layers} | self.every_layer
+        if name not in known:
+            raise UnknownLayer.named(name, (layer.name for layer in self.layers), known)
+        return known[name]
 
-    def _last_convolutional(self) -> Cut:
-        """The cut at the paper's "last convolutional layer": the last before the final pooling.
 
-        Where a class token gathers the evidence, the patches' tokens have no part in the scores after the last
-        attention; the layer is the last one at which they have.
-        """
-        for layer in reversed(before_final_pooling(self.layers, self.traced.graph)):
-            if layer.layout.prefix == 0 or reaches_grid(self.traced, layer):
-                return self.cut_at(layer.name)
-        self.layers = (input_layer(self.traced.graph),)
-        return self.cut_at(self.layers[0].name)
+def _cut(network: fx.GraphModule, layer: Layer) -> Cut:
+    made = cut(network, layer)
+    forget_sources()
+    return made

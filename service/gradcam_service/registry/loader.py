@@ -130,6 +130,7 @@ def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest:
         runtime="eager",
         layer=network.cut.layer.name,
         layers=[LayerCard(layer.name, layer.shape) for layer in network.layers],
+        inner_layers=[name for name in network.every_layer if name not in {layer.name for layer in network.layers}],
         methods=_methods(network, built.preprocess.input_size),
     )
 

@@ -187,7 +187,9 @@ class Card(msgspec.Struct, frozen=True):
         memory: bytes of its parameters and buffers.
         runtime: what computes its feature maps.
         layer: the name of the default layer.
+        layers: those that every path crosses, and the default one.
         methods: every explanation method.
+        inner_layers: names of all others, inside of blocks and branches.
     """
 
     digest: str
@@ -203,6 +205,7 @@ class Card(msgspec.Struct, frozen=True):
     layer: str
     layers: list[LayerCard]
     methods: list[MethodCard]
+    inner_layers: list[str] = []
 
     def method_names(self) -> list[str]:
         """The methods that can explain this model."""
@@ -240,9 +243,9 @@ class Card(msgspec.Struct, frozen=True):
         if strange := sorted(set(options) - known.keys()):
             own = ", ".join(known) or "none of its own"
             raise BadOption(f"{strange[0]!r} is no option of {method}; it has {own}")
-        names = [card.name for card in self.layers]
-        if layer != "auto" and layer not in names:
-            raise UnknownLayer(f"this model has no layer {_shown(layer)}; auto or one of {', '.join(names)} would work")
+        listed = [card.name for card in self.layers]
+        if layer not in ("auto", *listed, *self.inner_layers):
+            raise UnknownLayer.named(layer, listed, (*listed, *self.inner_layers))
 
     def _classes(self) -> str:
         shown = ", ".join(self.labels[:12]) + (", …" if len(self.labels) > 12 else "")

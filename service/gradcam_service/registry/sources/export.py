@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from torch.export.pt2_archive._package import load_pt2
 
 from gradcam_service.errors import ModelFailed, first_line
-from gradcam_service.explain.graph import of_program
+from gradcam_service.explain.tracing import of_program
 from gradcam_service.registry.archive import refuse_code
 from gradcam_service.registry.built import Built, own_labels, own_preprocess
 from gradcam_service.registry.spec import Spec

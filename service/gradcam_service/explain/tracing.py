@@ -1,0 +1,145 @@
+"""A module as people have it, traced to a flat graph of side-effect-free operators, ready to be cut anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+
+from gradcam_service.errors import UnsupportedMethod
+from gradcam_service.explain.graph import TRACING, flat, is_flat, release
+
+Inputs = tuple[int, int, int] | Mapping[str, Tensor]
+"""(C, H, W) of the images, where a network takes nothing else; or examples by name, of two rows each, images first."""
+
+_SCORES = ("logits", "out", "scores", "output", "last_hidden_state")
+_INNER = "inner"
+
+
+def trace(module: nn.Module, inputs: Inputs, sizes: Mapping[str, Mapping[int, Dim]] | None = None) -> fx.GraphModule:
+    """Export ``module`` to a graph whose nodes know their shapes and never write into each other's tensors.
+
+    In-place operators are made functional: a head that began with ``relu_`` would otherwise overwrite the very feature
+    maps that are being explained (https://docs.pytorch.org/docs/stable/export.html). What the module says about
+    gradients and mixed precision is left out: the graph is differentiable, and computes in float32.
+
+    Args:
+        module: maps images (N, C, H, W) float32, and what other inputs it takes, to scores, for every N; see `_scores`
+            for the forms of its output. It is put in evaluation mode. One that `is_flat` is returned as it is.
+        inputs: what it takes, in the order in which it takes them; a row for each image in all of them.
+        sizes: dimensions of inputs that may differ from the examples', beside the number of rows.
+
+    Returns:
+        The graph, with a dynamic batch dimension and inputs by their names, sharing the module's parameters, none of
+        which requires a gradient.
+
+    Raises:
+        UnsupportedMethod: its output has none of the forms.
+    """
+    if is_flat(module):
+        return module
+    adapted = _Adapted(module).eval().requires_grad_(False)
+    # A batch of one would be taken for a constant.
+    examples = inputs if isinstance(inputs, Mapping) else {"image": torch.zeros(2, *inputs)}
+    batch = Dim("batch")
+    dynamic = tuple({0: batch, **(sizes or {}).get(name, {})} for name in examples)
+    rows = tuple(example.contiguous() for example in examples.values())  # a view's strides would become conditions
+    with TRACING, _plainly():
+        program = torch.export.export(adapted, rows, dynamic_shapes=(dynamic,))
+    graph_module = of_program(program)
+    for node, name in zip(graph_module.graph.find_nodes(op="placeholder"), examples, strict=True):
+        node._rename(name)
+        node.target = node.name
+    _forget_adapter(graph_module.graph)
+    return flat(graph_module)
+
+
+def of_program(program: ExportedProgram) -> fx.GraphModule:
+    """An exported program as such a graph."""
+    # Guards would check the input's shape, which the worker has done, and run code out of the file.
+    with TRACING, _plainly():
+        graph_module = program.run_decompositions({}).module(check_guards=False)
+    assert isinstance(graph_module, fx.GraphModule)
+    graph_module._forward_pre_hooks.clear()  # the same checks in another place
+    graph = graph_module.graph
+    release(graph)
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default):
+        graph.erase_node(node)  # a module that normalises its input in place would change the caller's
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten.detach.default):
+        node.replace_all_uses_with(node.args[0])
+    return flat(graph_module)
+
+
+class _Adapted(nn.Module):
+    """A module of tensors in and one tensor out, whatever the inner one wraps its scores into."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        self.inner = module
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return _scores(self.inner(*inputs))
+
+
+def _scores(output: object) -> Tensor:
+    """The scores in a network's output; others, such as those of auxiliary heads, are left out.
+
+    Args:
+        output: a tensor; a dictionary, dataclass or named tuple with ``logits``, ``out``, ``scores`` or ``output``, or
+            one tensor whatever its name; a tuple or list that begins with them.
+
+    Raises:
+        UnsupportedMethod: it is none of these.
+    """
+    if isinstance(output, Tensor):
+        return output
+    named: Mapping[str, object] = {}
+    if isinstance(output, Mapping):
+        named = output
+    elif dataclasses.is_dataclass(output):
+        named = vars(output)
+    elif isinstance(output, tuple) and hasattr(output, "_asdict"):
+        named = output._asdict()
+    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    chosen = next((tensors[name] for name in _SCORES if name in tensors), None)
+    if chosen is None and len(tensors) == 1:
+        (chosen,) = tensors.values()
+    if chosen is None and isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
+        chosen = output[0]
+    if chosen is None:
+        found = f" with {', '.join(map(str, named))}" if named else ""
+        raise UnsupportedMethod(
+            f"the network answers with a {type(output).__name__}{found}; scores are a tensor, or called logits or out "
+            "in a dictionary or dataclass, or the first of a tuple"
+        )
+    return chosen
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """No gradient and no mixed precision while in it, whatever a module asks for.
+
+    Switching either inside of a forward pass becomes a graph of its own, whose nodes forget which modules they are of.
+    """
+    enter, leave = torch.autocast.__enter__, torch.autocast.__exit__
+    torch.autocast.__enter__ = lambda self: self  # type: ignore[method-assign]
+    torch.autocast.__exit__ = lambda self, *_: None  # type: ignore[method-assign]
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.autocast.__enter__, torch.autocast.__exit__ = enter, leave  # type: ignore[method-assign]
+
+
+def _forget_adapter(graph: fx.Graph) -> None:
+    """Call modules as their owner does."""
+    for node in graph.nodes:
+        stack = node.meta.get("nn_module_stack") or {}
+        named = {key: (path.removeprefix(f"{_INNER}."), kind) for key, (path, kind) in stack.items() if path != _INNER}
+        node.meta["nn_module_stack"] = named
