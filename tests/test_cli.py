@@ -60,6 +60,15 @@ def test_explain_writes_a_picture_for_each_target(photo: Path, tmp_path: Path):
     assert not np.array_equal(*levels)
 
 
+def test_explain_at_a_layer_inside_a_block(photo: Path, tmp_path: Path):
+    for layer in ("layer3", "layer3.0.conv1"):
+        done = gradcam("explain", photo, "--layer", layer, "--output", "heatmap", "-o", tmp_path / f"{layer}.png")
+        assert done.returncode == 0, done.stderr
+    block, inner = (np.asarray(Image.open(tmp_path / f"{layer}.png")) for layer in ("layer3", "layer3.0.conv1"))
+    assert block.shape == inner.shape
+    assert not np.array_equal(block, inner)
+
+
 def rows(listed: str) -> dict[str, list[str]]:
     """The columns of each model that `gradcam models` lists; what it notes below them is left out."""
     return {line.split()[0]: line.split()[1:] for line in listed.splitlines()[1:] if not line.startswith(" ")}

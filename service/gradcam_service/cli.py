@@ -189,7 +189,7 @@ def predict(picture: Path, model: str | None, top_k: int) -> None:
 @_picture_and_model
 @click.option("--target", multiple=True, help="Class index or label; repeatable.  [default: the top-1 class]")
 @click.option("--method", help="One of the model's methods, or all for a grid of them.  [default: gradcam]")
-@click.option("--layer", help="auto, or one of the model's layers.  [default: auto]")
+@click.option("--layer", help="auto, or a layer of the model, such as layer4.1.conv2.  [default: auto]")
 @click.option("--output", type=click.Choice(["overlay", "heatmap"]), default="overlay", show_default=True)
 @click.option("--colormap", help="turbo, coolwarm, …  [default: by the map's kind]")
 @click.option("--clip", type=float, help="Share of a signed map's values within its scale.  [default: 0.995]")

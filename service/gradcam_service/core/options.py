@@ -99,7 +99,11 @@ class ExplainOptions(PredictOptions, _MethodOptions):
     target: Annotated[list[StrictInt | StrictStr] | None, BeforeValidator(_listed)] = Field(
         None, description="class index or label, repeatable; default: the top-1 class of each image"
     )
-    layer: str = Field("auto", description="`auto` (the last convolutional layer) or one of the model's `layers`")
+    layer: str = Field(
+        "auto",
+        description="`auto` (the last convolutional layer), one of the model's `layers`, or any module with a spatial "
+        "extent inside of them, such as `layer4.1.conv2`",
+    )
     output: Annotated[list[Literal["heatmap", "overlay", "map"]] | None, BeforeValidator(_listed)] = Field(
         None, min_length=1, description="what to return, repeatable; default: `heatmap`"
     )
