@@ -30,7 +30,11 @@ if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-REQUESTS = Counter("gradcam_requests_total", "Requests answered.", ["endpoint", "model", "method", "status"])
+REQUESTS = Counter(
+    "gradcam_requests_total",
+    "Requests answered; of failures, by whose fault they are: the caller's or the service's.",
+    ["endpoint", "model", "method", "status", "fault"],
+)
 CALLER_REQUESTS = Counter("gradcam_caller_requests_total", "Requests answered, by name of the API key.", ["caller"])
 DURATION = Histogram(
     "gradcam_request_duration_seconds",

@@ -64,11 +64,11 @@ def test_requests_are_counted_exactly_over_all_processes(client, both):
     stages = "gradcam_stage_duration_seconds_count"
     predicted = {"endpoint": "/predict", "model": "resnet18", "method": ""}
     explained = {"endpoint": "/explain", "model": "alexnet", "method": "gradcam"}
-    undecoded = {"endpoint": "/predict", "model": "scenes", "method": "", "status": "422"}
+    undecoded = {"endpoint": "/predict", "model": "scenes", "method": "", "status": "422", "fault": "caller"}
     adds = [  # what the requests below add, for each client
-        (requests, predicted | {"status": "200"}, 3),
+        (requests, predicted | {"status": "200", "fault": ""}, 3),
         (durations, predicted, 3),
-        (requests, explained | {"status": "200"}, 1),
+        (requests, explained | {"status": "200", "fault": ""}, 1),
         (durations, explained, 1),
         (requests, undecoded, 2),
         ("gradcam_rejected_total", {"reason": "undecodable_image"}, 2),
@@ -100,6 +100,31 @@ def test_requests_are_counted_exactly_over_all_processes(client, both):
         until(lambda asked=asked: grown(asked), wanted)
     time.sleep(0.2)
     assert grown(client) == wanted  # and not once more later
+
+
+def test_what_callers_provoke_is_not_held_against_the_service(client):
+    """A model nobody promised, a deadline of nothing, a method that takes long: each the caller's own choice."""
+    asked = [
+        (503, "model_failed", {"model": "resnet50"}),
+        (504, "deadline_exceeded", {"timeout_ms": 1}),
+        (504, "deadline_exceeded", {"method": "rise", "masks": 1000, "timeout_ms": 50}),
+        (422, "unknown_target", {"target": "dragon"}),
+    ]
+
+    def failures():
+        found = {("caller", status): 0.0 for status in ("503", "504", "422")}
+        for (name, labels), number in samples(client).items():
+            of = dict(labels)
+            if name == "gradcam_requests_total" and of["endpoint"] == "/explain" and of["status"] != "200":
+                key = of["fault"], of["status"]
+                found[key] = found.get(key, 0.0) + number
+        return found
+
+    before = failures()
+    for status, code, options in asked:
+        assert problem(ask(client, "/explain", SMALL, **options), status, code)
+    added = {("caller", "503"): 1, ("caller", "504"): 2, ("caller", "422"): 1}
+    until(failures, before | {key: before[key] + number for key, number in added.items()})
 
 
 def test_nothing_is_in_flight_or_queued_when_all_is_answered(client):

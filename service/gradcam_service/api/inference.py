@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
+from gradcam_service.api import blame
 from gradcam_service.api.bodies import declared_size
 from gradcam_service.api.held import held
 from gradcam_service.api.observe import observation
@@ -46,11 +47,16 @@ async def answers(
     read = perf_counter()
     pipeline: Pipeline = request.app.state.pipeline
     seen = observation(request)
-    answered = await _unless_client_leaves(request, pipeline.answer(call, admission, seen))
-    seen.record("read", seconds_reading, read)
-    first, *others = answered.results
-    if isinstance(first, ServiceError) and all(isinstance(result, ServiceError) for result in others):
-        raise first
+    try:
+        answered = await _unless_client_leaves(request, pipeline.answer(call, admission, seen))
+        seen.record("read", seconds_reading, read)
+        first, *others = answered.results
+        if isinstance(first, ServiceError) and all(isinstance(result, ServiceError) for result in others):
+            raise first
+    except ServiceError as error:
+        state = request.app.state
+        seen.callers_fault = blame.is_callers(error, call.options, state.settings, state.workers.models())
+        raise
     return answered
 
 

@@ -36,6 +36,7 @@ class Observation:
         method: an explanation method of that model; empty for predictions.
         problem: code of the problem that was answered.
         caller: name of the API key that was shown; empty where none is needed, or none was right.
+        callers_fault: whether a failure is no unavailability, whatever its status; see `gradcam_service.api.blame`.
         seconds: time in each stage; of several images, the longest.
         stages: each stage of each image, with its start and end.
     """
@@ -45,6 +46,7 @@ class Observation:
     method: str = ""
     problem: str = ""
     caller: str = ""
+    callers_fault: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     stages: list[tuple[str, float, float]] = field(default_factory=list)
     start: float = field(default_factory=perf_counter)
@@ -112,7 +114,7 @@ class Observe:
 def _note(scope: MutableMapping[str, Any], seen: Observation, status: int, tracing: Tracing | None) -> None:
     endpoint = getattr(scope.get("route"), "path", "unknown")
     seconds = perf_counter() - seen.start
-    metrics.REQUESTS.labels(endpoint, seen.model, seen.method, status).inc()
+    metrics.REQUESTS.labels(endpoint, seen.model, seen.method, status, _fault(seen, status)).inc()
     metrics.DURATION.labels(endpoint, seen.model, seen.method).observe(seconds)
     if seen.caller:
         metrics.CALLER_REQUESTS.labels(seen.caller).inc()
@@ -133,3 +135,10 @@ def _note(scope: MutableMapping[str, Any], seen: Observation, status: int, traci
     if tracing is not None:
         fields["trace_id"] = tracing.trace(scope, seen, status)
     log.log(logging.INFO if endpoint in _INFERENCE else logging.DEBUG, "request", extra={"fields": fields})
+
+
+def _fault(seen: Observation, status: int) -> str:
+    """Whose fault it is that there is no answer; empty where there is one. Without a status, not a word was sent."""
+    if 200 <= status < 400:
+        return ""
+    return "caller" if seen.callers_fault or 400 <= status < 500 else "service"

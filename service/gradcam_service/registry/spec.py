@@ -258,6 +258,7 @@ class Model(msgspec.Struct, frozen=True):
     Attributes:
         reason: why it failed or was unloaded; of one that is ready, why its newer content is not.
         card: once it has been loaded; an unloaded model that has one is loaded when it is asked for.
+        on_demand: whether it is loaded when it is asked for, and not at the start.
     """
 
     name: str
@@ -266,6 +267,7 @@ class Model(msgspec.Struct, frozen=True):
     state: State
     reason: str = ""
     card: Card | None = None
+    on_demand: bool = False
 
     @property
     def key(self) -> str:

@@ -115,7 +115,8 @@ class Table:
         if version.model is not None and reason:
             reason = f"the newer content can't be loaded: {reason}"
         aliases = [alias for alias, of in self.aliases.get(entry.name, {}).items() if of == entry.version]
-        return Model(entry.name, entry.version, aliases, version.state, reason, version.card)
+        on_demand = entry.key in self.snapshot.on_demand
+        return Model(entry.name, entry.version, aliases, version.state, reason, version.card, on_demand)
 
     def _with(self, *versions: Version) -> Table:
         return replace(self, versions={**self.versions, **{version.entry.key: version for version in versions}})
