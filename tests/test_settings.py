@@ -2,7 +2,7 @@
 
 import pytest
 
-from gradcam_service.settings import Settings
+from gradcam_service.settings import Settings, misspelt
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -10,6 +10,14 @@ def test_what_is_empty_is_not_set(monkeypatch, name):
     without = Settings()
     monkeypatch.setenv(f"GRADCAM_{name.upper()}", "")
     assert Settings() == without
+
+
+def test_a_variable_that_is_no_setting_is_told_of_with_the_nearest_that_is():
+    told = misspelt(["GRADCAM_QUEUE_SIZ", "gradcam_port", "GRADCAM_API_KEY", "GRADCAM_XYZ", "GRADCAM", "PATH"])
+    assert list(told) == [
+        "GRADCAM_QUEUE_SIZ is no setting and changes nothing; did you mean GRADCAM_QUEUE_SIZE?",
+        "GRADCAM_XYZ is no setting and changes nothing",
+    ]
 
 
 @pytest.mark.parametrize(

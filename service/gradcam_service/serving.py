@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import shutil
 import socket
@@ -20,7 +21,9 @@ from gradcam_service.isolated import FLAGS
 from gradcam_service.kinds import load_plugins
 from gradcam_service.registry.repository import scan
 from gradcam_service.registry.spec import resolve
-from gradcam_service.settings import Settings
+from gradcam_service.settings import Settings, misspelt
+
+log = logging.getLogger(__name__)
 
 _ROOM = 16 << 20
 """Bytes; a process takes a few hundred thousand."""
@@ -39,6 +42,8 @@ def serve(settings: Settings) -> None:
         UnknownModel: the default model is in none of them.
     """
     logs.configure(settings.log_level)
+    for warning in misspelt(os.environ):
+        log.warning(warning)
     load_plugins(settings.plugins)
     resolve(scan(settings.model_repository).models(), settings.default_model)
     with tempfile.TemporaryDirectory(prefix="gradcam-", dir=_roomy()) as folder, _listen(settings) as listening:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gradcam_service.cpus import usable
 
+_PREFIX = "GRADCAM_"
 _SHORTEST_TOKEN = 16
 """Characters; a shorter one could be guessed."""
 
@@ -17,7 +20,7 @@ _SHORTEST_TOKEN = 16
 class Settings(BaseSettings):
     """How the service runs. docs/settings.md has a row for each field."""
 
-    model_config = SettingsConfigDict(env_prefix="GRADCAM_", env_ignore_empty=True, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one")
@@ -138,3 +141,15 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def misspelt(variables: Iterable[str]) -> Iterator[str]:
+    """What to tell an operator of variables that look like settings and are none, each with what comes nearest."""
+    known = ["API_KEY", *(name.upper() for name in Settings.model_fields)]  # the first is the command line's own
+    for variable in variables:
+        prefix, name = variable.upper()[: len(_PREFIX)], variable.upper()[len(_PREFIX) :]
+        if prefix == _PREFIX and name not in known:
+            near = get_close_matches(name, known, n=1)
+            yield f"{variable} is no setting and changes nothing" + (
+                f"; did you mean {prefix}{near[0]}?" if near else ""
+            )
