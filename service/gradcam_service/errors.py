@@ -166,7 +166,7 @@ class TooManyTargets(Unprocessable):
 
 
 class TooExpensive(Unprocessable):
-    """It would take more forward passes than one explanation may."""
+    """It would take more forward passes than one explanation may, or a step of it takes longer than one may."""
 
     code = "too_expensive"
     title = "Too expensive"
@@ -241,15 +241,19 @@ class WorkerLost(Unavailable):
     Attributes:
         step: which step of the job it was working on; None where it only had it in its queue.
         crashed: whether it died of a fault of its own; else somebody killed it.
+        overlong: the most seconds that the step might take, where it was killed because it took longer.
     """
 
     code = "worker_lost"
     title = "Worker lost"
 
-    def __init__(self, detail: str, step: int | None = None, crashed: bool = False) -> None:
+    def __init__(
+        self, detail: str, step: int | None = None, crashed: bool = False, overlong: float | None = None
+    ) -> None:
         super().__init__(detail)
         self.step = step
         self.crashed = crashed
+        self.overlong = overlong
 
 
 class OutOfMemory(Unavailable):

@@ -74,6 +74,12 @@ class Settings(BaseSettings):
     max_forward_passes: int = Field(
         5000, ge=1, description="most forward passes of the model that one explanation may take"
     )
+    turn_seconds: float = Field(
+        120.0,
+        ge=1,
+        description="longest that a worker may be busy with one batch, or one step of an expensive explanation, before "
+        "it is taken for hung",
+    )
     max_pixels: int = Field(50_000_000, ge=1, description="largest image, pixels; checked before decoding")
     max_drawn_pixels: int = Field(
         32 * 2**20, ge=1, description="most pixels of all pictures in one answer; 32 pictures of 1024×1024"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Literal
 
-from gradcam_service.errors import CrashesWorker, DeadlineExceeded, ModelLoading, NotReady, WorkerLost
+from gradcam_service.errors import CrashesWorker, DeadlineExceeded, ModelLoading, NotReady, TooExpensive, WorkerLost
 from gradcam_service.registry.spec import Card, Model, resolve
 from gradcam_service.worker.link import WorkerLink
 from gradcam_service.worker.messages import Answer, Inputs, Question, Timings
@@ -117,11 +117,12 @@ class Workers:
 
         A job whose worker dies is sent again. One that was being worked on is sent to be run alone, so that a job which
         kills workers harms no other for a second time. It is refused when two deaths at the same step count against it:
-        a crash does, since it comes from within; a kill does where the job was to run alone, so that two kills by
-        somebody else are no fault of the job's.
+        a crash does, since it comes from within, and so does taking too long; a kill does where the job was to run
+        alone, so that two kills by somebody else are no fault of the job's.
 
         Raises:
             CrashesWorker: workers died of it.
+            TooExpensive: a step of it takes so long that workers are taken for hung.
             NotReady, ModelFailed, ModelLoading, UnknownModel: none came up again with this model.
         """
         suspected = False
@@ -135,12 +136,10 @@ class Workers:
                 return await link.infer(model, digest, inputs, question, deadline, alone=suspected)
             except WorkerLost as lost:
                 if lost.step is not None:
-                    strikes[lost.step] += lost.crashed or suspected
+                    strikes[lost.step] += lost.crashed or lost.overlong is not None or suspected
                     suspected = True
                     if strikes[lost.step] == 2:
-                        raise CrashesWorker(
-                            f"the process that runs {model} has died of this image twice; another image may work"
-                        ) from None
+                        raise _culprit(model, lost) from None
             await self.ready_model(model, deadline)
 
     def _changed(self) -> None:
@@ -165,3 +164,13 @@ class Workers:
         if not up:
             raise NotReady("no worker is up yet; try again in a few seconds")
         return up
+
+
+def _culprit(model: str, lost: WorkerLost) -> CrashesWorker | TooExpensive:
+    """What is wrong with a job over which two workers were lost."""
+    if lost.overlong is None:
+        return CrashesWorker(f"the process that runs {model} has died of this image twice; another image may work")
+    return TooExpensive(
+        f"{model} works at this for longer than the {lost.overlong:g} s that GRADCAM_TURN_SECONDS gives one batch or "
+        "step, and was stopped twice; fewer targets, another method, or more seconds would help"
+    )

@@ -12,8 +12,6 @@ _SILENCE = 10.0
 """Seconds without a beat after which a process is taken for hung."""
 _START = 120.0
 """Seconds that a process may take to its first beat: torch is imported meanwhile."""
-_LONGEST_TURN = 120.0
-"""Seconds that may be worked at one batch."""
 
 
 class Heartbeat:
@@ -31,12 +29,12 @@ class Heartbeat:
         """A process is being started."""
         self._silent_until.value = monotonic() + _START
 
-    def beat_while(self, seconds_busy: Callable[[], float]) -> None:
-        """Beat from a thread, as long as this process runs and has not been busy with one thing for too long."""
+    def beat_while(self, seconds_busy: Callable[[], float], longest: float) -> None:
+        """Beat from a thread, as long as this process runs and is busy with one thing for less than ``longest`` s."""
 
         def run() -> None:
             while True:
-                if seconds_busy() < _LONGEST_TURN:
+                if seconds_busy() < longest:
                     self._silent_until.value = monotonic() + _SILENCE
                 sleep(_INTERVAL)
 

@@ -9,7 +9,9 @@ import faulthandler
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from math import inf
 from pathlib import Path
+from time import monotonic
 
 import msgspec
 
@@ -20,10 +22,14 @@ class Entry(msgspec.Struct, frozen=True):
     Attributes:
         jobs: caller's identity and id of each job.
         step: how many steps of these jobs are done.
+        begun: CLOCK_MONOTONIC seconds.
+        longest: seconds that it may take; a worker that takes longer is killed.
     """
 
     jobs: list[tuple[bytes, int]]
     step: int
+    begun: float
+    longest: float
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -35,14 +41,21 @@ class InFlightLog:
 
     Args:
         address: ZeroMQ address of the worker, ``ipc://…``.
+        longest: seconds that one thing may take.
+
+    Attributes:
+        begun: when the present thing was, CLOCK_MONOTONIC seconds.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, longest: float) -> None:
+        self._longest = longest
+        self.begun = monotonic()
         self._file = os.open(_path(address), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
 
     def write(self, jobs: Iterable[tuple[bytes, int]], step: int) -> None:
         """Note what is begun now. Takes microseconds. Where there is no room for it, nothing is noted."""
-        entry = _encode(Entry(list(jobs), step))
+        self.begun = monotonic()
+        entry = _encode(Entry(list(jobs), step, self.begun, self._longest))
         try:
             os.pwrite(self._file, entry, 0)
         except OSError:
@@ -54,7 +67,7 @@ def last_entry(address: str) -> Entry:
     """What the worker at this address began last; of no jobs where it never did or died while it wrote."""
     with suppress(OSError, msgspec.DecodeError):
         return _decode(_path(address).read_bytes())
-    return Entry([], 0)
+    return Entry([], 0, inf, inf)
 
 
 def note_crashes(address: str) -> None:

@@ -236,11 +236,12 @@ class WorkerLink:
         self.status = Status(self._session, models, started=False)
         self._changed()
         begun, crashed = last_entry(self._address), has_crashed(self._address)
+        overlong = begun.longest if monotonic() - begun.begun > begun.longest else None
         for request_id, future in self._pending.items():
             step = begun.step if (self._identity, request_id) in begun.jobs else None
             if not future.done():
                 held = "the worker died while it held the job; it is being restarted"
-                future.set_exception(WorkerLost(held, step, crashed))
+                future.set_exception(WorkerLost(held, step, crashed, overlong))
 
 
 def _result(reply: Done | Managed | Failed, frames: Sequence[bytes]) -> _Reply | ServiceError:

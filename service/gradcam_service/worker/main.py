@@ -46,15 +46,15 @@ class Worker:
         self._wakeup.bind("inproc://wakeup")
         self._callers = Callers(address, gone=lambda caller: self._jobs.forget(caller))
         models = Models(device, placement.share(settings.memory_budget), settings.python_path, _wake)
-        log = InFlightLog(address)
-        self._jobs = Jobs(placement.name, device, models, self._callers, log, settings.max_forward_passes)
+        self._in_flight = InFlightLog(address, settings.turn_seconds)
+        self._jobs = Jobs(placement.name, device, models, self._callers, self._in_flight, settings.max_forward_passes)
         self._management = Management(models, self._callers, settings, _wake)
         metrics.DEVICE_MEMORY_TOTAL.labels(placement.name).set(placement.share(memory.total(device)))
         self._turn = inf  # when it began, CLOCK_MONOTONIC seconds
 
     def seconds_busy(self) -> float:
-        """How long the present turn of the loop has taken; negative while it waits for work."""
-        return monotonic() - self._turn
+        """How long the present batch or step has taken, and what came before it; negative while it waits for work."""
+        return monotonic() - max(self._turn, self._in_flight.begun)
 
     def rescan(self) -> None:
         """Have the repositories looked at; may be called by a signal's handler."""
@@ -119,6 +119,6 @@ def main(address: str, placement: Placement, settings: Settings, heartbeat: Hear
     engine.limit_threads(settings, placement.workers)
     note_crashes(address)
     worker = Worker(address, placement, settings)
-    heartbeat.beat_while(worker.seconds_busy)
+    heartbeat.beat_while(worker.seconds_busy, settings.turn_seconds)
     signal.signal(signal.SIGHUP, lambda *_: worker.rescan())
     worker.run()
