@@ -26,10 +26,10 @@ from command import gradcam as gradcam_command
 from gradcam_service import export as exporting
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.errors import UnknownLayer, UnsupportedMethod
-from gradcam_service.explain.cut import Logit
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods.gradcam import gradcam
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.objectives import Logit
 from gradcam_service.local import Local, open_model
 from gradcam_service.registry.spec import Preprocess
 from gradcam_service.settings import Settings

@@ -7,7 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -188,6 +188,7 @@ def predict(picture: Path, model: str | None, top_k: int) -> None:
 @commands.command()
 @_picture_and_model
 @click.option("--target", multiple=True, help="Class index or label; repeatable.  [default: the top-1 class]")
+@click.option("--against", multiple=True, help="Class that targets are compared with, or rest for all; repeatable.")
 @click.option("--method", help="One of the model's methods, or all for a grid of them.  [default: gradcam]")
 @click.option("--layer", help="auto, or a layer of the model, such as layer4.1.conv2.  [default: auto]")
 @click.option("--output", type=click.Choice(["overlay", "heatmap"]), default="overlay", show_default=True)
@@ -205,7 +206,8 @@ def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:
     """
     from gradcam_service.core.options import ExplainOptions
 
-    options = _validated(ExplainOptions, {**given, "target": list(given["target"]) or None, "format": _encoding(file)})
+    target = _targets(given["target"], given.pop("against"))
+    options = _validated(ExplainOptions, {**given, "target": target, "format": _encoding(file)})
     if options.output == ["heatmap"] and options.format != "png":
         raise click.UsageError("a heatmap is a PNG; use -o with a name ending in .png, or --output overlay")
     local = _open(model)
@@ -218,7 +220,7 @@ def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:
     for explanation in explanations:
         drawn = explanation.overlay or explanation.heatmap
         assert drawn is not None
-        label = explanation.target.label
+        label = explanation.name
         named = file if len(explanations) == 1 else file.with_stem(f"{file.stem}-{label.replace('/', '_')}")
         named.write_bytes(drawn.data)
         note = "; nothing in the picture speaks for it" if explanation.empty else ""
@@ -241,6 +243,16 @@ def export(name: str, layer: str, file: Path) -> None:
 
     export.export(local, layer, file)
     click.echo(f"{local.key} and its Grad-CAM → {file}")
+
+
+def _targets(targets: Sequence[str], against: Sequence[str]) -> list[Any] | None:
+    """What a request would say for ``--target`` and ``--against``."""
+    if not against:
+        return list(targets) or None
+    if not targets:
+        raise click.UsageError("--against needs a --target that is compared")
+    others = "rest" if list(against) == ["rest"] else list(against)
+    return [{"class": target, "against": others} for target in targets]
 
 
 def _encoding(file: Path) -> str:

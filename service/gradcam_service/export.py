@@ -21,10 +21,11 @@ from torch import Tensor
 from torch.onnx import ONNXProgram
 
 from gradcam_service.errors import UnsupportedMethod
-from gradcam_service.explain.cut import Cut, Logit
+from gradcam_service.explain.cut import Cut
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.lowering import Explainer, lower
 from gradcam_service.explain.methods.gradcam import gradcam
+from gradcam_service.explain.objectives import Logit
 from gradcam_service.local import Local
 from gradcam_service.runtime.onnx_runtime import first_cause
 

@@ -76,7 +76,7 @@ class Local:
             for explanation in self.explain(path, options.model_copy(update=asked)):
                 shown = explanation.heatmap if explanation.kind == "signed_colour" else explanation.overlay
                 assert shown is not None
-                tiles.append((f"{explanation.target.label}: {method}", Image.open(io.BytesIO(shown.data))))
+                tiles.append((f"{explanation.name}: {method}", Image.open(io.BytesIO(shown.data))))
                 kinds.add(explanation.kind)
         return labelled_grid(tiles, kinds, options.colormap)
 

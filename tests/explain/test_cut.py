@@ -19,15 +19,15 @@ from architectures import (
     stem_pooling,
     weight_normalised,
 )
+from methods.networks import explain
 from torch import nn
 from torch.nn.functional import relu
 from torch.testing import assert_close
 
 from gradcam_service.errors import UnknownLayer
-from gradcam_service.explain.batch import explain
-from gradcam_service.explain.cut import Logit
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.objectives import Logit
 from gradcam_service.explain.suitability import refusals
 
 HAND_MADE = {

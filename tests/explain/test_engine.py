@@ -9,6 +9,7 @@ from gradcam_service.errors import NonFinite
 from gradcam_service.explain.network import Network
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.registry.spec import Card, LayerCard, MethodCard, Preprocess, Spec
+from gradcam_service.targets import Target
 from gradcam_service.worker.engine import pick_device
 from gradcam_service.worker.engine import run as run_within
 from gradcam_service.worker.messages import Question
@@ -78,7 +79,7 @@ def run(model, pixels, questions):
     return run_within(model, [{"image": image} for image in pixels], questions, max_forward_passes=100)
 
 
-ASK = Question("gradcam", targets=(0, 2))
+ASK = Question("gradcam", targets=(Target("class_", 0), Target("class_", 2)))
 
 
 def test_pixels_become_the_networks_input_as_the_model_card_says():
@@ -136,8 +137,8 @@ def test_answers_carry_what_was_asked():
         scores = Fragile(None)(model.images(pixels(3))).numpy()
     np.testing.assert_allclose([answer.scores for answer in results.answers], scores, rtol=0, atol=1e-6)
     assert (predicted.targets, predicted.layer, predicted.maps.shape) == ((), "", (0, 0, 0))
-    assert (asked.targets, asked.layer, asked.maps.shape) == ((0, 2), "abs", (2, SIDE, SIDE))
-    assert default.targets == (int(scores[2].argmax()),)
+    assert (asked.targets, asked.layer, asked.maps.shape) == (ASK.targets, "abs", (2, SIDE, SIDE))
+    assert default.targets == (Target("class_", int(scores[2].argmax())),)
     assert asked.maps.dtype == asked.scores.dtype == np.float32
     assert results.forward > 0 < results.backward
 

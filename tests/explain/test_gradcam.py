@@ -23,10 +23,11 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from gradcam_service.explain.cut import Head, Logit
+from gradcam_service.explain.cut import Head
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods.gradcam import gradcam as weighted
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.objectives import Logit
 
 TARGETS = torch.tensor([0, 3, 7, 11, 0, 3, 7, 11])
 POOLED_LINEAR = [name for name, expected in ARCHITECTURES.items() if expected.pooled_linear]

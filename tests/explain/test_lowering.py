@@ -10,10 +10,11 @@ from torch.nn import functional as F  # noqa: N812
 
 from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.adjoints import ADJOINTS
-from gradcam_service.explain.cut import Cut, Head, Logit
+from gradcam_service.explain.cut import Cut, Head
 from gradcam_service.explain.lowering import lower
 from gradcam_service.explain.methods.gradcam import gradcam
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.objectives import Logit
 
 aten = torch.ops.aten
 

@@ -1,5 +1,6 @@
 """A task is one file: ``tests/plugins/maturity.py``."""
 
+import json
 import subprocess
 
 from api.calls import BINARY, answered, encoded, photo
@@ -29,7 +30,7 @@ def test_a_task_says_what_is_explained_and_how_it_is_told(client):
     (by_default,) = result["explanations"]
     stage = round(result["maturity"])
     assert by_default["target"] == {"stage": stage, "label": STAGES[stage], "chosen": "nearest"}
-    (asked,) = explained(client, target=STAGES[stage])["explanations"]
+    (asked,) = explained(client, target=json.dumps({"stage": STAGES[stage]}))["explanations"]
     assert asked["target"] == {"stage": stage, "label": STAGES[stage], "chosen": "request"}
     assert asked["heatmap"] == by_default["heatmap"]
 

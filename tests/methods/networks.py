@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 
 import torch
@@ -21,12 +21,15 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
-from gradcam_service.explain.batch import Explaining, Explanation, explain, row_maps
+from gradcam_service.explain import batch
+from gradcam_service.explain.batch import Explaining, Explanation, row_maps
 from gradcam_service.explain.cut import Cut
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.method import Batched
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.objectives import Logit
+from gradcam_service.targets import Target, objective
 
 CLASSES = 6
 
@@ -67,6 +70,34 @@ def finished(answer: Explanation | Explaining | None) -> Explanation:
     return answer
 
 
+def explain(
+    network: Network, images: Tensor, frontier: Frontier, scores: Tensor, questions: list, chunk: int
+) -> list[Explanation | Explaining | None]:
+    """`batch.explain` about classes by their indices; where none are named, about the top one."""
+    asked = [
+        question and Asked(question.method, question.layer, targets_of(question.targets, own), question.options)
+        for question, own in zip(questions, scores, strict=True)
+    ]
+    return [_by_index(answer) for answer in batch.explain(network, images, frontier, scores, asked, chunk, objective)]
+
+
+def targets_of(indices: tuple[int, ...], scores: Tensor) -> tuple[Target, ...]:
+    """Classes as targets; without any, the top one of these scores."""
+    return tuple(Target("class_", index) for index in indices or (int(scores.argmax()),))
+
+
+def _by_index(answer: Explanation | Explaining | None) -> Explanation | Explaining | None:
+    if answer is None:
+        return None
+    if isinstance(answer, Explanation):
+        return replace(answer, targets=tuple(target.value for target in answer.targets))
+
+    def steps() -> Explaining:
+        return _by_index((yield from answer))
+
+    return steps()
+
+
 def answers(network: Network, images: Tensor, questions: list[Asked | None], chunk: int = 16) -> list[Explanation]:
     """All answers about a batch, in order."""
     frontier, scores = network.predict(images)
@@ -76,7 +107,7 @@ def answers(network: Network, images: Tensor, questions: list[Asked | None], chu
 
 def batched_maps(method: str, cut: Cut, frontier: Frontier, targets: Tensor) -> Tensor:
     """The maps of the rows of a frontier for a class each."""
-    return row_maps(METHODS[method], cut, frontier, targets, {})
+    return row_maps(METHODS[method], cut, frontier, Logit(targets), {})
 
 
 def maps_of(

@@ -6,11 +6,10 @@ from threading import Barrier
 import pytest
 import torch
 
-from gradcam_service.explain.batch import explain
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 
-from .networks import BATCHED, ITERATIVE, Asked, answers, cheaply, error, known, picture, tiny, tiny_module
+from .networks import BATCHED, ITERATIVE, Asked, answers, cheaply, error, explain, known, picture, tiny, tiny_module
 
 LAYERS = ("auto", "first")
 

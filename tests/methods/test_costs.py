@@ -5,15 +5,16 @@ import torch
 from torch import nn
 
 from gradcam_service.errors import UnsupportedMethod
+from gradcam_service.explain.batch import Explanation
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import forward_passes, refusals
 
-from .networks import BATCHED, CLASSES, FEW, Tiny, known, maps_of, picture, tiny
+from .networks import BATCHED, CLASSES, FEW, Asked, Tiny, error, explain, finished, known, maps_of, picture, tiny
 
 
 def cost(network, method, targets=1, **options):
-    return forward_passes(METHODS[method], network.cut, (24, 24), targets, options)
+    return forward_passes(METHODS[method], network, "auto", (24, 24), targets, options)
 
 
 def images_seen(network, part, method, targets, **options):
@@ -68,6 +69,54 @@ def test_quick_methods_cost_the_prediction_alone(method):
     assert images_seen(network, network.cut.backbone, method, (0, 1)) == cost(network, method, 2) == 1
 
 
+BEHIND = {"eigencam": 1}
+"""What methods without gradients cost at an early layer, for the feature maps; others a gradient for each target."""
+
+
+@pytest.mark.parametrize("targets", [1, 5])
+@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].of_input])
+def test_at_an_early_layer_gradients_cost_what_those_of_the_image_cost(method, targets):
+    network = tiny(pooled=False)
+    own = cost(network, method, targets)
+    early = forward_passes(METHODS[method], network, "first", (24, 24), targets, {})
+    if method == "ablationcam" or method == "scorecam":
+        channels = {layer.name: layer.channels for layer in network.layers}
+        assert (own, early) == (1 + channels[network.cut.layer.name], 2 + channels["first"])
+    else:
+        assert early - own == BEHIND.get(method, 3 * targets)
+    assert forward_passes(METHODS[method], network, network.cut.layer.name, (24, 24), targets, {}) == own
+
+
+@pytest.mark.parametrize(("images", "targets", "at_once"), [(2, 4, True), (1, 8, True), (2, 5, False), (1, 11, False)])
+def test_at_an_early_layer_what_is_more_than_one_pass_is_done_in_steps(images, targets, at_once):
+    network, x = tiny(pooled=False), picture(24, count=images)
+    asked = [Asked("gradcam", "first", tuple(i % CLASSES for i in range(targets)))] * images
+    rows: list[int] = []
+    head = network.cut_at("first").head.module
+    handle = head.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    found = explain(network, x, *network.predict(x), asked, chunk=8)
+    assert [isinstance(answer, Explanation) for answer in found] == [at_once] * images
+    before = len(rows)
+    assert max(rows, default=0) <= 8
+    maps = torch.stack([finished(answer).maps for answer in found])
+    assert max(rows) <= 8
+    assert sum(rows) == images * targets
+    assert (len(rows) > before) != at_once
+    handle.remove()
+    for row, (image, question) in enumerate(zip(x.split(1), asked, strict=True)):
+        assert error(maps[row], maps_of(network, image, "gradcam", question.targets, "first")) < 1e-5
+
+
+def test_one_turn_takes_one_pass_at_early_layers_however_many_there_are():
+    """Each image asks at a layer of its own: together no more than a chunk at once, the others step by step."""
+    network, x = tiny(pooled=False), picture(24, count=4)
+    layers = [layer.name for layer in network.layers if layer.name != network.cut.layer.name][:4]
+    asked = [Asked("gradcam", layer, (0, 1, 2)) for layer in layers]
+    found = explain(network, x[: len(layers)], *network.predict(x[: len(layers)]), asked, chunk=6)
+    assert sum(isinstance(answer, Explanation) for answer in found) == 2
+    assert all(finished(answer).maps.shape[0] == 3 for answer in found)
+
+
 def test_ablationcam_costs_the_prediction_alone_on_a_pooled_head():
     network = tiny()
     assert images_seen(network, network.cut.head.module, "ablationcam", (0,)) <= 2
@@ -79,7 +128,7 @@ def test_ablationcam_costs_its_channels_where_the_head_is_nearly_the_whole_netwo
     network = known("vgg11").network
     cut = network.cut_at("features.1")
     assert cut.layer.channels == 64
-    assert forward_passes(METHODS["ablationcam"], cut, (64, 64), 1, {}) >= 64
+    assert forward_passes(METHODS["ablationcam"], network, "features.1", (64, 64), 1, {}) >= 64
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -20,10 +20,10 @@ from pytorch_grad_cam import (
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from gradcam_service.explain.cut import Logit
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.objectives import Logit
 
 from .networks import ARCHITECTURES, CLASSES, calibrated, error, known, maps_of, picture, tiny, tiny_module
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gradcam_service.explain.cut import Logit
 from gradcam_service.explain.frontier import Frontier
+from gradcam_service.explain.objectives import Logit
 
 from .networks import CLASSES, error, known, maps_of
 

@@ -3,11 +3,24 @@
 import pytest
 import torch
 
-from gradcam_service.explain.batch import explain
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 
-from .networks import CLASSES, FEW, ITERATIVE, Asked, Tiny, answers, calibrated, cheaply, error, maps_of, picture, tiny
+from .networks import (
+    CLASSES,
+    FEW,
+    ITERATIVE,
+    Asked,
+    Tiny,
+    answers,
+    calibrated,
+    cheaply,
+    error,
+    explain,
+    maps_of,
+    picture,
+    tiny,
+)
 
 IMAGE = picture(24)
 TARGETS = (0, 3, 5)

@@ -1,12 +1,17 @@
-"""A made-up task: classes are stages in their order, and what counts is the stage expected between them."""
+"""A made-up task: classes are stages in their order, and what counts is the stage expected between them.
 
-from collections.abc import Sequence
+Its targets are stages, ``{"stage": "bud"}``, which it tells of in its own way.
+"""
+
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
+from gradcam_service.registry.spec import Card
+from gradcam_service.targets import Target
+from gradcam_service.targets.class_ import Class
 from gradcam_service.tasks import Labelled
 from gradcam_service.tasks.classification import probabilities
 
@@ -32,16 +37,34 @@ class Ordered:
     """The task; see `gradcam_service.tasks.Task`."""
 
     prediction = Maturity
-    target = Stage
 
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Maturity:
-        return Maturity(expected(scores), model.labels[self.default_target(scores)])
+        return Maturity(expected(scores), model.labels[round(expected(scores))])
 
-    def default_target(self, scores: np.ndarray) -> int:
-        return round(expected(scores))
+    def default_target(self, scores: np.ndarray) -> Target:
+        return Target("maturity", round(expected(scores)))
 
-    def describe(self, model: Labelled, scores: np.ndarray, targets: Sequence[int], asked: bool) -> list[Stage]:
-        return [Stage(target, model.labels[target], "request" if asked else "nearest") for target in targets]
+
+class Stages(Class):
+    """Its kind of target; see `gradcam_service.targets.TargetKind`. It is explained as a class is."""
+
+    schema: ClassVar = {
+        "type": "object",
+        "properties": {"stage": Class.schema},
+        "required": ["stage"],
+        "additionalProperties": False,
+        "description": 'a stage, {"stage": S}',
+    }
+    described = Stage
+
+    def reads(self, written: object) -> bool:
+        return isinstance(written, dict) and written.keys() == {"stage"}
+
+    def checked(self, written: dict, card: Card) -> int:
+        return card.class_index(written["stage"])
+
+    def describe(self, value: int, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool) -> Stage:
+        return Stage(value, card.labels[value], "request" if asked else "nearest")
 
 
 def expected(scores: np.ndarray) -> float:
@@ -50,3 +73,4 @@ def expected(scores: np.ndarray) -> float:
 
 
 TASK = Ordered()
+TARGET = Stages()

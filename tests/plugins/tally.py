@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
+from gradcam_service.targets import Target
 from gradcam_service.tasks import Labelled
-from gradcam_service.tasks.classification import Classification, Target
 
 
 @dataclass(frozen=True)
@@ -24,19 +23,14 @@ class Tally:
     """The task ``tally``; see `gradcam_service.tasks.Task`. A class of it is explained like any other."""
 
     prediction = Shown
-    target = Target
 
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Shown:
         """The labels of at most ``top_k`` classes, in the model's order."""
         return Shown([label for label, score in zip(model.labels, scores, strict=True) if score > 0][:top_k])
 
-    def default_target(self, scores: np.ndarray) -> int:
+    def default_target(self, scores: np.ndarray) -> Target:
         """The class with the highest score."""
-        return int(scores.argmax())
-
-    def describe(self, model: Labelled, scores: np.ndarray, targets: Sequence[int], asked: bool) -> list[Target]:
-        """Each class as a classifier tells of it."""
-        return Classification().describe(model, scores, targets, asked)
+        return Target("class_", int(scores.argmax()))
 
 
 TASK = Tally()

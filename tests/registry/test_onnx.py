@@ -16,8 +16,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from gradcam_service.errors import ModelFailed
-from gradcam_service.explain.cut import Logit
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.objectives import Logit
 from gradcam_service.explain.suitability import refusals
 from gradcam_service.registry.sources import build
 from gradcam_service.registry.spec import Preprocess, Spec

@@ -12,6 +12,7 @@ from gradcam_service.explain.methods import METHODS
 from gradcam_service.images.geometry import prepare
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import scan
+from gradcam_service.targets import Target
 from gradcam_service.worker import engine
 from gradcam_service.worker.messages import Question
 from gradcam_service.zoo.scenes import scene
@@ -38,9 +39,9 @@ def scenes(device):
 def explained(device, method):
     model = scenes(device)
     pixels = prepare(PICTURE, **model.card.preprocess.geometry()).pixels
-    questions = [Question(method, targets=(2, 5)), None, Question(method)]
+    questions = [Question(method, targets=(Target("class_", 2), Target("class_", 5))), None, Question(method)]
     answers = engine.run(model, [{"image": pixels}] * 3, questions, 10_000).answers
-    return [answer.finish() if isinstance(answer, engine.Unfinished) else answer for answer in answers]
+    return [answer.finish() if isinstance(answer, engine.Pending) else answer for answer in answers]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -16,8 +16,10 @@ import pytest
 import zmq
 import zmq.asyncio
 
-from gradcam_service.errors import DeadlineExceeded, Internal, ModelFailed, WorkerLost
-from gradcam_service.registry.spec import Model
+from gradcam_service.errors import DeadlineExceeded, Internal, ModelFailed, TooExpensive, WorkerLost
+from gradcam_service.registry.spec import Card, Model, Preprocess
+from gradcam_service.targets import Target
+from gradcam_service.worker.client import Workers
 from gradcam_service.worker.in_flight_log import InFlightLog
 from gradcam_service.worker.link import WorkerLink
 from gradcam_service.worker.messages import (
@@ -121,7 +123,7 @@ def ask(link: WorkerLink, seconds: float = 10.0) -> asyncio.Task[tuple[Answer, T
 
 
 def done(job: Job, maps: tuple[int, ...] = MAPS.shape) -> Done:
-    return Done(job.id, Timings(0, 0, 0), (0, 1), "layer", maps)
+    return Done(job.id, Timings(0, 0, 0), (Target("class_", 0), Target("class_", 1)), "layer", maps)
 
 
 def test_an_answer_arrives_as_it_was_sent(tmp_path: Path):
@@ -263,7 +265,7 @@ def test_what_a_dead_worker_was_at_and_whether_it_crashed_is_known_from_its_log(
     async def play(link: WorkerLink, peer: Peer) -> None:
         answer = ask(link)
         job = await peer.hear(Job)
-        log = InFlightLog(peer.address)
+        log = InFlightLog(peer.address, longest=120.0)
         log.write([(peer.caller, job.id if begun else job.id + 1)], step=3)
         end = signal.SIGSEGV if crashed else signal.SIGKILL
         assert subprocess.run([sys.executable, "-c", DEATH, peer.address, str(int(end))]).returncode == -end
@@ -272,8 +274,37 @@ def test_what_a_dead_worker_was_at_and_whether_it_crashed_is_known_from_its_log(
             await answer
         assert lost.value.step == (3 if begun else None)
         assert lost.value.crashed == crashed
+        assert lost.value.overlong is None
 
     linked(tmp_path, play)
+
+
+def test_a_job_that_takes_too_long_is_not_said_to_kill_workers(tmp_path: Path):
+    async def worker(name: str) -> None:
+        peer = Peer(f"ipc://{tmp_path}/{name}.sock")
+        hello = await peer.hear(Hello)
+        await peer.say(Status(hello.session, [Model("a", "1", [], "ready", card=card())], started=True))
+        job = await peer.hear(Job)
+        InFlightLog(peer.address, longest=0.001).write([(peer.caller, job.id)], step=0)
+        await asyncio.sleep(0.01)
+        peer.die()
+
+    async def scene() -> None:
+        workers = Workers({name: f"ipc://{tmp_path}/{name}.sock" for name in ("one", "other")})
+        tasks = [asyncio.create_task(task) for task in (workers.run(), worker("one"), worker("other"))]
+        await until(lambda: all(link.up for link in workers.links))
+        pixels = np.zeros((4, 4, 3), np.uint8)
+        with pytest.raises(TooExpensive, match=r"longer than the 0\.001 s that GRADCAM_TURN_SECONDS"):
+            await workers.infer("a@1", "sha256:0", {"image": pixels}, None, monotonic() + 10)
+        tasks[0].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(scene())
+
+
+def card() -> Card:
+    preprocess = Preprocess((0, 0, 0), (1, 1, 1), resize=(4, 4))
+    return Card("sha256:0", "zoo", "", 0, "classification", "softmax", [], preprocess, 8, "eager", "", [], [])
 
 
 def test_a_send_to_nobody_fails_at_once_and_the_next_worker_never_hears_of_it(tmp_path: Path):

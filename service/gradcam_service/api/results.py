@@ -16,6 +16,7 @@ from gradcam_service.api.problems import fault
 from gradcam_service.api.schemas import AnsweringModel, Problem
 from gradcam_service.core.results import Answers, MapKind, Result
 from gradcam_service.errors import ServiceError
+from gradcam_service.targets import TARGETS
 from gradcam_service.tasks import TASKS
 
 _SHORT = 2**20
@@ -60,7 +61,7 @@ class ExplanationBody(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    target: Union[tuple(task.target for task in TASKS.values())]  # type: ignore[valid-type]  # noqa: UP007
+    target: Union[tuple(kind.described for kind in TARGETS.values())]  # type: ignore[valid-type]  # noqa: UP007
     method: str
     layer: str = Field(description="the layer explained; `input` of methods that no layer has a part in")
     region: tuple[float, float, float, float] = Field(

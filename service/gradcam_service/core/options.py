@@ -15,6 +15,7 @@ from pydantic import (
     StrictStr,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
     WrapValidator,
     create_model,
     field_validator,
@@ -25,6 +26,7 @@ from gradcam_service.explain.method import Option
 from gradcam_service.explain.methods import DEFAULT, METHODS
 from gradcam_service.images.colormaps import COLORMAPS
 from gradcam_service.images.scale import CLIP
+from gradcam_service.targets import TARGETS
 
 
 def _listed(value: object) -> object:
@@ -92,12 +94,21 @@ def _method_option(of: dict[str, Option]) -> tuple[Any, Any]:
 _MethodOptions = create_model("_MethodOptions", __base__=_Options, **_method_options())
 
 
+_TargetObject = Annotated[
+    dict[str, Any],
+    WithJsonSchema({"oneOf": [kind.schema for kind in TARGETS.values() if kind.schema.get("type") == "object"]}),
+]
+
+
 class ExplainOptions(PredictOptions, _MethodOptions):
     """Options of ``/explain``, those of single methods among them."""
 
     method: str = Field(DEFAULT, description="one of the model's `methods`")
-    target: Annotated[list[StrictInt | StrictStr] | None, BeforeValidator(_listed)] = Field(
-        None, description="class index or label, repeatable; default: the top-1 class of each image"
+    target: Annotated[list[StrictInt | StrictStr | _TargetObject] | None, BeforeValidator(_listed)] = Field(
+        None,
+        description="what to explain, repeatable; default: the top-1 class of each image. "
+        f"{'; '.join(kind.schema['description'] for kind in TARGETS.values())}; "
+        "in form fields and queries, objects are JSON text",
     )
     layer: str = Field(
         "auto",

@@ -17,11 +17,13 @@ from gradcam_service.core.drawing_bound import check, drawn_pixels
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.render import drawings, highest
 from gradcam_service.core.results import Answers, Result
-from gradcam_service.errors import ModelLoading, ServiceError, TooManyTargets
+from gradcam_service.errors import ModelLoading, ServiceError, TooManyTargets, UnsupportedMethod
+from gradcam_service.explain.methods import DEFAULT, METHODS
 from gradcam_service.images.canvas import backdrop
 from gradcam_service.images.decode import decode, size_of
 from gradcam_service.images.geometry import PreparedImage, prepare
 from gradcam_service.registry.spec import Card, Model
+from gradcam_service.targets import TARGETS, read
 from gradcam_service.tasks import TASKS
 from gradcam_service.worker.client import Answer, Inputs, Question, Timings
 
@@ -158,8 +160,11 @@ class Pipeline:
             raise TooManyTargets(
                 f"{len(targets)} targets in one request; at most {self._settings.max_targets} are accepted"
             )
-        indices = tuple(card.class_index(target) for target in targets)
-        return Question(options.method, options.layer, indices, options.method_options)
+        question = Question(
+            options.method, options.layer, tuple(read(target, card) for target in targets), options.method_options
+        )
+        _check_targets(question, card)
+        return question
 
     async def _answer_all(self, images: list[bytes], work: _Work) -> list[Result | ServiceError]:
         if not isinstance(work.options, ExplainOptions) or work.options.scale != "shared":
@@ -223,3 +228,18 @@ def _record(work: _Work, timings: Timings) -> None:
     work.seen.record("forward", timings.forward, computed)
     if work.question is not None:
         work.seen.record("backward", timings.backward, answered)
+
+
+def _check_targets(question: Question, card: Card) -> None:
+    """Refuse what the method can't explain.
+
+    Raises:
+        UnsupportedMethod: saying why, and what can.
+    """
+    if reason := METHODS[question.method].classes_only:
+        for target in question.targets:
+            kind = TARGETS[target.kind]
+            if not kind.is_logit:
+                raise UnsupportedMethod(
+                    f"{question.method} can't explain {kind.name(target.value, card)}: {reason}; {DEFAULT} can"
+                )

@@ -18,14 +18,15 @@ from gradcam_service.images.geometry import PreparedImage
 from gradcam_service.images.render import heatmap, overlay
 from gradcam_service.images.scale import MapKind, own_high, plane
 from gradcam_service.registry.spec import Card
-from gradcam_service.tasks import TASKS
+from gradcam_service.targets import TARGETS, Target
+from gradcam_service.tasks.classification import probabilities
 from gradcam_service.worker.client import Answer
 
 
 def highest(answer: Answer, options: ExplainOptions) -> float:
     """The largest end of the own scales of an image's maps: where the one scale of a request has to end, at least."""
-    kind = METHODS[options.method].kind
-    return max((own_high(cam, kind, options.clip) for cam in answer.maps), default=0.0)
+    maps = zip(answer.maps, answer.targets, strict=True)
+    return max((own_high(cam, _kind(target, options), options.clip) for cam, target in maps), default=0.0)
 
 
 def drawings(
@@ -46,16 +47,29 @@ def drawings(
         options: what to draw.
         shared: where the one scale of all maps ends, if they share one.
     """
-    targets = TASKS[card.task].describe(card, answer.scores, answer.targets, asked=bool(options.target))
+    probability = probabilities(answer.scores, card.activation)
     return [
-        partial(_explanation, cam, target, answer.layer, prepared, photo, options, shared)
-        for cam, target in zip(answer.maps, targets, strict=True)
+        partial(
+            _explanation,
+            cam,
+            TARGETS[target.kind].name(target.value, card),
+            TARGETS[target.kind].describe(target.value, card, answer.scores, probability, asked=bool(options.target)),
+            _kind(target, options),
+            answer.layer,
+            prepared,
+            photo,
+            options,
+            shared,
+        )
+        for cam, target in zip(answer.maps, answer.targets, strict=True)
     ]
 
 
 def _explanation(
     cam: np.ndarray,
-    target: Any,  # noqa: ANN401  the task's own
+    name: str,
+    target: Any,  # noqa: ANN401  its kind's own
+    kind: MapKind,
     layer: str,
     prepared: PreparedImage,
     photo: Image.Image | None,
@@ -63,7 +77,6 @@ def _explanation(
     shared: float | None,
 ) -> Explanation:
     x0, y0, x1, y1 = (round(edge, 2) for edge in prepared.region)
-    kind = METHODS[options.method].kind
     box = bounding_box(plane(cam, kind), prepared, options.threshold) if options.boxes else None
     heat = flat = over = None
     if {"heatmap", "overlay"} & set(options.outputs):
@@ -81,6 +94,7 @@ def _explanation(
             legend=options.legend,
         )
     return Explanation(
+        name,
         target,
         options.method,
         layer,
@@ -92,6 +106,10 @@ def _explanation(
         scale=(heat.low, heat.high) if heat else None,
         boxes=([box] if box else []) if options.boxes else None,
     )
+
+
+def _kind(target: Target, options: ExplainOptions) -> MapKind:
+    return METHODS[options.method].kind_of(is_difference=TARGETS[target.kind].is_difference)
 
 
 def _high(cam: np.ndarray, kind: MapKind, options: ExplainOptions) -> float | None:

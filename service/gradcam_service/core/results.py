@@ -21,7 +21,8 @@ class Explanation:
     """Where the model looks for one target.
 
     Attributes:
-        target: what was explained, as the model's task tells of it (`Task.target`).
+        name: of what was explained, in a few words.
+        target: what was explained, as its kind tells of it (`TargetKind.described`).
         method: the explanation method.
         layer: the layer explained; ``input`` of methods that no layer has a part in.
         kind: what the map's values mean.
@@ -34,6 +35,7 @@ class Explanation:
         boxes: around the largest hot area, in the original's pixels; none where nothing is hot, None if not asked for.
     """
 
+    name: str
     target: Any
     method: str
     layer: str

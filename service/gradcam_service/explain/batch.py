@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from gradcam_service.errors import UnsupportedMethod
-from gradcam_service.explain.cut import Cut, Logit
+from gradcam_service.explain.cut import Cut
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.layers import INPUT
 from gradcam_service.explain.method import Batched, Iterative, Need
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.objectives import Logit, Objective
 from gradcam_service.explain.subject import Subject
 from gradcam_service.explain.suitability import refusal_at
+
+
+class Target(Protocol):
+    """What is to be explained; `Objectives` know what of."""
+
+    @property
+    def kind(self) -> str:
+        """Targets of one kind have one objective for many rows."""
+
+
+Objectives = Callable[[Sequence[Any], Tensor], Objective]
+"""(targets of one kind for a row each, outputs on the rows' device, of as many classes) → the rows' objective."""
 
 
 class Question(Protocol):
@@ -33,8 +46,8 @@ class Question(Protocol):
         """A layer's name, or ``auto``."""
 
     @property
-    def targets(self) -> tuple[int, ...]:
-        """Class indices; empty means the class with the highest score."""
+    def targets(self) -> tuple[Target, ...]:
+        """What is to be explained, at least one."""
 
     @property
     def options(self) -> Mapping[str, float]:
@@ -47,12 +60,12 @@ class Explanation:
 
     Attributes:
         layer: the name of the layer that was explained, ``input`` where it is the input.
-        targets: class indices, in the question's order.
+        targets: those of the question.
         maps: (targets, h, w), of signed colours (targets, H, W, C); float32, on the CPU.
     """
 
     layer: str
-    targets: tuple[int, ...]
+    targets: tuple[Any, ...]
     maps: Tensor
 
 
@@ -68,11 +81,14 @@ def explain(
     scores: Tensor,
     questions: Sequence[Question | None],
     chunk: int,
+    objectives: Objectives,
 ) -> list[Explanation | Explaining | None]:
     """Answer the questions about a batch that has been predicted.
 
     Images that ask a batched method the same way are explained together, and an image with several targets repeats its
-    values at the cut for the head only. An expensive method's answer is yet to be worked out, step by step.
+    values at the cut for the head only. An expensive method's answer is yet to be worked out, step by step. So is one
+    at another layer than the default one, behind which there is nearly the whole network, if its rows are more than one
+    pass takes.
 
     Args:
         network: what predicted.
@@ -80,69 +96,113 @@ def explain(
         frontier: from `Network.predict`.
         scores: (N, classes), likewise.
         questions: one for each image; None where only scores are wanted.
-        chunk: most images that an expensive method may send through the network at once.
+        chunk: most images in one pass of the whole network.
+        objectives: what targets are to methods.
 
     Returns:
         One answer for each image, None where nothing was asked.
     """
-    best: list[int] = scores.argmax(dim=1).tolist()  # of all at once, since each such answer waits for the device
-    targets = [question.targets or (top,) if question else () for question, top in zip(questions, best, strict=True)]
     alike: dict[tuple[str, str, tuple[tuple[str, float], ...]], list[int]] = defaultdict(list)
     answers: list[Explanation | Explaining | None] = [None] * len(questions)
-    for row, question in enumerate(questions):
-        if question is None:
-            continue
+    asked = {row: question for row, question in enumerate(questions) if question is not None}
+    for row, question in asked.items():
         method = METHODS[question.method]
         if isinstance(method, Batched):
             alike[question.method, question.layer, tuple(sorted(question.options.items()))].append(row)
         elif isinstance(method, Iterative):
             cut = network.cut_at(question.layer)
             own = _frontier_at(network, cut, images, frontier, [row])
-            asked = torch.tensor(targets[row], device=scores.device)
-            subject = Subject(network, cut, images[row : row + 1], own, asked, chunk)
-            answers[row] = _stepped(subject, method, question.options, targets[row])
-    for (name, layer, options), rows in alike.items():
+            aims = [objectives([target], scores) for target in question.targets]
+            subject = Subject(network, cut, images[row : row + 1], own, aims, chunk)
+            answers[row] = _stepped(subject, method, question)
+    room = chunk
+    for (name, layer, _), rows in alike.items():
         cut, method = network.cut_at(layer), METHODS[name]
         assert isinstance(method, Batched)
-        chosen = torch.tensor([target for row in rows for target in targets[row]], device=scores.device)
-        places = [place for place, row in enumerate(rows) for _ in targets[row]]
+        targets = [target for row in rows for target in asked[row].targets]
+        early = network.is_early(cut)
+        if early and len(targets) > room:
+            for row in rows:
+                answers[row] = _in_steps(method, cut, images[row : row + 1], scores, asked[row], chunk, objectives)
+            continue
+        room -= len(targets) if early else 0
+        places = [place for place, row in enumerate(rows) for _ in asked[row].targets]
         repeated = _frontier_at(network, cut, images, frontier, rows).rows(places)
-        # From the default layer on there is little to compute; from an early one, nearly the whole network.
-        size = len(chosen) if cut.backbone is network.cut.backbone else chunk
-        with torch.no_grad():
-            parts = zip(repeated.split(size), torch.split(chosen, size), strict=True)
-            maps = torch.cat([row_maps(method, cut, *part, dict(options)).float().cpu() for part in parts])
-        for row, own_maps in zip(rows, torch.split(maps, [len(targets[row]) for row in rows]), strict=True):
-            answers[row] = Explanation(cut.layer.name, targets[row], own_maps)
+        maps = _maps(method, cut, repeated, targets, scores, asked[rows[0]].options, objectives)
+        for row, own_maps in zip(rows, torch.split(maps, [len(asked[row].targets) for row in rows]), strict=True):
+            answers[row] = Explanation(cut.layer.name, asked[row].targets, own_maps)
     return answers
 
 
-def row_maps(method: Batched, cut: Cut, frontier: Frontier, targets: Tensor, given: Mapping[str, float]) -> Tensor:
-    """Maps (M, h, w) of what crosses a cut in M rows, for a class (M,) each.
+@torch.no_grad()
+def _maps(
+    method: Batched,
+    cut: Cut,
+    frontier: Frontier,
+    targets: Sequence[Target],
+    scores: Tensor,
+    options: Mapping[str, float],
+    objectives: Objectives,
+) -> Tensor:
+    """Maps (M, h, w), on the CPU, of M rows with a target each, those of one kind together."""
+    alike: dict[str, list[int]] = defaultdict(list)
+    for place, target in enumerate(targets):
+        alike[target.kind].append(place)
+    if len(alike) == 1:
+        return row_maps(method, cut, frontier, objectives(targets, scores), options).float().cpu()
+    maps = [
+        row_maps(method, cut, frontier.rows(places), objectives([targets[place] for place in places], scores), options)
+        for places in alike.values()
+    ]
+    order = torch.tensor([place for places in alike.values() for place in places]).argsort()
+    return torch.cat(maps).float().cpu()[order]
+
+
+def row_maps(method: Batched, cut: Cut, frontier: Frontier, objective: Objective, given: Mapping[str, float]) -> Tensor:
+    """Maps (M, h, w) of what crosses a cut in M rows, of which each is explained for its own part of the objective.
 
     Raises:
-        UnsupportedMethod: the method can't explain the network at this cut.
+        UnsupportedMethod: the method can't explain the network at this cut, or nothing but classes.
     """
     if refused := refusal_at(method, cut):
         raise UnsupportedMethod(refused)
     options = method.complete(given)
-    objective, options = (method.objective(targets, **options), {}) if method.objective else (Logit(targets), options)
+    if method.objective is not None:
+        if not isinstance(objective, Logit):
+            raise UnsupportedMethod(method.classes_only)
+        objective, options = method.objective(objective, **options), {}
     gradients = cut.head.gradients(frontier, objective) if Need.LAYER_GRADIENT in method.needs else None
     maps: Tensor = method.maps(cut.layer.layout.to_grid(frontier.features), gradients, **options)
     return maps
 
 
-def _stepped(subject: Subject, method: Iterative, given: Mapping[str, float], targets: tuple[int, ...]) -> Explaining:
-    maps = yield from method.steps(subject, **method.complete(given))
+def _in_steps(
+    method: Batched, cut: Cut, image: Tensor, scores: Tensor, question: Question, chunk: int, objectives: Objectives
+) -> Explaining:
+    """A batched method at an early layer, for one image: a step is a forward and backward pass of ``chunk`` targets."""
+    with torch.no_grad():
+        frontier = cut.frontier(image)
+    maps: list[Tensor] = []
+    for first in range(0, len(question.targets), chunk):
+        if maps:
+            yield
+        some = question.targets[first : first + chunk]
+        repeated = frontier.rows([0] * len(some))
+        maps.append(_maps(method, cut, repeated, some, scores, question.options, objectives))
+    return Explanation(cut.layer.name, question.targets, torch.cat(maps))
+
+
+def _stepped(subject: Subject, method: Iterative, question: Question) -> Explaining:
+    maps = yield from method.steps(subject, **method.complete(question.options))
     if maps.dim() == 4:
         maps = maps.permute(0, 2, 3, 1)
     layer = INPUT if method.of_input else subject.cut.layer.name
-    return Explanation(layer, targets, maps.float().cpu().contiguous())
+    return Explanation(layer, question.targets, maps.float().cpu().contiguous())
 
 
 def _frontier_at(network: Network, cut: Cut, images: Tensor, frontier: Frontier, rows: list[int]) -> Frontier:
     """What crosses the cut at a layer, of some rows; at the default layer it is there already."""
-    if cut.backbone is network.cut.backbone:
+    if not network.is_early(cut):
         return frontier.rows(rows)
     with torch.no_grad():
         return cut.frontier(images[rows])

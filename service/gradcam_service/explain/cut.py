@@ -16,27 +16,9 @@ from gradcam_service.explain.frontier import Frontier, Values, divide
 from gradcam_service.explain.graph import is_size, operator_name
 from gradcam_service.explain.layers import Layer
 from gradcam_service.explain.layout import Layout
+from gradcam_service.explain.objectives import Logit, Objective
 
 _RESHAPING = ("view", "flatten", "reshape", "squeeze", "clone", "dropout", "contiguous", "alias")
-
-
-Objective = Callable[[Tensor], Tensor]
-"""What a row is explained for: scores (M, classes) → (M,), each from its own row alone."""
-
-
-@dataclass(frozen=True, eq=False)
-class Logit:
-    """The objective that is the score of each row's class.
-
-    Attributes:
-        targets: (M,) int64.
-    """
-
-    targets: Tensor
-
-    def __call__(self, scores: Tensor) -> Tensor:
-        """Scores (M, classes) → (M,)."""
-        return scores.gather(1, self.targets[:, None])[:, 0]
 
 
 @dataclass(frozen=True)
@@ -102,17 +84,6 @@ def gradient(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
         leaf = (point.clone() if point.is_inference() else point.detach()).requires_grad_()
         (result,) = torch.autograd.grad(function(leaf).sum(), leaf)
     return result
-
-
-def logit_gradient(network: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor) -> Tensor:
-    """The gradient of each image's target score with respect to the image, of the images' shape.
-
-    Args:
-        network: maps images (N, C, H, W) to scores (N, classes).
-        images: where.
-        targets: (N,) int64, class indices.
-    """
-    return gradient(lambda leaf: Logit(targets)(network(leaf)), images)
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.adjoints import ADJOINTS
-from gradcam_service.explain.cut import Cut, Logit
+from gradcam_service.explain.cut import Cut
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.graph import operator_name
 from gradcam_service.explain.methods.gradcam import gradcam
+from gradcam_service.explain.objectives import Logit
 
 
 class Explainer(nn.Module):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcam_service.explain.cut import Objective
+    from gradcam_service.explain.objectives import Objective
     from gradcam_service.explain.subject import Steps
 
 Array = Any
@@ -97,6 +97,8 @@ class Method:
         summary: what its map shows of ``{target}``, in plain words.
         paper: its address.
         kind: what the map's values mean.
+        kind_of_difference: where it is another kind if what is explained is a difference of classes.
+        classes_only: why it explains nothing but classes; empty where it explains whatever has a gradient or a value.
         needs: what it can't do without.
         options: its own, by name.
         wrong_together: given all options by name, what is wrong with them together; empty where nothing is.
@@ -106,6 +108,8 @@ class Method:
     summary: str
     paper: str
     kind: MapKind = "unsigned"
+    kind_of_difference: MapKind | None = None
+    classes_only: str = ""
     needs: AbstractSet[Need] = frozenset({Need.LAYER_GRADIENT})
     options: Mapping[str, Option] = field(default_factory=dict)
     wrong_together: Callable[..., str] = _fine
@@ -114,6 +118,10 @@ class Method:
     def of_input(self) -> bool:
         """Whether it explains the input, whatever the layer."""
         return self.needs <= {Need.RELUS, Need.INPUT_GRADIENT}
+
+    def kind_of(self, is_difference: bool) -> MapKind:
+        """What the values of a map mean, of a target that is a difference of classes or not."""
+        return self.kind_of_difference or self.kind if is_difference else self.kind
 
     @property
     def defaults(self) -> dict[str, int | float]:
@@ -140,7 +148,8 @@ class Batched(Method):
     Attributes:
         maps: feature maps A (M, K, h, w) of M rows and dy/dA, likewise, or None where the method doesn't need it → maps
             (M, h, w). Takes the options, unless ``objective`` does.
-        objective: what is differentiated instead of the scores y_c: takes c (M,) and the options.
+        objective: what is differentiated instead of the scores y_c of M rows: takes these as a `Logit` and
+            the options.
     """
 
     maps: Callable[..., Array]

@@ -117,6 +117,10 @@ class Network:
         found = self._layer(layer)
         return replace(self.cut, layer=found) if found.node is self.cut.layer.node else self._cut(found)
 
+    def is_early(self, cut: Cut) -> bool:
+        """Whether it is another cut than at the default layer, so that nearly the whole network may be behind it."""
+        return cut.backbone is not self.cut.backbone
+
     def to(self, device: torch.device) -> Network:
         """Move all parameters to ``device``."""
         self.traced.to(device)

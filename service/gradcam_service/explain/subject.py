@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gradcam_service.explain.cut import Cut
+from gradcam_service.explain.cut import Cut, gradient
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.objectives import Objective
 
 Steps = Generator[None, None, Tensor]
 """An explanation under way: each step costs at most one forward and backward pass of `Subject.chunk` images, and the
@@ -26,7 +27,7 @@ class Subject:
         cut: the network cut at the layer asked for.
         image: (1, C, H, W), as the network receives it.
         frontier: what crosses the cut, one row.
-        targets: (T,) int64, class indices.
+        objectives: what it is explained for, each made for one target.
         chunk: most images in one forward pass.
     """
 
@@ -34,21 +35,40 @@ class Subject:
     cut: Cut
     image: Tensor
     frontier: Frontier
-    targets: Tensor
+    objectives: Sequence[Objective]
     chunk: int
+
+    @property
+    def early(self) -> bool:
+        """Whether nearly the whole network is behind the cut, not a cheap head."""
+        return self.network.is_early(self.cut)
 
     @property
     def grid(self) -> Tensor:
         """The feature maps as (1, K, h, w)."""
         return self.cut.layer.layout.to_grid(self.frontier.features)
 
+    def values(self, outputs: Tensor) -> Tensor:
+        """The objectives (N, T) of outputs (N, classes)."""
+        return torch.stack([objective(outputs) for objective in self.objectives], dim=1)
+
     def scores(self, images: Tensor) -> Tensor:
-        """The targets' scores (N, T) of images (N, C, H, W), logit units."""
-        return self.network.scores(images)[:, self.targets]
+        """The objectives (N, T) of the scores of images (N, C, H, W)."""
+        return self.values(self.network.scores(images))
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """The targets' probabilities (N, T) of images (N, C, H, W)."""
-        return self.network.probabilities(self.network.scores(images))[:, self.targets]
+        """The objectives (N, T) of the probabilities of images (N, C, H, W)."""
+        return self.values(self.network.probabilities(self.network.scores(images)))
+
+    def slopes(self, images: Tensor, objective: Objective, network: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """The gradient of each image's objective with respect to the image, (N, C, H, W).
+
+        Args:
+            images: where.
+            objective: of the outputs, N rows.
+            network: what computes these, unless it is the network itself.
+        """
+        return gradient(lambda leaf: objective((network or self.network.traced)(leaf)), images)
 
     def random(self, seed: int) -> torch.Generator:
         """A source of random numbers that depends on nothing but the seed, not even on the device."""

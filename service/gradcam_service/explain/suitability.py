@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from gradcam_service.explain.cut import Cut
 from gradcam_service.explain.guide import unguided
 from gradcam_service.explain.layers import INPUT, non_differentiable
-from gradcam_service.explain.method import Case, Iterative, Method, Need
+from gradcam_service.explain.method import GRADIENT, Case, Iterative, Method, Need
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 
@@ -29,16 +29,21 @@ def refusal_at(method: Method, cut: Cut) -> str:
 
 
 def forward_passes(
-    method: Method, cut: Cut, input_size: tuple[int, int], targets: int, given: Mapping[str, float]
+    method: Method, network: Network, layer: str, input_size: tuple[int, int], targets: int, given: Mapping[str, float]
 ) -> int:
     """What an explanation costs in forward passes of the whole network, the prediction included.
 
-    A forward and backward pass counts as three, and one of the head alone as one.
+    A forward and backward pass counts as three, and one of the head alone as one; but behind another layer than the
+    default one there is nearly the whole network, so that gradients there cost as much as those of the image.
     """
-    if not isinstance(method, Iterative):
-        return 1
-    case = Case(input_size, cut.layer.channels, cut.head.weight is not None, targets)
-    return 1 + int(method.passes(case, **method.complete(given)))
+    cut = network.cut_at(layer)
+    passes = 1.0
+    if isinstance(method, Iterative):
+        case = Case(input_size, cut.layer.channels, cut.head.weight is not None, targets)
+        passes += method.passes(case, **method.complete(given))
+    if network.is_early(cut) and not method.of_input:
+        passes += GRADIENT * targets if Need.LAYER_GRADIENT in method.needs else 1
+    return int(passes)
 
 
 def _refusal(method: Method, lacking: Mapping[Need, str]) -> str:

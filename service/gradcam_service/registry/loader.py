@@ -144,7 +144,7 @@ def _memory(module: nn.Module) -> int:
 def _methods(network: Network, input_size: tuple[int, int]) -> list[MethodCard]:
     refused = refusals(network)
     return [
-        MethodCard(name, forward_passes(METHODS[name], network.cut, input_size, 1, {}), refused.get(name, ""))
+        MethodCard(name, forward_passes(METHODS[name], network, "auto", input_size, 1, {}), refused.get(name, ""))
         for name in in_order()
     ]
 

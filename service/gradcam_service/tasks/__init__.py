@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradcam_service.kinds import Kinds
+from gradcam_service.targets import Target
 
 
 class Labelled(Protocol):
@@ -29,18 +30,11 @@ class Task(Protocol):
     def prediction(self) -> type:
         """The dataclass that `predict` returns; its fields are members of a result in JSON, with their descriptions."""
 
-    @property
-    def target(self) -> type:
-        """The dataclass that tells of a target that was explained."""
-
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Any:  # noqa: ANN401  an instance of `prediction`
         """What the model says about one image: scores (classes,) in logit units."""
 
-    def default_target(self, scores: np.ndarray) -> int:
-        """The score that is explained where the caller names none."""
-
-    def describe(self, model: Labelled, scores: np.ndarray, targets: Sequence[int], asked: bool) -> list[Any]:
-        """An instance of `target` for each score that was explained; ``asked`` where the caller named them."""
+    def default_target(self, scores: np.ndarray) -> Target:
+        """What is explained where the caller names nothing."""
 
 
 TASKS: Kinds[Task] = Kinds(__name__, "TASK")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
+from gradcam_service.targets import Target
 from gradcam_service.tasks import Labelled
 
 
@@ -23,13 +23,6 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Target(Prediction):
-    """The class that is explained."""
-
-    chosen: Literal["request", "top-1"]
-
-
-@dataclass(frozen=True)
 class Classes:
     """What a classifier says about one image."""
 
@@ -40,7 +33,6 @@ class Classification:
     """The task ``classification``; see `gradcam_service.tasks.Task`."""
 
     prediction = Classes
-    target = Target
 
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Classes:
         """The ``top_k`` most probable classes; of equals the lower index first."""
@@ -48,15 +40,9 @@ class Classification:
         order = np.argsort(-scores, kind="stable")[:top_k].tolist()
         return Classes([Prediction(i, model.labels[i], float(scores[i]), float(probability[i])) for i in order])
 
-    def default_target(self, scores: np.ndarray) -> int:
+    def default_target(self, scores: np.ndarray) -> Target:
         """The most probable class."""
-        return int(scores.argmax())
-
-    def describe(self, model: Labelled, scores: np.ndarray, targets: Sequence[int], asked: bool) -> list[Target]:
-        """Each class as predictions tell of it."""
-        probability = probabilities(scores, model.activation)
-        chosen: Literal["request", "top-1"] = "request" if asked else "top-1"
-        return [Target(i, model.labels[i], float(scores[i]), float(probability[i]), chosen) for i in targets]
+        return Target("class_", int(scores.argmax()))
 
 
 def probabilities(scores: np.ndarray, activation: str) -> np.ndarray:

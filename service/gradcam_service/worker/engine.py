@@ -10,13 +10,14 @@ import msgspec
 import numpy as np
 import torch
 
-from gradcam_service.errors import NonFinite, ServiceError, TooExpensive, UnknownTarget, UnsupportedMethod
+from gradcam_service.errors import NonFinite, ServiceError, TooExpensive, UnsupportedMethod
 from gradcam_service.explain import batch
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import forward_passes, refusal_at
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.settings import Settings
+from gradcam_service.targets import objective
 from gradcam_service.tasks import TASKS
 from gradcam_service.worker.messages import Answer, Inputs, Question
 
@@ -84,7 +85,7 @@ def run(
             None if question is None or refusal or not np.isfinite(own).all() else _targeted(model, question, own)
             for question, refusal, own in zip(questions, refused, host_scores, strict=True)
         ]
-        explained = batch.explain(model.network, images, frontier, scores, asked, model.card.batch)
+        explained = batch.explain(model.network, images, frontier, scores, asked, model.card.batch, objective)
     answers: list[Answer | Pending | ServiceError] = [
         refusal or _outcome(model.network, own, explanation)
         for refusal, own, explanation in zip(refused, host_scores, explained, strict=True)
@@ -110,10 +111,8 @@ def _refusal(model: LoadedModel, question: Question | None, limit: int) -> Servi
     method = METHODS[question.method]
     if refused := refusal_at(method, cut):
         return UnsupportedMethod(refused)
-    if any(target >= model.network.classes for target in question.targets):
-        return UnknownTarget(f"the model has {model.network.classes} classes now; ask again")
-    targets = max(1, len(question.targets))
-    passes = forward_passes(method, cut, model.card.preprocess.input_size, targets, question.options)
+    size, targets = model.card.preprocess.input_size, max(1, len(question.targets))
+    passes = forward_passes(method, model.network, question.layer, size, targets, question.options)
     if passes <= limit:
         return None
     return TooExpensive(

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from gradcam_service.registry.spec import Model
+from gradcam_service.targets import Target
 
 Dtype: TypeAlias = Literal["uint8", "float32"]
 
@@ -26,13 +27,13 @@ class Question(msgspec.Struct, frozen=True):
 
     Attributes:
         layer: a layer's name, or ``auto``.
-        targets: class indices; empty means the class with the highest score.
+        targets: empty means what the model's task has explained by default.
         options: the method's own, where they differ from its defaults.
     """
 
     method: str
     layer: str = "auto"
-    targets: tuple[int, ...] = ()
+    targets: tuple[Target, ...] = ()
     options: dict[str, int | float] = {}
 
 
@@ -113,13 +114,13 @@ class Answer:
 
     Attributes:
         scores: (classes,) float32, logit units.
-        targets: class indices explained; empty where nothing was asked.
+        targets: what was explained; empty where nothing was asked.
         layer: the layer explained; empty likewise.
         maps: (targets, h, w) or (targets, H, W, 3) float32.
     """
 
     scores: np.ndarray
-    targets: tuple[int, ...]
+    targets: tuple[Target, ...]
     layer: str
     maps: np.ndarray
 
@@ -149,14 +150,14 @@ class Done(msgspec.Struct, tag=True, frozen=True):
     """A job's answer.
 
     Attributes:
-        targets: class indices explained.
+        targets: what was explained.
         layer: the layer explained; empty where nothing was asked.
         maps: shape (targets, h, w) or (targets, H, W, 3) of the float32 maps in the last frame.
     """
 
     id: int
     timings: Timings
-    targets: tuple[int, ...] = ()
+    targets: tuple[Target, ...] = ()
     layer: str = ""
     maps: tuple[int, ...] = (0, 0, 0)
 

@@ -55,7 +55,7 @@ export async function predict(picture, reference, signal) {
 /**
  * What a model sees in a picture, and where it looks for one class.
  *
- * question: {model, method, layer, target}; a target of null means the top-1 class.
+ * question: {model, method, layer, target}; a target is a class's index or JSON text, null means the top-1 class.
  * Returns {predictions, explanation, model, timing: [[stage, ms]], roundTrip: ms}.
  */
 export async function explain(picture, question, signal) {

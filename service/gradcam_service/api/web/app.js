@@ -101,7 +101,7 @@ async function choose(model) {
   const labels = state.targets.map(labelOf);
   stage.cancel();
   session.complaint = "";
-  Object.assign(state, { model, targets: [], layer: "auto", other: otherThan(model) });
+  Object.assign(state, { model, targets: [], against: state.against === "rest" ? "rest" : "", layer: "auto", other: otherThan(model) });
   if (isReady(model)) await describe(model).catch(() => {});
   if (state.model !== model) return;
   const detail = session.details.get(model);
@@ -191,6 +191,7 @@ function wire() {
   on("model", "change", ({ value }) => choose(value));
   on("other", "change", ({ value }) => update({ other: value }));
   on("method", "change", ({ value }) => update({ method: value }));
+  on("against", "change", ({ value }) => update({ against: value }));
   on("layer", "change", ({ value }) => update({ layer: value }));
   on("slow-run", "click", () => stage.run(stage.waiting()));
   $("another").addEventListener("submit", another);

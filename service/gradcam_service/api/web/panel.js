@@ -75,6 +75,13 @@ export function showClasses(predictions, shown, activation, actions) {
   }
 }
 
+/** What the classes on the stage may be compared with: nothing, all others, one of those listed or the one chosen. */
+export function showAgainst(listed, labels, chosen) {
+  const known = new Map(listed.map(({ index, label }) => [String(index), label]));
+  if (/^\d+$/.test(chosen) && !known.has(chosen)) known.set(chosen, labels[chosen] ?? `class ${chosen}`);
+  fill($("against"), [["", "nothing: the class by itself"], ["rest", "all other classes"], ...known], chosen);
+}
+
 function row({ index, label, logit, probability }, actions) {
   const bar = element("span", { class: "share", "aria-hidden": "true" });
   bar.style.setProperty("--share", probability);

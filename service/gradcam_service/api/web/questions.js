@@ -11,22 +11,34 @@ export function targets() {
   return [seen(state.model)[0]?.index ?? null];
 }
 
+/** What a request calls a class, or that class rather than another: JSON text. */
+function aim(index, against = session.state.against) {
+  const other = against === "rest" || against === "" ? against : Number(against);
+  return other === "" || index === null || other === index ? index : JSON.stringify({ class: index, against: other });
+}
+
+/** What was explained, in a few words; `target` as the API tells of it. */
+export function named({ label, against }) {
+  if (!against) return label;
+  return `${label} rather than ${against === "rest" ? "the rest" : against.map((other) => other.label).join(" or ")}`;
+}
+
 /** Every map that the view wants, as `Stage` takes them. */
 export function questions() {
   const { state } = session;
   const [target] = targets();
   if (state.view === "methods") {
     const able = methodsOf(state.model).filter((method) => !method.refused).sort((one, other) => isSlow(one) - isSlow(other));
-    return able.map((method) => question({ method, target, title: () => method.title }));
+    return able.map((method) => question({ method, target: aim(target), title: () => method.title }));
   }
   const chosen = { method: methodOf(state.model, state.method), waits: false }; // however slow it is
   if (state.view === "models") {
-    const ours = question({ ...chosen, target, title: () => state.model });
+    const ours = question({ ...chosen, target: aim(target), title: () => state.model });
     return state.other ? [ours, question({ ...chosen, ...inOther(target), title: () => state.other })] : [ours];
   }
   return targets().map((index) => {
-    const label = (answer) => answer?.explanation.target.label ?? labelOf(index);
-    return question({ ...chosen, target: index, title: label });
+    const label = (answer) => (answer ? named(answer.explanation.target) : labelOf(index));
+    return question({ ...chosen, target: aim(index), title: label });
   });
 }
 
@@ -34,9 +46,11 @@ export function questions() {
 function inOther(target) {
   const { state, details } = session;
   const detail = details.get(state.other);
-  const same = detail?.labels?.indexOf(labelOf(target)) ?? -1;
+  const indexOf = (label) => detail?.labels?.indexOf(label) ?? -1;
+  const same = indexOf(labelOf(target));
+  const against = ["", "rest"].includes(state.against) ? state.against : indexOf(labelOf(Number(state.against)));
   const layer = detail?.layers?.some(({ name }) => name === state.layer) ? state.layer : "auto";
-  return { model: state.other, layer, target: same >= 0 ? same : null };
+  return { model: state.other, layer, target: same >= 0 ? aim(same, against === -1 ? "" : against) : null };
 }
 
 /** waits: whether, if it is slow, it waits until it is asked for. */
@@ -60,7 +74,7 @@ function question({ model = session.state.model, method, layer = session.state.l
 function note({ timing, explanation: { target } }) {
   const time = duration(Object.fromEntries(timing).total);
   const share = percent(target.probability);
-  return { classes: `${share} · ${time}`, methods: time, models: `${target.label} ${share} · ${time}` }[session.state.view];
+  return { classes: `${share} · ${time}`, methods: time, models: `${named(target)} ${share} · ${time}` }[session.state.view];
 }
 
 export function labelOf(index) {
@@ -73,12 +87,13 @@ export function classes(shown) {
   const { state } = session;
   const top = seen(state.model);
   const others = shown.filter((index) => index !== null && !top.some((one) => one.index === index));
-  const found = others.map((target) => known({ ...state, target })?.explanation.target).filter(Boolean);
+  const found = others.map((target) => known({ ...state, target: aim(target) })?.explanation.target).filter(Boolean);
   return [...top, ...found.map(({ index, label, logit, probability }) => ({ index, label, logit, probability }))];
 }
 
 /** An answered question as a command of its own would ask it. */
 export function asked(question) {
-  const { index, label } = known(question).explanation.target;
-  return { model: question.model, method: question.method, layer: question.layer, target: index, label };
+  const { target } = known(question).explanation;
+  const { model, method, layer } = question;
+  return { model, method, layer, target: target.against ? question.target : target.index, label: named(target) };
 }

@@ -47,7 +47,8 @@ export async function ask(question, signal) {
   await loaded(question.model, picture, signal);
   const answer = await api.explain(picture.blob, question, signal);
   answer.map = decode(answer.explanation);
-  for (const target of [question.target, answer.explanation.target.index]) {
+  const { index, against } = answer.explanation.target;
+  for (const target of against ? [question.target] : [question.target, index]) {
     answers.set(about(picture, { ...question, target }), answer);
   }
   predictions.set(`${picture.id}|${question.model}`, answer.predictions);

@@ -3,7 +3,7 @@
 import { DEFAULT_COLORMAP } from "./state.js";
 
 /**
- * asked: [{model, method, layer, target: index, label}], everything on the stage.
+ * asked: [{model, method, layer, target: index or JSON text, label}], everything on the stage.
  * picture: {name, example: whether this service has it}. Where a key is needed, it is named and never written out.
  */
 export function curl({ asked, picture, colormap, needsKey, origin }) {

@@ -9,6 +9,7 @@ const DEFAULTS = {
   method: "gradcam",
   layer: "auto",
   targets: [], // class indices; empty: the top-1 class
+  against: "", // what they are compared with: "", "rest" (all others) or a class index, as text
   view: "classes",
   other: "", // model compared with
   show: "overlay",
@@ -31,6 +32,7 @@ export function read() {
     if (CHOICES[name]?.includes(value)) state[name] = value;
   }
   if (given.has("targets")) state.targets = indices(given.get("targets"));
+  if (/^(rest|\d{1,6})$/.test(given.get("against"))) state.against = given.get("against");
   const opacity = Number(given.get("opacity") ?? NaN);
   if (opacity >= 0 && opacity <= 1) state.opacity = opacity;
   state.box = given.get("box") === "1";

@@ -5,8 +5,8 @@ import { showCode, showTiming } from "./behind.js";
 import { $, fill } from "./dom.js";
 import { highest, paint } from "./maps.js";
 import { meaning, methodOf } from "./methods.js";
-import { showClasses, showHow, showModels, showOther } from "./panel.js";
-import { asked, classes, questions, targets } from "./questions.js";
+import { showAgainst, showClasses, showHow, showModels, showOther } from "./panel.js";
+import { asked, classes, named, questions, targets } from "./questions.js";
 import { known, session } from "./session.js";
 
 /** actions: {only(index), toggle(index)}, for the list of classes. stage: what is on it, and whether it runs. */
@@ -18,7 +18,9 @@ export function showAll(stage, actions) {
   showOther(models, state.other, state.model);
   showHow(detail, state);
   const shown = state.view === "classes" ? targets() : targets().slice(0, 1);
-  showClasses(classes(shown), shown, detail?.activation, actions);
+  const listed = classes(shown);
+  showClasses(listed, shown, detail?.activation, actions);
+  showAgainst(listed, detail?.labels ?? [], state.against);
   showChoices(stage, detail);
   showPictureNote(detail);
   showLegend(stage, answer);
@@ -77,7 +79,7 @@ function showLegend(stage, answer) {
 
 function showMeaning(detail, answer) {
   const { state } = session;
-  const { label } = answer?.explanation.target ?? {};
+  const label = answer && named(answer.explanation.target);
   const several = state.view === "classes" && targets().length > 1;
   if (!answer) $("meaning").textContent = "";
   else if (state.view !== "methods") $("meaning").textContent = meaning(methodOf(state.model, state.method), several ? "each class" : `“${label}”`);
@@ -92,7 +94,7 @@ function showBehind() {
   $("request").hidden = !done.length;
   if (!done.length) return;
   const answer = known(done[0]);
-  showTiming(answer, `${methodOf(done[0].model, done[0].method).title} for ${answer.explanation.target.label}`);
+  showTiming(answer, `${methodOf(done[0].model, done[0].method).title} for ${named(answer.explanation.target)}`);
   showCode({
     asked: done.map(asked),
     picture: { name: picture.name, example: Boolean(picture.example) },

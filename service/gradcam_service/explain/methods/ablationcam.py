@@ -16,26 +16,30 @@ def ablationcam(subject: Subject) -> Steps:
     """Weights from what is lost without a channel, not from gradients.
 
     L_c = ReLU(Σ_k w_ck A_k), w_ck = (y_c − y_c^k) / y_c, y_c^k being the score with channel k set to 0 (eq. 3). Only
-    the head runs again; where it is global average pooling → linear, y_c − y_c^k = w_ck · mean(A_k) and nothing does.
+    the head runs again; where it is global average pooling → linear, y − y^k = W_k · mean(A_k) and nothing does.
+    Of a difference of classes, y_c is that difference; where it is negative, the paper's division turns the map around,
+    as it does for a class of a negative score, and what speaks for the other side is shown.
 
     Returns:
         maps: (T, h, w), units of activation, ≥ 0.
     """
     import torch
 
-    grid = subject.grid
-    if subject.cut.head.weight is not None:
-        drops = (subject.cut.head.weight[subject.targets] * grid.mean(dim=(2, 3))).T
-    else:
-        drops = yield from _drops(subject)
+    grid, weight = subject.grid, subject.cut.head.weight
     with torch.no_grad():
-        scores = subject.cut.head.scores(subject.frontier)[0, subject.targets]
-    weights = torch.where(scores != 0, drops / scores, 0.0)
+        outputs = subject.cut.head.scores(subject.frontier).double()  # small differences of large values are to come
+    if weight is not None:
+        ablated = outputs - (weight.T * grid.mean(dim=(2, 3)).T).double()
+    else:
+        ablated = yield from _ablated(subject)
+    values = subject.values(outputs)
+    drops = values - subject.values(ablated.double())
+    weights = torch.where(values != 0, drops / values, 0.0).to(grid.dtype)
     return torch.einsum("kt,khw->thw", weights, grid[0]).clip(min=0)
 
 
-def _drops(subject: Subject) -> Steps:
-    """y_c − y_c^k as (K, T)."""
+def _ablated(subject: Subject) -> Steps:
+    """The outputs without each channel, y^k as (K, classes)."""
     import torch
 
     head, channels = subject.cut.head, subject.cut.layer.channels
@@ -46,10 +50,9 @@ def _drops(subject: Subject) -> Steps:
         rows = torch.arange(len(chosen), device=chosen.device)
         repeated.features.movedim(dimension, 1)[rows, chosen] = 0  # a copy, as rows are
         with torch.no_grad():
-            ablated.append(head.scores(repeated)[:, subject.targets])
+            ablated.append(head.scores(repeated))
         yield
-    with torch.no_grad():
-        return head.scores(subject.frontier)[:, subject.targets] - torch.cat(ablated)
+    return torch.cat(ablated)
 
 
 METHOD = Iterative(

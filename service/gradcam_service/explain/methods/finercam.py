@@ -10,28 +10,29 @@ from gradcam_service.explain.methods.gradcam import gradcam
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcam_service.explain.cut import Objective
+    from gradcam_service.explain.objectives import Logit, Objective
 
 
-def difference(targets: Tensor, gamma: float, references: int) -> Objective:
+def difference(logit: Logit, gamma: float, references: int) -> Objective:
     """What tells a class from the classes most like it; Finer-CAM is the Grad-CAM of this.
 
     The objective is Σ_d p_d (y_c − γ y_d) / Σ_d p_d over the ``references`` classes d whose scores are closest to
-    y_c, p being the softmax of the scores.
+    y_c, p being the softmax of the scores: a contrast with weights γ p_d / Σ p_d that depend on the scores themselves.
 
     Args:
-        targets: (M,) int64, class indices c.
+        logit: y_c of M rows.
         gamma: how much of a reference is taken away; 0 gives Grad-CAM, up to the weights' own gradient.
         references: how many classes to compare with.
     """
     import torch
 
+    from gradcam_service.explain.objectives import Contrast
+
     def objective(scores: Tensor) -> Tensor:
-        own = scores.gather(1, targets[:, None])
-        distance = (scores - own).abs().scatter(1, targets[:, None], torch.inf)
+        distance = (scores - logit(scores)[:, None]).abs().scatter(1, logit.targets[:, None], torch.inf)
         nearest = distance.topk(min(references, scores.shape[1] - 1), dim=1, largest=False).indices
-        near = scores.gather(1, nearest)
-        return own[:, 0] - gamma * (near.softmax(1) * near).sum(1)  # softmax over the nearest is p_d / Σ p_d
+        weights = gamma * scores.gather(1, nearest).softmax(1)  # softmax over the nearest is p_d / Σ p_d
+        return Contrast(logit.targets, nearest, weights)(scores)
 
     return objective
 
@@ -44,6 +45,7 @@ METHOD = Batched(
         "gamma": Option(default=1.0, ge=0, le=10, description="how much of similar classes is taken away"),
         "references": Option(default=3, ge=1, le=100, description="how many similar classes"),
     },
+    classes_only="it compares a class with those most like it by itself",
     maps=gradcam,
     objective=difference,
 )

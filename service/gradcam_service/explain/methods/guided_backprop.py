@@ -22,15 +22,13 @@ def guided_backprop(subject: Subject) -> Steps:
     """
     import torch
 
-    from gradcam_service.explain.cut import logit_gradient
+    from gradcam_service.explain.objectives import each
 
-    guided = subject.network.guided
-    images = subject.image.expand(len(subject.targets), -1, -1, -1)
     maps: list[Tensor] = []
-    for some, targets in zip(
-        torch.split(images, subject.chunk), torch.split(subject.targets, subject.chunk), strict=True
-    ):
-        maps.append(logit_gradient(guided, some, targets))
+    for first in range(0, len(subject.objectives), subject.chunk):
+        some = subject.objectives[first : first + subject.chunk]
+        images = subject.image.expand(len(some), -1, -1, -1)
+        maps.append(subject.slopes(images, each(some), subject.network.guided))
         yield
     return torch.cat(maps)
 

@@ -9,6 +9,8 @@ from gradcam_service.explain.methods.gradcam import gradcam
 from gradcam_service.explain.methods.guided_backprop import guided_backprop
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gradcam_service.explain.subject import Steps, Subject
 
 
@@ -18,13 +20,20 @@ def guided_gradcam(subject: Subject) -> Steps:
     Returns:
         maps: (T, C, H, W), signed, logit units squared per unit of normalised input.
     """
+    import torch
     from torch.nn.functional import interpolate
 
-    from gradcam_service.explain.cut import Logit
+    from gradcam_service.explain.objectives import each
 
-    repeated = subject.frontier.rows([0] * len(subject.targets))
-    gradients = subject.cut.head.gradients(repeated, Logit(subject.targets))
-    coarse = gradcam(subject.cut.layer.layout.to_grid(repeated.features), gradients)
+    maps: list[Tensor] = []
+    for first in range(0, len(subject.objectives), subject.chunk):
+        some = subject.objectives[first : first + subject.chunk]
+        repeated = subject.frontier.rows([0] * len(some))
+        gradients = subject.cut.head.gradients(repeated, each(some))
+        maps.append(gradcam(subject.cut.layer.layout.to_grid(repeated.features), gradients))
+        if subject.early:
+            yield
+    coarse = torch.cat(maps)
     fine = yield from guided_backprop(subject)
     return interpolate(coarse[:, None], size=fine.shape[2:], mode="bilinear", align_corners=False) * fine
 

@@ -28,17 +28,15 @@ def integrated_gradients(subject: Subject, steps: int) -> Steps:
     """
     import torch
 
-    from gradcam_service.explain.cut import logit_gradient
-
     points, weights = np.polynomial.legendre.leggauss(steps)
     alphas = torch.tensor((points + 1) / 2, dtype=subject.image.dtype, device=subject.image.device)
     shares = torch.tensor(weights / 2, dtype=subject.image.dtype, device=subject.image.device)
     maps: list[Tensor] = []
-    for target in subject.targets:
+    for objective in subject.objectives:
         total = torch.zeros_like(subject.image[0])
         for some, share in zip(torch.split(alphas, subject.chunk), torch.split(shares, subject.chunk), strict=True):
             path = subject.image * some[:, None, None, None]
-            slopes = logit_gradient(subject.network.traced, path, target.expand(len(some)))
+            slopes = subject.slopes(path, objective)
             total += torch.einsum("s,schw->chw", share, slopes)
             yield
         maps.append(total * subject.image[0])

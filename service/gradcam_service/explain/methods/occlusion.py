@@ -32,7 +32,7 @@ def occlusion(subject: Subject, window: int, stride: int) -> Steps:
     image = subject.image
     height, width = image.shape[2:]
     windows = [(y, x) for y in _starts(height, window, stride) for x in _starts(width, window, stride)]
-    total = torch.zeros(len(subject.targets), height, width, dtype=image.dtype, device=image.device)
+    total = torch.zeros(len(subject.objectives), height, width, dtype=image.dtype, device=image.device)
     covered = torch.zeros_like(total[0])
     reference = subject.scores(image)[0]
     for first in range(0, len(windows), subject.chunk):

@@ -14,7 +14,8 @@ def rise(subject: Subject, masks: int, cells: int, keep: float, seed: int) -> St
     """How probable the class stays when a pixel is seen: S_c = 1/(N p) Σ_i P_c(x ⊙ M_i) M_i (eq. 6).
 
     Masks are random grids of ``cells``², each cell kept with probability p, upsampled bilinearly and shifted by up to a
-    cell. What is masked has the mean colour. All targets share the forward passes.
+    cell. What is masked has the mean colour. All targets share the forward passes. Of a difference of classes, P_c is
+    that of their probabilities: S is linear in P, so that its map is the difference of the maps.
 
     Args:
         subject: what to explain.
@@ -24,7 +25,7 @@ def rise(subject: Subject, masks: int, cells: int, keep: float, seed: int) -> St
         seed: of the masks.
 
     Returns:
-        maps: (T, H, W), probability, ≥ 0.
+        maps: (T, H, W), probability, ≥ 0 of a class.
     """
     import torch
     from torch.nn.functional import interpolate
@@ -35,7 +36,7 @@ def rise(subject: Subject, masks: int, cells: int, keep: float, seed: int) -> St
     grids = (torch.rand(masks, 1, cells, cells, generator=random) < keep).to(image)
     tops = torch.randint(0, step[0], (masks,), generator=random)
     lefts = torch.randint(0, step[1], (masks,), generator=random)
-    total = torch.zeros(len(subject.targets), height, width, dtype=image.dtype, device=image.device)
+    total = torch.zeros(len(subject.objectives), height, width, dtype=image.dtype, device=image.device)
     for some in torch.split(torch.arange(masks), subject.chunk):
         large = interpolate(
             grids[some], size=((cells + 1) * step[0], (cells + 1) * step[1]), mode="bilinear", align_corners=False
@@ -53,6 +54,7 @@ METHOD = Iterative(
     title="RISE",
     summary="what of the picture {target} needs to be seen, by random masks",
     paper="https://arxiv.org/abs/1806.07421",
+    kind_of_difference="signed",
     needs=set(),
     options={
         "masks": Option(default=1000, ge=1, le=100_000, description="how many masks"),

@@ -17,7 +17,7 @@ def scorecam(subject: Subject) -> Steps:
 
     Each channel, upsampled and scaled to 0–1, masks the image (eq. 3 to 5); L_c = ReLU(Σ_k α_ck A_k) with α_c the
     softmax over the channels of the masked images' scores y_c, in which the paper's black baseline cancels. A constant
-    channel masks everything. All targets share the forward passes.
+    channel masks everything. All targets share the forward passes; of a difference of classes, y_c is that difference.
 
     Returns:
         maps: (T, h, w), units of activation, ≥ 0.

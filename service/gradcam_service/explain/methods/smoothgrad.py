@@ -26,12 +26,10 @@ def smoothgrad(subject: Subject, samples: int, noise: float, seed: int) -> Steps
     """
     import torch
 
-    from gradcam_service.explain.cut import logit_gradient
-
     image = subject.image
     sigma = noise * (image.max() - image.min())
     maps: list[Tensor] = []
-    for target in subject.targets:
+    for objective in subject.objectives:
         total = torch.zeros_like(image[0])
         random = subject.random(seed)
         for first in range(0, samples, subject.chunk):
@@ -40,7 +38,7 @@ def smoothgrad(subject: Subject, samples: int, noise: float, seed: int) -> Steps
                 for _ in range(first, min(samples, first + subject.chunk))
             ]
             some = image + sigma * torch.stack(drawn).to(image)
-            slopes = logit_gradient(subject.network.traced, some, target.expand(len(some)))
+            slopes = subject.slopes(some, objective)
             total += slopes.sum(dim=0)
             yield
         maps.append(total / samples)

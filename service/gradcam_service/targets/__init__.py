@@ -1,0 +1,118 @@
+"""What of a model's outputs is explained, one file for each kind of target. Torch-free.
+
+A target is written in a request, checked against the model's card, sent to a worker as a `Target`, becomes an objective
+there, and is told of in the answer; each kind's ``TARGET`` knows how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from gradcam_service.errors import BadOption
+from gradcam_service.kinds import Kinds
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from gradcam_service.explain.objectives import Objective
+    from gradcam_service.registry.spec import Card
+
+
+class Target(msgspec.Struct, frozen=True, array_like=True):
+    """What is to be explained, on its way to a worker and back.
+
+    Attributes:
+        kind: its name in `TARGETS`.
+        value: what the kind made of what was written; numbers, strings and lists of them.
+    """
+
+    kind: str
+    value: Any
+
+
+class TargetKind(Protocol):
+    """A kind of target."""
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """JSON schema of what requests write, with a description."""
+
+    @property
+    def described(self) -> type:
+        """The dataclass that an answer tells of a target with."""
+
+    @property
+    def is_logit(self) -> bool:
+        """Whether its objective is a single output, a `Logit`."""
+
+    @property
+    def is_difference(self) -> bool:
+        """Whether its values are differences of outputs, of which no sign means more than the other."""
+
+    def reads(self, written: object) -> bool:
+        """Whether what a request wrote is of this kind, be it right or wrong."""
+
+    def checked(self, written: Any, card: Card) -> Any:  # noqa: ANN401  JSON
+        """A target's value, of what was written.
+
+        Raises:
+            BadOption: it is not written as it should be.
+            UnknownTarget: the model has no such thing.
+        """
+
+    def objective(self, values: Sequence[Any], outputs: Tensor) -> Objective:
+        """What M rows are explained for, of a value each; ``outputs``: on whose device, of how many classes."""
+
+    def describe(self, value: Any, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool) -> Any:  # noqa: ANN401
+        """An instance of `described`.
+
+        Args:
+            value: the target's.
+            card: of the model that answered.
+            scores: (classes,) logit units.
+            probability: (classes,) of the scores.
+            asked: whether the caller named it.
+        """
+
+    def name(self, value: Any, card: Card) -> str:  # noqa: ANN401  as above
+        """A few words for it, for captions and file names."""
+
+
+TARGETS: Kinds[TargetKind] = Kinds(__name__, "TARGET")
+
+
+def read(written: object, card: Card) -> Target:
+    """The target that a request wrote: JSON, or JSON as text where it is no label.
+
+    Raises:
+        BadOption: it is of no kind, or not written as its kind should be.
+        UnknownTarget: the model has no such thing.
+    """
+    if isinstance(written, str) and written.startswith("{") and written not in card.labels:
+        written = _parsed(written)
+    for name, kind in TARGETS.items():
+        if kind.reads(written):
+            return Target(name, kind.checked(written, card))
+    written_so = "; ".join(str(kind.schema["description"]) for kind in TARGETS.values())
+    raise BadOption(f"option 'target': {_shown(written)} is no target; there are: {written_so}")
+
+
+def objective(targets: Sequence[Target], outputs: Tensor) -> Objective:
+    """What M rows are explained for, of a target each, all of one kind."""
+    return TARGETS[targets[0].kind].objective([target.value for target in targets], outputs)
+
+
+def _parsed(text: str) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadOption(f"option 'target': {_shown(text)} is neither a label nor JSON: {error}") from None
+
+
+def _shown(written: object) -> str:
+    text = str(written)
+    return text if len(text) <= 100 else text[:100] + "…"

@@ -1,0 +1,65 @@
+"""A class, by index or label: its logit is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from gradcam_service.tasks.classification import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from gradcam_service.explain.objectives import Objective
+    from gradcam_service.registry.spec import Card
+
+
+@dataclass(frozen=True)
+class ExplainedClass(Prediction):
+    """The class that is explained."""
+
+    chosen: Literal["request", "top-1"]
+
+
+class Class:
+    """See `gradcam_service.targets.TargetKind`. A value is the class's index."""
+
+    schema: dict[str, Any] = {  # noqa: RUF012  a constant
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "description": "a class, by index or label",
+    }
+    described = ExplainedClass
+    is_logit = True
+    is_difference = False
+
+    def reads(self, written: object) -> bool:
+        """Numbers and words."""
+        return isinstance(written, int | str) and not isinstance(written, bool)
+
+    def checked(self, written: int | str, card: Card) -> int:
+        """The index of the class."""
+        return card.class_index(written)
+
+    def objective(self, values: Sequence[int], outputs: Tensor) -> Objective:
+        """y_c."""
+        import torch
+
+        from gradcam_service.explain.objectives import Logit
+
+        return Logit(torch.tensor(values, device=outputs.device))
+
+    def describe(
+        self, value: int, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool
+    ) -> ExplainedClass:
+        """As a prediction tells of it."""
+        chosen: Literal["request", "top-1"] = "request" if asked else "top-1"
+        return ExplainedClass(value, card.labels[value], float(scores[value]), float(probability[value]), chosen)
+
+    def name(self, value: int, card: Card) -> str:
+        """Its label."""
+        return card.labels[value]
+
+
+TARGET = Class()

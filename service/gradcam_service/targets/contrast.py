@@ -1,0 +1,130 @@
+"""A class against others, why P rather than Q: y_P less the mean of the others' logits is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from gradcam_service.errors import BadOption, UnknownTarget
+from gradcam_service.tasks.classification import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from gradcam_service.explain.objectives import Objective
+    from gradcam_service.registry.spec import Card
+
+_REST = "rest"
+_CLASS = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+
+Value = tuple[int, Sequence[int]]
+"""P, and the classes that it is compared with; none for all others."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """A class that another is compared with."""
+
+    index: int
+    label: str
+
+
+@dataclass(frozen=True)
+class ExplainedContrast(Prediction):
+    """The class that is explained, and what it is compared with."""
+
+    against: Annotated[
+        list[Other] | Literal["rest"], Field(description="what it is compared with; `rest`: all other classes")
+    ]
+    value: Annotated[float, Field(description="what is explained: its logit less the mean of the others'")]
+    chosen: Literal["request"] = "request"
+
+
+class Contrast:
+    """See `gradcam_service.targets.TargetKind`."""
+
+    schema: dict[str, Any] = {  # noqa: RUF012  a constant
+        "type": "object",
+        "properties": {
+            "class": _CLASS,
+            "against": {"anyOf": [*_CLASS["anyOf"], {"type": "array", "items": _CLASS, "minItems": 1}]},
+        },
+        "required": ["class", "against"],
+        "additionalProperties": False,
+        "description": 'a class against others, {"class": P, "against": Q}, Q one, a list or "rest", all others',
+    }
+    described = ExplainedContrast
+    is_logit = False
+    is_difference = True
+
+    def reads(self, written: object) -> bool:
+        """Objects that say what a class is compared with."""
+        return isinstance(written, dict) and "against" in written
+
+    def checked(self, written: dict[str, Any], card: Card) -> Value:
+        """The indices of the classes, each once."""
+        if written.keys() != {"class", "against"}:
+            raise BadOption(f"option 'target': {self.schema['description']}; not {', '.join(written)}")
+        own = _index(written["class"], card)
+        if written["against"] == _REST:
+            if len(card.labels) < 2:
+                raise UnknownTarget("the model has one class alone; there is no rest to compare it with")
+            return own, ()
+        listed = written["against"] if isinstance(written["against"], list) else [written["against"]]
+        if not listed:
+            raise BadOption("option 'target': against names no class")
+        others = tuple(dict.fromkeys(_index(other, card) for other in listed))
+        if own in others:
+            raise UnknownTarget(f"{card.labels[own]!r} can't be compared with itself")
+        return own, others
+
+    def objective(self, values: Sequence[Value], outputs: Tensor) -> Objective:
+        """y_P − mean y_Q. Rows with fewer others are filled up with class 0, of weight 0."""
+        import torch
+
+        from gradcam_service.explain import objectives
+
+        classes = outputs.shape[1]
+        others = [list(against or (i for i in range(classes) if i != own)) for own, against in values]
+        longest = max(map(len, others))
+        padded = torch.tensor([row + [0] * (longest - len(row)) for row in others], device=outputs.device)
+        weights = torch.tensor(
+            [[1 / len(row)] * len(row) + [0.0] * (longest - len(row)) for row in others],
+            dtype=torch.float64,
+            device=outputs.device,
+        )
+        own = torch.tensor([own for own, _ in values], device=outputs.device)
+        return objectives.Contrast(own, padded, weights)
+
+    def describe(
+        self, value: Value, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool
+    ) -> ExplainedContrast:
+        """P as a prediction tells of it, what it was compared with, and by how much its logit is above."""
+        own, others = value
+        rest = [index for index in range(len(card.labels)) if index != own]
+        return ExplainedContrast(
+            own,
+            card.labels[own],
+            float(scores[own]),
+            float(probability[own]),
+            against=[Other(index, card.labels[index]) for index in others] or "rest",
+            value=float(scores[own] - scores[list(others) or rest].mean(dtype="float64")),
+        )
+
+    def name(self, value: Value, card: Card) -> str:
+        """Both labels."""
+        own, others = value
+        return f"{card.labels[own]} rather than {' or '.join(card.labels[other] for other in others) or 'the rest'}"
+
+
+def _index(written: object, card: Card) -> int:
+    if isinstance(written, bool) or not isinstance(written, int | str):
+        raise BadOption("option 'target': class and against are classes, by index or label")
+    return card.class_index(written)
+
+
+TARGET = Contrast()
