@@ -128,6 +128,13 @@ class UndecodableImage(Unprocessable):
     title = "Undecodable image"
 
 
+class UnfitInput(Unprocessable):
+    """The numbers are sound, but of another shape or type than the model takes."""
+
+    code = "unfit_input"
+    title = "The input doesn't fit the model"
+
+
 class UnknownTarget(Unprocessable):
     """The model has no such class."""
 

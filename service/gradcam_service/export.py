@@ -1,6 +1,6 @@
 """A model with its Grad-CAM as one ONNX file, proven against the service before it gets its name.
 
-The graph maps ``image`` (N, 3, H, W) float32, normalised, and ``target`` (N,) int64 to ``scores`` (N, classes) and
+The graph maps ``image`` (N, C, H, W) float32, normalised, and ``target`` (N,) int64 to ``scores`` (N, classes) and
 ``heatmap`` (N, h, w), both float32 in logit units; see `gradcam_service.explain.lowering.Explainer`. The file's
 metadata says how to make ``image`` from a picture and what the classes are.
 """
@@ -43,8 +43,8 @@ def export(local: Local, layer: str, file: Path) -> None:
     """
     logging.getLogger("torch").setLevel(logging.CRITICAL)  # what goes wrong is in the error
     network = local.model.network.to(torch.device("cpu"))
-    cut = network.cut_at(layer)
-    images = torch.randn(4, 3, *local.model.card.preprocess.input_size, generator=torch.Generator().manual_seed(0))
+    cut, card = network.cut_at(layer), local.model.card
+    images = torch.randn(4, card.input.count, *card.preprocess.input_size, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory(prefix=".gradcam-", dir=file.parent) as folder:
         program = _program(lower(cut), images)
         _forget_origin(program)

@@ -17,9 +17,10 @@ from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.pipeline import Pipeline, Unobserved
 from gradcam_service.core.results import Answers, Explanation, Result
 from gradcam_service.errors import ModelFailed, ServiceError
-from gradcam_service.images.decode import decode
 from gradcam_service.images.grid import labelled_grid
 from gradcam_service.images.scale import MapKind
+from gradcam_service.inputs import INPUTS
+from gradcam_service.kinds import load_plugins
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.repository import scan
 from gradcam_service.registry.spec import Card, Model, resolve
@@ -69,7 +70,9 @@ class Local:
         Raises:
             ServiceError: what is wrong with the file or the options.
         """
-        tiles = [(path.name, decode(path.read_bytes(), self.settings.max_pixels))]
+        card, data = self.model.card, path.read_bytes()
+        received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, self.settings.max_pixels)
+        tiles = [(path.name, received.original())]
         kinds: set[MapKind] = set()
         for method in methods:
             asked = {"method": method, "output": ["heatmap", "overlay"], "format": "png", "legend": False}
@@ -118,6 +121,7 @@ def load_all(settings: Settings) -> Iterator[tuple[Model, str]]:
         ModelFailed: a repository can't be read.
     """
     limit_threads(settings)
+    load_plugins(settings.plugins)
     listing, device = scan(settings.model_repository), pick_device(settings.device)
     for entry, model in zip(listing, listing.models(), strict=True):
         try:
@@ -135,6 +139,7 @@ def open_model(reference: str | None, settings: Settings) -> Local:
         ModelFailed: it can't be loaded.
     """
     limit_threads(settings)
+    load_plugins(settings.plugins)
     listing = scan(settings.model_repository)
     model = resolve(listing.models(), reference or settings.default_model)
     entry = next(entry for entry in listing if entry.key == model.key)

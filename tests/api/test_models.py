@@ -42,7 +42,8 @@ def test_a_ready_model_tells_what_it_is(client, name, classes, activation, side,
     }
     assert (model["classes"], model["activation"], model["weights"]) == (classes, activation, weights)
     assert model["task"] == "classification"
-    assert model["input"] == {"width": side, "height": side}
+    colours = {"channels": 3, "depth": 8, "media_types": ["image/*", "application/x-npy"]}
+    assert model["input"] == {"width": side, "height": side, **colours}
     assert model["layer"] == {"name": layer, "shape": shape}
     assert "gradcam" in model["methods"]
     assert model["device"] == list(client.get("/healthz").json()["devices"])

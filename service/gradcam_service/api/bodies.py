@@ -7,6 +7,7 @@ import base64
 import binascii
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
+from fnmatch import fnmatchcase
 from functools import partial
 from time import monotonic
 
@@ -20,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, Options
 from gradcam_service.errors import BadOption, BadRequest, ClientLeft, TooLarge, TooSlow, UnsupportedMedia
+from gradcam_service.inputs import media_types
 from gradcam_service.settings import Settings
 
 _LONG = 2**20
@@ -28,7 +30,7 @@ _REPEATABLE = ("target", "output")
 
 _HOW = (
     "send multipart/form-data with file parts named image, application/json with image or images in base64, "
-    "or the picture itself as image/* or application/octet-stream"
+    "or the picture itself as image/*, an array as application/x-npy, or either as application/octet-stream"
 )
 
 
@@ -54,7 +56,7 @@ async def read_call(
                 images, given = await _multipart(request, body, settings)
             elif media_type == "application/json":
                 whole = await _whole(body)
-            elif media_type.startswith("image/") or media_type == "application/octet-stream":
+            elif any(fnmatchcase(media_type, read) for read in ("application/octet-stream", *media_types())):
                 images, given = [await _whole(body)], {}
             else:
                 named = f"content type {media_type!r}" if media_type else "a body without a content type"

@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse
 
 from gradcam_service.api.schemas import Problem
 from gradcam_service.core.options import PredictOptions
+from gradcam_service.inputs import media_types
 from gradcam_service.registry.spec import Spec
 
 DESCRIPTION = """\
@@ -20,7 +21,8 @@ Send a picture in one of three forms, with the same options in each:
 
 * `multipart/form-data`: file parts named `image`, options as form fields;
 * `application/json`: `image` or `images` in base64, options as members;
-* the picture itself as `image/*` or `application/octet-stream`, options in the query string.
+* the picture itself as `image/*`, an array of numbers as `application/x-npy`, or either as
+  `application/octet-stream`, options in the query string.
 
 To try the forms that take a file, save [this scene](docs/scene.jpg): a star and a flower. A model repository's
 `model.yaml` has [a JSON schema](docs/model.schema.json).
@@ -34,7 +36,7 @@ _ERRORS: dict[int | str, str] = {
     408: "the head or the body did not arrive in time",
     413: "too large",
     415: "a content type that carries no image",
-    422: "not a picture, or no such class, method or layer",
+    422: "not a picture, not what the model takes, or no such class, method or layer",
     429: "the queue is full",
     500: "our fault",
     503: "not ready, or the model can't be loaded",
@@ -128,6 +130,7 @@ def _bodies(fields: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
         },
         "image/jpeg": picture,
         "image/png": picture,
+        **{media_type: picture for media_type in media_types() if "*" not in media_type},
         "application/octet-stream": picture,
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradcam_service.api.schemas import InputBody, LayerBody, MethodBody, ModelBody, ModelDetail
 from gradcam_service.explain.methods import METHODS
+from gradcam_service.inputs import INPUTS
 from gradcam_service.registry.spec import LayerCard, Model
 
 
@@ -26,7 +27,13 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
             "source": card.source,
             "task": card.task,
             "activation": card.activation,
-            "input": InputBody(width=width, height=height),
+            "input": InputBody(
+                width=width,
+                height=height,
+                channels=card.input.count,
+                depth=card.input.depth,
+                media_types=list(INPUTS[card.input.reader].media_types),
+            ),
             "classes": len(card.labels),
             "layer": _layer(default),
             "methods": card.method_names(),

@@ -39,10 +39,13 @@ class LayerBody(BaseModel):
 
 
 class InputBody(BaseModel):
-    """What the model receives."""
+    """What the model receives, and what it makes that of."""
 
     width: int
     height: int
+    channels: int = Field(description="3 of colours, 1 of shades, or how many bands")
+    depth: Literal[8, 16, "float"] = Field(description="bits of a number, which is scaled to 0–1; float: as it is")
+    media_types: list[str] = Field(description="what may be sent")
 
 
 class ModelBody(BaseModel):

@@ -20,8 +20,8 @@ from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import ModelLoading, ServiceError, TooManyTargets, UnsupportedMethod
 from gradcam_service.explain.methods import DEFAULT, METHODS
 from gradcam_service.images.canvas import backdrop
-from gradcam_service.images.decode import decode, size_of
-from gradcam_service.images.geometry import PreparedImage, prepare
+from gradcam_service.images.geometry import PreparedImage
+from gradcam_service.inputs import INPUTS, Received
 from gradcam_service.registry.spec import Card, Model
 from gradcam_service.targets import TARGETS, read
 from gradcam_service.tasks import TASKS
@@ -147,7 +147,9 @@ class Pipeline:
         """
         sizes = [(options.max_side, options.max_side)] * len(images)
         if drawn_pixels(options, work.card, sizes) > min(_NOT_WORTH_A_LOOK, self._settings.max_drawn_pixels):
-            sizes = await work.admission.run(work.deadline, lambda: [size_of(data) for data in images])
+            sizes = await work.admission.run(
+                work.deadline, lambda: list(map(INPUTS[work.card.input.reader].size, images))
+            )
         check(options, work.card, sizes, self._settings.max_drawn_pixels)
         return drawn_pixels(options, work.card, sizes)
 
@@ -179,12 +181,12 @@ class Pipeline:
 
     async def _infer(self, data: bytes, work: _Work) -> _Inferred:
         with _timed(work.seen, "decode"):
-            prepared, photo = await work.admission.run(work.deadline, partial(self._look, data, work))
+            received, photo = await work.admission.run(work.deadline, partial(self._look, data, work))
         answer, timings = await self._engine.infer(
-            work.model.key, work.card.digest, {"image": prepared.pixels}, work.question, work.deadline
+            work.model.key, work.card.digest, received.inputs, work.question, work.deadline
         )
         _record(work, timings)
-        return _Inferred(prepared, photo, answer)
+        return _Inferred(received.prepared, photo, answer)
 
     async def _draw(self, inferred: _Inferred | ServiceError, work: _Work, shared: float | None = None) -> Result:
         if isinstance(inferred, ServiceError):
@@ -197,14 +199,15 @@ class Pipeline:
             in_turn = partial(work.admission.run, work.deadline)
             return Result(said, await asyncio.gather(*map(in_turn, draws)))
 
-    def _look(self, data: bytes, work: _Work) -> tuple[PreparedImage, Image.Image | None]:
-        """What the model sees of an encoded picture, and what overlays are drawn on where one is asked for."""
-        image = decode(data, self._settings.max_pixels)
-        prepared = prepare(image, **work.card.preprocess.geometry())
+    def _look(self, data: bytes, work: _Work) -> tuple[Received, Image.Image | None]:
+        """What the model takes of what was sent, and what overlays are drawn on where one is asked for."""
+        card = work.card
+        received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, self._settings.max_pixels)
         options = work.options
         if not isinstance(options, ExplainOptions) or "overlay" not in options.outputs:
-            return prepared, None
-        return prepared, backdrop(image, prepared, size=options.size, max_side=options.max_side)
+            return received, None
+        original = received.original()
+        return received, backdrop(original, received.prepared, size=options.size, max_side=options.max_side)
 
 
 async def _or_error(answer: Coroutine[Any, Any, Outcome]) -> Outcome | ServiceError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import (
@@ -60,11 +62,19 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         TooLarge: the picture has more than ``max_pixels`` pixels. Known from the header: nothing was decoded.
         UndecodableImage: it is no picture, or of no format named above, or damaged.
     """
+    with complaining(data):
+        return rgb(loaded(data, max_pixels))
+
+
+@contextmanager
+def complaining(data: bytes) -> Iterator[None]:
+    """Whatever a library says of a damaged file in here becomes one sentence.
+
+    Raises:
+        UndecodableImage: what ``data`` seems to be, and what is wrong with it.
+    """
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        _check_size(image, max_pixels)
-        image.load()
-        return _rgb(_upright(image))
+        yield
     except _DAMAGED as error:
         raise UndecodableImage(_complaint(data, error)) from error
 
@@ -75,6 +85,18 @@ def size_of(data: bytes) -> tuple[int, int]:
         return Image.open(io.BytesIO(data), formats=_FORMATS).size
     except _DAMAGED:
         return 0, 0
+
+
+def loaded(data: bytes, max_pixels: int) -> Image.Image:
+    """The picture in ``data``, upright, in a mode of its own; to be called while `complaining`.
+
+    Raises:
+        TooLarge: it has more than ``max_pixels`` pixels.
+    """
+    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    _check_size(image, max_pixels)
+    image.load()
+    return _upright(image)
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
@@ -99,7 +121,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image) -> Image.Image:
     """``image`` in mode RGB: transparency dropped, 16 bits reduced to 8. Raises ValueError if there is no right way."""
     if image.mode == "RGB":
         return image

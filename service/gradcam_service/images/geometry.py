@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ class PreparedImage:
     """What a model sees of a picture.
 
     Attributes:
-        pixels: (height, width, 3) uint8, contiguous and read-only: the model's input, before normalising.
+        pixels: (height, width, 3) uint8, contiguous and read-only: the model's input as a picture, before normalising.
         region: the part of the original that ``pixels`` cover, in its pixels; reaches beyond it where padded.
         image_size: (width, height) of the original.
     """
@@ -78,16 +79,62 @@ def prepare(
     Raises:
         TooLarge: without a crop, a very long picture would be resized to more than 16 million pixels.
     """
+    size, box, region = _window(image.size, resize, crop, pad)
+    pixels = _cut(image, size, box, INTERPOLATIONS[interpolation], fill if pad is not None else _BLACK)
+    return PreparedImage(np.asarray(pixels), region, image.size)
+
+
+def prepare_bands(
+    bands: Sequence[NDArray[Any]],
+    *,
+    resize: int | tuple[int, int] | None = None,
+    crop: int | tuple[int, int] | None = None,
+    pad: int | None = None,
+    interpolation: str = "bilinear",
+    fill: Sequence[float],
+) -> tuple[NDArray[np.float32], Region]:
+    """Bands of numbers of any range as a model sees them, in their own units, not rounded.
+
+    Args:
+        bands: each (H, W), real.
+        resize: as for `prepare`.
+        crop: as for `prepare`; 0 where the bands are smaller.
+        pad: as for `prepare`.
+        interpolation: one of `INTERPOLATIONS`.
+        fill: of each band, what ``pad`` leaves empty.
+
+    Returns:
+        values: (height, width, bands) float32.
+        region: the part of the original that they cover, in its pixels.
+
+    Raises:
+        TooLarge: as `prepare`.
+    """
+    height, width = bands[0].shape
+    size, box, region = _window((width, height), resize, crop, pad)
+    edges = fill if pad is not None else [0.0] * len(bands)
+    seen = [
+        np.asarray(_cut(Image.fromarray(band.astype(np.float32)), size, box, INTERPOLATIONS[interpolation], edge))
+        for band, edge in zip(bands, edges, strict=True)
+    ]
+    return np.stack(seen, axis=2), region
+
+
+def _window(
+    original: tuple[int, int],
+    resize: int | tuple[int, int] | None,
+    crop: int | tuple[int, int] | None,
+    pad: int | None,
+) -> tuple[tuple[int, int], tuple[int, int, int, int], Region]:
+    """(width, height) that the original is resized to, the box cut from that, and the same box in the original."""
     if pad is not None:
-        size, window = _longest_side(image.size, pad), (pad, pad)
+        size, window = _longest_side(original, pad), (pad, pad)
     else:
-        size, fill = _resized(image.size, resize), _BLACK
+        size = _resized(original, resize)
         window = size if crop is None else _width_height(crop)
     left, top = _margin(size[0], window[0]), _margin(size[1], window[1])
     box = (left, top, left + window[0], top + window[1])
-    pixels = _cut(image, size, box, INTERPOLATIONS[interpolation], fill)
-    region = Region(*box).scaled(image.width / size[0], image.height / size[1])
-    return PreparedImage(np.asarray(pixels), region, image.size)
+    return size, box, Region(*box).scaled(original[0] / size[0], original[1] / size[1])
 
 
 def fit(size: tuple[int, int], max_side: int) -> tuple[int, int]:
@@ -131,7 +178,7 @@ def _cut(
     size: tuple[int, int],
     box: tuple[int, int, int, int],
     resample: Image.Resampling,
-    fill: tuple[int, int, int],
+    fill: tuple[int, int, int] | float,
 ) -> Image.Image:
     """The part ``box`` of ``image`` resized to ``size``; ``fill`` where the box reaches beyond it."""
     width, height = size
@@ -143,7 +190,7 @@ def _cut(
         part = _resized_part(image, size, inside, resample)
     if inside == box:
         return part
-    padded = Image.new("RGB", (right - left, bottom - top), fill)
+    padded = Image.new(image.mode, (right - left, bottom - top), fill)
     padded.paste(part, (inside[0] - left, inside[1] - top))
     return padded
 

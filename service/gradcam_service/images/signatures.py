@@ -19,6 +19,7 @@ _SIGNATURES = [
         ("HEIC", rb".{4}ftyp(hei|hev|mif1|msf1)"),
         ("JPEG 2000", rb"\0{3}\x0cjP  |\xff\x4f\xff\x51"),
         ("a Photoshop document", rb"8BPS"),
+        ("a NumPy array", rb"\x93NUMPY"),
         ("PDF", rb"%PDF-"),
         ("a ZIP archive", rb"PK\x03\x04"),
         ("a gzip archive", rb"\x1f\x8b"),

@@ -20,7 +20,7 @@ class Built:
     """A model ready to be cut.
 
     Attributes:
-        module: maps (N, 3, H, W) float32 to scores (N, classes).
+        module: maps (N, C, H, W) float32 to scores (N, classes).
         labels: one for each class; empty where nothing names the classes.
         preprocess: from a picture to the module's input.
         content: hex SHA-256 of what else than weights and labels decides an answer: a file that holds the architecture.

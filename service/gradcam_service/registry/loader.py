@@ -15,8 +15,7 @@ from gradcam_service.errors import ModelFailed, ServiceError
 from gradcam_service.explain.methods import METHODS, in_order
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import forward_passes, refusals
-from gradcam_service.images.decode import decode
-from gradcam_service.images.geometry import prepare
+from gradcam_service.inputs import INPUTS
 from gradcam_service.registry.built import Built
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.sources import build
@@ -43,19 +42,22 @@ class LoadedModel:
     device: torch.device
 
     def images(self, pixels: list[np.ndarray]) -> Tensor:
-        """Pixels, each (H, W, 3) uint8 → the network's input (N, 3, H, W) float32, normalised on the device."""
+        """Pixels, each (H, W, C), uint8 or float32 in 0–1 → the network's input (N, C, H, W) float32, normalised."""
+        dtype = torch.uint8 if pixels[0].dtype == np.uint8 else torch.float32
         shape = (len(pixels), *pixels[0].shape)
-        staged = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        staged = torch.empty(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
         np.stack(pixels, out=staged.numpy())
         planes = staged.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        batch = planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        batch = planes.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        if dtype == torch.uint8:
+            batch.div_(255)
         mean = torch.tensor(self.card.preprocess.mean, device=self.device)[:, None, None]
         std = torch.tensor(self.card.preprocess.std, device=self.device)[:, None, None]
         return batch.sub_(mean).div_(std)
 
     def accelerated(self) -> LoadedModel | str:
         """The same model on a faster runtime, all parameters shared; why there is none, where there isn't."""
-        images = torch.randn(2, 3, *self.card.preprocess.input_size, device=self.device)
+        images = torch.randn(2, self.card.input.count, *self.card.preprocess.input_size, device=self.device)
         found = fastest(self.network, self.spec.runtime, images, self.spec.batch, self.spec.precision)
         if isinstance(found, str):
             return found
@@ -79,16 +81,19 @@ def load(entry: Entry, device: torch.device, python_path: Path | None = None) ->
     folder = entry.folder()
     built = build(spec, folder, python_path)
     height, width = built.preprocess.input_size
+    channels = spec.input.count
+    if len(built.preprocess.mean) != channels:
+        raise ModelFailed(f"mean and std have {len(built.preprocess.mean)} values, but the input {channels} channels")
     digest = _digest(spec, built)
     try:
-        network = Network(built.module, (3, height, width), spec.layer, spec.activation).to(device)
+        network = Network(built.module, (channels, height, width), spec.layer, spec.activation).to(device)
     except ServiceError as error:
         raise ModelFailed(error.detail) from error
     labels = built.labels or [str(index) for index in range(network.classes)]
     if network.classes != len(labels):
         raise ModelFailed(f"the model has {network.classes} classes, but {len(labels)} labels")
     model = LoadedModel(spec, _card(spec, built, labels, network, digest), network, device)
-    network.predict(model.images([np.zeros((height, width, 3), np.uint8)]))
+    network.predict(model.images([np.zeros((height, width, channels), np.uint8)]))
     if spec.sample is not None:
         _check_sample(model, spec.sample, folder)
     return model
@@ -101,13 +106,15 @@ def _check_sample(model: LoadedModel, sample: Sample, folder: Path) -> None:
         ModelFailed: the model takes it for something else.
     """
     try:
-        image = decode((folder / sample.image).read_bytes(), _LARGEST_SAMPLE)
+        data = (folder / sample.image).read_bytes()
+        card = model.card
+        received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, _LARGEST_SAMPLE)
         expected = model.card.class_index(sample.label)
     except OSError as error:
         raise ModelFailed(f"sample {sample.image} can't be read: {error.strerror}") from error
     except ServiceError as error:
         raise ModelFailed(f"sample {sample.image}: {error.detail}") from error
-    _, scores = model.network.predict(model.images([prepare(image, **model.card.preprocess.geometry()).pixels]))
+    _, scores = model.network.predict(model.images([received.inputs["image"]]))
     found = int(scores[0].argmax())
     if found != expected:
         labels = model.card.labels
@@ -125,6 +132,7 @@ def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest:
         task=spec.task,
         activation=spec.activation,
         labels=labels,
+        input=spec.input,
         preprocess=built.preprocess,
         batch=spec.batch,
         runtime="eager",

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from gradcam_service.errors import BadOption, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
 from gradcam_service.explain.methods import METHODS
+from gradcam_service.inputs import INPUTS, Takes
 from gradcam_service.tasks import TASKS
 
 State = Literal["unloaded", "loading", "ready", "failed"]
@@ -26,15 +27,15 @@ class Preprocess:
     picture, its longest side resized to ``pad``, the rest filled with the mean colour).
 
     Attributes:
-        mean: subtracted from pixels in 0–1, red, green, blue.
+        mean: subtracted from pixels in 0–1, of each channel of `Takes`.
         std: divided by after that.
         interpolation: nearest, bilinear, bicubic or lanczos.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     resize: int | tuple[int, int] | None = None
     crop: int | None = None
     pad: int | None = None
@@ -47,6 +48,8 @@ class Preprocess:
             raise ValueError("preprocess takes one of: resize and crop; resize: [h, w]; pad")
         if any(isinstance(side, int) and side < 1 for side in (self.resize, self.crop, self.pad, *sides)):
             raise ValueError("preprocess takes sizes of at least 1")
+        if not len(self.mean) == len(self.std) > 0:
+            raise ValueError("preprocess takes as many values of std as of mean, one for each channel")
         if not all(map(math.isfinite, (*self.mean, *self.std))) or not all(self.std):
             raise ValueError("preprocess takes a finite mean and a finite std that is not 0")
 
@@ -71,10 +74,9 @@ class Preprocess:
         }
 
     @property
-    def fill(self) -> tuple[int, int, int]:
+    def fill(self) -> tuple[int, ...]:
         """The mean colour, 0–255: what padding is filled with."""
-        red, green, blue = (round(255 * value) for value in self.mean)
-        return red, green, blue
+        return tuple(round(255 * value) for value in self.mean)
 
 
 Source = Literal["torchvision", "timm", "zoo", "onnx", "export", "python"]
@@ -125,6 +127,7 @@ class Spec(BaseModel):
     labels: str | None = Field(
         None, description="a file beside model.yaml, one label a line; default: from the weights"
     )
+    input: Takes = Field(Takes(), description="what the model takes")
     preprocess: Preprocess | None = Field(None, description="default: from the weights")
     layer: str = Field("auto", description="where to explain by default; auto: the last convolution")
     runtime: Runtime = Field(
@@ -147,6 +150,8 @@ class Spec(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        if self.input.reader not in INPUTS:
+            raise ValueError(f"input.kind {self.input.kind!r} isn't known; there are {', '.join(INPUTS)}")
         if self.source in _WHOLE and self.architecture is not None:
             raise ValueError(f"source {self.source} takes no architecture; its file holds it")
         if self.source not in _WHOLE and self.architecture is None:
@@ -185,6 +190,7 @@ class Card(msgspec.Struct, frozen=True):
     Attributes:
         digest: ``sha256:…`` over its model.yaml, labels and every weight: equal digests answer alike.
         memory: bytes of its parameters and buffers.
+        input: what it takes.
         runtime: what computes its feature maps.
         layer: the name of the default layer.
         layers: those that every path crosses, and the default one.
@@ -199,6 +205,7 @@ class Card(msgspec.Struct, frozen=True):
     task: str
     activation: Literal["softmax", "sigmoid"]
     labels: list[str]
+    input: Takes
     preprocess: Preprocess
     batch: int
     runtime: str

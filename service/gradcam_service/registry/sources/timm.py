@@ -64,8 +64,8 @@ def _preprocess(config: PretrainedCfg | None) -> Preprocess:
         raise ModelFailed("model.yaml must say how to preprocess: this model's own way is not a square centre crop")
     _, side, _ = config.input_size
     return Preprocess(
-        mean=config.mean,  # type: ignore[arg-type]  # three of them
-        std=config.std,  # type: ignore[arg-type]
+        mean=config.mean,
+        std=config.std,
         resize=math.floor(side / config.crop_pct),
         crop=side,
         interpolation=config.interpolation,  # type: ignore[arg-type]

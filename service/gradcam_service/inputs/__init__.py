@@ -1,0 +1,109 @@
+"""What models are asked about, one file for each kind of input: bytes to the numbers that a model receives. Torch-free.
+
+A kind parses what a caller sends, and has what the model needs prepared from it: resized, cropped and scaled. What is
+left, normalising by the model's mean and standard deviation, is done on the device for a whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from PIL import Image
+from pydantic import ConfigDict
+
+from gradcam_service.images.geometry import PreparedImage
+from gradcam_service.kinds import Kinds
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a model takes: ``input`` in its ``model.yaml``.
+
+    Attributes:
+        kind: a file in `gradcam_service.inputs`, or a plugin; empty for the one that reads these channels and bits.
+        channels: rgb, gray, or how many bands.
+        depth: bits of a number from 0 to the brightest, 8 or 16, which becomes 0 to 1; float: numbers as they are.
+        bands: which three of several, from 0, are drawn as red, green and blue under an overlay.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    kind: str = ""
+    channels: Literal["rgb", "gray"] | int = "rgb"
+    depth: Literal[8, 16, "float"] = 8
+    bands: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= 1024:
+            raise ValueError("input.channels takes rgb, gray or a number of bands from 1 to 1024")
+        if self.bands is not None and not all(0 <= band < self.count for band in self.bands):
+            raise ValueError(f"input.bands takes three numbers from 0 to {self.count - 1}")
+
+    @property
+    def reader(self) -> str:
+        """The name of the kind."""
+        return self.kind or ("picture" if (self.channels, self.depth) == ("rgb", 8) else "array")
+
+    @property
+    def count(self) -> int:
+        """How many channels."""
+        return self.channels if isinstance(self.channels, int) else {"rgb": 3, "gray": 1}[self.channels]
+
+    @property
+    def shown(self) -> tuple[int, int, int]:
+        """The channels drawn as red, green and blue; of fewer than three, the first as gray."""
+        return self.bands or ((0, 1, 2) if self.count >= len("rgb") else (0, 0, 0))
+
+
+class Preparing(Protocol):
+    """What a kind of input needs to know of a model's preprocessing."""
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Of each channel, in the range 0 to 1: what padding is filled with."""
+
+    def geometry(self) -> dict[str, Any]:
+        """Keyword arguments of `gradcam_service.images.geometry.prepare`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """What a caller sent, ready for a model, and to be drawn on.
+
+    Attributes:
+        inputs: what the worker is sent, by the names of the model's inputs; ``image`` is (H, W, C), uint8 from 0 to 255
+            or float32 that the mean and standard deviation are for.
+        prepared: the same as a picture, and which part of the original it is.
+        original: draws the original, mode RGB.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    prepared: PreparedImage
+    original: Callable[[], Image.Image]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A kind of input.
+
+    Attributes:
+        media_types: the content types of what it reads, ``image/*`` for any of images.
+        receive: the bytes, what the model takes, how it wants them prepared and the most pixels that are decoded → what
+            is sent to the worker. Raises TooLarge, UndecodableImage or UnfitInput.
+        size: (width, height) of the original as its header claims; (0, 0) where that can't be read.
+    """
+
+    media_types: tuple[str, ...]
+    receive: Callable[[bytes, Takes, Preparing, int], Received]
+    size: Callable[[bytes], tuple[int, int]]
+
+
+INPUTS: Kinds[Input] = Kinds(__name__, "INPUT")
+
+
+def media_types() -> list[str]:
+    """The content types that some kind of input reads, ``image/*`` for any of images."""
+    return sorted({media_type for kind in INPUTS.values() for media_type in kind.media_types})

@@ -1,0 +1,195 @@
+"""Gray pictures of 16 bits, floats, bands and arrays give what the plain network gives for the same numbers.
+
+So does a made-up kind of input, which is one file of an operator's.
+"""
+
+import os
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from inputs.files import npy, of_16_bits, png, smooth, tiff
+from PIL import Image
+from torch import nn
+
+from live import GRADCAM, running
+
+from .calls import answered, base64_of, explain, opened, problem, result, values
+
+NETWORKS = '''
+"""An operator's networks."""
+import torch
+from torch import nn
+
+
+def network(channels):
+    torch.manual_seed(channels)
+    layers = [nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)).eval()
+
+
+def gray():
+    return network(1)
+
+
+def four():
+    return network(4)
+'''
+YAML = """
+source: python
+architecture: networks:{factory}
+runtime: eager
+input: {input}
+preprocess: {{resize: [24, 32], mean: {mean}, std: {std}}}
+"""
+MODELS = {  # name → factory, input, mean, std
+    "xray": ("gray", "{channels: gray, depth: 16}", [0.4], [0.25]),
+    "thermal": ("gray", "{channels: gray, depth: float}", [20.0], [8.0]),
+    "satellite": ("four", "{channels: 4, depth: 16, bands: [3, 2, 0]}", [0.3, 0.4, 0.5, 0.6], [0.2, 0.2, 0.25, 0.3]),
+    "dotted": ("gray", "{kind: dots, channels: gray}", [0.1], [0.5]),
+}
+XRAY, SCAN = of_16_bits((48, 64)), of_16_bits((48, 64, 4))
+DEGREES = (smooth((48, 64)) * 30 + 10).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory, request):
+    root = tmp_path_factory.mktemp("inputs")
+    (root / "code").mkdir()
+    (root / "code" / "networks.py").write_text(NETWORKS)
+    for name, (factory, takes, mean, std) in MODELS.items():
+        folder = root / "models" / name / "1"
+        folder.mkdir(parents=True)
+        (folder / "model.yaml").write_text(YAML.format(factory=factory, input=takes, mean=mean, std=std))
+    return {
+        "model_repository": root / "models",
+        "python_path": root / "code",
+        "plugins": request.config.rootpath / "tests" / "plugins",
+    }
+
+
+@pytest.fixture(scope="module")
+def client(settings):
+    with running(**settings, max_pixels=1_000_000) as started:
+        yield started.client
+
+
+def truth(name, numbers):
+    """Scores and the top class's Grad-CAM of numbers (H, W, C) in the model's units, by plain torch."""
+    _, _, mean, std = MODELS[name]
+    namespace = {}
+    exec(NETWORKS, namespace)
+    network = namespace["network"](len(mean))
+    image = torch.from_numpy(np.asarray(numbers, np.float64)).permute(2, 0, 1)[None]
+    image = torch.nn.functional.interpolate(image, (24, 32), mode="bilinear", antialias=True).float()
+    image = (image - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    features = network[:4](image).detach().requires_grad_()
+    scores = nn.Sequential(*network[4:])(features)[0]
+    scores.max().backward()
+    cam = torch.relu((features.grad.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1))[0]
+    return scores.detach().numpy(), cam.detach().numpy()
+
+
+SENT = {  # what is sent → model, content, content type, the numbers that the model is to see
+    "a gray PNG of 16 bits": ("xray", png(XRAY), "image/png", XRAY[..., None] / 65535),
+    "a gray TIFF of 16 bits": ("xray", tiff(XRAY), "image/tiff", XRAY[..., None] / 65535),
+    "an array of 16 bits": ("xray", npy(XRAY), "application/x-npy", XRAY[..., None] / 65535),
+    "a TIFF of floats": ("thermal", tiff(DEGREES), "image/tiff", DEGREES[..., None]),
+    "a TIFF of four bands": ("satellite", tiff(SCAN, planarconfig="contig"), "application/octet-stream", SCAN / 65535),
+    "an array of four bands": ("satellite", npy(SCAN), "application/octet-stream", SCAN / 65535),
+}
+
+
+def send(client, form, data, media_type, **options):
+    if form == "raw":
+        return client.post("/explain", params=options, content=data, headers={"Content-Type": media_type})
+    if form == "multipart":
+        return client.post("/explain", files={"image": ("scan", data, media_type)}, data=options)
+    return client.post("/explain", json={"image": base64_of(data), **options})
+
+
+@pytest.mark.parametrize("form", ["raw", "multipart", "json"])
+@pytest.mark.parametrize("sent", SENT)
+def test_scores_and_map_are_those_of_the_plain_network_on_the_same_numbers(client, sent, form):
+    name, data, media_type, numbers = SENT[sent]
+    scores, cam = truth(name, numbers)
+    answer = result(send(client, form, data, media_type, model=name, output="map", top_k=5))
+    found = {one["index"]: one["logit"] for one in answer["predictions"]}
+    np.testing.assert_allclose([found[index] for index in range(5)], scores, rtol=0, atol=1e-4 * np.abs(scores).max())
+    np.testing.assert_allclose(values(answer["explanations"][0]["map"]), cam, rtol=0, atol=2e-4 * cam.max())
+
+
+def test_an_overlay_is_drawn_on_a_picture_made_of_the_numbers(client):
+    low, high = np.percentile(XRAY, (1, 99))
+    shades = np.clip((XRAY - low) / (high - low), 0, 1) * 255
+    asked = {"output": "overlay", "format": "png", "alpha": 0}
+    drawn = np.asarray(opened(explain(client, png(XRAY), model="xray", **asked)["overlay"]))
+    np.testing.assert_allclose(drawn, np.repeat(shades[..., None], 3, axis=2), atol=1)
+    drawn = np.asarray(opened(explain(client, npy(SCAN), model="satellite", **asked)["overlay"]))
+    for colour, band in enumerate((3, 2, 0)):
+        low, high = np.percentile(SCAN[..., band], (1, 99))
+        expected = np.clip((SCAN[..., band] - low) / (high - low), 0, 1) * 255
+        np.testing.assert_allclose(drawn[..., colour], expected, atol=1)
+
+
+@pytest.mark.parametrize("name", ["xray", "satellite"])
+def test_every_method_explains_them(client, name):
+    data = npy(XRAY) if name == "xray" else npy(SCAN)
+    for method in client.get(f"/models/{name}").json()["methods"]:
+        small = {"masks": 20} if method == "rise" else {}
+        explanation = explain(client, data, model=name, method=method, output=["heatmap", "overlay", "map"], **small)
+        assert opened(explanation["overlay"]).size == (64, 48)
+        assert opened(explanation["heatmap"]).size == (64, 48)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "code", "wanted"),
+    [
+        ("xray", npy(SCAN), "unfit_input", "(H, W, 1) or (H, W)"),
+        ("satellite", npy(XRAY), "unfit_input", "(H, W, 4)"),
+        ("xray", npy(DEGREES), "unfit_input", "unsigned integers"),
+        ("xray", npy(XRAY)[:-1], "undecodable_image", "its header says"),
+        ("scenes", npy(SCAN), "unfit_input", "(H, W, 3)"),
+    ],
+)
+def test_what_a_model_does_not_take_is_refused_saying_what_it_takes(client, name, data, code, wanted):
+    response = send(client, "raw", data, "application/x-npy", model=name)
+    assert wanted in problem(response, 422, code)
+
+
+def test_a_model_says_what_it_takes(client):
+    inputs = {name: client.get(f"/models/{name}").json()["input"] for name in MODELS}
+    arrays = {"width": 32, "height": 24, "media_types": ["image/*", "application/x-npy"]}
+    assert inputs["xray"] == {**arrays, "channels": 1, "depth": 16}
+    assert inputs["thermal"] == {**arrays, "channels": 1, "depth": "float"}
+    assert inputs["satellite"] == {**arrays, "channels": 4, "depth": 16}
+    assert inputs["dotted"] == {**arrays, "channels": 1, "depth": 8, "media_types": ["text/x-dots"]}
+    bodies = client.get("/openapi.json").json()["paths"]["/explain"]["post"]["requestBody"]["content"]
+    assert {"application/x-npy", "text/x-dots"} <= bodies.keys()
+
+
+def test_a_kind_of_input_is_one_file(client):
+    image = np.zeros((24, 32, 1))
+    image[3, 4] = image[20, 30] = 1
+    scores, cam = truth("dotted", image)
+    options = {"model": "dotted", "output": ["map", "overlay"], "format": "png", "alpha": 0, "top_k": 1}
+    answer = answered(send(client, "raw", b"3 4\n20 30\n", "text/x-dots", **options))
+    (best,) = answer["results"][0]["predictions"]
+    assert (best["index"], best["logit"]) == (scores.argmax(), pytest.approx(scores.max(), abs=1e-5))
+    (explanation,) = answer["results"][0]["explanations"]
+    np.testing.assert_allclose(values(explanation["map"]), cam, rtol=0, atol=1e-4 * max(cam.max(), 1e-6))
+    np.testing.assert_array_equal(np.asarray(opened(explanation["overlay"])), np.repeat(image * 255, 3, axis=2))
+    refused = send(client, "raw", b"24 0\n", "text/x-dots", model="dotted")
+    assert "rows are below 24" in problem(refused, 422, "unfit_input")
+
+
+def test_the_command_line_takes_such_files(settings, tmp_path):
+    (tmp_path / "scan.npy").write_bytes(npy(SCAN))
+    environment = os.environ | {f"GRADCAM_{name.upper()}": str(value) for name, value in settings.items()}
+    asked = ["explain", "scan.npy", "--model", "satellite", "--alpha", "0", "-o", "cam.png"]
+    done = subprocess.run([GRADCAM, *asked], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    scores, _ = truth("satellite", SCAN / 65535)
+    assert done.stdout.split()[:2] == [f"{np.exp(scores.max()) / np.exp(scores).sum():.3f}", str(scores.argmax())]
+    assert Image.open(tmp_path / "cam.png").size == (64, 48)
