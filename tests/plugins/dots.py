@@ -1,16 +1,17 @@
-"""A made-up kind of input: places as text, one "row column" a line, which are lit in a dark image of 24×32."""
+"""Places as text, one "row column" a line, which are lit in a dark image of 24×32."""
 
 import numpy as np
 from PIL import Image
 
 from gradcam_service.errors import UnfitInput
 from gradcam_service.images.geometry import PreparedImage, Region
-from gradcam_service.inputs import Input, Received
+from gradcam_service.inputs import Input, Preparing, Received, Takes
 
 HEIGHT, WIDTH = 24, 32
 
 
-def receive(data, takes, preprocess, max_pixels):
+def receive(data: bytes, takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
+    """The image of the places, as it is and as a picture."""
     image = np.zeros((HEIGHT, WIDTH, 1), np.uint8)
     for line in data.decode().splitlines():
         row, column = map(int, line.split())
@@ -22,4 +23,4 @@ def receive(data, takes, preprocess, max_pixels):
     return Received({"image": image}, prepared, lambda: Image.fromarray(shown))
 
 
-INPUT = Input(("text/x-dots",), receive, lambda data: (WIDTH, HEIGHT))
+INPUT = Input(("text/x-dots",), receive, size=lambda data: (WIDTH, HEIGHT))
