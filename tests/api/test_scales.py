@@ -35,6 +35,21 @@ def test_signed_colours_are_clipped_so_that_they_can_be_seen_and_the_map_is_raw(
         assert np.abs(cam).max() > high or clip == 1.0
 
 
+def test_a_signed_map_is_drawn_about_zero_in_a_diverging_colormap(client, png):
+    asked = {"model": "resnet18", "method": "occlusion", "window": 64, "stride": 64, "size": "input", "target": 5}
+    explanation = explain(client, png, **asked, output=["heatmap", "map", "overlay"])
+    cam = values(explanation["map"]).reshape(224, 224, -1)[:, :, 0]
+    assert explanation["kind"] == "signed"
+    assert cam.min() < 0 < cam.max()  # else the test shows nothing
+    high = np.sort(np.abs(cam), axis=None)[int(np.ceil(0.995 * cam.size)) - 1]
+    assert explanation["scale"] == pytest.approx([-high, high])
+    assert np.abs(levels(explanation) - (128 + 127 * np.clip(cam / high, -1, 1))).max() <= 0.51
+    palette = np.array(opened(explanation["heatmap"]).getpalette()).reshape(256, 3)
+    assert palette[[1, 255]].tolist() == [[59, 76, 192], [180, 4, 38]]
+    assert np.ptp(palette[128]) <= 1
+    assert explain(client, png, **asked, colormap="viridis")["heatmap"] != explanation["heatmap"]
+
+
 def test_targets_on_a_shared_scale_can_be_compared(client, png):
     asked = {"model": "resnet18", "output": ["heatmap", "map"], "size": "map", "target": [1, 2, 3]}
     explanations = result(ask(client, "/explain", png, **asked, scale="shared"))["explanations"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from gradcam_service.worker.client import Answer
 def highest(answer: Answer, options: ExplainOptions) -> float:
     """The largest end of the own scales of an image's maps: where the one scale of a request has to end, at least."""
     maps = zip(answer.maps, answer.targets, strict=True)
-    return max((own_high(cam, _kind(target, options), options.clip) for cam, target in maps), default=0.0)
+    return max((own_high(cam, _kind(target, options, cam), options.clip) for cam, target in maps), default=0.0)
 
 
 def drawings(
@@ -54,11 +54,12 @@ def drawings(
             cam,
             TARGETS[target.kind].name(target.value, card),
             TARGETS[target.kind].describe(target.value, card, answer.scores, probability, asked=bool(options.target)),
-            _kind(target, options),
+            _kind(target, options, cam),
             answer.layer,
             prepared,
             photo,
             options,
+            card.input.shown,
             shared,
         )
         for cam, target in zip(answer.maps, answer.targets, strict=True)
@@ -74,6 +75,7 @@ def _explanation(
     prepared: PreparedImage,
     photo: Image.Image | None,
     options: ExplainOptions,
+    bands: Sequence[int],
     shared: float | None,
 ) -> Explanation:
     x0, y0, x1, y1 = (round(edge, 2) for edge in prepared.region)
@@ -81,7 +83,8 @@ def _explanation(
     heat = flat = over = None
     if {"heatmap", "overlay"} & set(options.outputs):
         high = _high(cam, kind, options) if shared is None else shared
-        heat = place(cam, prepared, kind=kind, high=high, size=options.size, max_side=options.max_side)
+        shown = cam[:, :, list(bands)] if kind == "signed_colour" else cam
+        heat = place(shown, prepared, kind=kind, high=high, size=options.size, max_side=options.max_side)
     if heat and "heatmap" in options.outputs:
         flat = heatmap(heat, colormap=options.colormap)
     if heat and photo is not None:
@@ -108,8 +111,10 @@ def _explanation(
     )
 
 
-def _kind(target: Target, options: ExplainOptions) -> MapKind:
-    return METHODS[options.method].kind_of(is_difference=TARGETS[target.kind].is_difference)
+def _kind(target: Target, options: ExplainOptions, cam: np.ndarray) -> MapKind:
+    """What the values of a map (…, bands) mean: of a single band, shades are no colours."""
+    kind = METHODS[options.method].kind_of(is_difference=TARGETS[target.kind].is_difference)
+    return "signed" if kind == "signed_colour" and cam.shape[-1] == 1 else kind
 
 
 def _high(cam: np.ndarray, kind: MapKind, options: ExplainOptions) -> float | None:

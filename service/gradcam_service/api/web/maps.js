@@ -15,8 +15,11 @@ export function decode({ kind, map: body }) {
   const view = new DataView(bytes.buffer);
   const all = Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true));
   const [height, width, bands = 1] = body.shape;
-  if (kind === "signed_colour" || bands === 1) return { height, width, kind, channels: bands, values: all };
-  return { height, width, kind, channels: 1, values: all.filter((_, i) => i % bands === 0) };
+  const channels = kind === "signed_colour" ? 3 : 1;
+  if (bands === channels) return { height, width, kind, channels, values: all };
+  const band = (channel) => (channel < bands && bands >= channels ? channel : 0);
+  const picked = (_, i) => all[Math.floor(i / channels) * bands + band(i % channels)];
+  return { height, width, kind, channels, values: Float32Array.from({ length: height * width * channels }, picked) };
 }
 
 /** The value at the upper end of a map's own scale. */
