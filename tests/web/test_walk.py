@@ -118,6 +118,27 @@ def test_the_heat_and_the_box_are_those_that_the_service_draws(playground, clien
     assert np.abs(np.subtract(shown, [x0 * scale, y0 * scale, (x1 - x0) * scale, (y1 - y0) * scale])).max() < 1
 
 
+@pytest.mark.parametrize(
+    ("method", "kind", "ends"),
+    [("occlusion", "signed", ["against", "for"]), ("guided_backprop", "signed_colour", ["less", "more"])],
+)
+def test_signed_maps_are_drawn_about_zero_as_the_service_draws_them(playground, client, method, kind, ends):
+    playground.open(f"#picture=lightning-cross-arrow&targets=0&method={method}")
+    data = client.get("/web/examples/lightning-cross-arrow.jpg").content
+    options = {"target": "arrow", "method": method, "max_side": 4096}
+    (drawn,) = client.post("/explain", files={"image": data}, data=options).json()["results"][0]["explanations"]
+    assert drawn["kind"] == kind
+    expected = np.asarray(opened(drawn["heatmap"]).convert("RGBA")).astype(float)
+    heat = playground.heat().astype(float)
+    assert np.ptp(expected[:, :, :3]) > 100  # else the test shows nothing
+    assert np.abs(heat[:, :, 3] - expected[:, :, 3]).max() <= 6  # two of 127 levels
+    visible = [image[:, :, :3] * (image[:, :, 3:] / 255) for image in (expected, heat)]
+    assert np.abs(np.subtract(*visible)).max() <= 10
+    for side, word, value in zip(("low", "high"), ends, drawn["scale"], strict=True):
+        said, number = playground.page.locator(f"#legend-{side}").inner_text().replace("−", "-").split(", ")
+        assert (said, float(number)) == (word, pytest.approx(value, rel=0.01))
+
+
 def test_the_value_under_the_cursor_is_the_maps(playground, client):
     playground.open("#picture=fish-star&targets=4,10", tiles=2)
     frame = playground.page.locator(".picture").first
