@@ -49,7 +49,7 @@ class Preprocess:
         if any(isinstance(side, int) and side < 1 for side in (self.resize, self.crop, self.pad, *sides)):
             raise ValueError("preprocess takes sizes of at least 1")
         if not len(self.mean) == len(self.std) > 0:
-            raise ValueError("preprocess takes as many values of std as of mean, one for each channel")
+            raise ValueError("preprocess.mean and preprocess.std take one value for each channel")
         if not all(map(math.isfinite, (*self.mean, *self.std))) or not all(self.std):
             raise ValueError("preprocess takes a finite mean and a finite std that is not 0")
 
