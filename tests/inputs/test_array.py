@@ -232,6 +232,16 @@ def test_bands_are_drawn_in_the_colours_chosen(bands, shown):
     np.testing.assert_allclose(seen.prepared.pixels, values[..., list(shown)], atol=1)
 
 
+@pytest.mark.parametrize("takes", [GRAY_16, Takes()])
+def test_the_size_is_known_from_the_header(takes):
+    bands = of_16_bits((40, 30, 4))
+    whole = npy(bands), tiff(bands, planarconfig="contig"), tiff(smooth((40, 30))), png(bands[..., 0])
+    assert [INPUTS[takes.reader].size(data) for data in whole] == [(30, 40)] * 4
+    assert [INPUTS[takes.reader].size(data) for data in (b"x", b"II*\0", b"\x93NUMPY", npy(np.zeros(3)))] == [
+        (0, 0)
+    ] * 4
+
+
 @pytest.mark.parametrize("wrong", [{"channels": 0}, {"channels": 4, "bands": (0, 1, 4)}, {"channels": 5000}])
 def test_what_no_model_takes_is_refused(wrong):
     with pytest.raises(ValueError, match=r"input\.(channels|bands) takes"):

@@ -147,9 +147,8 @@ class Pipeline:
         """
         sizes = [(options.max_side, options.max_side)] * len(images)
         if drawn_pixels(options, work.card, sizes) > min(_NOT_WORTH_A_LOOK, self._settings.max_drawn_pixels):
-            sizes = await work.admission.run(
-                work.deadline, lambda: list(map(INPUTS[work.card.input.reader].size, images))
-            )
+            size_of = INPUTS[work.card.input.reader].size
+            sizes = await work.admission.run(work.deadline, lambda: list(map(size_of, images)))
         check(options, work.card, sizes, self._settings.max_drawn_pixels)
         return drawn_pixels(options, work.card, sizes)
 

@@ -26,7 +26,7 @@ _WHAT_WORKS = "send a JPEG, PNG, WebP, GIF, BMP or TIFF picture"
 
 # What Pillow raises for damaged files. Most plugins keep to the first three; the rest come out of odd TIFF tags and
 # PNG chunks. Truncated data is an OSError, so is a format that nothing recognises.
-_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error)
+DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error)
 
 _UPRIGHT = {  # EXIF orientation → the transposition that undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -75,7 +75,7 @@ def complaining(data: bytes) -> Iterator[None]:
     """
     try:
         yield
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise UndecodableImage(_complaint(data, error)) from error
 
 
@@ -83,7 +83,7 @@ def size_of(data: bytes) -> tuple[int, int]:
     """(width, height) that a picture's header claims, before it is turned upright; (0, 0) where it can't be read."""
     try:
         return Image.open(io.BytesIO(data), formats=_FORMATS).size
-    except _DAMAGED:
+    except DAMAGED:
         return 0, 0
 
 
@@ -116,7 +116,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """``image`` turned as its EXIF orientation says; as it is, if it has none or its EXIF can't be read."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except _DAMAGED:
+    except DAMAGED:
         return image
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 

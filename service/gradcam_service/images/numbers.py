@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gradcam_service.errors import TooLarge, UndecodableImage
-from gradcam_service.images.decode import complaining, loaded, rgb
+from gradcam_service.images.decode import DAMAGED, complaining, loaded, rgb, size_of
 from gradcam_service.images.signatures import kind
 
 Channels = Literal["rgb", "gray"] | int
@@ -58,6 +58,20 @@ def read_numbers(data: bytes, channels: Channels, max_pixels: int) -> NDArray[An
         if kind(data) == "PNG" and data[24:25] == b"\x10" and data[25] in _COLOURS_OF_16_BITS:
             raise ValueError("of its 16-bit colours only 8 could be read; a TIFF or .npy file would work")
         return _samples(loaded(data, max_pixels), channels)
+
+
+def size_of_numbers(data: bytes) -> tuple[int, int]:
+    """(width, height) that a file's header claims; (0, 0) where it can't be read."""
+    try:
+        if data.startswith(NPY):
+            height, width, *_ = _npy_header(data)[0]
+            return width, height
+        if kind(data) != "TIFF":
+            return size_of(data)
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            return file.pages.first.imagewidth, file.pages.first.imagelength
+    except (*DAMAGED, tifffile.TiffFileError, UndecodableImage):
+        return 0, 0
 
 
 def _samples(image: Image.Image, channels: Channels) -> NDArray[Any]:
@@ -116,6 +130,24 @@ def _check_segments(page: tifffile.TiffPage, data: bytes, max_pixels: int) -> No
 
 def _npy(data: bytes, max_pixels: int) -> NDArray[Any]:
     """The array in one of NumPy's files; nothing pickled is ever read."""
+    shape, fortran, dtype, start = _npy_header(data)
+    if dtype.kind not in "uif":
+        raise UndecodableImage(f"This .npy file holds {dtype}; integers or floating-point numbers would work.")
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise UndecodableImage(f"This .npy file holds an array {shape}; (H, W) or (H, W, bands) would work.")
+    _check((*shape, 1)[:3], max_pixels)
+    wanted = math.prod(shape) * dtype.itemsize
+    if len(data) - start != wanted:
+        raise UndecodableImage(f"This .npy file holds {len(data) - start} bytes of numbers, its header says {wanted}.")
+    return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
+
+
+def _npy_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether the first index runs fastest, type, and where the numbers begin.
+
+    Raises:
+        UndecodableImage: it can't be read.
+    """
     file = io.BytesIO(data)
     try:
         version = npy.read_magic(file)
@@ -123,15 +155,7 @@ def _npy(data: bytes, max_pixels: int) -> NDArray[Any]:
         shape, fortran, dtype = read_header(file)
     except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, TokenError) as error:
         raise UndecodableImage(f"This .npy file can't be read: {error}") from error
-    if dtype.kind not in "uif":
-        raise UndecodableImage(f"This .npy file holds {dtype}; integers or floating-point numbers would work.")
-    if len(shape) not in (2, 3) or 0 in shape:
-        raise UndecodableImage(f"This .npy file holds an array {shape}; (H, W) or (H, W, bands) would work.")
-    _check((*shape, 1)[:3], max_pixels)
-    start, wanted = file.tell(), math.prod(shape) * dtype.itemsize
-    if len(data) - start != wanted:
-        raise UndecodableImage(f"This .npy file holds {len(data) - start} bytes of numbers, its header says {wanted}.")
-    return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
+    return shape, fortran, dtype, file.tell()
 
 
 def _check(shape: tuple[int, ...], max_pixels: int) -> None:
