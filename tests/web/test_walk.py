@@ -120,7 +120,7 @@ def test_the_heat_and_the_box_are_those_that_the_service_draws(playground, clien
 
 @pytest.mark.parametrize(
     ("method", "kind", "ends"),
-    [("occlusion", "signed", ["against", "for"]), ("guided_backprop", "signed_colour", ["less", "more"])],
+    [("occlusion", "signed", ["against", "for"]), ("guided_backprop", "signed_colour", ["lowers", "raises"])],
 )
 def test_signed_maps_are_drawn_about_zero_as_the_service_draws_them(playground, client, method, kind, ends):
     playground.open(f"#picture=lightning-cross-arrow&targets=0&method={method}")

@@ -18,7 +18,7 @@ _BAR = (128, 12)
 _ENDS: dict[MapKind, tuple[str, str]] = {
     "unsigned": ("little", "much"),
     "signed": ("speaks against", "speaks for"),
-    "signed_colour": ("less of a colour would help", "more would"),
+    "signed_colour": ("a colour lowers the score", "raises it"),
 }
 
 

@@ -71,7 +71,7 @@ function showLegend(stage, answer) {
   const levels = Uint8ClampedArray.from({ length: 256 * channels }, (_, i) => Math.max(Math.floor(i / channels), first));
   const pixels = paint({ levels, covered: new Uint8ClampedArray(256).fill(255) }, kind, palette, state.show === "map");
   $("legend").getContext("2d").putImageData(new ImageData(pixels, 256), 0, 0);
-  const [low, high] = { unsigned: ["least", "most"], signed: ["against", "for"], signed_colour: ["less", "more"] }[kind];
+  const [low, high] = { unsigned: ["least", "most"], signed: ["against", "for"], signed_colour: ["lowers", "raises"] }[kind];
   const end = Number((kind === "unsigned" ? answer.explanation.max : highest(answer.map)).toPrecision(3));
   $("legend-low").textContent = kind === "unsigned" || several ? low : `${low}, −${end}`;
   $("legend-high").textContent = several ? `${high} in each map` : `${high}, ${end}`;
