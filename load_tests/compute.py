@@ -107,12 +107,13 @@ def _engine(repository: Path, name: str, batch: int, method: str | None, device:
 
     model = _model(repository, name, device)
     side = model.card.preprocess.input_size[0]
-    pixels = list(np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8))
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
+    inputs = [{"image": image} for image in pixels]
     questions = [None if method is None else Question(method)] * batch
 
     def run() -> None:
-        for answer in engine.run(model, pixels, questions, 10_000).answers:
-            if isinstance(answer, engine.Unfinished):
+        for answer in engine.run(model, inputs, questions, 10_000).answers:
+            if isinstance(answer, engine.Pending):
                 answer.finish()
 
     run()
@@ -146,7 +147,7 @@ def plain_loop(repository: Path, name: str, picture: bytes, count: int) -> float
 
     def explained() -> None:
         view = prepare(decode(picture, 10**9), **model.card.preprocess.geometry())
-        (answer,) = engine.run(model, [view.pixels], [question], 10_000).answers
+        (answer,) = engine.run(model, [{"image": view.pixels}], [question], 10_000).answers
         for draw in drawings(model.card, answer, view, None, options):  # type: ignore[arg-type]
             draw()
 
