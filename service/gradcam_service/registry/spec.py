@@ -190,12 +190,12 @@ class Card(msgspec.Struct, frozen=True):
     Attributes:
         digest: ``sha256:…`` over its model.yaml, labels and every weight: equal digests answer alike.
         memory: bytes of its parameters and buffers.
-        input: what it takes.
         runtime: what computes its feature maps.
         layer: the name of the default layer.
         layers: those that every path crosses, and the default one.
         methods: every explanation method.
         inner_layers: names of all others, inside of blocks and branches.
+        input: what it takes.
     """
 
     digest: str
@@ -205,7 +205,6 @@ class Card(msgspec.Struct, frozen=True):
     task: str
     activation: Literal["softmax", "sigmoid"]
     labels: list[str]
-    input: Takes
     preprocess: Preprocess
     batch: int
     runtime: str
@@ -213,6 +212,7 @@ class Card(msgspec.Struct, frozen=True):
     layers: list[LayerCard]
     methods: list[MethodCard]
     inner_layers: list[str] = []
+    input: Takes = Takes()
 
     def method_names(self) -> list[str]:
         """The methods that can explain this model."""
