@@ -75,7 +75,8 @@ def test_less_than_a_level_of_8_bits_is_seen():
 def test_bands_of_a_tiff_are_those_that_were_written(options, dtype):
     values = (smooth((40, 30, 4)) * np.iinfo(dtype).max).astype(dtype)
     separate = options.get("planarconfig") == "separate"
-    data = tiff(np.moveaxis(values, 2, 0) if separate else values, **{"planarconfig": "contig"} | options)
+    layout = {"planarconfig": "contig", "photometric": "rgb"} | options
+    data = tiff(np.moveaxis(values, 2, 0) if separate else values, **layout)
     np.testing.assert_allclose(numbers(data, FOUR_16), values / np.iinfo(dtype).max, rtol=1e-6)
 
 

@@ -54,7 +54,7 @@ def _fitting(values: NDArray[Any], takes: Takes) -> NDArray[Any]:
     if shaped.shape[2] != takes.count:
         raise UnfitInput(f"an array {values.shape} doesn't fit this model, which takes {wanted}")
     if takes.depth == "float":
-        if not (shaped.min() >= -_MOST and shaped.max() <= _MOST):
+        if not (float(shaped.min()) >= -_MOST and float(shaped.max()) <= _MOST):
             raise UnfitInput("some of the numbers are not finite in float32 (NaN or infinity); finite ones would work")
     elif shaped.dtype.kind != "u" or shaped.dtype.itemsize > _MOST_BYTES:
         raise UnfitInput(
