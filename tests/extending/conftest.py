@@ -2,7 +2,7 @@
 
 import pytest
 
-from live import running
+from live import running_eagerly
 from repository import ROOT
 
 PLUGINS = ROOT / "tests" / "plugins"
@@ -31,5 +31,5 @@ def plugged(tmp_path_factory):
 @pytest.fixture(scope="session")
 def client(plugged):
     """Speaks to it; it takes bodies of 100,000 bytes."""
-    with running(**plugged, max_body_bytes=100_000) as started:
+    with running_eagerly(**plugged, max_body_bytes=100_000) as started:
         yield started.client
