@@ -53,8 +53,9 @@ def _before_final_pooling(network: fx.GraphModule, layers: Layers) -> Layer | No
     first = pools[-1] if pools else len(order)
     while pools and _is_pooling(order[first - 1]):
         first -= 1
-    before = [layer for layer in layers.crossed if layer.node in set(order[:first])] or layers.crossed
-    found = (layer for layer in reversed(before) if layer.layout.prefix == 0 or _reaches_grid(network, layer))
+    before = set(order[:first])
+    candidates = [layer for layer in layers.crossed if layer.node in before] or layers.crossed
+    found = (layer for layer in reversed(candidates) if layer.layout.prefix == 0 or _reaches_grid(network, layer))
     return next(found, None)
 
 

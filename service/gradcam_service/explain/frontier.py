@@ -113,7 +113,6 @@ class _Crossing:
 
     def __init__(self, image: fx.Node, others: list[fx.Node], node: fx.Node) -> None:
         self._node = node
-        self._image = image
         self._count = image.meta["val"].shape[0]
         self._after = descendants(node)
         self._from_image = descendants(image)
@@ -141,7 +140,7 @@ class _Crossing:
                 continue
             if self._is_handed_over(value):
                 handed_over.add(value)
-            elif value is self._image or value.op != "placeholder":
+            elif value.op != "placeholder":
                 computed.add(value)
                 waiting += [] if self._told(value) else value.all_input_nodes
         return computed, handed_over

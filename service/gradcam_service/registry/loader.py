@@ -87,11 +87,12 @@ def load(entry: Entry, device: torch.device, python_path: Path | None = None) ->
     digest = _digest(spec, built)
     try:
         network = Network(built.module, (channels, height, width), spec.layer, spec.activation).to(device)
+        classes = network.classes
     except ServiceError as error:
         raise ModelFailed(error.detail) from error
-    labels = built.labels or [str(index) for index in range(network.classes)]
-    if network.classes != len(labels):
-        raise ModelFailed(f"the model has {network.classes} classes, but {len(labels)} labels")
+    labels = built.labels or [str(index) for index in range(classes)]
+    if classes != len(labels):
+        raise ModelFailed(f"the model has {classes} classes, but {len(labels)} labels")
     model = LoadedModel(spec, _card(spec, built, labels, network, digest), network, device)
     network.predict(model.images([np.zeros((height, width, channels), np.uint8)]))
     if spec.sample is not None:
@@ -124,6 +125,7 @@ def _check_sample(model: LoadedModel, sample: Sample, folder: Path) -> None:
 
 
 def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest: str) -> Card:
+    layers = {layer.name: LayerCard(layer.name, layer.shape) for layer in network.layers}
     return Card(
         digest=digest,
         source=spec.source,
@@ -137,8 +139,8 @@ def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest:
         batch=spec.batch,
         runtime="eager",
         layer=network.cut.layer.name,
-        layers=[LayerCard(layer.name, layer.shape) for layer in network.layers],
-        inner_layers=[name for name in network.every_layer if name not in {layer.name for layer in network.layers}],
+        layers=list(layers.values()),
+        inner_layers=[name for name in network.every_layer if name not in layers],
         methods=_methods(network, built.preprocess.input_size),
     )
 
