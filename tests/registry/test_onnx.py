@@ -183,6 +183,28 @@ BY_HAND = [
 ]
 
 
+def test_a_constant_may_count_images_in_any_dimension(tmp_path):
+    """As the first state of a recurrent network does, (1, N, K): here 1.5, made for as many images as there are."""
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["p"], axes=[2, 3], keepdims=0),
+        helper.make_node("Gemm", ["p", "d"], ["y"]),
+        helper.make_node("Shape", ["images"], ["shape"]),
+        helper.make_node("Gather", ["shape", "first"], ["n"], axis=0),
+        helper.make_node("Concat", ["one", "n", "two"], ["sizes"], axis=0),
+        helper.make_node("ConstantOfShape", ["sizes"], ["state"], value=helper.make_tensor("", 1, [1], [1.5])),
+        helper.make_node("Unsqueeze", ["y", "zero"], ["row"]),
+        helper.make_node("Add", ["row", "state"], ["added"]),
+        helper.make_node("Squeeze", ["added", "zero"], ["scores"]),
+    ]
+    numbers = {"first": [0], "one": [1], "two": [2], "zero": [0]}
+    weights = {name: np.int64(value) for name, value in numbers.items()} | {"d": np.float32([[1, 0], [0, 1], [1, 1]])}
+    network = imported(written(tmp_path, nodes, weights), (2, 2))
+    assert network.opaque == ""
+    for count in (1, 3):
+        x = torch.arange(12.0).view(1, 3, 2, 2).repeat(count, 1, 1, 1)
+        assert network.predict(x)[1].tolist() == [[1.5 + 9.5 + 1.5, 5.5 + 9.5 + 1.5]] * count
+
+
 def test_numbers_by_hand(tmp_path):
     network = imported(written(tmp_path, BY_HAND, {"w": CONVOLUTION, "d": DENSE}), (2, 2))
     x = torch.tensor([[[1.0, -2], [3, 4]], [[0, 1], [4, 1]], [[2, 1], [1, 0]]])[None]

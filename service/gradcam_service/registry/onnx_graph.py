@@ -164,10 +164,13 @@ def _repeat_row(graph_module: fx.GraphModule, node: fx.Node, count: fx.Node) -> 
     if BATCH not in rows.shape:
         return
     graph, aten, row = graph_module.graph, torch.ops.aten, tuple(rows.shape[1:])
+    axis = rows.shape.index(BATCH)  # not the first of a recurrent network's state
+    one = rows.narrow(axis, 0, 1)
     with graph.inserting_before(node.next):
-        if rows.shape[0] == BATCH and torch.equal(rows, rows[:1].expand_as(rows)):
-            setattr(graph_module, str(node.target), rows[:1].clone())
-            repeated = graph.call_function(aten.expand.default, (node, [count, *row]))
+        if rows.shape.count(BATCH) == 1 and torch.equal(rows, one.expand_as(rows)):
+            setattr(graph_module, str(node.target), one.clone())
+            shape = [count if i == axis else length for i, length in enumerate(rows.shape)]
+            repeated = graph.call_function(aten.expand.default, (node, shape))
             own = {repeated}
         elif rows.shape[0] == BATCH and torch.equal(rows, torch.arange(rows.numel()).view_as(rows)):
             setattr(graph_module, str(node.target), torch.arange(rows[0].numel()).view(1, *row))
