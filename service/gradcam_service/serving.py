@@ -14,6 +14,7 @@ import threading
 import urllib.request
 from pathlib import Path
 from time import sleep
+from typing import TYPE_CHECKING
 
 from gradcam_service import logs
 from gradcam_service.errors import BadSettings
@@ -22,6 +23,9 @@ from gradcam_service.kinds import load_plugins
 from gradcam_service.registry.repository import scan
 from gradcam_service.registry.spec import resolve
 from gradcam_service.settings import Settings, misspelt
+
+if TYPE_CHECKING:  # its metrics want PROMETHEUS_MULTIPROC_DIR to be set when they are imported
+    from gradcam_service.worker.supervisor import Child
 
 log = logging.getLogger(__name__)
 
@@ -56,32 +60,40 @@ def serve(settings: Settings) -> None:
             from gradcam_service import metrics
 
             metrics.serve(settings.host, settings.metrics_port)
-        from gradcam_service.worker.heartbeat import Heartbeat
-        from gradcam_service.worker.placement import placements
-        from gradcam_service.worker.supervisor import Child, Supervisor
+        from gradcam_service.worker.supervisor import Supervisor
 
-        present = devices(settings.device)
-        settings = settings.for_devices(present)
-        placed = placements(present)
-        sockets = {one.name: f"ipc://{folder}/{one.name.replace(':', '-')}.sock" for one in placed}
-        workers = [
-            Child(
-                f"worker {placement.name}",
-                "gradcam_service.worker.main:main",
-                (sockets[placement.name], placement, settings, heartbeat),
-                placement.name,
-                heartbeat,
-            )
-            for placement in placed
-            for heartbeat in [Heartbeat()]
-        ]
-        servers = [
-            Child(f"api {i}", "gradcam_service.api.server:main", (listening, sockets, settings))
-            for i in range(settings.api_processes or 1)
-        ]
+        workers, servers = _children(settings, listening, folder)
         threading.Thread(target=_announce, args=(listening, settings), daemon=True).start()
         stopping = settings.notice_seconds + settings.drain_seconds
         Supervisor(workers, servers, stopping, on_stop=listening.close).run()
+
+
+def _children(settings: Settings, listening: socket.socket, folder: str) -> tuple[list[Child], list[Child]]:
+    """The workers, each with its socket in the folder, and the API processes, not started yet."""
+    from gradcam_service.worker.heartbeat import Heartbeat
+    from gradcam_service.worker.placement import placements
+    from gradcam_service.worker.supervisor import Child
+
+    present = devices(settings.device)
+    settings = settings.for_devices(present)
+    placed = placements(present)
+    sockets = {one.name: f"ipc://{folder}/{one.name.replace(':', '-')}.sock" for one in placed}
+    workers = [
+        Child(
+            f"worker {placement.name}",
+            "gradcam_service.worker.main:main",
+            (sockets[placement.name], placement, settings, heartbeat),
+            placement.name,
+            heartbeat,
+        )
+        for placement in placed
+        for heartbeat in [Heartbeat()]
+    ]
+    servers = [
+        Child(f"api {i}", "gradcam_service.api.server:main", (listening, sockets, settings))
+        for i in range(settings.api_processes or 1)
+    ]
+    return workers, servers
 
 
 def _roomy() -> str:

@@ -1,4 +1,4 @@
-"""HTTP connections that nobody can hold open for nothing: there are so many of them, and callers hurry."""
+"""Uvicorn's connections with limits: on how many there are, on a head's size, and on how long a caller may take."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ class Connection(HttpToolsProtocol):
         self._head = 0  # bytes received of a head that isn't complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A caller has connected."""
+        """Start to wait for a head when a caller connects, who may be one too many."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # so that writing pauses whenever the caller is behind
         self._await_head()
         self._surplus = len(self.connections) > self._settings.share(self._settings.max_connections)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """One of both has closed the connection."""
+        """Stop every clock when either side has closed the connection."""
         self._head_is_complete()
         self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Something has arrived."""
+        """Parse what arrives, unless a head gets too large."""
         if self.transport.is_closing():
             return
         before = self._head
@@ -65,13 +65,13 @@ class Connection(HttpToolsProtocol):
             self._refuse(HeadTooLarge(f"the head is larger than {_LONGEST_HEAD} bytes, the most that is accepted"))
 
     def on_message_begin(self) -> None:
-        """A head has begun."""
+        """Give a head that begins its time from now."""
         super().on_message_begin()
         self._await_head()
         self._head = 1
 
     def on_headers_complete(self) -> None:
-        """A head is complete; the request is handed to the application."""
+        """Hand a request whose head is complete to the application, or refuse it on a connection too many."""
         self._head_is_complete()
         if self._surplus and self.url != _ALIVE:
             most = self._settings.max_connections
@@ -80,24 +80,24 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        """An answer is written. Its request may go on, or the next one never come."""
+        """Wait for the next head once an answer is written: its request may go on, or the next one never come."""
         super().on_response_complete()
         if self.cycle.response_complete and not self._head:
             self._await_head()
 
     def pause_writing(self) -> None:
-        """The caller does not take what is written as fast as it is written."""
+        """Give a caller who doesn't take what is written some time, then hang up."""
         super().pause_writing()
         self._untaken = self.loop.call_later(self._settings.read_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It has taken everything."""
+        """Stop that clock when the caller has taken everything."""
         super().resume_writing()
         if self._untaken is not None:
             self._untaken.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        """What has arrived is no HTTP."""
+        """Refuse what is no HTTP."""
         self._refuse(BadRequest(msg))
 
     def _await_head(self) -> None:
