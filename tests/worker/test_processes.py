@@ -61,6 +61,19 @@ def test_concurrent_callers_get_what_each_gets_alone(service: Service):
             np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * np.abs(one).max())
 
 
+def test_each_process_says_in_lists_of_processes_what_it_is(service: Service):
+    def title(pid: int) -> str:
+        return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0")
+
+    titles = {name: {title(pid) for pid in service.pids(name)[-1:]} for name in ("worker", "api 0", "api 1")}
+    assert titles == {
+        "worker": {"gradcam: worker cpu"},
+        "api 0": {"gradcam: api 0"},
+        "api 1": {"gradcam: api 1"},
+    }
+    assert title(service.process.pid) == "gradcam: supervisor"
+
+
 def test_sigterm_lets_a_request_finish_and_ends_every_process():
     with running_eagerly() as service:
         slow = {"method": "rise", "masks": "1000"}

@@ -14,6 +14,8 @@ from pkgutil import resolve_name
 from time import monotonic
 from typing import Any
 
+from setproctitle import setproctitle
+
 from gradcam_service import metrics
 from gradcam_service.worker.heartbeat import Heartbeat
 
@@ -125,6 +127,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Keep all processes running until told to stop."""
+        setproctitle("gradcam: supervisor")
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, self._on_hangup)
@@ -177,6 +180,7 @@ def _ending(code: int) -> str:
 
 def _detached(target: str, args: tuple[Any, ...]) -> None:
     os.setsid()
+    setproctitle(f"gradcam: {multiprocessing.current_process().name}")
     entry_point = resolve_name(target)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
