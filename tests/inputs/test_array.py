@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from fuzz.test_images import damaged
 from inputs.files import npy, of_16_bits, png, smooth, tiff
 from PIL import Image
 
@@ -143,6 +144,7 @@ def test_what_does_not_fit_is_refused_saying_what_would(data, takes, wanted):
     [
         (npy(np.zeros((3, 4, 5, 6))), "(H, W) or (H, W, bands)"),
         (npy(np.zeros((0, 4))), "(H, W) or (H, W, bands)"),
+        (npy(np.zeros((40, 30))).replace(b"(40, 30)", b"(-4, 30)"), "(H, W) or (H, W, bands)"),
         (npy(np.zeros((40, 30), complex)), "integers or floating-point"),
         (npy(np.zeros((40, 30), bool)), "integers or floating-point"),
         (npy(of_16_bits((40, 30)))[:-1], "its header says 2400"),
@@ -172,6 +174,31 @@ def test_nothing_pickled_is_read(tmp_path):
     assert not (tmp_path / "done").exists()
     pickle.loads(data[data.index(b"\x80\x04") :])
     assert (tmp_path / "done").exists()
+
+
+DAMAGED = {  # what damage is done to → what it was sent for
+    "bands": (tiff(of_16_bits((40, 30, 4)), planarconfig="contig", photometric="rgb"), FOUR_16),
+    "deflated": (tiff(of_16_bits((40, 30, 4)), planarconfig="contig", photometric="rgb", compression="zlib"), FOUR_16),
+    "floats": (tiff(smooth((40, 30))), GRAY_FLOAT),
+    "array": (npy(of_16_bits((40, 30, 4))), FOUR_16),
+    "png": (png(of_16_bits((40, 30))), GRAY_16),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_file_is_read_or_refused(kind, fuzz):
+    data, takes = DAMAGED[kind]
+    refused = 0
+    for seed in range(5000 if fuzz else 400):
+        body = damaged(data, np.random.default_rng(seed))
+        width, height = INPUTS["array"].size(body)
+        assert width * height >= 0
+        try:
+            received(body, takes).original()
+        except (TooLarge, UndecodableImage, UnfitInput):
+            refused += 1
+    assert refused > 0
 
 
 def refused_within(data, takes, bytes_allocated, error):

@@ -69,7 +69,8 @@ def size_of_numbers(data: bytes) -> tuple[int, int]:
         if kind(data) != "TIFF":
             return size_of(data)
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            return file.pages.first.imagewidth, file.pages.first.imagelength
+            size = file.pages.first.imagewidth, file.pages.first.imagelength
+        return size if _are_counts(size) else (0, 0)
     except (*DAMAGED, tifffile.TiffFileError, UndecodableImage):
         return 0, 0
 
@@ -99,8 +100,10 @@ def _bands(data: bytes, channels: Channels, max_pixels: int) -> NDArray[Any] | N
             _check((page.imagelength, page.imagewidth, page.samplesperpixel), max_pixels)
             _check_segments(page, data, max_pixels)
             values: NDArray[Any] = page.asarray(maxworkers=1)
-    except tifffile.TiffFileError as error:
+    except (tifffile.TiffFileError, zlib.error) as error:
         raise ValueError(str(error)) from error
+    if values.shape != page.shape:
+        raise ValueError("it holds fewer pixels than its header says")
     separate = values.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
     return np.moveaxis(values, 0, 2) if separate else values
 
@@ -133,7 +136,7 @@ def _npy(data: bytes, max_pixels: int) -> NDArray[Any]:
     shape, fortran, dtype, start = _npy_header(data)
     if dtype.kind not in "uif":
         raise UndecodableImage(f"This .npy file holds {dtype}; integers or floating-point numbers would work.")
-    if len(shape) not in (2, 3) or 0 in shape:
+    if len(shape) not in (2, 3) or not _are_counts(shape):
         raise UndecodableImage(f"This .npy file holds an array {shape}; (H, W) or (H, W, bands) would work.")
     _check((*shape, 1)[:3], max_pixels)
     wanted = math.prod(shape) * dtype.itemsize
@@ -158,8 +161,15 @@ def _npy_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]
     return shape, fortran, dtype, file.tell()
 
 
+def _are_counts(values: tuple[object, ...]) -> bool:
+    """Whether they are numbers above 0: a damaged tag may be text, of which arithmetic would make a lot."""
+    return all(isinstance(value, int) and value > 0 for value in values)
+
+
 def _check(shape: tuple[int, ...], max_pixels: int) -> None:
-    """Raises `TooLarge` for an array (H, W, bands) over the limit."""
+    """Raises `TooLarge` for an array (H, W, bands) over the limit, ValueError if that is none."""
+    if not _are_counts(shape):
+        raise ValueError("its header gives sizes that are no numbers")
     height, width, bands = shape
     if height * width * max(bands, _BANDS) > max_pixels * _BANDS:
         raise TooLarge(
