@@ -13,7 +13,7 @@ from inputs.files import npy, of_16_bits, png, smooth, tiff
 from PIL import Image
 from torch import nn
 
-from live import GRADCAM, running
+from live import GRADCAM, running_eagerly
 
 from .calls import answered, base64_of, explain, opened, problem, result, values
 
@@ -71,7 +71,7 @@ def settings(tmp_path_factory, request):
 
 @pytest.fixture(scope="module")
 def client(settings):
-    with running(**settings, max_pixels=1_000_000) as started:
+    with running_eagerly(**settings, max_pixels=1_000_000) as started:
         yield started.client
 
 
