@@ -61,6 +61,27 @@ def test_a_job_past_its_deadline_is_dropped_and_no_other():
     assert ids(queue.take()) == [2]
 
 
+def test_a_batch_that_is_put_back_comes_in_parts_before_all_else():
+    queue = queue_of(waiting(7), waiting(1, B), *(waiting(i) for i in (2, 3, 4, 5, 6)))
+    batch = queue.take()
+    assert ids(batch) == [7, 2, 3, 4, 5, 6]
+    queue.put_back(batch, 3)
+    queue.put(waiting(8))  # comes later and does not ride along
+    assert len(queue) == 8
+    first = queue.take()
+    queue.put_back(first, 2)  # as it failed again
+    assert [ids(queue.take()) for _ in range(6)] == [[7, 2], [3], [4, 5, 6], [1], [8], []]
+
+
+def test_a_job_of_a_part_may_be_cancelled_or_too_late():
+    queue = queue_of(*(waiting(i, deadline=5.0 if i == 3 else 100.0) for i in range(5)))
+    queue.put_back(queue.take(), 2)
+    queue.cancel(b"api", 0)
+    queue.cancel(b"api", 4)
+    assert ids(queue.drop_expired(now=6.0)) == [3]
+    assert [ids(queue.take()) for _ in range(3)] == [[1], [2], []]
+
+
 def test_cancelling_a_job_that_is_gone_does_nothing():
     queue = queue_of(waiting(1))
     queue.cancel(b"api", 7)

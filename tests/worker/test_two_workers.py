@@ -24,6 +24,7 @@ from . import faulty
 
 CODE = """
 import multiprocessing
+import sys
 
 import torch
 from torch import nn
@@ -42,6 +43,10 @@ class Teller(nn.Module):
         return scores * 0.0 + scores.new_tensor([number, 1 - number, self.threads])
 
 
+def quits():
+    sys.exit(3)
+
+
 def picky():
     if number == 1:
         raise RuntimeError("not on this device")
@@ -56,6 +61,7 @@ runtime: eager
 load: {load}
 """
 MODELS = {
+    "a-quitter": ("telling:quits", "start"),
     "teller": ("telling:Teller", "start"),
     "picky": ("telling:picky", "start"),
     "late": ("telling:picky", "demand"),
@@ -109,6 +115,12 @@ def test_a_model_that_fails_on_one_answers_from_the_other(two: Service):
         assert [scores(two, model)[0] for _ in range(3)] == [0, 0, 0]
         assert devices_of(two, model) == ["cpu:0"]
         assert two.client.get(f"/models/{model}").json()["state"] == "ready"
+
+
+def test_a_model_whose_code_exits_fails_and_those_after_it_are_loaded(two: Service):
+    quitter = two.client.get("/models/a-quitter").json()
+    assert (quitter["state"], quitter["reason"]) == ("failed", "SystemExit: 3")
+    assert len(devices_of(two, "teller")) == 2
 
 
 def test_one_killed_under_load_costs_no_request(two: Service):

@@ -129,9 +129,10 @@ class Jobs:
             self._done(work.waiting, answer, timings)
 
     def _attempt(self, batch: list[Waiting]) -> None:
-        """Answer a batch; if it fails, each of its jobs alone, so that only the one at fault does.
+        """Answer a batch; if it fails, have each of its jobs tried alone, so that only the one at fault fails.
 
-        One for which there isn't memory is halved.
+        One for which there isn't memory is halved. Each part has a turn of its own, in which it may be found to be
+        cancelled or too late.
         """
         try:
             self._answer(batch)
@@ -145,8 +146,7 @@ class Jobs:
         # What the failed attempt held is free only when its exception is gone.
         if len(batch) > 1:
             memory.give_back(self._device)
-            for start in range(0, len(batch), part):
-                self._attempt(batch[start : start + part])
+            self._queue.put_back(batch, part)
 
     def _end_process_if_device_lost(self) -> None:
         """After some faults CUDA fails for ever; then this raises, and the supervisor starts another worker."""

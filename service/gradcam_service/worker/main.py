@@ -44,7 +44,7 @@ class Worker:
         device = torch.device(placement.device)
         self._wakeup: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
         self._wakeup.bind("inproc://wakeup")
-        self._callers = Callers(address, gone=lambda caller: self._jobs.forget(caller))
+        self._callers = Callers(address, self._forget)
         models = Models(device, placement.share(settings.memory_budget), settings.python_path, _wake)
         self._in_flight = InFlightLog(address, settings.turn_seconds)
         self._jobs = Jobs(placement.name, device, models, self._callers, self._in_flight, settings.max_forward_passes)
@@ -93,12 +93,17 @@ class Worker:
                 self._jobs.put(caller, job, frames)
             case Cancel(id=request_id):
                 self._jobs.cancel(caller, request_id)
+                self._management.cancel(caller, request_id)
             case Load() as load:
                 self._management.load(caller, load)
             case Unload() as unload:
                 self._management.unload(caller, unload)
             case Rescan() as rescan:
                 self._management.rescan(caller, rescan)
+
+    def _forget(self, caller: bytes) -> None:
+        self._jobs.forget(caller)
+        self._management.forget(caller)
 
 
 def _wake() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -35,7 +34,7 @@ class Management:
         self._callers = callers
         self._snapshots: SimpleQueue[tuple[Snapshot | ModelFailed, list[_Asked]]] = SimpleQueue()
         self._listed = False  # before that, nobody is told that there are no models
-        self._loads: dict[str, list[_Asked]] = defaultdict(list)
+        self._loads: dict[_Asked, str] = {}  # which model each waits for
 
         def tell(found: Snapshot | ModelFailed, asked: list[_Asked]) -> None:
             self._snapshots.put((found, asked))
@@ -51,10 +50,19 @@ class Management:
             self._callers.fail(caller, load.id, error)
             return
         if under_way:
-            self._loads[load.model].append((caller, load.id))
+            self._loads[caller, load.id] = load.model
             self.announce()
         else:
             self._callers.reply(caller, Managed(load.id))
+
+    def cancel(self, caller: bytes, request_id: int) -> None:
+        """Forget who waits for a model; it is loaded all the same."""
+        self._loads.pop((caller, request_id), None)
+
+    def forget(self, caller: bytes) -> None:
+        """Forget what an API process waits for that is gone."""
+        for asked in [asked for asked in self._loads if asked[0] == caller]:
+            del self._loads[asked]
 
     def unload(self, caller: bytes, unload: Unload) -> None:
         """Have a model forgotten."""
@@ -94,11 +102,10 @@ class Management:
             self._callers.announce(self._models.status(), self._models.started)
 
     def _conclude_loads(self) -> None:
-        for key in [key for key in self._loads if not self._models.is_loading(key)]:
-            failure = self._models.failure(key)
-            error = ModelFailed(f"model {key} can't be loaded: {failure}") if failure else None
-            for caller, request_id in self._loads.pop(key):
-                self._conclude(caller, request_id, error)
+        for asked, key in [loads for loads in self._loads.items() if not self._models.is_loading(loads[1])]:
+            if self._loads.pop(asked, None):  # else its caller has been found to be gone
+                failure = self._models.failure(key)
+                self._conclude(*asked, ModelFailed(f"model {key} can't be loaded: {failure}") if failure else None)
 
     def _conclude(self, caller: bytes, request_id: int, error: ServiceError | None) -> None:
         if error is None:

@@ -187,7 +187,7 @@ class Models:
             outcome = load(entry, self._device, self._python_path)
         except ModelFailed as error:
             outcome = error.detail
-        except Exception as error:  # whatever a model does on loading, its callers are told and the others stay up
+        except BaseException as error:  # whatever a model does, even exit: its callers are told and others are loaded
             log.exception("model failed to load", extra={"fields": {"model": entry.key}})
             outcome = f"{type(error).__name__}: {error}"
         if isinstance(outcome, str):
@@ -209,7 +209,7 @@ class Models:
         outcome: LoadedModel | str
         try:
             outcome = model.accelerated()
-        except Exception as error:  # of the device; the model answers as it is
+        except BaseException as error:  # of the device or the model's code; it answers as it is
             outcome = f"{type(error).__name__}: {error}"
         if isinstance(outcome, LoadedModel):
             self._give_back_after(outcome)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from gradcam_service.registry.loader import LoadedModel
@@ -34,6 +34,7 @@ class JobQueue:
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[tuple[bytes, int], Waiting] = OrderedDict()
+        self._parts: deque[list[tuple[bytes, int]]] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -41,6 +42,14 @@ class JobQueue:
     def put(self, waiting: Waiting) -> None:
         """Append a job."""
         self._waiting[waiting.caller, waiting.job.id] = waiting
+
+    def put_back(self, batch: list[Waiting], size: int) -> None:
+        """Have a batch that failed taken again, before all else, in parts of that size."""
+        for start in reversed(range(0, len(batch), size)):
+            part = batch[start : start + size]
+            self._parts.appendleft([(waiting.caller, waiting.job.id) for waiting in part])
+            for waiting in part:
+                self.put(waiting)
 
     def cancel(self, caller: bytes, job_id: int) -> None:
         """Forget a job, if it still waits."""
@@ -52,7 +61,14 @@ class JobQueue:
             del self._waiting[place]
 
     def take(self) -> list[Waiting]:
-        """Remove and return the job that waited longest and those that ride along, as many as the model's batch."""
+        """Remove and return the job that waited longest and those that ride along, as many as the model's batch.
+
+        Or the next part of a batch that has been put back.
+        """
+        while self._parts:
+            part = [self._waiting.pop(place) for place in self._parts.popleft() if place in self._waiting]
+            if part:
+                return part
         first = next(iter(self._waiting.values()), None)
         if first is None:
             return []
