@@ -247,7 +247,7 @@ class WorkerLost(Unavailable):
 
     Attributes:
         step: which step of the job it was working on; None where it only had it in its queue.
-        crashed: whether it died of a fault of its own; else somebody killed it.
+        crashed: whether it died of a fault of its own, at a job; else somebody killed it.
         overlong: the most seconds that the step might take, where it was killed because it took longer.
     """
 

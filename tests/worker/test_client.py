@@ -171,7 +171,7 @@ def test_a_job_that_has_killed_three_workers_is_refused_and_was_alone_after_the_
             peer = peers[number]
             sent = await hear_job(peer)
             assert sent.alone == (death > 0)
-            InFlightLog(peer.address).write([(peer.caller, sent.id)], step=0)
+            InFlightLog(peer.address, longest=120.0).write([(peer.caller, sent.id)], step=0)
             peer.die()
             if death < 2:
                 peers[number] = Peer(peer.address)
@@ -188,7 +188,7 @@ def test_kills_at_different_steps_are_no_fault_of_the_job(tmp_path: Path):
         for step, number in enumerate((0, 1, 0, 1)):
             peer = peers[number]
             sent = await hear_job(peer)
-            InFlightLog(peer.address).write([(peer.caller, sent.id)], step)
+            InFlightLog(peer.address, longest=120.0).write([(peer.caller, sent.id)], step)
             peer.die()
             peers[number] = Peer(peer.address)
             await greet(peers[number])

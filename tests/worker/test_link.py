@@ -44,10 +44,11 @@ SCORES, MAPS = np.arange(3, dtype=np.float32), np.arange(8, dtype=np.float32).re
 DEATH = """
 import os, sys
 from gradcam_service.worker.in_flight_log import note_crashes
-note_crashes(sys.argv[1])
-os.kill(os.getpid(), int(sys.argv[2]))
+address, signal, file = sys.argv[1:]
+note_crashes(address)
+exec(compile(f"os.kill(os.getpid(), {signal})", file, "exec"))
 """
-"""Of a worker at an address, of a signal."""
+"""Of a worker at an address, of a signal, while it runs the code of a file."""
 
 
 class Peer:
@@ -257,18 +258,25 @@ def test_a_worker_that_dies_between_two_frames_has_said_nothing(tmp_path: Path):
     linked(tmp_path, play)
 
 
-@pytest.mark.parametrize("crashed", [True, False])
+@pytest.mark.parametrize(
+    ("end", "file", "crashed"),
+    [
+        (signal.SIGSEGV, "/worker/jobs.py", True),
+        (signal.SIGABRT, "<a kernel's>", True),
+        (signal.SIGSEGV, "/worker/models.py", False),  # a model that was loaded meanwhile is no fault of a job's
+        (signal.SIGKILL, "/worker/jobs.py", False),
+    ],
+)
 @pytest.mark.parametrize("begun", [True, False])
 def test_what_a_dead_worker_was_at_and_whether_it_crashed_is_known_from_its_log(
-    tmp_path: Path, begun: bool, crashed: bool
+    tmp_path: Path, begun: bool, end: signal.Signals, file: str, crashed: bool
 ):
     async def play(link: WorkerLink, peer: Peer) -> None:
         answer = ask(link)
         job = await peer.hear(Job)
         log = InFlightLog(peer.address, longest=120.0)
         log.write([(peer.caller, job.id if begun else job.id + 1)], step=3)
-        end = signal.SIGSEGV if crashed else signal.SIGKILL
-        assert subprocess.run([sys.executable, "-c", DEATH, peer.address, str(int(end))]).returncode == -end
+        assert subprocess.run([sys.executable, "-c", DEATH, peer.address, str(int(end)), file]).returncode == -end
         peer.die()
         with pytest.raises(WorkerLost) as lost:
             await answer

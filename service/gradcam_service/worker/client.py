@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
@@ -13,6 +12,7 @@ from gradcam_service.errors import CrashesWorker, DeadlineExceeded, ModelLoading
 from gradcam_service.registry.spec import Card, Model, resolve
 from gradcam_service.worker.link import WorkerLink
 from gradcam_service.worker.messages import Answer, Inputs, Question, Timings
+from gradcam_service.worker.suspicion import Suspicion
 
 __all__ = ["Answer", "Inputs", "Question", "Timings", "Workers"]
 
@@ -115,31 +115,25 @@ class Workers:
     ) -> tuple[Answer, Timings]:
         """See `WorkerLink.infer`; the ready worker with the fewest jobs outstanding does it.
 
-        A job whose worker dies is sent again. One that was being worked on is sent to be run alone, so that a job which
-        kills workers harms no other for a second time. It is refused when two deaths at the same step count against it:
-        a crash does, since it comes from within, and so does taking too long; a kill does where the job was to run
-        alone, so that two kills by somebody else are no fault of the job's.
+        A job whose worker dies is sent again, to be run alone if the worker was at it.
 
         Raises:
             CrashesWorker: workers died of it.
             TooExpensive: a step of it takes so long that workers are taken for hung.
             NotReady, ModelFailed, ModelLoading, UnknownModel: none came up again with this model.
         """
-        suspected = False
-        strikes = Counter[int]()
+        suspicion = Suspicion()
         while True:
             able = [link for link in self.links if link.up and link.has(model, digest)]
             if not able:
                 raise ModelLoading(f"model {model} is not loaded any more; try again")
             link = min(able, key=lambda link: (link.outstanding, link.used))  # in turns where there is no difference
             try:
-                return await link.infer(model, digest, inputs, question, deadline, alone=suspected)
+                return await link.infer(model, digest, inputs, question, deadline, alone=suspicion.suspected)
             except WorkerLost as lost:
-                if lost.step is not None:
-                    strikes[lost.step] += lost.crashed or lost.overlong is not None or suspected
-                    suspected = True
-                    if strikes[lost.step] == 2:
-                        raise _culprit(model, lost) from None
+                crashed = lost.crashed or lost.overlong is not None
+                if lost.step is not None and suspicion.died(lost.step, crashed):
+                    raise _culprit(model, lost) from None
             await self.ready_model(model, deadline)
 
     def _changed(self) -> None:

@@ -32,6 +32,9 @@ class Entry(msgspec.Struct, frozen=True):
     longest: float
 
 
+_LOADING = "/worker/models.py"
+"""What the stack of the thread goes through that loads models."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Entry).decode
 
@@ -79,9 +82,10 @@ def note_crashes(address: str) -> None:
 
 
 def has_crashed(address: str) -> bool:
-    """Whether the worker that was started last at this address died of a fault of its own."""
+    """Whether the worker that was started last at this address crashed, and not while it loaded a model."""
     with suppress(OSError):
-        return _path(address, ".crash").stat().st_size > 0
+        where = _path(address, ".crash").read_text()
+        return bool(where) and _LOADING not in where
     return False
 
 

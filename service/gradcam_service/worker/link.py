@@ -178,12 +178,12 @@ class WorkerLink:
         Raises:
             WorkerLost: there is none.
         """
-        # Has libzmq take note of a connection made just now, which it does by itself only every millisecond or so.
-        self._socket.get(zmq.EVENTS)
         message = [encode(request), *(frame.data for frame in frames)]
         try:
+            # Has libzmq take note of a connection made just now, which it does by itself only every millisecond or so.
+            self._socket.get(zmq.EVENTS)
             await self._socket.send_multipart(message, zmq.NOBLOCK, copy=False)
-        except zmq.Again:
+        except zmq.ZMQError:  # nobody is connected, or this process ends and has closed the socket
             if self.up:
                 self._lost()
             raise WorkerLost("the worker is gone; it is being restarted") from None
@@ -229,13 +229,14 @@ class WorkerLink:
             await self._send(Hello(self._session))
 
     def _lost(self) -> None:
-        log.warning("worker lost", extra={"fields": {"device": self.name, "jobs": self.outstanding}})
+        begun, crashed = last_entry(self._address), has_crashed(self._address)
+        fields = {"device": self.name, "jobs": self.outstanding, "crashed": crashed}
+        log.warning("worker lost", extra={"fields": fields})
         self.up = False
         models = [msgspec.structs.replace(model, state="unloaded", card=None) for model in self.status.models]
         self._session += 1
         self.status = Status(self._session, models, started=False)
         self._changed()
-        begun, crashed = last_entry(self._address), has_crashed(self._address)
         overlong = begun.longest if monotonic() - begun.begun > begun.longest else None
         for request_id, future in self._pending.items():
             step = begun.step if (self._identity, request_id) in begun.jobs else None
