@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
-from gradcam_service.serving import count_gpus
-from live import GRADCAM, running_eagerly, until
+from gradcam_service.serving import count_gpus, sweep
+from live import GRADCAM, Service, running_eagerly, until
 from repository import ROOT
 
 SHADOWED = ("click", "msgspec", "prometheus_client", "service", "sitecustomize", "torch", "uvicorn", "zmq")
@@ -63,3 +65,23 @@ def test_where_there_is_no_gpu_none_is_counted():
     if Path("/dev/nvidiactl").exists():
         pytest.skip("there are GPUs")
     assert count_gpus() == 0
+
+
+def test_what_a_killed_service_left_is_swept_away_and_what_another_uses_is_not(tmp_path: Path, service: Service):
+    maps = psutil.Process(service.pids("worker")[-1]).memory_maps()
+    (used,) = {Path(one.path).parent for one in maps if one.path.endswith(".db")}
+    files = set(used.iterdir())
+    for name, age in (
+        ("gradcam-locked-left", 3600),
+        ("gradcam-locked-just-now", 0),
+        ("gradcam-of-an-older-version", 3600),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "counter_api 0.db").write_bytes(bytes(10))
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    made = used.stat()
+    os.utime(used, (made.st_atime, made.st_mtime - 3600))
+    sweep(str(tmp_path))
+    sweep(str(used.parent))
+    assert {path.name for path in tmp_path.iterdir()} == {"gradcam-locked-just-now", "gradcam-of-an-older-version"}
+    assert files <= set(used.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import logging
 import os
@@ -12,8 +13,10 @@ import sys
 import tempfile
 import threading
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import sleep
+from time import sleep, time
 from typing import TYPE_CHECKING
 
 from gradcam_service import logs
@@ -31,6 +34,10 @@ log = logging.getLogger(__name__)
 
 _ROOM = 16 << 20
 """Bytes; a process takes a few hundred thousand."""
+_FOLDER = "gradcam-locked-"
+"""What folders for sockets and metrics are called, before what tells them apart."""
+_UNLOCKED = 60.0
+"""Seconds since a folder was made or filled, before which it may be one that is just being locked."""
 _COUNTING = 120.0
 """Seconds that counting GPUs may take: torch is imported, and drivers may have to be loaded."""
 
@@ -50,7 +57,7 @@ def serve(settings: Settings) -> None:
         log.warning(warning)
     load_plugins(settings.plugins)
     resolve(scan(settings.model_repository).models(), settings.default_model)
-    with tempfile.TemporaryDirectory(prefix="gradcam-", dir=_roomy()) as folder, _listen(settings) as listening:
+    with _own_folder(_roomy()) as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
         # For 20 µs torch's idle threads wait for more, not for milliseconds, while ONNX Runtime wants their cores.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -109,6 +116,32 @@ def _roomy() -> str:
         if shutil.disk_usage(place).free > _ROOM:
             return place
     raise OSError(f"sockets and metrics need {_ROOM >> 20} MiB; there is less in {' and '.join(places)}")
+
+
+@contextmanager
+def _own_folder(place: str) -> Iterator[str]:
+    """A folder there for sockets and metrics, locked while this process lives."""
+    sweep(place)
+    with tempfile.TemporaryDirectory(prefix=_FOLDER, dir=place) as folder:
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield folder
+        finally:
+            os.close(lock)
+
+
+def sweep(place: str) -> None:
+    """Remove the folders there of services that were killed, which could not do it themselves."""
+    for folder in Path(place).glob(f"{_FOLDER}*"):
+        with suppress(OSError):  # another user's, or gone meanwhile, or one that is locked
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time() - folder.stat().st_mtime > _UNLOCKED:
+                    shutil.rmtree(folder)
+            finally:
+                os.close(lock)
 
 
 def devices(setting: str) -> list[str]:
