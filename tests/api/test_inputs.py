@@ -1,10 +1,4 @@
-"""Gray pictures of 16 bits, floats, bands and arrays give what the plain network gives for the same numbers.
-
-So does a made-up kind of input, which is one file of an operator's.
-"""
-
-import os
-import subprocess
+"""Gray pictures of 16 bits, floats, bands and arrays give what the plain network gives for the same numbers."""
 
 import numpy as np
 import pytest
@@ -13,9 +7,10 @@ from inputs.files import npy, of_16_bits, png, smooth, tiff
 from PIL import Image
 from torch import nn
 
-from live import GRADCAM, running_eagerly
+from command import gradcam
+from live import running_eagerly
 
-from .calls import answered, base64_of, explain, opened, problem, result, values
+from .calls import base64_of, explain, opened, problem, result, values
 
 NETWORKS = '''
 """An operator's networks."""
@@ -47,14 +42,13 @@ MODELS = {  # name → factory, input, mean, std
     "xray": ("gray", "{channels: gray, depth: 16}", [0.4], [0.25]),
     "thermal": ("gray", "{channels: gray, depth: float}", [20.0], [8.0]),
     "satellite": ("four", "{channels: 4, depth: 16, bands: [3, 2, 0]}", [0.3, 0.4, 0.5, 0.6], [0.2, 0.2, 0.25, 0.3]),
-    "dotted": ("gray", "{kind: dots, channels: gray}", [0.1], [0.5]),
 }
 XRAY, SCAN = of_16_bits((48, 64)), of_16_bits((48, 64, 4))
 DEGREES = (smooth((48, 64)) * 30 + 10).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory, request):
+def settings(tmp_path_factory):
     root = tmp_path_factory.mktemp("inputs")
     (root / "code").mkdir()
     (root / "code" / "networks.py").write_text(NETWORKS)
@@ -62,11 +56,7 @@ def settings(tmp_path_factory, request):
         folder = root / "models" / name / "1"
         folder.mkdir(parents=True)
         (folder / "model.yaml").write_text(YAML.format(factory=factory, input=takes, mean=mean, std=std))
-    return {
-        "model_repository": root / "models",
-        "python_path": root / "code",
-        "plugins": request.config.rootpath / "tests" / "plugins",
-    }
+    return {"model_repository": root / "models", "python_path": root / "code"}
 
 
 @pytest.fixture(scope="module")
@@ -164,32 +154,17 @@ def test_a_model_says_what_it_takes(client):
     assert inputs["xray"] == {**arrays, "channels": 1, "depth": 16}
     assert inputs["thermal"] == {**arrays, "channels": 1, "depth": "float"}
     assert inputs["satellite"] == {**arrays, "channels": 4, "depth": 16}
-    assert inputs["dotted"] == {**arrays, "channels": 1, "depth": 8, "media_types": ["text/x-dots"]}
     bodies = client.get("/openapi.json").json()["paths"]["/explain"]["post"]["requestBody"]["content"]
-    assert {"application/x-npy", "text/x-dots"} <= bodies.keys()
-
-
-def test_a_kind_of_input_is_one_file(client):
-    image = np.zeros((24, 32, 1))
-    image[3, 4] = image[20, 30] = 1
-    scores, cam = truth("dotted", image)
-    options = {"model": "dotted", "output": ["map", "overlay"], "format": "png", "alpha": 0, "top_k": 1}
-    answer = answered(send(client, "raw", b"3 4\n20 30\n", "text/x-dots", **options))
-    (best,) = answer["results"][0]["predictions"]
-    assert (best["index"], best["logit"]) == (scores.argmax(), pytest.approx(scores.max(), abs=1e-5))
-    (explanation,) = answer["results"][0]["explanations"]
-    np.testing.assert_allclose(values(explanation["map"]), cam, rtol=0, atol=1e-4 * max(cam.max(), 1e-6))
-    np.testing.assert_array_equal(np.asarray(opened(explanation["overlay"])), np.repeat(image * 255, 3, axis=2))
-    refused = send(client, "raw", b"24 0\n", "text/x-dots", model="dotted")
-    assert "rows are below 24" in problem(refused, 422, "unfit_input")
+    assert "application/x-npy" in bodies
 
 
 def test_the_command_line_takes_such_files(settings, tmp_path):
     (tmp_path / "scan.npy").write_bytes(npy(SCAN))
-    environment = os.environ | {f"GRADCAM_{name.upper()}": str(value) for name, value in settings.items()}
-    asked = ["explain", "scan.npy", "--model", "satellite", "--alpha", "0", "-o", "cam.png"]
-    done = subprocess.run([GRADCAM, *asked], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    asked = ("explain", tmp_path / "scan.npy", "--model", "satellite", "--legend", "-o", tmp_path / "cam.png")
+    done = gradcam(*asked, **settings)
     assert done.returncode == 0, done.stderr
     scores, _ = truth("satellite", SCAN / 65535)
     assert done.stdout.split()[:2] == [f"{np.exp(scores.max()) / np.exp(scores).sum():.3f}", str(scores.argmax())]
-    assert Image.open(tmp_path / "cam.png").size == (64, 48)
+    width, height = Image.open(tmp_path / "cam.png").size
+    assert width > 64  # with a legend
+    assert height == 64  # which takes as much

@@ -7,11 +7,14 @@ from repository import ROOT
 
 PLUGINS = ROOT / "tests" / "plugins"
 STAGES = ["seed", "germ", "sprout", "seedling", "leaf", "stem", "bud", "flower", "pollen", "fruit", "ripe", "withered"]
+SCENES = (
+    "source: zoo\narchitecture: scenes\nweights: random:0\nlabels: labels.txt\nruntime: eager\n"
+    "preprocess: {pad: 128, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}\n"
+)
 MODELS = {
-    "plants": (
-        "source: zoo\narchitecture: scenes\nweights: random:0\nlabels: labels.txt\ntask: maturity\nruntime: eager\n"
-        "preprocess: {pad: 128, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}\n"
-    ),
+    "plants": f"{SCENES}task: maturity\n",
+    "undotted": SCENES,
+    "dotted": f"{SCENES}input: {{kind: dots}}\n",
 }
 """``model.yaml`` of each; beside it lies ``labels.txt`` with the `STAGES`."""
 
