@@ -22,7 +22,7 @@ def done(url: str, *options: str) -> subprocess.CompletedProcess[str]:
 
 def test_met_thresholds_are_a_success_and_a_report_is_left(service: Service, tmp_path: Path):
     report = tmp_path / "load.html"
-    result = done(service.url, "-u", "10", "-t", "6s", "--max-p95", "60000", "--html", str(report))
+    result = done(service.url, "-u", "10", "-t", "6s", "--max-p95", "60000", "--min-load", "50", "--html", str(report))
     assert result.returncode == 0, result.stdout + result.stderr
     assert "every threshold was met" in result.stdout
     rows = re.findall(r"^(POST|stage) +(\S.*?) +(\d+) +0\(0.00%\)", result.stderr, re.MULTILINE)
@@ -79,7 +79,16 @@ def test_the_kubernetes_job_asks_what_locust_understands_and_adds_up_its_process
         f"{name}={here.get(name, value)}" if value else name
         for name, _, value in (argument.partition("=") for argument in container["args"])
     ]
-    command = [sys.executable, "-m", "locust", *arguments, "--max-p95", "60000"]
+    command = [
+        sys.executable,
+        "-m",
+        "locust",
+        *arguments,
+        "--max-p95",
+        "60000",
+        "--min-load",
+        "30",
+    ]  # a second of the four is its start
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("every threshold was met") == 1  # which the master alone can tell
