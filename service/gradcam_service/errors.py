@@ -324,6 +324,12 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def in_one_line(error: BaseException) -> str:
+    """Class and first line of what somebody else's code raised: ``KeyError: 'x'`` says more than ``'x'``."""
+    name, said = type(error).__name__, first_line(error)
+    return name if said == name else f"{name}: {said}"
+
+
 def _agreement(name: str, known: str) -> int:
     """How many characters two names begin and end with alike."""
     return sum(

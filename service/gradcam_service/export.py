@@ -27,7 +27,7 @@ from gradcam_service.explain.lowering import Explainer, lower
 from gradcam_service.explain.methods.gradcam import gradcam
 from gradcam_service.explain.objectives import Logit
 from gradcam_service.local import Local
-from gradcam_service.runtime.onnx_runtime import first_cause
+from gradcam_service.runtime import first_cause
 
 _OPSET, _IR_VERSION = 18, 8  # those of ONNX 1.13, of 2022: old enough for every runtime, new enough for scatter-add
 _TOLERANCE = 1e-4  # of the largest value

@@ -6,7 +6,8 @@ import importlib.util
 import pkgutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
@@ -59,6 +60,13 @@ class Kinds(Mapping[str, Kind], Generic[Kind]):
     def _own(self) -> list[str]:
         paths = import_module(self._package).__path__
         return [module.name for module in pkgutil.iter_modules(paths) if not module.name.startswith("_")]
+
+
+def no_such(name: str, names: Iterable[str]) -> str:
+    """What to say of a name that is none of those that there are: the one that was probably meant, and all of them."""
+    known = list(names)
+    meant = [f"did you mean {close!r}? " for close in get_close_matches(name, known, n=1)]
+    return f"there is no {name[:100]!r}; {''.join(meant)}there are {', '.join(map(repr, known))}"
 
 
 def load_plugins(folder: Path | None) -> None:

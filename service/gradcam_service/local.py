@@ -16,7 +16,7 @@ from gradcam_service.core.admission import Capacity
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.pipeline import Pipeline, Unobserved
 from gradcam_service.core.results import Answers, Explanation, Result
-from gradcam_service.errors import ModelFailed, ServiceError
+from gradcam_service.errors import ModelFailed, ServiceError, in_one_line
 from gradcam_service.images.grid import labelled_grid
 from gradcam_service.images.scale import MapKind
 from gradcam_service.inputs import INPUTS
@@ -95,11 +95,16 @@ class Local:
         Raises:
             ServiceError: why there is no answer.
         """
-        result = run(self.model, [inputs], [question], self.settings.max_forward_passes)
-        (answer,) = result.answers
-        if isinstance(answer, ServiceError):
-            raise answer
-        finished = answer.finish() if isinstance(answer, Pending) else answer
+        try:
+            result = run(self.model, [inputs], [question], self.settings.max_forward_passes)
+            (answer,) = result.answers
+            finished = answer.finish() if isinstance(answer, Pending) else answer
+        except ServiceError:
+            raise
+        except Exception as error:  # whatever the operators of a model do
+            raise ModelFailed(f"the model {self.key} fails on this picture: {in_one_line(error)}") from error
+        if isinstance(finished, ServiceError):
+            raise finished
         return finished, Timings(0.0, result.forward, result.backward)
 
     def _ask(self, path: Path, options: PredictOptions) -> Result:
@@ -125,7 +130,7 @@ def load_all(settings: Settings) -> Iterator[tuple[Model, str]]:
     listing, device = scan(settings.model_repository), pick_device(settings.device)
     for entry, model in zip(listing, listing.models(), strict=True):
         try:
-            card = load(entry, device, settings.python_path).card
+            card = load(entry, device, settings.python_path, settings.cache_bytes).card
             yield msgspec.structs.replace(model, state="ready", card=card), str(device)
         except ModelFailed as error:
             yield msgspec.structs.replace(model, state="failed", reason=error.detail), ""
@@ -143,4 +148,5 @@ def open_model(reference: str | None, settings: Settings) -> Local:
     listing = scan(settings.model_repository)
     model = resolve(listing.models(), reference or settings.default_model)
     entry = next(entry for entry in listing if entry.key == model.key)
-    return Local(model, load(entry, pick_device(settings.device), settings.python_path), settings)
+    loaded = load(entry, pick_device(settings.device), settings.python_path, settings.cache_bytes)
+    return Local(model, loaded, settings)

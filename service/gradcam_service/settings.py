@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     memory_budget: int = Field(
         0, ge=0, description="bytes that the parameters of loaded models may take on a device; 0 sets no bound"
     )
+    cache_bytes: int = Field(
+        20 * 10**9,
+        ge=0,
+        description="bytes that what was fetched from URLs may take on the disk; what is loaded stays; 0 sets no bound",
+    )
     python_path: Path | None = Field(None, description="folder whose code models of source `python` may run")
     plugins: Path | None = Field(
         None,

@@ -38,7 +38,7 @@ def test_a_ready_model_tells_what_it_is(client, name, classes, activation, side,
     model = listed(client)[name]
     assert model.keys() - {"reason"} == {
         *("name", "version", "aliases", "state", "task", "activation", "input", "classes", "layer", "methods"),
-        *("digest", "source", "weights", "memory", "runtime", "device"),
+        *("digest", "source", "weights", "memory", "runtime", "precision", "torch", "device"),
     }
     assert (model["classes"], model["activation"], model["weights"]) == (classes, activation, weights)
     assert model["task"] == "classification"

@@ -14,10 +14,11 @@ from torchvision.transforms.functional import normalize, to_tensor
 
 from gradcam_service.errors import ModelFailed
 from gradcam_service.images.geometry import prepare
+from gradcam_service.registry.built import build
+from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import EMBEDDED, Entry, scan
-from gradcam_service.registry.sources import build
 from gradcam_service.registry.spec import Preprocess, Spec
 from gradcam_service.zoo.network import scenes_network
 
@@ -207,7 +208,8 @@ def test_what_cannot_be_built_is_refused_by_name(tmp_path, reason):
 @pytest.mark.parametrize("architecture", ["efficientnet_b0", "efficientnet_b1", "mobilenet_v2", "convnext_tiny"])
 def test_the_default_preprocessing_gives_the_pixels_of_the_published_transform(tmp_path, architecture):
     published = torchvision.models.get_model_weights(architecture).DEFAULT
-    preprocess = build(Spec(source="torchvision", architecture=architecture, weights="random:0"), tmp_path).preprocess
+    spec = Spec(source="torchvision", architecture=architecture, weights="random:0")
+    preprocess = build(ModelFolder(spec, tmp_path)).preprocess
     pixels = prepare(picture(500, 375), **preprocess.geometry()).pixels
     mean, std = (torch.tensor(value)[:, None, None] for value in (preprocess.mean, preprocess.std))
     found = (torch.tensor(pixels).permute(2, 0, 1) / 255 - mean) / std

@@ -19,7 +19,8 @@ from gradcam_service.errors import ModelFailed
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.objectives import Logit
 from gradcam_service.explain.suitability import refusals
-from gradcam_service.registry.sources import build
+from gradcam_service.registry.built import build
+from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.spec import Preprocess, Spec
 
 CLASSES = 12
@@ -49,7 +50,7 @@ def spec(size=(64, 64), **given):
 
 def imported(folder, size=(64, 64), **given):
     activation = given.get("activation", "softmax")
-    return Network(build(spec(size, **given), folder).module, (3, *size), activation=activation)
+    return Network(build(ModelFolder(spec(size, **given), folder)).module, (3, *size), activation=activation)
 
 
 @functools.cache
@@ -329,9 +330,9 @@ def external(folder, location):
 def test_tensors_beside_the_file_are_part_of_the_model(tmp_path):
     folder = external(tmp_path, "weights.bin")
     assert imported(folder, (2, 2)).scores(torch.ones(1, 3, 2, 2)).tolist() == [[0, 3]]
-    before = build(spec((2, 2)), folder).content
+    before = build(ModelFolder(spec((2, 2)), folder)).content
     (folder / "weights.bin").write_bytes((2 * CONVOLUTION).tobytes())
-    assert build(spec((2, 2)), folder).content != before
+    assert build(ModelFolder(spec((2, 2)), folder)).content != before
     digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     with pytest.raises(ModelFailed, match="sha256 does not cover"):
         imported(folder, (2, 2), sha256=digest)
@@ -343,6 +344,15 @@ def test_files_elsewhere_are_never_read(tmp_path, location):
     (tmp_path / "weights.bin").write_bytes(CONVOLUTION.tobytes())
     with pytest.raises(ModelFailed, match=r"model\.onnx is no valid ONNX model"):
         imported(external(tmp_path / "models", location), (2, 2))
+
+
+def test_a_link_to_a_file_elsewhere_is_never_read(tmp_path):
+    (tmp_path / "models").mkdir()
+    folder = external(tmp_path / "models", "weights.bin")
+    (folder / "weights.bin").rename(tmp_path / "secret.bin")
+    (folder / "weights.bin").symlink_to(tmp_path / "secret.bin")
+    with pytest.raises(ModelFailed, match=r"model\.onnx is no valid ONNX model"):
+        imported(folder, (2, 2))
 
 
 def test_a_digest_is_checked_before_the_file_is_read(tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -15,6 +17,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+import torchvision
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from torch import nn
@@ -79,7 +82,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     template = address + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     yield root
     server.shutdown()
     server.server_close()
@@ -119,6 +122,8 @@ def test_what_timm_can_not_build_is_refused_by_name(tmp_path: Path, text: str, s
 
 
 CODE = """\
+from os import abort
+from pathlib import Path
 from torch import nn
 
 def tiny():
@@ -126,6 +131,17 @@ def tiny():
 
 def nothing():
     return 3
+
+def wide(channels, classes=2):
+    return nn.Sequential(
+        nn.Conv2d(3, channels, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)
+    )
+
+def gives_up():
+    raise SystemExit("no GPU, no model")
+
+def stumbles():
+    raise KeyError("weights")
 
 class Tree(nn.Module):
     pass
@@ -142,6 +158,12 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "my_models" / "__init__.py").write_text("")
     (root / "my_models" / "small.py").write_text(CODE)
     (root / "broken_models.py").write_text("import nowhere_to_be_found\n")
+    (root / "exits.py").write_text("raise SystemExit(3)\n")
+    (root / "json.py").write_text("raise SystemError('imported before it was checked')\n")
+    (root / "hidden").mkdir()
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "outside.py"
+    elsewhere.write_text("raise SystemError('imported before it was checked')\n")
+    (root / "outside.py").symlink_to(elsewhere)
     return root
 
 
@@ -162,6 +184,116 @@ def test_an_operators_factory_builds_with_or_without_weights(tmp_path: Path, cod
         assert_close(random.network.predict(x)[1], seeded(x), rtol=0, atol=1e-6)
 
 
+def test_no_installed_module_is_imported_to_find_out_that_it_may_not_be(tmp_path: Path, code: Path):
+    for name in ("this", "antigravity"):
+        with pytest.raises(ModelFailed, match="only code in that folder may run"):
+            loaded(tmp_path, OWN.format(f"{name}:tiny"), code)
+        assert name not in sys.modules
+
+
+def test_a_folder_that_holds_python_itself_is_none_of_an_operators_code(tmp_path: Path):
+    for root in (Path("/"), Path(os.__file__).parent):
+        with pytest.raises(ModelFailed, match="holds Python itself; name a folder of your own code alone"):
+            loaded(tmp_path, OWN.format("os:abort"), root)
+
+
+def test_the_builder_gets_the_options_of_model_yaml(tmp_path: Path, code: Path):
+    model = loaded(tmp_path, OWN.format("my_models.small:wide") + "options: {channels: 6, classes: 5}\n", code)
+    assert model.network.classes == 5
+    assert {layer.shape[0] for layer in model.card.layers} == {6}
+    vit = MOBILE.replace("mobilenetv3_small_050", "vit_tiny_patch16_224").format("random:0")
+    pictures = "preprocess: {pad: 64, mean: [0, 0, 0], std: [1, 1, 1]}\n"
+    with pytest.raises(ModelFailed, match=r"Input height \(64\) doesn't match model \(224\)"):
+        loaded(tmp_path, vit + pictures)
+    assert loaded(tmp_path, vit + pictures + "options: {img_size: 64, depth: 2}\n").card.preprocess.pad == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("source: timm\noptions: {checkpoint_path: /etc/passwd}", "checkpoint_path is none of the architecture's"),
+        ("source: timm\noptions: {pretrained: true}", "pretrained is none of the architecture's"),
+        ("source: torchvision\noptions: {weights: DEFAULT}", "weights is decided by weights"),
+        ("source: torchvision\noptions: {depth: 3}", "unexpected keyword argument 'depth'.*must fit each other"),
+        ("source: zoo\noptions: {depth: 3}", "source zoo takes no options"),
+        ("source: onnx\noptions: {depth: 3}", "source onnx takes no"),
+    ],
+)
+def test_options_that_are_none_of_the_builders_are_refused(tmp_path: Path, text: str, says: str):
+    architecture = "" if "onnx" in text else "architecture: mobilenetv3_small_050\n"
+    if "torchvision" in text:
+        architecture = "architecture: squeezenet1_1\n"
+    with pytest.raises(ModelFailed, match=says) as caught:
+        loaded(tmp_path, f"{text}\n{architecture}weights: {'m.onnx' if 'onnx' in text else 'random:0'}\n")
+    assert "\n" not in caught.value.detail
+
+
+def write_factory(root: Path, factor: int) -> None:
+    (root / "changing_parts.py").write_text(f"FACTOR = {factor}\n")
+
+
+def test_code_that_changed_is_run_anew_and_has_another_digest(tmp_path: Path):
+    """Here in a module that the factory's own module imports, within the second, and of the same size."""
+    root = tmp_path / "code"
+    root.mkdir()
+    write_factory(root, 2)
+    (root / "changing.py").write_text(
+        "import torch\nfrom torch import nn\nfrom changing_parts import FACTOR\n\n"
+        "class Scaled(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.c = nn.Conv2d(3, 2, 1, bias=False)\n        nn.init.ones_(self.c.weight)\n"
+        "    def forward(self, x):\n        return FACTOR * self.c(x).relu().mean((2, 3))\n"
+    )
+    text, ones = OWN.format("changing:Scaled"), torch.ones(1, 3, 32, 32)
+
+    def answer() -> tuple[float, str]:
+        model = loaded(tmp_path, text, root)
+        return model.network.scores(ones)[0, 0].item(), model.card.digest
+
+    first = answer()
+    module = sys.modules["changing"]
+    assert answer() == first
+    assert sys.modules["changing"] is module  # what has not changed is not imported twice
+    write_factory(root, 5)
+    second = answer()
+    assert (first[0], second[0]) == (6, 15)
+    assert second[1] != first[1]
+    write_factory(root, 2)
+    assert answer() == first
+
+
+def test_the_card_says_what_computes(tmp_path: Path, code: Path):
+    card = loaded(tmp_path, OWN.format("my_models.small:tiny"), code).card
+    assert (card.runtime, card.precision, card.torch) == ("eager", "float32", torch.__version__)
+
+
+def test_inputs_are_transformed_for_operators_weights_as_model_yaml_says(tmp_path: Path, caplog):
+    """A checkpoint fine-tuned from published weights scores as it did where it was trained, or somebody is warned."""
+    torch.manual_seed(0)
+    own = {"init_weights": False, "aux_logits": False}
+    module = torchvision.models.googlenet(transform_input=True, num_classes=2, **own).eval()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    normalisations = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    with torch.no_grad():
+        for part in normalisations:
+            part.train().momentum = 1.0
+        module(images)  # so that signals get through
+        expected = module.eval()(images)
+    safetensors.torch.save_file(module.state_dict(), tmp_path / "w.safetensors")
+    (tmp_path / "labels.txt").write_text("yes\nno\n")
+    text = "source: torchvision\narchitecture: googlenet\nweights: w.safetensors\nlabels: labels.txt\n"
+    text += "preprocess: {resize: [64, 64], mean: [0.5, 0.4, 0.3], std: [0.2, 0.3, 0.2]}\n"
+    unsaid = loaded(tmp_path, text + "options: {init_weights: false, aux_logits: false}\n").network.scores(images)
+    assert "say options: {transform_input: true} or false" in caplog.text
+    caplog.clear()
+    said = loaded(
+        tmp_path, text + "options: {init_weights: false, aux_logits: false, transform_input: true}\n"
+    ).network.scores(images)
+    assert "transform_input" not in caplog.text
+    scale = expected.abs().max()
+    assert (said - expected).abs().max() < 1e-4 * scale
+    assert (unsaid - expected).abs().max() > 1e-2 * scale
+
+
 def test_an_operators_code_is_off_unless_enabled(tmp_path: Path):
     with pytest.raises(ModelFailed, match="source python is off; set GRADCAM_PYTHON_PATH"):
         loaded(tmp_path, OWN.format("my_models.small:tiny"))
@@ -176,6 +308,15 @@ def test_an_operators_code_is_off_unless_enabled(tmp_path: Path):
         ("'../evil:run'", "must be package.module:factory"),
         ("my_models.large:tiny", "can't be imported"),
         ("broken_models:tiny", "can't be imported.*nowhere_to_be_found"),
+        ("exits:tiny", "exits can't be imported.*SystemExit: 3"),
+        ("hidden.gone:tiny", "there is no hidden.gone in"),
+        ("outside:tiny", "outside leads out of .*only code in that folder may run"),
+        ("json:tiny", "has the name of a module that is installed; rename it"),
+        ("my_models.small:abort", "abort is imported by my_models.small; define a function there"),
+        ("my_models.small:Path", "Path is imported by my_models.small; define a function there"),
+        ("my_models.small:gives_up", "raised SystemExit: no GPU, no model; it must return a torch.nn.Module"),
+        ("my_models.small:stumbles", "raised KeyError: 'weights'"),
+        ("my_models.small:wide", "with no options raised TypeError: .*channels"),
         ("my_models.small:huge", "has no function 'huge'"),
         ("my_models.small:number", "has no function 'number'"),
         ("my_models.small:nothing", r"returned int, not a torch\.nn\.Module"),

@@ -39,6 +39,9 @@ def card(labels=("cat", "dog", "fox"), activation="softmax"):
     [
         ("color: red", ["color:", "not permitted"]),
         ("source: keras", ["source:", "'torchvision'", "'zoo'"]),
+        ("source: touchvision", ["source:", "did you mean 'torchvision'?"]),
+        ("runtime: onnx_runtime", ["runtime:", "did you mean 'onnxruntime'?", "'auto'", "'eager'", "'cuda_graphs'"]),
+        ("options: [depth]", ["options:", "dictionary"]),
         ("activation: relu", ["activation:", "'softmax'", "'sigmoid'"]),
         ("load: never", ["load:", "'start'", "'demand'"]),
         ("task: detection", ["task:", "'classification'"]),

@@ -77,14 +77,12 @@ def server():
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """Torch's cache of checkpoints, empty, and no proxy between the test and its server."""
+    """An empty cache, and no proxy between the test and its server."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     urllib.request.install_opener(None)  # it remembers proxies
-    hub = torch.hub.get_dir()
-    torch.hub.set_dir(str(tmp_path / "hub"))
-    yield tmp_path / "hub" / "checkpoints"
-    torch.hub.set_dir(hub)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield tmp_path / "cache"
     urllib.request.install_opener(None)
 
 
@@ -351,6 +349,15 @@ def test_a_url_without_a_digest_is_not_even_asked(server, tmp_path):
     with pytest.raises(ModelFailed, match="need a sha256"):
         load(entry(tmp_path, server.put("/x.safetensors", WEIGHTS)), torch.device("cpu"))
     assert server.requests == {}
+
+
+@pytest.mark.parametrize("scheme", ["file://", "local://", "simplecache::file://", "zip://x::local://"])
+def test_a_url_that_leads_to_a_file_of_this_machine_is_refused(tmp_path, scheme):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "w.safetensors").write_bytes(WEIGHTS)
+    with pytest.raises(ModelFailed, match=r"are a file of this machine; put it beside model\.yaml") as caught:
+        load(entry(tmp_path / "mine", f"{scheme}{tmp_path}/w.safetensors", sha256="a" * 64), torch.device("cpu"))
+    assert DIGEST not in caught.value.detail
 
 
 def test_weights_that_do_not_fit_the_architecture_are_refused_in_one_line(tmp_path):

@@ -3,6 +3,7 @@
 import shutil
 import time
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -13,18 +14,29 @@ from torch import nn
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import refusals
-from gradcam_service.runtime import fastest as module
-from gradcam_service.runtime.cuda_graphs import on_cuda_graphs
-from gradcam_service.runtime.fastest import fastest
-from gradcam_service.runtime.fold import folded
-from gradcam_service.runtime.inductor import on_inductor
-from gradcam_service.runtime.onednn import on_onednn
-from gradcam_service.runtime.onnx_runtime import on_onnx_runtime
+from gradcam_service.runtime import RUNTIMES, onednn, onnxruntime
+from gradcam_service.runtime import fastest as fastest_of
+from gradcam_service.runtime._fold import folded
 
 # Of each kind of operator some.
 USUAL = ("resnet18", "densenet", "mobilenet_v3", "convnext", "vit")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler")
+
+
+def built(runtime, backbone, images, most=8, precision="float32"):
+    with torch.no_grad():
+        return RUNTIMES[runtime].build(backbone, images, most, precision)
+
+
+def fastest(*arguments):
+    with torch.no_grad():
+        return fastest_of(*arguments)
+
+
+def replaced(monkeypatch, module, build):
+    """Have a runtime build something else."""
+    monkeypatch.setattr(module, "RUNTIME", replace(module.RUNTIME, build=build))
 
 
 def assert_same(backbone, eager, images):
@@ -40,15 +52,15 @@ def assert_same(backbone, eager, images):
 )
 def test_onnx_runtime_computes_the_same(architecture):
     eager = known(architecture).network.cut.backbone
-    assert_same(on_onnx_runtime(eager, picture(SIZE, count=2)), eager, picture(SIZE, seed=3, count=5))
+    assert_same(built("onnxruntime", eager, picture(SIZE, count=2)), eager, picture(SIZE, seed=3, count=5))
 
 
 @pytest.mark.parametrize("architecture", USUAL)
 def test_onednn_computes_the_same_and_in_bfloat16_what_that_can_say(architecture):
     eager, images = known(architecture).network.cut.backbone, picture(SIZE, seed=3, count=5)
-    assert_same(on_onednn(eager, torch.float32), eager, images)
+    assert_same(built("onednn", eager, images), eager, images)
     with torch.no_grad():
-        rounded = on_onednn(eager, torch.bfloat16)(images)
+        rounded = built("onednn", eager, images, precision="bfloat16")(images)
         assert rounded.dtype is torch.float32
         assert rounded.is_contiguous()
         assert 2**-9 / 4 < error(rounded, eager(images)) < 0.05  # of a mantissa of 8 bits
@@ -57,9 +69,7 @@ def test_onednn_computes_the_same_and_in_bfloat16_what_that_can_say(architecture
 @needs_compiler
 def test_compiled_code_computes_the_same():
     eager = tiny().cut.backbone
-    with torch.no_grad():
-        compiled = on_inductor(eager, picture(24, count=2))
-    assert_same(compiled, eager, picture(24, seed=3, count=5))
+    assert_same(built("compile", eager, picture(24, count=2)), eager, picture(24, seed=3, count=5))
 
 
 @needs_gpu
@@ -68,7 +78,7 @@ def test_cuda_graphs_compute_the_same(architecture):
     network = Network(deepcopy(known(architecture).module), (3, SIZE, SIZE)).to(torch.device("cuda"))
     eager, images = network.cut.backbone, picture(SIZE, seed=3, count=5).cuda()
     with torch.no_grad():
-        captured = on_cuda_graphs(eager, images, 8, torch.float32)
+        captured = built("cuda_graphs", eager, images)
         first, second = captured(images[:2]), captured(images[2:4])
         expected = eager(images)
     assert error(first.cpu(), expected[:2].cpu()) < 1e-3  # the second did not overwrite it; TF32
@@ -126,28 +136,28 @@ def test_every_method_explains_alike_on_another_runtime(pooled):
 
 
 def test_what_computes_something_else_is_not_used(monkeypatch):
-    def wrong(backbone, images):
+    def wrong(backbone, *_):
         return lambda images: backbone(images) * 1.001
 
-    monkeypatch.setattr(module, "on_onnx_runtime", wrong)
+    replaced(monkeypatch, onnxruntime, wrong)
     reason = fastest(tiny(), "auto", picture(24, count=2), 8)
     assert reason == "onnxruntime computes features that differ by 1.0e-03 of the largest"
 
 
 def test_what_computes_nan_is_not_used(monkeypatch):
-    monkeypatch.setattr(module, "on_onnx_runtime", lambda backbone, images: lambda images: backbone(images) * torch.nan)
+    replaced(monkeypatch, onnxruntime, lambda backbone, *_: lambda images: backbone(images) * torch.nan)
     assert "differ by nan" in fastest(tiny(), "onnxruntime", picture(24, count=2), 8)
 
 
 def test_what_is_slower_is_used_only_if_it_is_asked_for(monkeypatch):
-    def slow(backbone, images):
+    def slow(backbone, *_):
         def features(images):
             time.sleep(0.1)
             return backbone(images)
 
         return features
 
-    monkeypatch.setattr(module, "on_onnx_runtime", slow)
+    replaced(monkeypatch, onnxruntime, slow)
     assert "onnxruntime is not faster" in fastest(tiny(), "auto", picture(24, count=2), 8)
     assert fastest(tiny(), "onnxruntime", picture(24, count=2), 8)[0] == "onnxruntime"
 
@@ -166,8 +176,8 @@ def test_bfloat16_is_used_where_it_is_the_fastest(monkeypatch, best):
 
         return build
 
-    monkeypatch.setattr(module, "on_onednn", taking(0 if best == "onednn" else 0.05))
-    monkeypatch.setattr(module, "on_onnx_runtime", taking(0 if best == "onnxruntime" else 0.05))
+    replaced(monkeypatch, onednn, taking(0 if best == "onednn" else 0.05))
+    replaced(monkeypatch, onnxruntime, taking(0 if best == "onnxruntime" else 0.05))
     assert fastest(tiny(), "auto", picture(24, count=2), 8, "bfloat16")[0] == best
     assert "onednn" not in fastest(tiny(), "auto", picture(24, count=2), 8)  # nobody asked for less precision
 

@@ -8,7 +8,7 @@ from methods.networks import tiny
 
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import scan
-from gradcam_service.runtime.fastest import fastest
+from gradcam_service.runtime import fastest
 from gradcam_service.worker import engine
 from gradcam_service.worker.messages import Answer, Question
 from worker import faulty
@@ -21,8 +21,9 @@ def test_an_operator_in_python_answers_while_another_model_is_traced(tmp_path):
     images = torch.zeros(2, 3, 24, 24)
 
     def trace():
-        for _ in range(3):
-            fastest(tiny(), "onnxruntime", images, 8)
+        with torch.no_grad():
+            for _ in range(3):
+                fastest(tiny(), "onnxruntime", images, 8)
 
     tracing = threading.Thread(target=trace)
     tracing.start()

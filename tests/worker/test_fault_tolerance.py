@@ -10,12 +10,15 @@ import http.client
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -286,9 +289,13 @@ def test_a_full_disk_costs_only_what_needs_it(tmp_path: Path, small_disk: Path, 
     folder.mkdir(parents=True)
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(bytes(10**6))
-    url, digest = f"local://{weights}", hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    files = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), files)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/weights.safetensors"
     (folder / "model.yaml").write_text(YAML.format(url, digest))
-    with running_eagerly(model_repository=tmp_path / "models", api_processes=2) as service:
+    with server, running_eagerly(model_repository=tmp_path / "models", api_processes=2) as service:
         with suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as ballast:
             while True:
                 ballast.write(bytes(4096))

@@ -41,6 +41,8 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
             "weights": card.weights,
             "memory": card.memory,
             "runtime": card.runtime,
+            "precision": card.precision,
+            "torch": card.torch,
             "device": devices,
         }
     )

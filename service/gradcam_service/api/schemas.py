@@ -67,6 +67,8 @@ class ModelBody(BaseModel):
     weights: str | None = None
     memory: int | None = Field(None, description="bytes of its parameters")
     runtime: str | None = Field(None, description="what computes its feature maps")
+    precision: str | None = Field(None, description="that it computes them in: float32 or bfloat16")
+    torch: str | None = Field(None, description="the version of torch that computes the rest")
     device: list[str] | None = None
 
 

@@ -1,4 +1,4 @@
-"""What a ``.pt2`` archive may hold: tensors, and a graph of torch's own operators.
+"""Checks that a ``.pt2`` archive holds nothing but tensors and a graph of torch's own operators.
 
 Loading an archive runs code out of it in more ways than one
 (https://docs.pytorch.org/docs/stable/generated/torch.export.load.html): pickled constants, weights and sample inputs;
@@ -47,7 +47,7 @@ _FREE = ("metadata", "as_string", "as_strings", "guards_code", "torch_version")
 
 
 def refuse_code(path: Path) -> None:
-    """Check an archive without loading it, with torch's own reader, so that both see the same records.
+    """Refuse an archive that could run code, without loading it; torch's own reader shows what torch will see.
 
     Raises:
         ModelFailed: it is no archive of ``torch.export.save``, or it holds something that could run code.

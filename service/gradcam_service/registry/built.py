@@ -1,4 +1,4 @@
-"""What every source makes, and what most sources need to make it."""
+"""The module that a source has built, with its labels and preprocessing, and the weights that fill it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ import torch
 from torch import nn
 
 from gradcam_service.errors import ModelFailed
-from gradcam_service.registry.spec import Preprocess, Spec
-from gradcam_service.registry.weights import local_file, read_state
+from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.sources import SOURCES
+from gradcam_service.registry.spec import Preprocess
+from gradcam_service.registry.weights import read_state, weights_file
 
 
 @dataclass(frozen=True)
 class Built:
-    """A model ready to be cut.
+    """A built model: its module, ready to be traced, and what belongs to it.
 
     Attributes:
         module: maps (N, C, H, W) float32 to scores (N, classes).
         labels: one for each class; empty where nothing names the classes.
         preprocess: from a picture to the module's input.
-        content: hex SHA-256 of what else than weights and labels decides an answer: a file that holds the architecture.
+        content: hex SHA-256 of what else than weights and labels decides an answer: a file that holds the architecture,
+            or an operator's code.
     """
 
     module: nn.Module
@@ -32,27 +35,43 @@ class Built:
     content: str = ""
 
 
-def with_weights(spec: Spec, folder: Path, architecture: Callable[[], nn.Module]) -> nn.Module:
-    """A module from its builder, with the weights that ``spec`` names: ``random:<seed>``, a file or a URL.
+def build(folder: ModelFolder) -> Built:
+    """Have the source that ``model.yaml`` names build its model.
+
+    Raises:
+        ModelFailed: saying what is missing or wrong.
+        Exception: whatever the builder of the architecture does.
+    """
+    source = SOURCES[folder.spec.source]
+    try:
+        return source.build(folder)
+    except ModuleNotFoundError as error:
+        if not source.extra:
+            raise
+        package = f"gradcam-service[{source.extra}]"
+        raise ModelFailed(f"source {folder.spec.source} needs the package {error.name}; install {package}") from error
+
+
+def with_weights(folder: ModelFolder, architecture: Callable[[], nn.Module]) -> nn.Module:
+    """Build a module with the weights that ``model.yaml`` names: ``random:<seed>``, a file or a URL.
 
     Random weights are those of the builder's own initialisation after ``torch.manual_seed``.
 
     Raises:
         ModelFailed: the weights can't be had, or don't fit.
     """
-    assert spec.weights is not None
-    if match := re.fullmatch(r"random:(\d+)", spec.weights):
+    if match := re.fullmatch(r"random:(\d+)", str(folder.spec.weights)):
         if int(match[1]) >= 2**64:
-            raise ModelFailed(f"weights {spec.weights}: a seed is below 2^64")
+            raise ModelFailed(f"weights {folder.spec.weights}: a seed is below 2^64")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(match[1]))
             return architecture()
-    path = local_file(spec, folder)
-    return filled(architecture(), path, spec)
+    path = weights_file(folder)
+    return filled(architecture(), path, folder)
 
 
-def filled(module: nn.Module, path: Path, spec: Spec) -> nn.Module:
-    """The module with the state dict in a file, whose digest has been checked.
+def filled(module: nn.Module, path: Path, folder: ModelFolder) -> nn.Module:
+    """Load the state dict of a file, whose digest has been checked, into a module.
 
     Raises:
         ModelFailed: it is no state dict, or doesn't fit.
@@ -61,32 +80,5 @@ def filled(module: nn.Module, path: Path, spec: Spec) -> nn.Module:
         module.load_state_dict(read_state(path))
     except RuntimeError as error:
         shown = " ".join(str(error).split())
-        raise ModelFailed(f"weights {spec.weights} don't fit {spec.architecture}: {shown}") from error
+        raise ModelFailed(f"weights {folder.spec.weights} don't fit {folder.spec.architecture}: {shown}") from error
     return module
-
-
-def own_labels(spec: Spec, folder: Path) -> list[str] | None:
-    """The lines of the labels file that ``spec`` names, None where it names none.
-
-    Raises:
-        ModelFailed: it can't be read.
-    """
-    if spec.labels is None:
-        return None
-    try:
-        return (folder / spec.labels).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ModelFailed(f"labels {spec.labels} can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ModelFailed(f"labels {spec.labels} are not UTF-8: {error}") from error
-
-
-def own_preprocess(spec: Spec) -> Preprocess:
-    """The preprocessing that ``spec`` says.
-
-    Raises:
-        ModelFailed: it says none.
-    """
-    if spec.preprocess is None:
-        raise ModelFailed("model.yaml must say how to preprocess: this source comes without that")
-    return spec.preprocess

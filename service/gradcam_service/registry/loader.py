@@ -1,8 +1,11 @@
-"""From a repository entry to a network on a device, with its card."""
+"""Loads a model version: from a repository entry to a network on a device, with its card."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,16 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradcam_service.errors import ModelFailed, ServiceError
+from gradcam_service.errors import ModelFailed, ServiceError, in_one_line
 from gradcam_service.explain.methods import METHODS, in_order
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import forward_passes, refusals
 from gradcam_service.inputs import INPUTS
-from gradcam_service.registry.built import Built
+from gradcam_service.registry import cache
+from gradcam_service.registry.built import Built, build
+from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.repository import Entry
-from gradcam_service.registry.sources import build
 from gradcam_service.registry.spec import Card, LayerCard, MethodCard, Sample, Spec
-from gradcam_service.runtime.fastest import fastest
+from gradcam_service.runtime import RUNTIMES, fastest
+
+log = logging.getLogger(__name__)
 
 _LARGEST_SAMPLE = 50_000_000
 """Pixels."""
@@ -28,21 +34,23 @@ _LARGEST_SAMPLE = 50_000_000
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that can answer.
+    """A model that can answer: its network on a device, and its card.
 
     Attributes:
         spec: what it was to be.
         card: what it says of itself.
         network: on ``device``.
+        leases: of what was fetched for it, so that a reload need not fetch it again.
     """
 
     spec: Spec
     card: Card
     network: Network
     device: torch.device
+    leases: tuple[cache.Lease, ...] = ()
 
     def images(self, pixels: list[np.ndarray]) -> Tensor:
-        """Pixels, each (H, W, C), uint8 or float32 in 0–1 → the network's input (N, C, H, W) float32, normalised."""
+        """Normalise pixels, each (H, W, C), uint8 or float32 in 0–1 → the network's input (N, C, H, W) float32."""
         dtype = torch.uint8 if pixels[0].dtype == np.uint8 else torch.float32
         shape = (len(pixels), *pixels[0].shape)
         staged = torch.empty(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
@@ -56,61 +64,94 @@ class LoadedModel:
         return batch.sub_(mean).div_(std)
 
     def accelerated(self) -> LoadedModel | str:
-        """The same model on a faster runtime, all parameters shared; why there is none, where there isn't."""
+        """Move the model to a faster runtime, all parameters shared; why there is none, where there isn't."""
         images = torch.randn(2, self.card.input.count, *self.card.preprocess.input_size, device=self.device)
-        found = fastest(self.network, self.spec.runtime, images, self.spec.batch, self.spec.precision)
+        with torch.no_grad():
+            found = fastest(self.network, self.spec.runtime, images, self.spec.batch, self.spec.precision)
         if isinstance(found, str):
             return found
         runtime, backbone = found
-        card = msgspec.structs.replace(self.card, runtime=runtime)
+        precision = RUNTIMES[runtime].computes_in(self.spec.precision)
+        card = msgspec.structs.replace(self.card, runtime=runtime, precision=precision)
         return replace(self, card=card, network=self.network.with_backbone(backbone))
 
 
-def load(entry: Entry, device: torch.device, python_path: Path | None = None) -> LoadedModel:
-    """Build, trace, cut and warm up a model, and check it with its own sample.
+def load(entry: Entry, device: torch.device, python_path: Path | None = None, cache_bytes: int = 0) -> LoadedModel:
+    """Fetch, build, trace, cut and warm up a model, and check it with its own sample.
 
     Args:
         entry: where it is described.
         device: where it will answer.
         python_path: where the operator's own code may be imported from.
+        cache_bytes: that fetched files may take on the disk once it is loaded or has failed; 0 for no bound. What a
+            loaded model was fetched for stays.
 
     Raises:
         ModelFailed: saying what is wrong with it.
     """
+    try:
+        with cache.holding() as leases:
+            return replace(_loaded(entry, device, python_path), leases=tuple(leases))
+    finally:
+        cache.prune(cache_bytes)
+
+
+def _loaded(entry: Entry, device: torch.device, python_path: Path | None) -> LoadedModel:
     spec = entry.spec()
-    folder = entry.folder()
-    built = build(spec, folder, python_path)
-    height, width = built.preprocess.input_size
+    folder = ModelFolder(spec, entry.folder(), python_path)
+    with _step("can't be built", "its architecture, options and weights in model.yaml must fit each other"):
+        built = build(folder)
+        height, width = built.preprocess.input_size
+        digest = _digest(spec, built)
     channels = spec.input.count
     if len(built.preprocess.mean) != channels:
         raise ModelFailed(f"mean and std have {len(built.preprocess.mean)} values, but the input {channels} channels")
-    digest = _digest(spec, built)
-    try:
+    accepted = f"it must map images (N, {channels}, {height}, {width}), as preprocess says, to scores (N, classes)"
+    with _step("can't be traced", accepted):
         network = Network(built.module, (channels, height, width), spec.layer, spec.activation).to(device)
         classes = network.classes
-    except ServiceError as error:
-        raise ModelFailed(error.detail) from error
     labels = built.labels or [str(index) for index in range(classes)]
     if classes != len(labels):
         raise ModelFailed(f"the model has {classes} classes, but {len(labels)} labels")
-    model = LoadedModel(spec, _card(spec, built, labels, network, digest), network, device)
-    network.predict(model.images([np.zeros((height, width, channels), np.uint8)]))
-    if spec.sample is not None:
-        _check_sample(model, spec.sample, folder)
+    with _step("can't answer", accepted):
+        model = LoadedModel(spec, _card(spec, built, labels, network, digest), network, device)
+        network.predict(model.images([np.zeros((height, width, channels), np.uint8)]))
+        if spec.sample is not None:
+            _check_sample(model, spec.sample, folder)
     return model
 
 
-def _check_sample(model: LoadedModel, sample: Sample, folder: Path) -> None:
+@contextmanager
+def _step(what: str, remedy: str) -> Iterator[None]:
+    """A part of loading: whatever anybody's code raises in it is one line that says what would help.
+
+    Raises:
+        ModelFailed: something was raised, the exit of an operator's code included.
+    """
+    try:
+        yield
+    except ModelFailed:
+        raise
+    except ServiceError as error:
+        raise ModelFailed(error.detail) from error
+    except (Exception, SystemExit) as error:
+        log.info("model failed", exc_info=True)
+        raise ModelFailed(f"the model {what}: {in_one_line(error)}; {remedy}") from error
+
+
+def _check_sample(model: LoadedModel, sample: Sample, folder: ModelFolder) -> None:
     """Predict a picture whose class is known.
 
     Raises:
         ModelFailed: the model takes it for something else.
     """
     try:
-        data = (folder / sample.image).read_bytes()
+        data = folder.file("sample", sample.image).read_bytes()
         card = model.card
         received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, _LARGEST_SAMPLE)
         expected = model.card.class_index(sample.label)
+    except ModelFailed:
+        raise
     except OSError as error:
         raise ModelFailed(f"sample {sample.image} can't be read: {error.strerror}") from error
     except ServiceError as error:
@@ -142,6 +183,7 @@ def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest:
         layers=list(layers.values()),
         inner_layers=[name for name in network.every_layer if name not in layers],
         methods=_methods(network, built.preprocess.input_size),
+        torch=str(torch.__version__),  # of a class that no other process knows
     )
 
 
@@ -166,5 +208,5 @@ def _digest(spec: Spec, built: Built) -> str:
     digest.update(built.content.encode())
     for name, tensor in sorted(built.module.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.contiguous().numpy().data)
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return f"sha256:{digest.hexdigest()}"

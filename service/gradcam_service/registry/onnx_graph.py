@@ -1,4 +1,4 @@
-"""An ONNX model as a flat graph of torch operators, differentiable and ready to be cut, for any number of images.
+"""Converts an ONNX model to a flat graph of torch operators, differentiable, ready to be cut, for any number of images.
 
 `onnx2fx <https://pypi.org/project/onnx2fx/>`_ knows the operators; it calls a Python function for each, which computes
 shapes from tensors at run time. Here these functions run once, on tensors without data: what they do to the image's
@@ -32,7 +32,7 @@ class CannotConvert(Exception):
 
 
 def converted(model: onnx.ModelProto, images: Tensor, batch: int | None, channels_last: bool) -> fx.GraphModule:
-    """The model as a flat graph from images (N, 3, H, W) float32 to its one output, for every N.
+    """Convert the model to a flat graph from images (N, 3, H, W) float32 to its one output, for every N.
 
     Args:
         model: checked; its input is (N, 3, H, W), or (N, H, W, 3) with ``channels_last``.

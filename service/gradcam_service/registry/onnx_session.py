@@ -1,4 +1,4 @@
-"""An ONNX model run by ONNX Runtime: what its scores are, whatever its operators."""
+"""Runs an ONNX model in ONNX Runtime: what its scores are, whatever its operators."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 
 from gradcam_service.errors import ModelFailed
 from gradcam_service.explain.graph import flat
-from gradcam_service.runtime.onnx_runtime import open_session
+from gradcam_service.runtime.onnxruntime import open_session
 
 
 class Session(nn.Module):
@@ -57,7 +57,7 @@ class Session(nn.Module):
         return inputs[0].name, inputs[0].shape
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores (N, classes) of images (N, 3, H, W), on the images' device.
+        """Compute scores (N, classes) of images (N, 3, H, W), on the images' device.
 
         Raises:
             ModelFailed: ONNX Runtime failed, or the answer is something else.
@@ -80,7 +80,7 @@ class Session(nn.Module):
 
 
 def black_box(session: Session, classes: int, reason: str) -> fx.GraphModule:
-    """A session as a graph of one node: nothing inside it can be seen or differentiated, for ``reason``."""
+    """Wrap a session in a graph of one node: nothing inside it can be seen or differentiated, for ``reason``."""
     graph = fx.Graph()
     image = graph.placeholder("images")
     image.meta["val"] = torch.empty(2, 3, *session.size, device="meta")

@@ -1,11 +1,9 @@
-"""Where the files of a repository are: in a folder, or at a URL that fsspec knows."""
+"""Lists and fetches the files of a repository, in a folder or at a URL that fsspec knows."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any, Protocol
 import fsspec
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.cache import cached
 
 Stamps = Iterable[tuple[str, str]]
 """Path and stamp of each file, sorted; a file that changes has another stamp."""
@@ -43,7 +42,7 @@ class Place(Protocol):
 
 
 def place_at(repository: str | Path) -> Place:
-    """The place that a path or URL means."""
+    """Open the place that a path or URL means."""
     return RemotePlace(str(repository)) if "://" in str(repository) else LocalPlace(Path(repository))
 
 
@@ -79,7 +78,7 @@ class LocalPlace:
     def text(self, name: str) -> str:
         """The text of a file in it."""
         with _told(f"{self}/{name}"):
-            return (self.path / name).read_text(encoding="utf-8")
+            return inside(self.path, name).read_text(encoding="utf-8")
 
     def local(self, stamps: Stamps) -> Path:
         """Itself."""
@@ -118,36 +117,33 @@ class RemotePlace:
     def local(self, stamps: Stamps) -> Path:
         """A folder in the cache, named by the digest of the URL and all stamps; fetched once."""
         digest = hashlib.sha256(repr((self.url, sorted(stamps))).encode()).hexdigest()
-        cached = _cache() / digest
+
+        def fill(folder: Path) -> None:
+            system, root = self._system()
+            for name, _ in stamps:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                system.get_file(f"{root}/{name}", str(folder / name))
+
         with _told(self):
-            if not cached.is_dir():
-                cached.parent.mkdir(parents=True, exist_ok=True)
-                partial = Path(tempfile.mkdtemp(dir=cached.parent))
-                try:
-                    system, root = self._system()
-                    for name, _ in stamps:
-                        (partial / name).parent.mkdir(parents=True, exist_ok=True)
-                        system.get_file(f"{root}/{name}", str(partial / name))
-                    _moved(partial, cached)
-                finally:
-                    shutil.rmtree(partial, ignore_errors=True)
-        return cached
+            return cached("models", digest, fill)
 
     def _system(self) -> tuple[Any, str]:
         system, root = fsspec.url_to_fs(self.url)
         return system, root.rstrip("/")
 
 
-def _moved(partial: Path, cached: Path) -> None:
-    try:
-        os.replace(partial, cached)
-    except OSError:
-        if not cached.is_dir():  # else another process was faster, and has fetched the same
-            raise
+def inside(folder: Path, name: str) -> Path:
+    """Resolve a name in a folder, and refuse one that leads out of it; a volume of Kubernetes is links within it.
 
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gradcam" / "models"
+    Raises:
+        ModelFailed: it leads out of the folder.
+        OSError: its links lead in a circle; likewise RuntimeError, in Python before 3.13.
+        ValueError: no path has such a name.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ModelFailed(f"{name} leads out of {folder}; only files in that folder are read, so put it there")
+    return path
 
 
 def _stamp(known: dict[str, Any]) -> str:
@@ -167,6 +163,8 @@ def _told(what: object) -> Iterator[None]:
     """
     try:
         yield
+    except ModelFailed:
+        raise
     except UnicodeDecodeError as error:
         raise ModelFailed(f"{what} is not UTF-8: {error}") from error
     except OSError as error:

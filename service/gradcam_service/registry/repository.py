@@ -1,4 +1,4 @@
-"""Model repositories: ``<name>/<version>/model.yaml`` and ``<name>/aliases.yaml``, in a folder or at a URL."""
+"""Lists model repositories: ``<name>/<version>/model.yaml`` and ``<name>/aliases.yaml``, in a folder or at a URL."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Entry:
         return parse_spec(self.place.text("model.yaml"), f"{self.place}/model.yaml")
 
     def folder(self) -> Path:
-        """The folder with its files on this machine, fetched there if need be.
+        """Fetch its files to this machine if need be, and return their folder.
 
         Raises:
             ModelFailed: they can't be fetched.
@@ -55,7 +55,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """What the repositories hold.
+    """Every model version and alias of the repositories.
 
     Attributes:
         entries: every model version.
@@ -82,7 +82,7 @@ class Listing:
 
 
 def scan(repositories: Iterable[str | Path]) -> Listing:
-    """Look at the repositories, the embedded one last; the first repository to have a name owns it.
+    """List the repositories, the embedded one last; the first repository to have a name owns it.
 
     Raises:
         ModelFailed: a repository can't be read, or a model's aliases can't.
@@ -113,7 +113,7 @@ def scan(repositories: Iterable[str | Path]) -> Listing:
 
 
 def parse_spec(text: str, path: str) -> Spec:
-    """The text of a ``model.yaml`` as a `Spec`.
+    """Validate the text of a ``model.yaml``.
 
     Raises:
         ModelFailed: naming the file, the field and what is allowed.

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from gradcam_service.errors import BadOption, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.inputs import INPUTS, Takes
+from gradcam_service.kinds import no_such
+from gradcam_service.registry.sources import SOURCES
+from gradcam_service.runtime import RUNTIMES
 from gradcam_service.tasks import TASKS
 
 State = Literal["unloaded", "loading", "ready", "failed"]
@@ -21,7 +35,7 @@ State = Literal["unloaded", "loading", "ready", "failed"]
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From a picture to the pixels a model receives, in torchvision's terms.
+    """The way from a picture to the pixels that a model receives, in torchvision's terms.
 
     Either ``crop`` (after ``resize`` of the shortest side), ``resize: [h, w]`` (stretched), or ``pad`` (the whole
     picture, its longest side resized to ``pad``, the rest filled with the mean colour).
@@ -79,14 +93,12 @@ class Preprocess:
         return tuple(round(255 * value) for value in self.mean)
 
 
-Source = Literal["torchvision", "timm", "zoo", "onnx", "export", "python"]
-"""Who can build a model; each has a module of its name in `gradcam_service.registry.sources`."""
-
-Runtime = Literal["auto", "eager", "compile", "onednn", "onnxruntime", "cuda_graphs"]
-"""What can compute feature maps; see `gradcam_service.runtime`."""
-
-_WHOLE = ("onnx", "export")
-"""Sources whose files hold the architecture as well."""
+_CHOICES: dict[str, Callable[[], list[str]]] = {
+    "source": lambda: list(SOURCES),
+    "task": lambda: list(TASKS),
+    "runtime": lambda: ["auto", "eager", *RUNTIMES],
+}
+"""Fields that name one of a kind, and the names that there are once plugins are loaded."""
 
 
 class Sample(BaseModel):
@@ -99,30 +111,31 @@ class Sample(BaseModel):
 
 
 class Spec(BaseModel):
-    """One ``model.yaml``."""
+    """The content of a ``model.yaml``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, title="model.yaml")
 
-    source: Source = Field(description="who builds the model")
+    source: str = Field(description="who builds the model")
     architecture: str | None = Field(
         None,
         description="the builder's name for it; of source python, package.module:factory; "
-        "none for onnx and export, whose files hold it",
+        "none for onnx and pt2, whose files hold it",
     )
     weights: str | None = Field(
         None,
         description="a file beside model.yaml, an http(s):// or s3:// URL, a name under which torchvision or timm "
-        "publishes weights, or random:<seed>; of onnx and export, the model itself; "
+        "publishes weights, or random:<seed>; of onnx and pt2, the model itself; "
         "of python, none for those that the factory returns",
     )
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="of the weights; checked before use, required for a URL"
     )
-    task: str = Field(
-        "classification",
-        description="what the model was trained for",
-        json_schema_extra=lambda schema: schema.update(enum=list(TASKS)),
+    options: dict[str, JsonValue] = Field(
+        {},
+        description="keyword arguments for the builder of the architecture, such as transform_input: true; "
+        "of torchvision, timm and python",
     )
+    task: str = Field("classification", description="what the model was trained for")
     activation: Literal["softmax", "sigmoid"] = Field("softmax", description="what makes probabilities of scores")
     labels: str | None = Field(
         None, description="a file beside model.yaml, one label a line; default: from the weights"
@@ -130,36 +143,47 @@ class Spec(BaseModel):
     input: Takes = Field(Takes(), description="what the model takes")
     preprocess: Preprocess | None = Field(None, description="default: from the weights")
     layer: str = Field("auto", description="where to explain by default; auto: the last convolution")
-    runtime: Runtime = Field(
+    runtime: str = Field(
         "auto", description="what computes feature maps; auto: eager, then the fastest that computes the same"
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="of the feature maps' computation by cuda_graphs and onednn; the others compute in float32",
+        description="of the feature maps' computation; the runtimes that know only float32 compute in that",
     )
     batch: int = Field(8, ge=1, le=1024, description="most images in one forward pass")
     load: Literal["start", "demand"] = Field("start", description="when the model is loaded")
     sample: Sample | None = Field(None, description="checked before the model answers anybody")
 
-    @field_validator("task")
+    @field_validator(*_CHOICES)
     @classmethod
-    def _known_task(cls, task: str) -> str:
-        if task not in TASKS:
-            raise ValueError(f"must be one of {', '.join(map(repr, TASKS))}")
-        return task
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        names = _CHOICES[str(info.field_name)]()
+        if name not in names:
+            raise ValueError(no_such(name, names))
+        return name
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        for field, names in _CHOICES.items():
+            schema["properties"][field]["enum"] = names()
+        return schema
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.input.reader not in INPUTS:
             raise ValueError(f"input.kind {self.input.kind!r} isn't known; there are {', '.join(INPUTS)}")
-        if self.source in _WHOLE and self.architecture is not None:
+        source = SOURCES[self.source]
+        if not source.architecture and self.architecture is not None:
             raise ValueError(f"source {self.source} takes no architecture; its file holds it")
-        if self.source not in _WHOLE and self.architecture is None:
+        if source.architecture and self.architecture is None:
             raise ValueError(f"source {self.source} needs an architecture")
-        if self.source != "python" and self.weights is None:
+        if source.weights and self.weights is None:
             raise ValueError(f"source {self.source} needs weights")
-        if self.source in _WHOLE and str(self.weights).startswith("random:"):
+        if not source.architecture and str(self.weights).startswith("random:"):
             raise ValueError(f"source {self.source} takes a file as weights, not {self.weights}")
+        if self.options and not source.options:
+            raise ValueError(f"source {self.source} takes no options")
         return self
 
 
@@ -185,12 +209,15 @@ class MethodCard(msgspec.Struct, frozen=True):
 
 
 class Card(msgspec.Struct, frozen=True):
-    """What a loaded model says of itself.
+    """The card of a loaded model: what it is and can do, as ``GET /models`` tells.
 
     Attributes:
-        digest: ``sha256:…`` over its model.yaml, labels and every weight: equal digests answer alike.
+        digest: ``sha256:…`` over its model.yaml, labels, every weight, and the operator's code that built it: equal
+            digests answer alike, to the rounding of what computes them.
         memory: bytes of its parameters and buffers.
         runtime: what computes its feature maps.
+        precision: that it computes them in.
+        torch: the version of torch that computes the rest.
         layer: the name of the default layer.
         layers: those that every path crosses, and the default one.
         methods: every explanation method.
@@ -213,6 +240,8 @@ class Card(msgspec.Struct, frozen=True):
     methods: list[MethodCard]
     inner_layers: list[str] = []
     input: Takes = Takes()
+    precision: Literal["float32", "bfloat16"] = "float32"
+    torch: str = ""
 
     def method_names(self) -> list[str]:
         """The methods that can explain this model."""
@@ -298,7 +327,7 @@ def version_order(version: str) -> tuple[int, str]:
 
 
 def resolve(models: Iterable[Model], reference: str) -> Model:
-    """The model that ``name``, ``name@version`` or ``name@alias`` means.
+    """Resolve a reference: ``name``, ``name@version`` or ``name@alias``.
 
     A bare name means its highest ready version, or one that was ready and made room for another model.
 

@@ -1,12 +1,10 @@
-"""Weights from a file or a URL, checked before a byte is interpreted. Pickled code is refused."""
+"""Finds, fetches and reads weights, checked before a byte is interpreted. Pickled code is refused."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import http.client
-import os
-import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -16,37 +14,49 @@ from typing import BinaryIO
 import fsspec
 import safetensors
 import torch
+from fsspec.implementations.local import LocalFileSystem
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
 from gradcam_service.errors import ModelFailed, first_line
-from gradcam_service.registry.spec import Spec
+from gradcam_service.registry import cache
+from gradcam_service.registry.folder import ModelFolder
 
 _STALLED = 30.0
 """Seconds without a byte after which a download is given up."""
 
 
-def local_file(spec: Spec, folder: Path) -> Path:
-    """The file that ``spec.weights`` names, on this machine and with the digest that ``spec`` says.
+def weights_file(folder: ModelFolder) -> Path:
+    """Find the file that ``weights`` in ``model.yaml`` names, on this machine and with the digest that is said there.
 
     Raises:
         ModelFailed: there is no such file, it can't be fetched, or it is another one.
     """
+    spec = folder.spec
     weights = str(spec.weights)
     if "://" in weights:
         if spec.sha256 is None:
             raise ModelFailed(f"weights {weights} need a sha256 in model.yaml, so that what arrives can be checked")
+        if _is_of_this_machine(weights):
+            raise ModelFailed(f"weights {weights} are a file of this machine; put it beside model.yaml")
         return fetch(weights, spec.sha256)
-    path = folder / weights
+    path = folder.file("weights", weights)
     if not path.is_file():
         other = f", and not a weights name of {spec.architecture}" if spec.architecture else ""
-        raise ModelFailed(f"weights {weights!r}: no such file in {folder}{other}")
+        raise ModelFailed(f"weights {weights!r}: no such file in {folder.path}{other}")
     return verified(path, spec.sha256)
 
 
+def _is_of_this_machine(url: str) -> bool:
+    """Whether a URL leads to a file here, by whatever chain of fsspec's file systems."""
+    with contextlib.suppress(ValueError, ImportError):  # a scheme that nobody knows, or that needs a package
+        return "::" in url or issubclass(fsspec.get_filesystem_class(url.partition("://")[0]), LocalFileSystem)
+    return False
+
+
 def verified(path: Path, digest: str | None) -> Path:
-    """The path itself, once the file has been found to have the digest.
+    """Check that a file has the digest, and return its path.
 
     Args:
         path: a file.
@@ -64,7 +74,7 @@ def verified(path: Path, digest: str | None) -> Path:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from a ``.safetensors`` or ``.pt``/``.pth`` file.
+    """Read a state dict from a ``.safetensors`` or ``.pt``/``.pth`` file.
 
     Raises:
         ModelFailed: the file can't be read, or holds more than tensors.
@@ -86,7 +96,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def fetch(url: str, digest: str) -> Path:
-    """Download a weights file once, into torch's own cache of checkpoints.
+    """Download a weights file, unless `cache` has it.
 
     Args:
         url: http or https, or another scheme that fsspec knows, such as s3.
@@ -99,24 +109,21 @@ def fetch(url: str, digest: str) -> Path:
         ModelFailed: the file can't be fetched, or is another one.
     """
     try:
-        name = f"{digest[:16]}-{urllib.parse.urlsplit(url).path.rsplit('/', 1)[-1]}"
+        name = f"{digest}-{urllib.parse.urlsplit(url).path.rsplit('/', 1)[-1][-100:]}"
     except ValueError as error:
         raise ModelFailed(f"weights can't be fetched from {url}: {error}") from error
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
-    if path.exists():
-        with contextlib.suppress(ModelFailed):  # another file of that name, or changed since: fetch again
-            _verify(path, digest, url)
-            return path
+    fetched: list[Path] = []
+
+    def fill(folder: Path) -> None:
+        _download(url, folder / name)
+        _verify(folder / name, digest, url)
+        fetched.append(folder)
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            partial = Path(file.name)
-            try:
-                _download(url, partial)
-                _verify(partial, digest, url)
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
+        path = cache.cached("weights", name, fill) / name
+        if not fetched and not _has(path, digest):  # another file of that name, or changed since
+            cache.discard(path.parent)
+            path = cache.cached("weights", name, fill) / name
     except (OSError, http.client.HTTPException, ValueError, ImportError) as error:  # urllib's errors are OSErrors
         raise ModelFailed(f"weights can't be fetched from {url}: {getattr(error, 'reason', error)}") from error
     return path
@@ -142,6 +149,14 @@ def _opened(url: str) -> Iterator[tuple[BinaryIO, int | None]]:
     else:
         with fsspec.open(url, "rb") as file:
             yield file, getattr(file, "size", None)
+
+
+def _has(path: Path, digest: str) -> bool:
+    try:
+        _verify(path, digest, "")
+    except (ModelFailed, OSError):
+        return False
+    return True
 
 
 def _verify(path: Path, digest: str, name: str) -> None:

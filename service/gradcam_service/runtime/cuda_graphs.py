@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx
 
 from gradcam_service.explain.network import Backbone
-from gradcam_service.runtime.fold import channels_last
+from gradcam_service.runtime import Runtime
+from gradcam_service.runtime._fold import channels_last
 
 
 @dataclass(frozen=True)
@@ -26,21 +27,16 @@ class _Capture:
     features: Tensor
 
 
-def on_cuda_graphs(backbone: fx.GraphModule, images: Tensor, most: int, dtype: torch.dtype) -> Backbone:
-    """The backbone captured for batches of 1, 2, 4 …; a batch between them is filled up.
+def _build(backbone: fx.GraphModule, images: Tensor, most: int, precision: str) -> Backbone:
+    """Capture it for batches of 1, 2, 4 …; a batch between them is filled up.
 
     See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs. The captures share memory, as never two of
     them run at once.
 
-    Args:
-        backbone: without autograd, on a CUDA device.
-        images: examples (N, C, H, W) of what it takes.
-        most: most of them at once.
-        dtype: to compute in; feature maps are float32 all the same.
-
     Raises:
         RuntimeError: there isn't the memory, or an operator can't be captured, since it waits for the device.
     """
+    dtype = getattr(torch, precision)
     network = channels_last(backbone, dtype)
     example, pool = images[:1].to(dtype), torch.cuda.graph_pool_handle()
     powers = range(_power(most), -1, -1)  # the largest first, whose memory the others then use
@@ -73,3 +69,6 @@ def _capture(network: fx.GraphModule, example: Tensor, pool: Any) -> _Capture:  
     with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         features = network(images).float().contiguous()
     return _Capture(graph, images, features)
+
+
+RUNTIME = Runtime(_build, devices=("cuda",), precisions=("float32", "bfloat16"), races=("float32", "bfloat16"))

@@ -6,16 +6,13 @@ import torch
 from torch import Tensor, fx
 
 from gradcam_service.explain.network import Backbone
-from gradcam_service.runtime.fold import channels_last
+from gradcam_service.runtime import Runtime
+from gradcam_service.runtime._fold import channels_last
 
 
-def on_onednn(backbone: fx.GraphModule, dtype: torch.dtype) -> Backbone:
-    """The backbone with batch normalisation folded into the convolutions.
-
-    Args:
-        backbone: without autograd, on a CPU.
-        dtype: to compute in; feature maps are float32 all the same.
-    """
+def _build(backbone: fx.GraphModule, images: Tensor, most: int, precision: str) -> Backbone:
+    """Fold batch normalisation into the convolutions, and convert the rest."""
+    dtype: torch.dtype = getattr(torch, precision)
     network = channels_last(backbone, dtype)
 
     def features(images: Tensor) -> Tensor:
@@ -23,3 +20,11 @@ def on_onednn(backbone: fx.GraphModule, dtype: torch.dtype) -> Backbone:
         return found.float().contiguous()
 
     return features
+
+
+RUNTIME = Runtime(
+    _build,
+    devices=("cpu",),
+    precisions=("float32", "bfloat16"),
+    races=("bfloat16",),  # without units for bfloat16, float32 is faster elsewhere
+)

@@ -41,11 +41,20 @@ class Models:
         budget: bytes that their parameters may take; 0 sets no bound.
         python_path: whose code may run.
         wake: called from the loading thread when something has ended; then `collect` wants to be called.
+        cache_bytes: that fetched files may take on the disk; 0 sets no bound.
     """
 
-    def __init__(self, device: torch.device, budget: int, python_path: Path | None, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        budget: int,
+        python_path: Path | None,
+        wake: Callable[[], None],
+        cache_bytes: int = 0,
+    ) -> None:
         self._device = device
         self._python_path = python_path
+        self._cache_bytes = cache_bytes
         self._wake = wake
         self._table = Table(budget=budget)
         self._loaded: dict[int, LoadedModel] = {}  # what answers, by the token of the load that made it
@@ -184,7 +193,7 @@ class Models:
         start = perf_counter()
         outcome: LoadedModel | str
         try:
-            outcome = load(entry, self._device, self._python_path)
+            outcome = load(entry, self._device, self._python_path, self._cache_bytes)
         except ModelFailed as error:
             outcome = error.detail
         except BaseException as error:  # whatever a model does, even exit: its callers are told and others are loaded

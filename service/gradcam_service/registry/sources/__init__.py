@@ -1,36 +1,38 @@
-"""Who builds a model: one module for each value of ``source`` in ``model.yaml``.
+"""Sources, which build models: one file for each value of ``source`` in ``model.yaml``.
 
-A new source is a module here with a function ``build`` and its name in `gradcam_service.registry.spec.Source`.
+Each declares a `Source` as ``SOURCE``. Torch-free, and so are the files until they build.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from pkgutil import resolve_name
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from gradcam_service.errors import ModelFailed
-from gradcam_service.registry.built import Built
-from gradcam_service.registry.spec import Spec
+from gradcam_service.kinds import Kinds
+
+if TYPE_CHECKING:
+    from gradcam_service.registry.built import Built
+    from gradcam_service.registry.folder import ModelFolder
 
 
-def build(spec: Spec, folder: Path, python_path: Path | None = None) -> Built:
-    """Build the model that ``folder/model.yaml`` describes.
+@dataclass(frozen=True)
+class Source:
+    """Builds models, and says what of ``model.yaml`` it needs for that.
 
-    Args:
-        spec: the file's content.
-        folder: holds the files that it names.
-        python_path: where the operator's own code may be imported from; None where none may.
-
-    Raises:
-        ModelFailed: saying what is missing or wrong.
+    Attributes:
+        build: makes the model that a folder describes. What it raises, of whatever class, is told as `ModelFailed`.
+        architecture: whether ``model.yaml`` names one; else the weights must be a file, which holds it.
+        weights: whether ``model.yaml`` must name weights.
+        options: whether ``model.yaml`` may have options for the builder of the architecture.
+        extra: of this package, which installs what ``build`` imports; empty where nothing more is needed.
     """
-    try:
-        builder = resolve_name(
-            f"gradcam_service.registry.sources.{spec.source}"
-        )  # imported when it is needed: some are heavy
-    except ModuleNotFoundError as error:
-        raise ModelFailed(
-            f"source {spec.source} needs the package {error.name}; install gradcam-service[{spec.source}]"
-        ) from error
-    built: Built = builder.build(spec, folder, python_path)
-    return built
+
+    build: Callable[[ModelFolder], Built]
+    architecture: bool = True
+    weights: bool = True
+    options: bool = False
+    extra: str = ""
+
+
+SOURCES: Kinds[Source] = Kinds("gradcam_service.registry.sources", "SOURCE")

@@ -1,54 +1,57 @@
-"""An operator's own code: ``package.module:factory``, imported from one folder and nowhere else."""
+"""Builds with an operator's own code: ``package.module:factory``, imported from one folder and nowhere else."""
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import nn
+from gradcam_service.errors import ModelFailed, in_one_line
+from gradcam_service.registry.sources import Source
 
-from gradcam_service.errors import ModelFailed
-from gradcam_service.registry.built import Built, own_labels, own_preprocess, with_weights
-from gradcam_service.registry.spec import Spec
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gradcam_service.registry.built import Built
+    from gradcam_service.registry.folder import ModelFolder
+    from gradcam_service.registry.operator_code import OperatorCode
 
 
-def build(spec: Spec, folder: Path, python_path: Path | None) -> Built:
-    """Call the operator's factory, and load weights into what it returns where the spec names any.
+def _build(folder: ModelFolder) -> Built:
+    """Call the operator's factory, and load weights into what it returns where ``model.yaml`` names any."""
+    from gradcam_service.registry.built import Built, with_weights
+    from gradcam_service.registry.operator_code import OperatorCode
 
-    Raises:
-        ModelFailed: code is not allowed, is not there, fails, or makes no module.
-    """
-    if python_path is None:
+    if folder.python_path is None:
         raise ModelFailed("source python is off; set GRADCAM_PYTHON_PATH to the folder with the code that may run")
-    assert spec.architecture is not None
+    code = OperatorCode(folder.python_path)
 
     def architecture() -> nn.Module:
-        return _module(str(spec.architecture), python_path)
+        return _made(folder, code)
 
-    module = architecture() if spec.weights is None else with_weights(spec, folder, architecture)
-    return Built(module, own_labels(spec, folder) or [], own_preprocess(spec))
+    module = architecture() if folder.spec.weights is None else with_weights(folder, architecture)
+    return Built(module, folder.labels() or [], folder.preprocess(), code.digest)
 
 
-def _module(reference: str, root: Path) -> nn.Module:
-    name, _, factory = reference.partition(":")
+def _made(folder: ModelFolder, code: OperatorCode) -> nn.Module:
+    from torch import nn
+
+    reference = str(folder.spec.architecture)
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", reference):
         raise ModelFailed(f"architecture {reference!r} must be package.module:factory")
-    if str(root) not in sys.path:
-        sys.path.append(str(root))  # last, so that it shadows nothing
-    importlib.invalidate_caches()
-    try:
-        code = importlib.import_module(name)
-    except ImportError as error:
-        raise ModelFailed(f"{name} can't be imported from {root}: {error}") from error
-    origin = Path(code.__file__ or "").resolve()
-    if not origin.is_relative_to(root.resolve()):
-        raise ModelFailed(f"{name} is not in {root} but {origin}; only code in that folder may run")
-    made = getattr(code, factory, None)
+    name, _, factory = reference.partition(":")
+    made = getattr(code.imported(name), factory, None)
     if not callable(made):
         raise ModelFailed(f"{name} has no function {factory!r}")
-    module = made()
+    if not code.defines(made):  # else os.system would be one wherever a module of the operator's imports it
+        raise ModelFailed(f"{factory} is imported by {name}; define a function there that calls it")
+    try:
+        module = made(**folder.spec.options)
+    except (Exception, SystemExit) as error:  # whatever an operator's code does
+        call = f"{reference} with {', '.join(folder.spec.options) or 'no'} options"
+        raise ModelFailed(f"{call} raised {in_one_line(error)}; it must return a torch.nn.Module") from error
     if not isinstance(module, nn.Module):
         raise ModelFailed(f"{reference} returned {type(module).__name__}, not a torch.nn.Module")
     return module
+
+
+SOURCE = Source(_build, weights=False, options=True)

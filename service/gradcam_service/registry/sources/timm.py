@@ -1,49 +1,61 @@
-"""Architectures of timm, https://github.com/huggingface/pytorch-image-models, with its own weights or an operator's."""
+"""Builds architectures of timm (https://github.com/huggingface/pytorch-image-models), with its weights or others."""
 
 from __future__ import annotations
 
+import inspect
 import math
-from pathlib import Path
-from typing import Any
-
-import timm
-from huggingface_hub import hf_hub_url
-from timm.data.imagenet_info import ImageNetInfo
-from timm.models import PretrainedCfg, get_pretrained_cfg, is_model_pretrained
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from gradcam_service.errors import ModelFailed
-from gradcam_service.registry.built import Built, filled, own_labels, with_weights
-from gradcam_service.registry.spec import Preprocess, Spec
-from gradcam_service.registry.weights import fetch
+from gradcam_service.registry.sources import Source
+from gradcam_service.registry.spec import Preprocess
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from timm.models import PretrainedCfg
+    from torch import nn
+
+    from gradcam_service.registry.built import Built
+    from gradcam_service.registry.folder import ModelFolder
 
 
-def build(spec: Spec, folder: Path, _: Path | None) -> Built:
-    """Build an architecture of timm; ``weights`` may be one of its pretrained tags.
+def _build(folder: ModelFolder) -> Built:
+    """Build an architecture of timm; ``weights`` may be one of its pretrained tags."""
+    import timm
+    from timm.models import get_pretrained_cfg, is_model_pretrained
 
-    Raises:
-        ModelFailed: saying what is missing or wrong.
-    """
+    from gradcam_service.registry.built import Built, filled, with_weights
+
+    spec = folder.spec
     name = str(spec.architecture)
     if not timm.is_model(name):
         raise ModelFailed(f"timm has no architecture {name!r}")
+    # Those of timm's own factory fetch weights or read files, unchecked; all others go to the architecture.
+    if refused := sorted(inspect.signature(timm.create_model).parameters.keys() & spec.options.keys()):
+        raise ModelFailed(f"options: {refused[0]} is none of the architecture's")
     published = f"{name}.{spec.weights}" if is_model_pretrained(f"{name}.{spec.weights}") else None
     config = get_pretrained_cfg(published or name)
-    labels = own_labels(spec, folder) or _imagenet_labels(config)
+    labels = folder.labels() or _imagenet_labels(config)
     # Random weights mean the builder's own defaults, its number of classes among them.
     options: dict[str, Any] = {} if str(spec.weights).startswith("random:") else {"num_classes": len(labels)}
 
     def architecture() -> nn.Module:
-        return timm.create_model(name, **options)
+        return timm.create_model(name, **options | spec.options)
 
     if published is None:
-        module = with_weights(spec, folder, architecture)
+        module = with_weights(folder, architecture)
     else:
-        module = filled(architecture(), _fetched(spec, config), spec)
+        module = filled(architecture(), _fetched(folder, config), folder)
     return Built(module, labels, spec.preprocess or _preprocess(config))
 
 
-def _fetched(spec: Spec, config: PretrainedCfg | None) -> Path:
+def _fetched(folder: ModelFolder, config: PretrainedCfg | None) -> Path:
+    from huggingface_hub import hf_hub_url
+
+    from gradcam_service.registry.weights import fetch
+
+    spec = folder.spec
     if config is None or not config.hf_hub_id:
         raise ModelFailed(f"timm publishes no safetensors for {spec.architecture}.{spec.weights}")
     url = hf_hub_url(config.hf_hub_id, "model.safetensors")
@@ -53,6 +65,8 @@ def _fetched(spec: Spec, config: PretrainedCfg | None) -> Path:
 
 
 def _imagenet_labels(config: PretrainedCfg | None) -> list[str]:
+    from timm.data.imagenet_info import ImageNetInfo
+
     if config is None or config.num_classes != 1000:
         raise ModelFailed("model.yaml must name a labels file: these weights come without labels")
     return [str(label) for label in ImageNetInfo().label_descriptions()]
@@ -70,3 +84,6 @@ def _preprocess(config: PretrainedCfg | None) -> Preprocess:
         crop=side,
         interpolation=config.interpolation,  # type: ignore[arg-type]
     )
+
+
+SOURCE = Source(_build, options=True, extra="timm")

@@ -1,54 +1,82 @@
-"""Torchvision's classification architectures, with its own weights or an operator's."""
+"""Builds torchvision's classification architectures, with its own weights or an operator's."""
 
 from __future__ import annotations
 
+import logging
 import re
-from pathlib import Path
-
-import torchvision
-from torch import nn
-from torchvision.models import WeightsEnum
+from typing import TYPE_CHECKING
 
 from gradcam_service.errors import ModelFailed
-from gradcam_service.registry.built import Built, filled, own_labels, with_weights
-from gradcam_service.registry.spec import Preprocess, Spec
-from gradcam_service.registry.weights import fetch
+from gradcam_service.registry.sources import Source
+from gradcam_service.registry.spec import Preprocess
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torchvision.models import WeightsEnum
+
+    from gradcam_service.registry.built import Built
+    from gradcam_service.registry.folder import ModelFolder
+
+log = logging.getLogger(__name__)
+
+_OURS = {"weights", "weights_backbone", "progress"}
+"""Options by which torchvision would fetch weights itself, unchecked."""
 
 
-def build(spec: Spec, folder: Path, _: Path | None) -> Built:
-    """Build an architecture of torchvision; labels and preprocessing default to those of its published weights.
+def _build(folder: ModelFolder) -> Built:
+    """Build an architecture of torchvision; labels and preprocessing default to those of its published weights."""
+    from torchvision import models
 
-    Raises:
-        ModelFailed: saying what is missing or wrong.
-    """
-    assert spec.architecture is not None
-    if spec.architecture not in torchvision.models.list_models(module=torchvision.models):
+    from gradcam_service.registry.built import Built
+
+    spec = folder.spec
+    if spec.architecture not in models.list_models(module=models):
         raise ModelFailed(f"torchvision has no classification architecture {spec.architecture!r}")
-    known = torchvision.models.get_model_weights(spec.architecture)
+    if refused := sorted(_OURS & spec.options.keys()):
+        raise ModelFailed(f"options: {refused[0]} is decided by weights in model.yaml")
+    known = models.get_model_weights(spec.architecture)
     published = known.__members__.get(spec.weights)
     stands_for_all: WeightsEnum = published or known.DEFAULT
-    labels = own_labels(spec, folder) or list(stands_for_all.meta["categories"])
-    module = _module(spec, folder, published, len(labels))
+    labels = folder.labels() or list(stands_for_all.meta["categories"])
+    module = _published(folder, published, len(labels)) if published else _operators(folder, len(labels))
     return Built(module, labels, spec.preprocess or _preprocess(stands_for_all))
 
 
-def _module(spec: Spec, folder: Path, published: WeightsEnum | None, classes: int) -> nn.Module:
-    def architecture(**options: object) -> nn.Module:
-        module: nn.Module = torchvision.models.get_model(spec.architecture, **options)
-        return module
+def _architecture(folder: ModelFolder, **options: object) -> nn.Module:
+    from torchvision import models
 
-    if published is None:
-        # Random weights mean the builder's own defaults, its number of classes among them.
-        random = (spec.weights or "").startswith("random:")
-        return with_weights(spec, folder, architecture if random else lambda: architecture(num_classes=classes))
-    named = re.search(r"-([0-9a-f]{8,})\.", published.url)  # torch hub's convention: the digest's start is in the name
+    module: nn.Module = models.get_model(folder.spec.architecture, **options | folder.spec.options)
+    return module
+
+
+def _published(folder: ModelFolder, weights: WeightsEnum, classes: int) -> nn.Module:
+    from gradcam_service.registry.built import filled
+    from gradcam_service.registry.weights import fetch
+
+    spec = folder.spec
+    named = re.search(r"-([0-9a-f]{8,})\.", weights.url)  # torch hub's convention: the digest's start is in the name
     if named is None:
         raise ModelFailed(f"weights {spec.weights} of {spec.architecture} are published without a digest")
-    path = fetch(published.url, spec.sha256 or named[1])
-    module = architecture(num_classes=classes)
-    if hasattr(module, "transform_input"):
+    path = fetch(weights.url, spec.sha256 or named[1])
+    module = _architecture(folder, num_classes=classes)
+    if hasattr(module, "transform_input") and "transform_input" not in spec.options:
         module.transform_input = True  # type: ignore[assignment]  # Inception's published weights expect inputs scaled to ±1
-    return filled(module, path, spec)
+    return filled(module, path, folder)
+
+
+def _operators(folder: ModelFolder, classes: int) -> nn.Module:
+    from gradcam_service.registry.built import with_weights
+
+    # Random weights mean the builder's own defaults, its number of classes among them.
+    random = str(folder.spec.weights).startswith("random:")
+    module = with_weights(folder, lambda: _architecture(folder, **({} if random else {"num_classes": classes})))
+    if hasattr(module, "transform_input") and not random and "transform_input" not in folder.spec.options:
+        log.warning(
+            "transform_input is off; weights that were fine-tuned from published ones answer otherwise without it: "
+            "say options: {transform_input: true} or false in model.yaml",
+            extra={"fields": {"architecture": folder.spec.architecture, "weights": folder.spec.weights}},
+        )
+    return module
 
 
 def _preprocess(weights: WeightsEnum) -> Preprocess:
@@ -60,3 +88,6 @@ def _preprocess(weights: WeightsEnum) -> Preprocess:
         crop=transform.crop_size[0],
         interpolation=transform.interpolation.value,
     )
+
+
+SOURCE = Source(_build, options=True)

@@ -1,29 +1,29 @@
-"""Architectures of the embedded models."""
+"""Builds architectures of the embedded models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from gradcam_service.errors import ModelFailed
-from gradcam_service.registry.built import Built, own_labels, own_preprocess, with_weights
-from gradcam_service.registry.spec import Spec
-from gradcam_service.zoo.network import scenes_network
+from gradcam_service.registry.sources import Source
 
-_ZOO: dict[str, Callable[[], nn.Module]] = {"scenes": scenes_network}
+if TYPE_CHECKING:
+    from gradcam_service.registry.built import Built
+    from gradcam_service.registry.folder import ModelFolder
 
 
-def build(spec: Spec, folder: Path, _: Path | None) -> Built:
-    """Build one of the zoo's architectures with the operator's labels and preprocessing.
+def _build(folder: ModelFolder) -> Built:
+    """Build one of the zoo's architectures with the operator's labels and preprocessing."""
+    from gradcam_service.registry.built import Built, with_weights
+    from gradcam_service.zoo.network import scenes_network
 
-    Raises:
-        ModelFailed: saying what is missing or wrong.
-    """
-    if spec.architecture not in _ZOO:
-        raise ModelFailed(f"the zoo has no architecture {spec.architecture!r}; it has {', '.join(_ZOO)}")
-    labels = own_labels(spec, folder)
+    zoo, name = {"scenes": scenes_network}, str(folder.spec.architecture)
+    if name not in zoo:
+        raise ModelFailed(f"the zoo has no architecture {name!r}; it has {', '.join(zoo)}")
+    labels = folder.labels()
     if labels is None:
         raise ModelFailed("model.yaml must name a labels file: this source comes without labels")
-    return Built(with_weights(spec, folder, _ZOO[spec.architecture]), labels, own_preprocess(spec))
+    return Built(with_weights(folder, zoo[name]), labels, folder.preprocess())
+
+
+SOURCE = Source(_build)

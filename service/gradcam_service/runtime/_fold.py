@@ -1,4 +1,4 @@
-"""Batch normalisation as part of the convolution before it."""
+"""Folds batch normalisation into the convolution before it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NORMALISATION = torch.ops.aten._native_batch_norm_legit_no_training.default
 
 
 def folded(network: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a graph in which each convolution also does the batch normalisation that alone uses it.
+    """Copy a graph so that each convolution also does the batch normalisation that alone uses it.
 
     γ · (w∗x + b − μ) / σ + β is a convolution with w·γ/σ and the bias (b − μ)·γ/σ + β. All other parameters are shared.
     """
@@ -35,7 +35,7 @@ def folded(network: fx.GraphModule) -> fx.GraphModule:
 
 
 def channels_last(network: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
-    """A copy of a graph, `folded`, with its own parameters: of a type, and in the order that convolutions like best."""
+    """Copy a graph, `folded`, with its own parameters: of a type, and in the order that convolutions like best."""
     return copy.deepcopy(folded(network)).to(dtype).to(memory_format=torch.channels_last)
 
 

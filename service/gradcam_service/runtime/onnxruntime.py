@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
-
 import onnxruntime
 import torch
 from torch import Tensor, fx
 
-from gradcam_service.errors import first_line
-from gradcam_service.explain.graph import release
+from gradcam_service.explain.graph import TRACING, release
 from gradcam_service.explain.network import Backbone
-from gradcam_service.runtime.fold import folded
+from gradcam_service.runtime import Runtime
+from gradcam_service.runtime._fold import folded
 
 
 def open_session(model: bytes) -> onnxruntime.InferenceSession:
-    """An ONNX model, ready to run on as many threads as torch has.
+    """Open an ONNX model, ready to run on as many threads as torch has.
 
     Raises:
         Exception: ONNX Runtime can't run it; of several classes of its own, without a common base.
@@ -28,27 +26,16 @@ def open_session(model: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def first_cause(error: BaseException) -> str:
-    """What an exporter stumbled over: the operator, where it says so, else the first thing that went wrong."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    operator = re.search(r"op='([\w.]+)'", str(error))
-    return f"ONNX has no {operator[1]}" if operator else first_line(error)
-
-
-def on_onnx_runtime(backbone: fx.GraphModule, images: Tensor) -> Backbone:
-    """The backbone as an ONNX graph, weights included.
-
-    Args:
-        backbone: without autograd.
-        images: two examples (2, C, H, W) of what it takes.
+def _build(backbone: fx.GraphModule, images: Tensor, most: int, precision: str) -> Backbone:
+    """Export it as an ONNX graph, weights included.
 
     Raises:
         Exception: an operator can't be exported or run; of either library's own classes.
     """
     # Folded, as ONNX Runtime does not recognise batch normalisation as torch exports it.
-    program = torch.export.export(folded(backbone), (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    exported = torch.onnx.export(program, dynamo=True, input_names=["images"], verbose=False)
+    with TRACING:
+        program = torch.export.export(folded(backbone), (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        exported = torch.onnx.export(program, dynamo=True, input_names=["images"], verbose=False)
     assert exported is not None
     session = open_session(exported.model_proto.SerializeToString())
     release(program.graph)
@@ -58,3 +45,6 @@ def on_onnx_runtime(backbone: fx.GraphModule, images: Tensor) -> Backbone:
         return torch.from_numpy(found)
 
     return features
+
+
+RUNTIME = Runtime(_build, devices=("cpu",), races=("float32", "bfloat16"))

@@ -1,0 +1,66 @@
+"""The folder of a model version, and the files that its ``model.yaml`` names. Torch-free."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.places import inside
+from gradcam_service.registry.spec import Preprocess, Spec
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """One version of a model on this machine: what a source builds from, and the only way to its files.
+
+    Attributes:
+        spec: the content of its ``model.yaml``.
+        path: holds the files that it names.
+        python_path: where the operator's own code may be imported from; None where none may.
+    """
+
+    spec: Spec
+    path: Path
+    python_path: Path | None = None
+
+    def file(self, member: str, name: str) -> Path:
+        """Resolve a file that a member of ``model.yaml`` names; the only way from a name there to a path.
+
+        Raises:
+            ModelFailed: it leads out of the folder, by whatever way, or to something that is no file.
+        """
+        try:
+            path = inside(self.path, name)
+            if path.exists() and not stat.S_ISREG(path.stat().st_mode):  # a pipe would keep its reader waiting
+                raise ModelFailed(f"{member} {name} is no file")
+        except (OSError, RuntimeError, ValueError) as error:  # too long, links in a circle, a NUL
+            raise ModelFailed(f"{member} {name!r} is no path: {getattr(error, 'strerror', None) or error}") from error
+        return path
+
+    def labels(self) -> list[str] | None:
+        """Read the lines of the labels file; None where ``model.yaml`` names none.
+
+        Raises:
+            ModelFailed: it can't be read.
+        """
+        labels = self.spec.labels
+        if labels is None:
+            return None
+        try:
+            return self.file("labels", labels).read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise ModelFailed(f"labels {labels} can't be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ModelFailed(f"labels {labels} are not UTF-8: {error}") from error
+
+    def preprocess(self) -> Preprocess:
+        """The preprocessing that ``model.yaml`` says.
+
+        Raises:
+            ModelFailed: it says none.
+        """
+        if self.spec.preprocess is None:
+            raise ModelFailed("model.yaml must say how to preprocess: this source comes without that")
+        return self.spec.preprocess

@@ -1,0 +1,26 @@
+"""TorchInductor: operators fused and compiled for this very machine, which needs a compiler on it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, fx
+
+from gradcam_service.explain.graph import TRACING
+from gradcam_service.explain.network import Backbone
+from gradcam_service.runtime import Runtime
+
+
+def _build(backbone: fx.GraphModule, images: Tensor, most: int, precision: str) -> Backbone:
+    """Compile it for one image and for any number of them, with its parameters as constants.
+
+    Raises:
+        Exception: there is no compiler, or it fails.
+    """
+    compiled: Backbone = torch.compile(backbone, dynamic=True, options={"freezing": True})
+    with TRACING:
+        for example in (images, images[:1]):
+            compiled(example)
+    return compiled
+
+
+RUNTIME = Runtime(_build, devices=("cpu", "cuda"))
