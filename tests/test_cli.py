@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from command import gradcam
+from gradcam_service.registry.repository import EMBEDDED
 from gradcam_service.zoo.scenes import CLASSES, scene
 from live import GRADCAM, Service
 
@@ -67,6 +69,63 @@ def test_explain_at_a_layer_inside_a_block(photo: Path, tmp_path: Path):
     block, inner = (np.asarray(Image.open(tmp_path / f"{layer}.png")) for layer in ("layer3", "layer3.0.conv1"))
     assert block.shape == inner.shape
     assert not np.array_equal(block, inner)
+
+
+def test_targets_whose_labels_are_alike_have_a_file_each(photo: Path, tmp_path: Path):
+    """ImageNet has two cranes, and to some file systems a Crane is one of them."""
+    folder = tmp_path / "models" / "birds" / "1"
+    shutil.copytree(EMBEDDED / "scenes" / "1", folder)
+    labels = ["crane", "tern", "crane", "Crane", "a/b", "a:b", *"ghijkl"]
+    (folder / "labels.txt").write_text("\n".join(labels))
+    out, targets = tmp_path / "out", [argument for index in range(7) for argument in ("--target", index)]
+    out.mkdir()
+    done = gradcam(
+        "explain", photo, "--model", "birds", *targets, "-o", out / "x.png", model_repository=tmp_path / "models"
+    )
+    assert done.returncode == 0, done.stderr
+    names = {"crane-0", "tern-1", "crane-2", "Crane-3", "a_b-4", "a_b-5", "g-6"}
+    assert {path.stem for path in out.iterdir()} == {f"x-{name}" for name in names}
+
+
+def test_what_no_model_is_is_one_line_of_the_list_and_the_others_are_tried(photo: Path, tmp_path: Path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "odd_networks.py").write_text(ODD)
+    for name in ("a-leaves", "b-stumbles"):
+        folder = tmp_path / "models" / name / "1"
+        folder.mkdir(parents=True)
+        (folder / "model.yaml").write_text(
+            f"source: python\narchitecture: odd_networks:{name[2:]}\n"
+            "preprocess: {resize: [32, 32], mean: [0, 0, 0], std: [1, 1, 1]}\n"
+        )
+    settings = {"model_repository": tmp_path / "models", "python_path": tmp_path / "code"}
+    listed = gradcam("models", "--load", **settings)
+    assert (listed.returncode, "Traceback" in listed.stderr) == (1, False)
+    states = {name: columns[0] for name, columns in rows(listed.stdout).items()}
+    assert states == {"a-leaves@1": "failed", "b-stumbles@1": "failed", "scenes@1": "ready"}
+    assert "raised SystemExit: no GPU" in listed.stdout
+    assert "to scores (N, classes)" in listed.stdout
+    asked = gradcam("explain", photo, "--model", "b-stumbles", "-o", tmp_path / "x.png", **settings)
+    assert asked.returncode == 1
+    assert asked.stderr.startswith("gradcam: ")
+    assert asked.stderr.count("\n") == 1
+
+
+ODD = """\
+from torch import nn
+
+class Stumbles(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c, self.d = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, x):
+        raise ValueError("of two\\nlines")
+
+def leaves():
+    raise SystemExit("no GPU")
+
+stumbles = Stumbles
+"""
 
 
 def rows(listed: str) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -217,14 +218,24 @@ def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:
         click.echo(f"every method → {file}")
         return
     explanations = local.explain(picture, options)
-    for explanation in explanations:
+    files = _a_file_each(file, [(explanation.name, explanation.target.index) for explanation in explanations])
+    for explanation, named in zip(explanations, files, strict=True):
         drawn = explanation.overlay or explanation.heatmap
         assert drawn is not None
         label = explanation.name
-        named = file if len(explanations) == 1 else file.with_stem(f"{file.stem}-{label.replace('/', '_')}")
         named.write_bytes(drawn.data)
         note = "; nothing in the picture speaks for it" if explanation.empty else ""
         click.echo(f"{explanation.target.probability:7.3f}  {explanation.target.index:4}  {label}  → {named}{note}")
+
+
+def _a_file_each(file: Path, targets: Sequence[tuple[str, int]]) -> list[Path]:
+    """A file for each target's name and index; with the index in its name, if names are alike on some file system."""
+    if len(targets) == 1:
+        return [file]
+    names = [re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", name) for name, _ in targets]
+    if len({name.casefold() for name in names}) < len(set(targets)):
+        names = [f"{name}-{index}" for name, (_, index) in zip(names, targets, strict=True)]
+    return [file.with_stem(f"{file.stem}-{name}") for name in names]
 
 
 @commands.command()
