@@ -15,6 +15,10 @@ MODELS = {
     "plants": f"{SCENES}task: maturity\n",
     "undotted": SCENES,
     "dotted": f"{SCENES}input: {{kind: dots}}\n",
+    "shades": (
+        "source: colours\narchitecture: blue+red\nruntime: double\n"
+        "preprocess: {resize: [4, 4], mean: [0.2, 0.2, 0.2], std: [0.5, 0.5, 0.5]}\n"
+    ),
 }
 """``model.yaml`` of each; beside it lies ``labels.txt`` with the `STAGES`."""
 
