@@ -240,7 +240,7 @@ def _a_file_each(file: Path, targets: Sequence[tuple[str, int]]) -> list[Path]:
 
 @commands.command()
 @click.argument("name")
-@click.option("--layer", default="auto", show_default=True, help="auto, or one of the model's layers.")
+@click.option("--layer", default="auto", show_default=True, help="auto, or a layer that every path crosses.")
 @click.option("-o", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="ONNX file to write.")
 def export(name: str, layer: str, file: Path) -> None:
     """The model NAME (name@version, name@alias) with its Grad-CAM as one ONNX file, for any ONNX Runtime.
