@@ -9,17 +9,17 @@ import functools
 import pytest
 import torch
 from architectures import images, module, network
+from methods.networks import explain, finished
 from torch import nn
 from torch.nn.functional import max_pool2d
 from torch.testing import assert_close
 
 from gradcam_service.errors import UnknownLayer, UnsupportedMethod
-from gradcam_service.explain.batch import explain
-from gradcam_service.explain.cut import Logit
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.lowering import lower
 from gradcam_service.explain.methods.gradcam import gradcam
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.objectives import Logit
 
 
 def block(channels, out):
@@ -277,8 +277,7 @@ def test_methods_explain_several_images_and_targets_at_an_inner_layer(method):
     _, traced, (x,) = made(TwoStreams)
 
     def explained(x):
-        answers = explain(traced, x, *traced.predict(x), [Ask()] * len(x), chunk=2)
-        return [answer if hasattr(answer, "maps") else finished(answer) for answer in answers]
+        return [finished(answer) for answer in explain(traced, x, *traced.predict(x), [Ask()] * len(x), chunk=2)]
 
     together = explained(x)
     for i, answer in enumerate(together):
@@ -287,14 +286,6 @@ def test_methods_explain_several_images_and_targets_at_an_inner_layer(method):
         assert answer.maps.any()
         assert_close(answer.maps, alone.maps, rtol=0, atol=1e-5 * float(alone.maps.abs().max()))
     assert not torch.equal(together[0].maps, together[1].maps)
-
-
-def finished(steps):
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 def test_a_second_name_of_the_default_layer_costs_no_second_backbone():
