@@ -182,8 +182,7 @@ def _picture_and_model(command: Command) -> Command:
 @click.option("--top-k", type=click.IntRange(1), default=5, show_default=True, help="How many classes to list.")
 def predict(picture: Path, model: str | None, top_k: int) -> None:
     """What the model sees in PICTURE; needs no server."""
-    for prediction in _open(model).predict(picture, top_k).predictions:
-        click.echo(f"{prediction.probability:7.3f}  {prediction.index:4}  {prediction.label}")
+    click.echo(_open(model).predict(picture, top_k))
 
 
 @commands.command()

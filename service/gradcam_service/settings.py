@@ -87,7 +87,9 @@ class Settings(BaseSettings):
     )
     max_pixels: int = Field(50_000_000, ge=1, description="largest image, pixels; checked before decoding")
     max_drawn_pixels: int = Field(
-        32 * 2**20, ge=1, description="most pixels of all pictures in one answer; 32 pictures of 1024×1024"
+        32 * 2**20,
+        ge=1,
+        description="most pixels of all pictures, and values of all maps, in one answer; 32 pictures of 1024×1024",
     )
     notice_seconds: float = Field(
         0.0,

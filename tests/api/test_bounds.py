@@ -1,14 +1,21 @@
 """What a request may cost the API process, asked of a running service."""
 
+import asyncio
 import json
 import socket
+import threading
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.requests import Request
 
+from gradcam_service.api import bodies
 from gradcam_service.api.bodies import decode_base64
+from gradcam_service.core.admission import Capacity
+from gradcam_service.core.options import PredictOptions
+from gradcam_service.settings import Settings
 from live import until
 
 from .calls import BINARY, answered, ask, base64_of, encoded, opened, photo, predict, problem
@@ -69,7 +76,7 @@ def test_an_answer_that_would_be_too_large_is_a_422_that_says_what_would_fit(cli
     many = {"output": ["heatmap", "overlay"], "format": "png", "max_side": 4096, "target": list(range(12))}
     refused = client.post("/explain", json={"images": [base64_of(picture)] * 16, **many})
     detail = problem(refused, 422, "answer_too_large")
-    assert "384 pictures of 4608000000 pixels" in detail
+    assert "384 pictures and maps of 4608000000 pixels" in detail
     assert "max_side=341 would fit" in detail
     assert "decode" not in refused.headers["server-timing"]  # nothing was
 
@@ -116,3 +123,30 @@ def test_long_json_is_read_as_short_json_is(client):
 def test_base64_is_the_same_at_the_border_of_its_parts(size):
     data = np.random.default_rng(size).bytes(size)
     assert decode_base64(base64_of(data), "here") == data
+
+
+@pytest.mark.parametrize(("size", "thread"), [(1000, "MainThread"), (900_000, "pixels_0")])
+def test_long_json_is_read_off_the_event_loop(monkeypatch, size, thread):
+    seen = []
+    decode = bodies.msgspec.json.decode
+
+    def watched(body):
+        seen.append(threading.current_thread().name)
+        return decode(body)
+
+    monkeypatch.setattr(bodies.msgspec.json, "decode", watched)
+    data = np.random.default_rng(0).bytes(size)
+
+    async def read():
+        settings = Settings(cpus=1)
+        chunk = {"type": "http.request", "body": json.dumps({"image": base64_of(data)}).encode()}
+
+        async def receive():
+            return chunk
+
+        head = {"type": "http", "headers": [(b"content-type", b"application/json")], "query_string": b""}
+        with Capacity(settings).admit() as admission:
+            return await bodies.read_call(Request(head, receive), PredictOptions, settings, admission)
+
+    assert asyncio.run(read()).images == [data]
+    assert seen == [thread]

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gradcam_service.core.drawing_bound import check, drawn_pixels
+from gradcam_service.core.drawing_bound import check, drawn_pixels, held_bytes
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.errors import AnswerTooLarge
 from gradcam_service.registry.spec import Card, LayerCard, Preprocess
@@ -37,8 +37,11 @@ CARD = Card(
         ({}, [(500, 375)], 500 * 375),
         ({}, [(4000, 3000)], 1024 * 768),
         ({"max_side": 4096, "target": [0, 1]}, [(4000, 3000), (30, 40)], 2 * (4000 * 3000 + 30 * 40)),
-        ({"output": ["heatmap", "overlay", "map"]}, [(100, 100)], 2 * 100 * 100),
-        ({"output": ["map"]}, [(100, 100)], 0),
+        ({"output": ["heatmap", "overlay", "map"]}, [(100, 100)], 2 * 100 * 100 + 7 * 9),
+        ({"output": ["map"], "target": [0, 1]}, [(100, 100)] * 3, 3 * 2 * 7 * 9),
+        ({"output": ["map"], "method": "integrated_gradients"}, [(100, 100)], 3 * 224 * 224),
+        ({"output": ["map"], "method": "rise", "layer": "first"}, [(100, 100)], 224 * 224),
+        ({"size": "map", "method": "guided_gradcam"}, [(100, 100)], 224 * 224),
         ({"size": "input", "target": [0]}, [(4000, 3000)] * 3, 3 * 224 * 224),
         ({"size": "map"}, [(4000, 3000)], 7 * 9),
         ({"size": "map", "layer": "first"}, [(4000, 3000)], 56 * 56),
@@ -47,6 +50,11 @@ CARD = Card(
 )
 def test_pixels_are_counted_as_they_are_drawn(options, sizes, pixels):
     assert drawn_pixels(ExplainOptions(**options), CARD, sizes) == pixels
+
+
+def test_bytes_are_those_of_pictures_and_of_maps_whether_returned_or_not():
+    options = ExplainOptions(method="integrated_gradients", target=[0, 1])
+    assert held_bytes(options, CARD, [(100, 50)]) == 2 * (3 * 100 * 50 + 4 * 3 * 224 * 224)
 
 
 def test_the_default_allows_32_images_of_one_picture_at_1024_pixels():

@@ -6,7 +6,8 @@ import asyncio
 import base64
 import binascii
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from time import monotonic
@@ -49,23 +50,17 @@ async def read_call(
         ClientLeft: the connection was closed before the body was whole.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = _limited(request, settings.max_body_bytes, admission)
-    try:
-        async with asyncio.timeout(settings.read_seconds):
-            if media_type == "multipart/form-data":
-                images, given = await _multipart(request, body, settings)
-            elif media_type == "application/json":
-                whole = await _whole(body)
-            elif any(fnmatchcase(media_type, read) for read in ("application/octet-stream", *media_types())):
-                images, given = [await _whole(body)], {}
-            else:
-                named = f"content type {media_type!r}" if media_type else "a body without a content type"
-                raise UnsupportedMedia(f"{named} carries no image; {_HOW}")
-    except TimeoutError:
-        raise TooSlow(f"the body did not arrive within {settings.read_seconds:g} s") from None
-    if media_type == "application/json":
+    if media_type == "multipart/form-data":
+        images, given = await _multipart(request, settings, admission)
+    elif media_type == "application/json":
+        whole = await read_body(request, settings, admission)
         in_turn = partial(admission.run, monotonic() + settings.timeout_ms / 1e3)
         images, given = _json(whole) if len(whole) <= _LONG else await in_turn(partial(_json, whole))
+    elif any(fnmatchcase(media_type, read) for read in ("application/octet-stream", *media_types())):
+        images, given = [await read_body(request, settings, admission)], {}
+    else:
+        named = f"content type {media_type!r}" if media_type else "a body without a content type"
+        raise UnsupportedMedia(f"{named} carries no image; {_HOW}")
     if not images or not all(images):
         raise BadRequest(f"there is no image in the body, or an empty one; {_HOW}")
     if len(images) > settings.most_images:
@@ -74,6 +69,25 @@ async def read_call(
     if twice := query.keys() & given.keys():
         raise BadOption(f"option {min(twice)!r} is given both in the query string and in the body")
     return Call(images, _validated(options, query | given))
+
+
+async def read_body(request: Request, settings: Settings, admission: Admission) -> bytes:
+    """Read a body, whatever it holds.
+
+    Raises:
+        TooLarge, TooSlow, TooManyBytes, ClientLeft: as `read_call`.
+    """
+    async with _in_time(settings):
+        return b"".join([chunk async for chunk in _limited(request, settings.max_body_bytes, admission)])
+
+
+@asynccontextmanager
+async def _in_time(settings: Settings) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(settings.read_seconds):
+            yield
+    except TimeoutError:
+        raise TooSlow(f"the body did not arrive within {settings.read_seconds:g} s") from None
 
 
 def decode_base64(text: object, where: str) -> bytes:
@@ -124,12 +138,14 @@ class _Parser(MultiPartParser):
 
 
 async def _multipart(
-    request: Request, body: AsyncGenerator[bytes, None], settings: Settings
+    request: Request, settings: Settings, admission: Admission
 ) -> tuple[list[bytes], dict[str, object]]:
+    body = _limited(request, settings.max_body_bytes, admission)
     parser = _Parser(request.headers, body, max_files=settings.most_images, max_fields=100)
     parser.spool_max_size = settings.max_body_bytes  # never to disk: the file system may be read-only
     try:
-        form = await parser.parse()
+        async with _in_time(settings):
+            form = await parser.parse()
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
             raise TooLarge(f"too many images in one request; at most {settings.most_images} are accepted") from None
@@ -149,10 +165,6 @@ async def _multipart(
         else:
             pairs.append((name, value))
     return images, _gathered(pairs)
-
-
-async def _whole(body: AsyncGenerator[bytes, None]) -> bytes:
-    return b"".join([chunk async for chunk in body])
 
 
 def declared_size(request: Request) -> int:

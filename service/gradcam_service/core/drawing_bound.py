@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.errors import AnswerTooLarge
+from gradcam_service.explain.methods import METHODS
 from gradcam_service.images.geometry import fit
 from gradcam_service.registry.spec import Card
 
@@ -15,8 +16,13 @@ Size = tuple[int, int]
 
 
 def drawn_pixels(options: ExplainOptions, card: Card, sizes: Sequence[Size]) -> int:
-    """Pixels of all pictures that are drawn of images of these sizes, backdrops of overlays not among them."""
-    return sum(_area(options, card, size, options.max_side) for size in sizes) * _pictures(options)
+    """Pixels of all pictures that are drawn of images of these sizes, and values of all maps that are returned."""
+    return _pixels(options, card, sizes, options.max_side) + _values(options, card, sizes) * ("map" in options.outputs)
+
+
+def held_bytes(options: ExplainOptions, card: Card, sizes: Sequence[Size]) -> int:
+    """Bytes of all maps, and of pictures that hardly compress, or of what they are drawn on."""
+    return 3 * _pixels(options, card, sizes, options.max_side) + 4 * _values(options, card, sizes)
 
 
 def check(options: ExplainOptions, card: Card, sizes: Sequence[Size], limit: int) -> None:
@@ -30,20 +36,32 @@ def check(options: ExplainOptions, card: Card, sizes: Sequence[Size], limit: int
         return
     works = "fewer images or targets would fit"
     if options.size == "image":
-        room = limit // _pictures(options)
         sides = range(_LEAST_SIDE, options.max_side)
-        fitting = bisect_right(sides, room, key=lambda side: sum(_area(options, card, size, side) for size in sizes))
+        room = limit - (drawn - _pixels(options, card, sizes, options.max_side))
+        fitting = bisect_right(sides, room, key=lambda side: _pixels(options, card, sizes, side))
         if fitting:
             works = f"max_side={sides[fitting - 1]} would fit, and so would fewer images or targets"
     raise AnswerTooLarge(
-        f"{len(sizes) * _pictures(options)} pictures of {drawn} pixels in all are asked for, at most {limit} are drawn "
-        f"in one answer; {works}"
+        f"{len(sizes) * _targets(options) * len(options.outputs)} pictures and maps of {drawn} pixels in all are asked "
+        f"for, at most {limit} fit into an answer; {works}"
     )
 
 
-def _pictures(options: ExplainOptions) -> int:
-    """Drawn of each image."""
-    return max(1, len(options.target or [])) * len({"heatmap", "overlay"} & set(options.outputs))
+def _targets(options: ExplainOptions) -> int:
+    return max(1, len(options.target or []))
+
+
+def _pixels(options: ExplainOptions, card: Card, sizes: Sequence[Size], max_side: int) -> int:
+    """Of all pictures."""
+    each = len({"heatmap", "overlay"} & set(options.outputs)) * _targets(options)
+    return each * sum(_area(options, card, size, max_side) for size in sizes) if each else 0
+
+
+def _values(options: ExplainOptions, card: Card, sizes: Sequence[Size]) -> int:
+    """Of all maps."""
+    channels = 3 if METHODS[options.method].kind == "signed_colour" else 1
+    width, height = _grid(options, card)
+    return len(sizes) * _targets(options) * channels * width * height
 
 
 def _area(options: ExplainOptions, card: Card, size: Size, max_side: int) -> int:
@@ -53,6 +71,16 @@ def _area(options: ExplainOptions, card: Card, size: Size, max_side: int) -> int
     elif options.size == "input":
         height, width = card.preprocess.input_size
     else:
+        width, height = _grid(options, card)
+    return width * height
+
+
+def _grid(options: ExplainOptions, card: Card) -> Size:
+    """Of a map: the input's, or the layer's that is explained."""
+    method = METHODS[options.method]
+    if method.of_input or method.kind == "signed_colour":
+        height, width = card.preprocess.input_size
+    else:
         name = card.layer if options.layer == "auto" else options.layer
         _, height, width = next(layer.shape for layer in card.layers if layer.name == name)
-    return width * height
+    return width, height

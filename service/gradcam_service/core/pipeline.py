@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from PIL import Image
 
 from gradcam_service.core.admission import Admission, Capacity
-from gradcam_service.core.drawing_bound import check, drawn_pixels
+from gradcam_service.core.drawing_bound import check, drawn_pixels, held_bytes
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.render import drawings, highest
 from gradcam_service.core.results import Answers, Result
@@ -81,8 +81,6 @@ class _Work:
 
 _NOT_WORTH_A_LOOK = 2**22
 """Pixels; so many may be drawn of any images, without a look at how large they are."""
-_BYTES_A_PIXEL = 3
-"""Of a picture that hardly compresses."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class Pipeline:
                 seen.method = question.method if question else ""
                 work = _Work(options, model, card, question, deadline, admission, seen)
                 if isinstance(options, ExplainOptions):
-                    needed = _BYTES_A_PIXEL * await self._drawn_pixels(call.images, options, work)
+                    needed = await self._held_bytes(call.images, options, work)
                     admission.take_bytes(needed - held)
                     held = needed
                 results = await self._answer_all(call.images, work)
@@ -139,8 +137,8 @@ class Pipeline:
         finally:
             admission.return_images()
 
-    async def _drawn_pixels(self, images: Sequence[bytes], options: ExplainOptions, work: _Work) -> int:
-        """How many pixels are to be drawn, at most.
+    async def _held_bytes(self, images: Sequence[bytes], options: ExplainOptions, work: _Work) -> int:
+        """How many bytes the answer may take.
 
         Raises:
             AnswerTooLarge: they don't fit into an answer.
@@ -150,7 +148,7 @@ class Pipeline:
             size_of = INPUTS[work.card.input.reader].size
             sizes = await work.admission.run(work.deadline, lambda: list(map(size_of, images)))
         check(options, work.card, sizes, self._settings.max_drawn_pixels)
-        return drawn_pixels(options, work.card, sizes)
+        return held_bytes(options, work.card, sizes)
 
     def _question(self, options: PredictOptions, card: Card) -> Question | None:
         if not isinstance(options, ExplainOptions):

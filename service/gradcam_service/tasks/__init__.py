@@ -28,7 +28,10 @@ class Task(Protocol):
 
     @property
     def prediction(self) -> type:
-        """The dataclass that `predict` returns; its fields are members of a result in JSON, with their descriptions."""
+        """The dataclass that `predict` returns; its fields are members of a result in JSON, with their descriptions.
+
+        As a string it is what the command line prints.
+        """
 
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Any:  # noqa: ANN401  an instance of `prediction`
         """What the model says about one image: scores (classes,) in logit units."""

@@ -21,12 +21,18 @@ class Prediction:
     logit: Annotated[float, Field(description="the score before the activation")]
     probability: Annotated[float, Field(description="the score after it: softmax, or sigmoid for a multi-label model")]
 
+    def __str__(self) -> str:
+        return f"{self.probability:7.3f}  {self.index:4}  {self.label}"
+
 
 @dataclass(frozen=True)
 class Classes:
     """What a classifier says about one image."""
 
     predictions: Annotated[list[Prediction], Field(description="the most probable classes, the most probable first")]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.predictions))
 
 
 class Classification:
