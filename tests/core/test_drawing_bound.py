@@ -41,6 +41,7 @@ CARD = Card(
         ({"output": ["map"], "target": [0, 1]}, [(100, 100)] * 3, 3 * 2 * 7 * 9),
         ({"output": ["map"], "method": "integrated_gradients"}, [(100, 100)], 3 * 224 * 224),
         ({"output": ["map"], "method": "rise", "layer": "first"}, [(100, 100)], 224 * 224),
+        ({"size": "map", "layer": "first.0.conv1"}, [(100, 100)], 224 * 224),  # whose shape no card has
         ({"size": "map", "method": "guided_gradcam"}, [(100, 100)], 224 * 224),
         ({"size": "input", "target": [0]}, [(4000, 3000)] * 3, 3 * 224 * 224),
         ({"size": "map"}, [(4000, 3000)], 7 * 9),

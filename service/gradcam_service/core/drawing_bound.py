@@ -76,11 +76,10 @@ def _area(options: ExplainOptions, card: Card, size: Size, max_side: int) -> int
 
 
 def _grid(options: ExplainOptions, card: Card) -> Size:
-    """Of a map: the input's, or the layer's that is explained."""
+    """Of a map: the layer's that is explained, where the card has it; else at most the input's."""
+    height, width = card.preprocess.input_size
     method = METHODS[options.method]
-    if method.of_input or method.kind == "signed_colour":
-        height, width = card.preprocess.input_size
-    else:
+    if not method.of_input and method.kind != "signed_colour":
         name = card.layer if options.layer == "auto" else options.layer
-        _, height, width = next(layer.shape for layer in card.layers if layer.name == name)
+        _, height, width = next((layer.shape for layer in card.layers if layer.name == name), (0, height, width))
     return width, height
