@@ -37,6 +37,6 @@ def plugged(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def client(plugged):
-    """Speaks to it; it takes bodies of 100,000 bytes."""
-    with running_eagerly(**plugged, max_body_bytes=100_000) as started:
+    """Speaks to it; it takes bodies of 100,000 bytes, and 20 connections."""
+    with running_eagerly(**plugged, max_body_bytes=100_000, max_connections=20) as started:
         yield started.client

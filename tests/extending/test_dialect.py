@@ -1,8 +1,12 @@
 """A dialect is one file: ``tests/plugins/shout.py``."""
 
+import socket
+from contextlib import ExitStack
+
 import pytest
 
 from api.calls import BINARY, answered, encoded, photo, problem
+from exposed import value
 
 PICTURE = encoded(photo(200, 150), "PNG")
 
@@ -33,3 +37,25 @@ def test_a_dialect_tells_of_errors_in_its_own_words(client, method, path, body, 
 def test_the_native_dialect_goes_on_in_its_own(client):
     assert problem(client.post("/predict", content=b"no picture", headers=BINARY), 422, "undecodable_image")
     assert problem(client.get("/whisper"), 404, "no_such_path")
+
+
+def test_what_a_dialect_refuses_is_counted_and_its_route_is_named(client):
+    def counted():
+        asked = value(client, "gradcam_requests_total", endpoint="/shout/{model}", model="scenes", status="200")
+        return asked, value(client, "gradcam_rejected_total", reason="undecodable_image")
+
+    asked, refused = counted()
+    client.post("/shout/scenes", content=PICTURE, headers=BINARY)
+    client.post("/shout/scenes", content=b"no picture", headers=BINARY)
+    assert counted() == (asked + 1, refused + 1)
+
+
+def test_a_dialect_tells_of_what_is_refused_before_it_is_asked(client):
+    with ExitStack() as connected:
+        for _ in range(20):
+            connected.enter_context(socket.create_connection(("127.0.0.1", client.base_url.port)))
+        surplus = connected.enter_context(socket.create_connection(("127.0.0.1", client.base_url.port), timeout=20))
+        surplus.sendall(b"POST /shout/scenes HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n")
+        head, _, body = surplus.makefile("rb").read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert body == b"OOPS: too_many_connections!"

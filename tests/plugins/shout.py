@@ -9,7 +9,7 @@ from gradcam_service.api.dialects import Dialect, Fault
 from gradcam_service.api.inference import admit, answers
 from gradcam_service.core.options import Call, PredictOptions
 
-router = APIRouter()
+router = APIRouter(tags=["inference"])
 
 
 @router.post("/shout/{model}", include_in_schema=False)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("gradcam.access")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
-_INFERENCE = ("/predict", "/explain")
 _STAGES = ("read", "decode", "queue", "forward", "backward", "render")
 
 
@@ -118,7 +117,8 @@ def _note(scope: MutableMapping[str, Any], seen: Observation, status: int, traci
     metrics.DURATION.labels(endpoint, seen.model, seen.method).observe(seconds)
     if seen.caller:
         metrics.CALLER_REQUESTS.labels(seen.caller).inc()
-    if seen.problem and endpoint in _INFERENCE:
+    inference = "inference" in getattr(scope.get("route"), "tags", ())
+    if seen.problem and inference:
         metrics.REJECTED.labels(seen.problem).inc()
     fields = {
         "request_id": seen.request_id,
@@ -134,7 +134,7 @@ def _note(scope: MutableMapping[str, Any], seen: Observation, status: int, traci
     }
     if tracing is not None:
         fields["trace_id"] = tracing.trace(scope, seen, status)
-    log.log(logging.INFO if endpoint in _INFERENCE else logging.DEBUG, "request", extra={"fields": fields})
+    log.log(logging.INFO if inference else logging.DEBUG, "request", extra={"fields": fields})
 
 
 def _fault(seen: Observation, status: int) -> str:

@@ -36,7 +36,8 @@ class Dialect:
     """A protocol.
 
     Attributes:
-        router: its routes, where keys are needed for callers with a key alone.
+        router: its routes, where keys are needed for callers with a key alone. Those tagged ``inference`` are logged,
+            and their refusals counted, as those of ``/predict`` are.
         prefixes: what the paths that it answers under begin with; of several that fit a path, the longest decides.
         write: puts a fault into its own words; also those of paths that it has no route for, and of requests that are
             refused before they are read.
