@@ -27,7 +27,8 @@ class Logit:
 
     def __call__(self, outputs: Tensor) -> Tensor:
         """Outputs (M, classes) → (M,)."""
-        return outputs.gather(1, self.targets[:, None].expand(len(outputs), 1))[:, 0]
+        # Not len: where the objective is traced, that would fix the number of rows.
+        return outputs.gather(1, self.targets[:, None].expand(outputs.shape[0], 1))[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ class Contrast:
 
     def __call__(self, outputs: Tensor) -> Tensor:
         """Outputs (M, classes) → (M,)."""
-        others = outputs.gather(1, self.others.expand(len(outputs), -1))
+        others = outputs.gather(1, self.others.expand(outputs.shape[0], -1))
         return Logit(self.own)(outputs) - (self.weights.to(outputs.dtype) * others).sum(1)
 
 
