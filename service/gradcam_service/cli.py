@@ -97,7 +97,7 @@ class _Layer(msgspec.Struct):
 
 
 class _Listed(msgspec.Struct):
-    """What is told of a model version: of the members of ``GET /models`` those that are shown."""
+    """Model version as ``gradcam models`` shows it: some of the members of ``GET /models``."""
 
     name: str
     version: str

@@ -1,4 +1,4 @@
-"""How many processors this process may use, which on a shared machine are fewer than there are. Torch-free."""
+"""Number of processors that this process may use: on a shared machine, fewer than there are. Torch-free."""
 
 from __future__ import annotations
 

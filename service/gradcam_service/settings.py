@@ -18,7 +18,7 @@ _SHORTEST_TOKEN = 16
 
 
 class Settings(BaseSettings):
-    """How the service runs. docs/settings.md has a row for each field."""
+    """Settings of the service. docs/settings.md has a row for each field."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
 

@@ -1,4 +1,4 @@
-"""What ``/docs`` and ``/openapi.json`` say about operations that read their bodies themselves."""
+"""OpenAPI of the operations that read their bodies themselves, and the files that ``/docs`` links to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request holds until it has been answered, to the last byte, or its caller has left."""
+"""Resources that a request holds until it has been answered, to the last byte, or its caller has left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may call: whoever shows an API key, of which the service is told a digest alone, or the admin token."""
+"""Authentication by an API key, of which the service is told a digest alone, or by the admin token."""
 
 from __future__ import annotations
 

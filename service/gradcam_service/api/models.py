@@ -1,4 +1,4 @@
-"""What there is to ask: models and what they can do, as bodies."""
+"""Bodies that describe models and what they can do."""
 
 from __future__ import annotations
 

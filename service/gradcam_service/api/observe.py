@@ -1,4 +1,4 @@
-"""What is seen of every request: its id, its timings, one metric sample and one log line."""
+"""Observation of every request: its id, its timings, one metric sample and one log line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STAGES = ("read", "decode", "queue", "forward", "backward", "render")
 
 @dataclass
 class Observation:
-    """What one request turned out to be.
+    """Record of one request, filled in while it is answered.
 
     Attributes:
         request_id: the caller's own where it is short and plain, else a new one.

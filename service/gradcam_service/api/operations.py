@@ -1,4 +1,4 @@
-"""What operators and orchestrators ask: models, health, metrics, management."""
+"""Routes for operators and orchestrators: models, health, metrics, management."""
 
 from __future__ import annotations
 

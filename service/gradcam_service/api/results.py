@@ -57,7 +57,7 @@ class MapBody(BaseModel):
 
 
 class ExplanationBody(BaseModel):
-    """Where the model looks for one target."""
+    """Explanation of one target: where the model looks for it."""
 
     model_config = ConfigDict(from_attributes=True)
 

@@ -1,4 +1,4 @@
-"""What callers receive besides results, field by field."""
+"""Bodies that callers receive besides results, field by field."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gradcam_service.explain.method import MapKind
 
 
 class Problem(BaseModel):
-    """What was wrong and what would work (RFC 9457)."""
+    """Problem (RFC 9457): what was wrong and what would work."""
 
     model_config = ConfigDict(extra="allow", from_attributes=True)
 
@@ -39,7 +39,7 @@ class LayerBody(BaseModel):
 
 
 class InputBody(BaseModel):
-    """What the model receives, and what it makes that of."""
+    """Input of a model: its size, channels and depth, and what it is made of."""
 
     width: int
     height: int
@@ -103,7 +103,7 @@ class ModelList(BaseModel):
 
 
 class Health(BaseModel):
-    """How the service is."""
+    """State of the service, its devices and its models."""
 
     status: Literal["ok", "not ready"]
     version: str

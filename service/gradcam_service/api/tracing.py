@@ -21,7 +21,7 @@ from gradcam_service.api.observe import Observation
 
 
 class Tracing:
-    """What sends the spans of one API process."""
+    """Tracer of one API process: makes the spans of its requests and exports them."""
 
     def __init__(self) -> None:
         named = Resource.create({"service.name": "gradcam-service", "service.version": gradcam_service.__version__})

@@ -1,4 +1,4 @@
-"""What requests may hold of a process: images, bytes, and turns of the threads that work on pixels."""
+"""Admission of requests: the images, bytes and turns of threads that they may hold of a process."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Capacity:
 
 
 class Admission:
-    """What one request holds, from before its body is read until it is answered; a context manager that ends it."""
+    """One request's share of the capacity, held from before its body is read until the end of this context manager."""
 
     def __init__(self, capacity: Capacity) -> None:
         self._capacity = capacity

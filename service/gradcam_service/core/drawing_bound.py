@@ -1,4 +1,4 @@
-"""How much an answer draws, known before anything is decoded."""
+"""Bound on what an answer draws and holds, known before anything is decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request asks."""
+"""Options of requests, each checked on its own and all together."""
 
 from __future__ import annotations
 

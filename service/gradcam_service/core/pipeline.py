@@ -31,7 +31,7 @@ Outcome = TypeVar("Outcome")
 
 
 class Engine(Protocol):
-    """What computes: the workers, or a model loaded into this process."""
+    """Engine that computes answers: the workers, or a model loaded into this process."""
 
     async def ready_model(self, reference: str, deadline: float) -> tuple[Model, Card]:
         """See `Workers.ready_model`."""
@@ -43,7 +43,7 @@ class Engine(Protocol):
 
 
 class Observer(Protocol):
-    """What wants to know how a request fares.
+    """Observer of one request: told which model answers it and how long its stages take.
 
     Attributes:
         model: set to the name of the model that answers.
@@ -68,7 +68,7 @@ class Unobserved:
 
 @dataclass(frozen=True)
 class _Work:
-    """What is to be done with every image of a call."""
+    """Context of a call, the same for each of its images."""
 
     options: PredictOptions
     model: Model
@@ -93,7 +93,7 @@ class _Inferred:
 
 
 class Pipeline:
-    """What turns calls into answers, for the lifetime of one process.
+    """Pipeline of one process: decodes the images of a call, has an engine answer them, and renders the answers.
 
     Args:
         engine: computes.

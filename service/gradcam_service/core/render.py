@@ -1,4 +1,4 @@
-"""What the model said, drawn as was asked."""
+"""Rendering of explanations, as was asked: heatmaps, overlays, boxes."""
 
 from __future__ import annotations
 

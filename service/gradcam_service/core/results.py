@@ -1,4 +1,4 @@
-"""What a request is answered with, as data; how it is written is each client's affair."""
+"""Results of requests, as data; how they are written is each client's affair."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Answers", "Explanation", "MapKind", "Result"]
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Where the model looks for one target.
+    """Explanation of one target: where the model looks for it.
 
     Attributes:
         name: of what was explained, in a few words.

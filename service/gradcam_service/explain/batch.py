@@ -23,7 +23,7 @@ from gradcam_service.explain.suitability import refusal_at
 
 
 class Target(Protocol):
-    """What is to be explained; `Objectives` know what of."""
+    """Target of an explanation; `Objectives` know what it is of."""
 
     @property
     def kind(self) -> str:
@@ -35,7 +35,7 @@ Objectives = Callable[[Sequence[Any], Tensor], Objective]
 
 
 class Question(Protocol):
-    """What is asked about one image besides its scores."""
+    """Question about one image: the explanations that are asked for besides its scores."""
 
     @property
     def method(self) -> str:

@@ -1,4 +1,4 @@
-"""What crosses a cut: the value that is explained, and the other live values that the rest of the network needs."""
+"""Values that cross a cut: the one that is explained, and the other live ones that the rest of the network needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a flat graph of side-effect-free operators is, and questions about its nodes."""
+"""Flat graphs of side-effect-free operators, and questions about their nodes."""
 
 from __future__ import annotations
 

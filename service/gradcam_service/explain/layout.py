@@ -1,4 +1,4 @@
-"""How feature maps lie in memory, and how to see them as a grid of (N, K, h, w) whatever the architecture."""
+"""Layout of feature maps in memory, and their form as a grid of (N, K, h, w) whatever the architecture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_PREFIX = 8
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the channels are, and what of the rest is the grid.
+    """Layout of feature maps: the dimension of their channels, and the grid in the others.
 
     Attributes:
         channels: dimension of the channels: 1 or 3 of (N, …) maps, 2 of (N, tokens, K).

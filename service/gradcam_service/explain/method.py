@@ -1,4 +1,4 @@
-"""What an explanation method says of itself, so that nobody else need know it. Torch-free."""
+"""Description of an explanation method by itself, so that nobody else need know it. Torch-free."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GRADIENT = 3
 
 
 class Need(Enum):
-    """What a method needs of a network at the layer that it explains."""
+    """Requirement of a method on a network at the layer that it explains."""
 
     LINEAR_HEAD = auto()
     """That the feature maps are averaged and fed to one linear layer."""
@@ -69,7 +69,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Case:
-    """What the cost of an explanation depends on, besides its options.
+    """Case that an explanation is to be costed for: all that its cost depends on besides its options.
 
     Attributes:
         input_size: (H, W) of the model's input.

@@ -1,4 +1,4 @@
-"""What maps explain: functions of a network's outputs, of which methods know nothing else."""
+"""Objectives that maps explain: functions of a network's outputs, of which methods know nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an expensive method works on, and how it lets others in between."""
+"""Subject of an iterative method, and the steps between which others are served."""
 
 from __future__ import annotations
 

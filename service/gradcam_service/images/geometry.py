@@ -37,7 +37,7 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedImage:
-    """What a model sees of a picture.
+    """Picture prepared for a model: the pixels that it sees, and the part of the original that they cover.
 
     Attributes:
         pixels: (height, width, 3) uint8, contiguous and read-only: the model's input as a picture, before normalising.

@@ -1,4 +1,4 @@
-"""What a map means, and which of its values is drawn at the end of the scale."""
+"""Scale of a map: the kinds of its values, and which of them is drawn at the end."""
 
 from __future__ import annotations
 

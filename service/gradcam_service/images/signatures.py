@@ -1,4 +1,4 @@
-"""What bytes are, by how they begin: so that an error can say what was sent."""
+"""Signatures of file formats, by which bytes begin: so that an error can say what was sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What models are asked about, one file for each kind of input: bytes to the numbers that a model receives. Torch-free.
+"""Kinds of input, one file each: from bytes to the numbers that a model receives. Torch-free.
 
 A kind parses what a caller sends, and has what the model needs prepared from it: resized, cropped and scaled. What is
 left, normalising by the model's mean and standard deviation, is done on the device for a whole batch.
@@ -20,7 +20,7 @@ from gradcam_service.kinds import Kinds
 
 @dataclass(frozen=True)
 class Takes:
-    """What a model takes: ``input`` in its ``model.yaml``.
+    """Input that a model takes: ``input`` in its ``model.yaml``.
 
     Attributes:
         kind: a file in `gradcam_service.inputs`, or a plugin; empty for the one that reads these channels and bits.
@@ -59,7 +59,7 @@ class Takes:
 
 
 class Preparing(Protocol):
-    """What a kind of input needs to know of a model's preprocessing."""
+    """Preprocessing of a model, as far as a kind of input needs to know it."""
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -71,7 +71,7 @@ class Preparing(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Received:
-    """What a caller sent, ready for a model, and to be drawn on.
+    """Input from a caller, ready for a model, and to be drawn on.
 
     Attributes:
         inputs: what the worker is sent, by the names of the model's inputs; ``image`` is (H, W, C), uint8 from 0 to 255

@@ -1,4 +1,4 @@
-"""What a model is, as data: the ``model.yaml`` an operator writes and the card a loaded model shows. Torch-free."""
+"""Models as data: the ``model.yaml`` that an operator writes and the card that a loaded model shows. Torch-free."""
 
 from __future__ import annotations
 

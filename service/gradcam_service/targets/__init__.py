@@ -1,4 +1,4 @@
-"""What of a model's outputs is explained, one file for each kind of target. Torch-free.
+"""Kinds of target, one file each: what of a model's outputs is explained. Torch-free.
 
 A target is written in a request, checked against the model's card, sent to a worker as a `Target`, becomes an objective
 there, and is told of in the answer; each kind's ``TARGET`` knows how.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Target(msgspec.Struct, frozen=True, array_like=True):
-    """What is to be explained, on its way to a worker and back.
+    """Target of an explanation, on its way to a worker and back.
 
     Attributes:
         kind: its name in `TARGETS`.

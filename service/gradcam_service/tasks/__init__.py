@@ -1,4 +1,4 @@
-"""What models are trained for, one file each: what their outputs mean, and what of them is explained. Torch-free."""
+"""Tasks of models, one file each: what their outputs mean, and what of them is explained. Torch-free."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradcam_service.targets import Target
 
 
 class Labelled(Protocol):
-    """What a task needs to know of a model."""
+    """Model, as far as a task needs to know it."""
 
     @property
     def labels(self) -> Sequence[str]:
@@ -24,7 +24,7 @@ class Labelled(Protocol):
 
 
 class Task(Protocol):
-    """What a model was trained for."""
+    """Task that a model was trained for."""
 
     @property
     def prediction(self) -> type:

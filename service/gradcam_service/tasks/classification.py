@@ -27,7 +27,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Classes:
-    """What a classifier says about one image."""
+    """Prediction of a classifier for one image."""
 
     predictions: Annotated[list[Prediction], Field(description="the most probable classes, the most probable first")]
 

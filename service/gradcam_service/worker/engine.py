@@ -1,4 +1,4 @@
-"""One batch through one model: inputs and questions in, scores and maps out, timed."""
+"""Engine of a worker: one batch through one model, inputs and questions in, scores and maps out, timed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Pending:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What became of each image of a batch, in order, and seconds of its two parts."""
+    """Outcome of each image of a batch, in order, and seconds of the batch's two parts."""
 
     answers: list[Answer | Pending | ServiceError]
     forward: float

@@ -1,4 +1,4 @@
-"""What a worker is at, written where it can be read when the worker is dead. Torch-free.
+"""Crash-safe record of the jobs a worker is running, to be read when it is dead. Torch-free.
 
 A message could be lost with the process that sent it; what has been written to a file can't.
 """
@@ -17,7 +17,7 @@ import msgspec
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """What a worker is at.
+    """Jobs that a worker is running, at which step, and since when.
 
     Attributes:
         jobs: caller's identity and id of each job.
@@ -40,7 +40,7 @@ _decode = msgspec.msgpack.Decoder(Entry).decode
 
 
 class InFlightLog:
-    """A worker's own account, of which only the last entry is kept.
+    """Log in which a worker records the jobs that it is running; only the last entry is kept.
 
     Args:
         address: ZeroMQ address of the worker, ``ipc://…``.

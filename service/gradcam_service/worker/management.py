@@ -1,4 +1,4 @@
-"""What API processes have a worker do with its models, and what they are told when it is done."""
+"""Management of a worker's models: API processes ask for it, and are told when it is done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What API processes and workers say to each other: a msgspec header frame, then raw frames.
+"""Messages between API processes and workers: a msgspec header frame, then raw frames.
 
 API → worker: `Hello`, `Job` (+ a frame for each input), `Cancel`, `Load`, `Unload`, `Rescan`
 worker → API: `Status`, `Done` (+ scores frame, maps frame), `Managed`, `Failed`
@@ -23,7 +23,7 @@ Inputs: TypeAlias = Mapping[str, np.ndarray]
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What is asked about an image besides its scores.
+    """Question about one image: the explanations that are asked for besides its scores.
 
     Attributes:
         layer: a layer's name, or ``auto``.
@@ -110,7 +110,7 @@ class Rescan(msgspec.Struct, tag=True, frozen=True):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says about one image.
+    """Answer of a model about one image: its scores, and the maps that were asked for.
 
     Attributes:
         scores: (classes,) float32, logit units.

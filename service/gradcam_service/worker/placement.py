@@ -1,4 +1,4 @@
-"""Where workers run. Torch-free."""
+"""Placement of workers on devices. Torch-free."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one worker runs.
+    """Placement of one worker: its device, and how many share that.
 
     Attributes:
         name: of the worker, and of no other: its device, and its number there where several share it.

@@ -1,4 +1,4 @@
-"""Looks at the model repositories from time to time, and when told to."""
+"""Poller of the model repositories: rescans them from time to time, and when told to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNTIL_FIRST = 5.0
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the repositories hold.
+    """Snapshot of what the repositories hold.
 
     Attributes:
         on_demand: keys of the entries that are loaded when they are asked for; all others are at start.

@@ -1,4 +1,4 @@
-"""Whether a job kills workers or was only there when they died. Torch-free."""
+"""Suspicion of jobs that were running when workers died, and the rule by which one is guilty. Torch-free."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 
 class Suspicion:
-    """What speaks against a job that workers died with.
+    """Evidence against one job, from the deaths of workers that were running it.
 
     A job is suspected as soon as a worker dies that was at it, and is run alone from then on, so that it harms no other
     for a second time. It is guilty when, at the same step, two workers crashed or took too long, since that comes from

@@ -1,4 +1,4 @@
-"""What is known of each model version, what is wanted, and what follows: decisions without threads. Torch-free.
+"""Model table of a worker, and its pure decisions: what to load, accelerate and evict. Torch-free.
 
 Functions here take a `Table` and return the next one; none waits, looks at a clock or touches a model. First one says
 what has happened (`found`, `asked`, `unloaded`, `ended`, `accelerated`, `used`), then `reconcile` decides what becomes

@@ -11,7 +11,7 @@ from gradcam_service.zoo.scenes import CLASSES
 
 @dataclass(frozen=True)
 class Training:
-    """How a training went.
+    """Record of a training.
 
     Attributes:
         command: what repeats it.

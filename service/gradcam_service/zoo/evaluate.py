@@ -1,4 +1,4 @@
-"""What the model is worth on scenes that it has not seen: does it name the objects, and do its maps point at them?"""
+"""Evaluation on scenes that the model has not seen: does it name the objects, and do its maps point at them?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BATCH = 50
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured on one kind of scenes; all are fractions, 1 is perfect.
+    """Figures measured on one kind of scenes; all are fractions, 1 is perfect.
 
     Attributes:
         precision: average precision of each class, in the order of `CLASSES`.

@@ -12,7 +12,7 @@ from gradcam_service.kinds import Kinds
 
 @dataclass(frozen=True)
 class Fault:
-    """What is answered in place of an answer, before a dialect has put it into words.
+    """Error that answers a request, before a dialect has put it into words.
 
     Attributes:
         status: the HTTP status.
