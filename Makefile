@@ -31,7 +31,7 @@ bench-gpu: $(VENV)/.dev  ## measure the first GPU; the table is build/bench_gpu.
 rolling: $(VENV)/.dev  ## replace two replicas behind HAProxy under load; no request may fail
 	PYTHONPATH=tests $(BIN)/python load_tests/rolling.py --html build/rolling.html $(LOAD)
 
-chaos: $(VENV)/.dev  ## every deed of what docs/operations.md promises, at full length
+chaos: $(VENV)/.dev  ## every fault that docs/operations.md promises to tolerate, at full length
 	$(BIN)/pytest tests/worker/test_fault_tolerance.py tests/worker/test_versions.py --chaos --timeout 1800 -rP
 
 fuzz: $(VENV)/.dev  ## thousands of made-up requests and damaged pictures

@@ -28,7 +28,7 @@ load: demand
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--chaos", action="store_true", help="do every deed of what is promised at full length")
+    parser.addoption("--chaos", action="store_true", help="inject every fault at full length")
 
     parser.addoption("--fuzz", action="store_true", help="make up thousands of requests and damaged pictures")
 
@@ -47,7 +47,7 @@ def fuzz(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="session")
 def chaos(request: pytest.FixtureRequest) -> bool:
-    """Whether deeds are done at full length."""
+    """Whether faults are injected at full length."""
     return bool(request.config.getoption("--chaos"))
 
 

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
         (), description="folders or URLs of models, separated by commas; the embedded one always comes last"
     )
     poll_seconds: float = Field(
-        10.0, ge=0, description="seconds between looks at the model repositories; 0 looks only when told to"
+        10.0, ge=0, description="seconds between scans of the model repositories; 0 rescans them only when told to"
     )
     memory_budget: int = Field(
         0, ge=0, description="bytes that the parameters of loaded models may take on a device; 0 sets no bound"

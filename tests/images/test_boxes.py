@@ -83,7 +83,7 @@ def test_padding_alone_has_no_box():
 def test_round_trip_the_box_is_around_the_object(options):
     image = Image.new("RGB", (800, 500))
     ImageDraw.Draw(image).rectangle((300, 120, 449, 219), fill="white")  # inclusive: 300…450 × 120…220
-    view = prepare(image, **options)
-    box = bounding_box(view.pixels.mean(axis=-1, dtype=np.float32), view, 0.5)
-    pixel = max(view.region.x1 - view.region.x0, view.region.y1 - view.region.y0) / min(view.size)
+    prepared = prepare(image, **options)
+    box = bounding_box(prepared.pixels.mean(axis=-1, dtype=np.float32), prepared, 0.5)
+    pixel = max(prepared.region.x1 - prepared.region.x0, prepared.region.y1 - prepared.region.y0) / min(prepared.size)
     assert box == pytest.approx((300, 120, 450, 220), abs=pixel / 2 + 1)

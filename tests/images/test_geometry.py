@@ -56,8 +56,10 @@ def test_resize_and_crop_are_torchvisions(setting, interpolation):
     for size in SIZES:
         image = photo(*size)
         resize, crop = setting
-        view = prepare(image, resize=resize, crop=crop, interpolation=interpolation)
-        np.testing.assert_array_equal(view.pixels, seen_by_torchvision(image, resize, crop, interpolation), str(size))
+        prepared = prepare(image, resize=resize, crop=crop, interpolation=interpolation)
+        np.testing.assert_array_equal(
+            prepared.pixels, seen_by_torchvision(image, resize, crop, interpolation), str(size)
+        )
 
 
 @pytest.mark.parametrize("crop", [33, 60, 61, (30, 90), (91, 40), (201, 202)])
@@ -69,18 +71,18 @@ def test_crop_alone_rounds_and_pads_as_torchvision(crop):
 
 
 def test_pixels_are_contiguous_bytes_of_the_size_asked_for():
-    view = prepare(photo(), resize=(40, 70))
-    assert view.pixels.shape == (40, 70, 3)
-    assert view.pixels.dtype == np.uint8
-    assert view.pixels.flags.c_contiguous
-    assert view.size == (70, 40)
-    assert view.image_size == (150, 100)
+    prepared = prepare(photo(), resize=(40, 70))
+    assert prepared.pixels.shape == (40, 70, 3)
+    assert prepared.pixels.dtype == np.uint8
+    assert prepared.pixels.flags.c_contiguous
+    assert prepared.size == (70, 40)
+    assert prepared.image_size == (150, 100)
 
 
 def test_nothing_asked_nothing_changed():
-    view = prepare(photo())
-    np.testing.assert_array_equal(view.pixels, np.asarray(photo()))
-    assert view.region == (0, 0, 150, 100)
+    prepared = prepare(photo())
+    np.testing.assert_array_equal(prepared.pixels, np.asarray(photo()))
+    assert prepared.region == (0, 0, 150, 100)
 
 
 def region(size, **options):
@@ -122,17 +124,17 @@ def test_padding_keeps_the_whole_picture_in_the_middle_and_fills_the_rest():
 def test_ribbons(size):
     ribbon = Image.effect_noise(size, 90).convert("RGB")
     tracemalloc.start()
-    view = prepare(ribbon, resize=256, crop=224)
+    prepared = prepare(ribbon, resize=256, crop=224)
     padded = prepare(ribbon, pad=224)
     assert tracemalloc.get_traced_memory()[1] < 2_000_000
     tracemalloc.stop()
-    assert view.pixels.shape == padded.pixels.shape == (224, 224, 3)
+    assert prepared.pixels.shape == padded.pixels.shape == (224, 224, 3)
     # 224 of 256 pixels across; along, 224/256 of one pixel in the middle, between the 2500th and the 2501st
     across, along = (0.0625, 0.9375), (2500 - 0.4375, 2500 + 0.4375)
     expected = (
         (across[0], along[0], across[1], along[1]) if size[0] == 1 else (along[0], across[0], along[1], across[1])
     )
-    assert view.region == pytest.approx(expected, abs=1e-3)
+    assert prepared.region == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("interpolation", geometry.INTERPOLATIONS)

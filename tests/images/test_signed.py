@@ -14,7 +14,7 @@ from gradcam_service.images.render import heatmap, overlay
 from gradcam_service.images.scale import own_high, plane
 
 IMAGE = photo(400, 200)
-VIEW = prepare(IMAGE, resize=100, crop=100)  # columns 100 to 300 of the original
+PREPARED = prepare(IMAGE, resize=100, crop=100)  # columns 100 to 300 of the original
 
 
 def signed(shape=(9, 7), seed=0):
@@ -38,12 +38,12 @@ def test_zero_is_level_128_and_the_strongest_are_1_and_255():
 @pytest.mark.parametrize("factor", [1e-30, 1, 1e30])
 def test_levels_are_the_map_in_units_of_its_range_interpolated(factor):
     cam = signed() * np.float32(factor)
-    heat = place(cam, VIEW, kind="signed", size="input")
+    heat = place(cam, PREPARED, kind="signed", size="input")
     np.testing.assert_allclose(np.asarray(heat.levels), levels_by_torch(cam, np.abs(cam).max(), 100, 100), atol=0.501)
 
 
 def test_outside_of_what_the_model_saw_is_zero():
-    levels = np.asarray(place(signed() + 3, VIEW, kind="signed").levels)
+    levels = np.asarray(place(signed() + 3, PREPARED, kind="signed").levels)
     assert (levels[:, :100] == 128).all()
     assert (levels[:, 300:] == 128).all()
     assert (levels[:, 100:300] > 128).all()
@@ -55,10 +55,10 @@ def test_an_outlier_does_not_grey_the_rest():
     cam[7, 7] = 100
     assert own_high(cam, "signed") == 1
     assert own_high(cam, "signed", clip=1.0) == 100
-    view = prepare(Image.new("RGB", (25, 40)), resize=(40, 25))
-    levels = np.asarray(place(cam, view, kind="signed", size="map").levels).astype(int)
+    prepared = prepare(Image.new("RGB", (25, 40)), resize=(40, 25))
+    levels = np.asarray(place(cam, prepared, kind="signed", size="map").levels).astype(int)
     assert set(np.unique(levels)) == {1, 255}
-    levels = np.asarray(place(cam, view, kind="signed", high=100.0, size="map").levels).astype(int)
+    levels = np.asarray(place(cam, prepared, kind="signed", high=100.0, size="map").levels).astype(int)
     assert np.abs(levels - 128).ravel().tolist().count(127) == 1
 
 
@@ -76,25 +76,29 @@ def test_a_map_that_is_almost_everywhere_zero_has_the_range_of_the_rest():
     cam[3, 4] = -5
     assert own_high(cam, "signed") == 5
     assert own_high(np.zeros_like(cam), "signed") == 0
-    assert (np.asarray(place(np.zeros_like(cam), VIEW, kind="signed").levels) == 128).all()
+    assert (np.asarray(place(np.zeros_like(cam), PREPARED, kind="signed").levels) == 128).all()
 
 
 def test_maps_on_one_scale_can_be_compared():
     """Twice the map is twice the distance from zero; what lies beyond the scale is drawn as its end."""
-    cam, view = signed((100, 100)), VIEW
-    one, two = (np.asarray(place(c, view, kind="signed", high=8.0, size="map").levels) - 128.0 for c in (cam, 2 * cam))
+    cam, prepared = signed((100, 100)), PREPARED
+    one, two = (
+        np.asarray(place(c, prepared, kind="signed", high=8.0, size="map").levels) - 128.0 for c in (cam, 2 * cam)
+    )
     assert np.abs(two - 2 * one).max() <= 1.5
-    one, two = (np.asarray(place(np.abs(c), view, high=8.0, size="map").levels).astype(float) for c in (cam, 2 * cam))
+    one, two = (
+        np.asarray(place(np.abs(c), prepared, high=8.0, size="map").levels).astype(float) for c in (cam, 2 * cam)
+    )
     np.testing.assert_allclose(one, np.abs(cam) / 8 * 255, atol=0.501)
     assert np.abs(two - 2 * one).max() <= 1.5
-    heat = place(np.abs(cam), view, high=0.5, size="map")
+    heat = place(np.abs(cam), prepared, high=0.5, size="map")
     assert (heat.low, heat.high) == (0, 0.5)
     assert (np.asarray(heat.levels)[np.abs(cam) >= 0.5] == 255).all()
 
 
 def test_the_ends_of_an_unsigned_maps_own_scale_are_what_its_lowest_and_highest_level_mean():
     cam = np.abs(signed()) + 2
-    heat = place(cam, VIEW, size="input")
+    heat = place(cam, PREPARED, size="input")
     shown = torch.nn.functional.interpolate(
         torch.from_numpy(cam)[None, None], (100, 100), mode="bilinear", align_corners=False
     )
@@ -104,7 +108,7 @@ def test_the_ends_of_an_unsigned_maps_own_scale_are_what_its_lowest_and_highest_
 def test_colours_are_drawn_each_for_itself_about_grey():
     cam = signed((100, 100, 3))
     high = own_high(cam, "signed_colour")
-    heat = place(cam, VIEW, kind="signed_colour", size="input")
+    heat = place(cam, PREPARED, kind="signed_colour", size="input")
     assert heat.levels.mode == "RGB"
     expected = 128 + 127 * np.clip(cam / high, -1, 1)
     np.testing.assert_allclose(np.asarray(heat.levels), expected, atol=0.51)
@@ -120,7 +124,7 @@ def test_where_colours_speak_is_their_strength_together():
 
 @pytest.mark.parametrize("colormap", COLORMAPS)
 def test_the_middle_of_a_colormap_is_zero_in_a_signed_heatmap(colormap):
-    image = opened(heatmap(place(signed(), VIEW, kind="signed"), colormap=colormap))
+    image = opened(heatmap(place(signed(), PREPARED, kind="signed"), colormap=colormap))
     palette = np.array(image.getpalette()).reshape(256, 3)
     np.testing.assert_array_equal(palette, table(colormap, "signed"))
     for end, level in ((0, 1), (255, 255)):
@@ -142,7 +146,7 @@ def test_a_diverging_colormap_is_blue_against_grey_for_nothing_and_red_for(color
 
 
 def test_signed_maps_are_drawn_with_a_diverging_colormap_by_default():
-    heat = place(signed(), VIEW, kind="signed")
+    heat = place(signed(), PREPARED, kind="signed")
     assert heatmap(heat) == heatmap(heat, colormap="coolwarm")
     pixels = np.asarray(opened(overlay(heat, IMAGE, alpha=0.3, encoding="png")), float)
     colours = table("coolwarm", "signed")[np.asarray(heat.levels)].astype(float)
@@ -172,7 +176,7 @@ def test_a_legend_is_beside_the_picture_and_has_the_colours_from_high_to_low(kin
 
 
 def test_an_overlay_has_a_legend_where_one_is_asked_for():
-    heat = place(signed(), VIEW, kind="signed")
+    heat = place(signed(), PREPARED, kind="signed")
     plain, legend = (opened(overlay(heat, IMAGE, encoding="png", legend=legend)) for legend in (False, True))
     assert legend.width > plain.width == 400
     assert legend.crop((0, 0, 400, 200)).tobytes() == plain.tobytes()

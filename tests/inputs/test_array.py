@@ -161,12 +161,12 @@ def test_what_is_no_array_is_refused(data, wanted):
 
 
 def test_nothing_pickled_is_read(tmp_path):
-    class Deed:
+    class MakesFolder:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "done"),)
 
     array = np.empty((2, 2), dtype=object)
-    array[:] = Deed()
+    array[:] = MakesFolder()
     data = npy(array, allow_pickle=True)
     assert b"mkdir" in data
     with pytest.raises(UndecodableImage, match="object"):

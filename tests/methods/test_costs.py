@@ -64,7 +64,7 @@ def test_methods_of_gradients_cost_three_for_each_image_they_show_and_the_predic
 
 
 @pytest.mark.parametrize("method", BATCHED)
-def test_quick_methods_cost_the_prediction_alone(method):
+def test_batched_methods_cost_the_prediction_alone(method):
     network = tiny()
     assert images_seen(network, network.cut.backbone, method, (0, 1)) == cost(network, method, 2) == 1
 

@@ -30,7 +30,7 @@ def test_an_operator_in_python_answers_while_another_model_is_traced(tmp_path):
     answers = []
     while tracing.is_alive():
         inputs = {"image": np.zeros((32, 32, 3), np.uint8)}
-        (unfinished,) = engine.run(model, [inputs], [Question("occlusion")], 10_000).answers
-        answers.append(unfinished.finish())
+        (pending,) = engine.run(model, [inputs], [Question("occlusion")], 10_000).answers
+        answers.append(pending.finish())
     assert answers
     assert all(isinstance(answer, Answer) for answer in answers)

@@ -1,6 +1,6 @@
-"""What is done to processes and jobs, and what is promised all the same: over real sockets, to real processes.
+"""Faults injected into real processes and their jobs, and what is promised all the same, over real sockets.
 
-The short form of each deed; `make chaos` does them all at length.
+A short form of each fault; `make chaos` injects all of them at full length.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ def test_a_job_whose_caller_leaves_never_runs(faults: Service, busy: Callable[[]
 
 def test_a_job_that_stops_the_worker_is_refused_in_the_end(tmp_path: Path, chaos: bool):
     if not chaos:
-        pytest.skip("takes three silences of the heart; make chaos")
+        pytest.skip("waits out three lost heartbeats; make chaos")
     with running_eagerly(**faulty.write(tmp_path)) as service:
         answer = ask(service, [0, faulty.STOPS, 0], timeout_ms=240_000)
         assert codes(answer) == ["ok", "crashes_worker", "ok"]
@@ -257,8 +257,8 @@ def test_explanations_leave_nothing_behind(chaos: bool):
                 # before the connection ends, else it is open still or not
                 return {process.pid: (process.memory_info().rss, process.num_fds()) for process in service.children()}
 
-        settled = {"model is faster now", "model stays on eager PyTorch"}
-        until(lambda: any(record["message"] in settled for record in service.records()))
+        outcomes = {"model is faster now", "model stays on eager PyTorch"}
+        until(lambda: any(record["message"] in outcomes for record in service.records()))
         before = explain(150)
         after = explain(count)
     assert after.keys() == before.keys()

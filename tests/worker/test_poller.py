@@ -1,4 +1,4 @@
-"""When the repositories are looked at, and who is told."""
+"""The repository poller: when it rescans, and who is told."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Told = SimpleQueue[tuple[Snapshot | ModelFailed, list[str]]]
 
 
 class SlowDisk:
-    """Has each look at the repositories wait until it is let go."""
+    """Has each scan of the repositories wait until it is let go."""
 
     def __init__(self) -> None:
         self.begun = threading.Semaphore(0)
@@ -28,38 +28,38 @@ class SlowDisk:
         return scan(repositories)
 
 
-def test_who_asks_during_a_look_is_told_of_the_next_one(monkeypatch: pytest.MonkeyPatch):
+def test_who_asks_during_a_scan_is_told_of_the_next_one(monkeypatch: pytest.MonkeyPatch):
     disk, told = SlowDisk(), Told()
     monkeypatch.setattr(poller, "scan", disk.scan)
-    looking = RepositoryPoller[str]((), 0, lambda found, asked: told.put((found, asked)))
-    looking.start()
+    polling = RepositoryPoller[str]((), 0, lambda found, asked: told.put((found, asked)))
+    polling.start()
     assert disk.begun.acquire(timeout=10)
-    for caller in ("one", "other"):  # while the look that the start asked for is under way
-        looking.rescan(caller)
+    for caller in ("one", "other"):  # while the scan that the start asked for is under way
+        polling.rescan(caller)
     disk.go.release()
     assert told.get(timeout=10)[1] == []
     assert disk.begun.acquire(timeout=10)
     disk.go.release()
-    assert told.get(timeout=10)[1] == ["one", "other"]  # one look for both
+    assert told.get(timeout=10)[1] == ["one", "other"]  # one scan for both
     assert not disk.begun.acquire(timeout=0.1)
 
 
-def test_a_look_that_fails_in_an_unforeseen_way_is_told_and_not_the_last(monkeypatch: pytest.MonkeyPatch):
+def test_a_scan_that_fails_in_an_unforeseen_way_is_told_and_not_the_last(monkeypatch: pytest.MonkeyPatch):
     told, outcomes = Told(), iter([OSError("the disk is on fire"), Listing()])
 
-    def look(repositories: tuple[str, ...]) -> Listing:
+    def scan_once(repositories: tuple[str, ...]) -> Listing:
         outcome = next(outcomes)
         if isinstance(outcome, OSError):
             raise outcome
         return outcome
 
-    monkeypatch.setattr(poller, "scan", look)
-    looking = RepositoryPoller[str]((), 0, lambda found, asked: told.put((found, asked)))
-    looking.rescan("one")
-    looking.start()
+    monkeypatch.setattr(poller, "scan", scan_once)
+    polling = RepositoryPoller[str]((), 0, lambda found, asked: told.put((found, asked)))
+    polling.rescan("one")
+    polling.start()
     found, asked = told.get(timeout=10)
     assert isinstance(found, ModelFailed)
     assert "the disk is on fire" in found.detail
     assert asked == ["one"]
-    looking.rescan("other")
+    polling.rescan("other")
     assert told.get(timeout=10) == (Snapshot(Listing()), ["other"])

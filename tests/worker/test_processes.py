@@ -1,4 +1,4 @@
-"""What happens to callers when processes die, stop and overlap: deeds done to the real ones."""
+"""What happens to callers when real processes die, stop and overlap."""
 
 from __future__ import annotations
 

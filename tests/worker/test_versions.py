@@ -223,7 +223,7 @@ def test_the_repository_is_looked_at_when_told_to(tmp_path: Path):
     assert service.process.returncode == 0
 
 
-def test_looking_needs_the_admin_token(live: Service):
+def test_rescanning_needs_the_admin_token(live: Service):
     assert live.client.post("/models/reload").status_code == 401
 
 
@@ -233,8 +233,8 @@ def expected_logits(tmp_path: Path, seeds: list[int]) -> dict[int, np.ndarray]:
     for seed in seeds:
         folder = put(tmp_path / "expected", str(seed), seed)
         model = load(Entry("demo", str(seed), LocalPlace(folder)), torch.device("cpu"))
-        view = prepare(PICTURE, **model.card.preprocess.geometry())
-        found[seed] = model.network.predict(model.images([view.pixels]))[1][0].numpy()
+        prepared = prepare(PICTURE, **model.card.preprocess.geometry())
+        found[seed] = model.network.predict(model.images([prepared.pixels]))[1][0].numpy()
     return found
 
 

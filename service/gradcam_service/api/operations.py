@@ -80,7 +80,7 @@ async def prometheus() -> Response:
 
 @management.post("/reload", response_model_exclude_none=True, responses=documentation.problems(401, 503, "4XX"))
 async def rescan(request: Request) -> ModelList:
-    """Look at the model repositories now: what is new is loaded, what is gone is unloaded. Needs the admin token."""
+    """Rescan the model repositories now: what is new is loaded, what is gone is unloaded. Needs the admin token."""
     await _workers(request).rescan(_deadline(request))
     return await models(request)
 

@@ -114,7 +114,7 @@ def explain(
             own = _frontier_at(network, cut, images, frontier, [row])
             aims = [objectives([target], scores) for target in question.targets]
             subject = Subject(network, cut, images[row : row + 1], own, aims, chunk)
-            answers[row] = _stepped(subject, method, question)
+            answers[row] = _iterative(subject, method, question)
     room = chunk
     for (name, layer, _), rows in alike.items():
         cut, method = network.cut_at(layer), METHODS[name]
@@ -192,7 +192,7 @@ def _in_steps(
     return Explanation(cut.layer.name, question.targets, torch.cat(maps))
 
 
-def _stepped(subject: Subject, method: Iterative, question: Question) -> Explaining:
+def _iterative(subject: Subject, method: Iterative, question: Question) -> Explaining:
     maps = yield from method.steps(subject, **method.complete(question.options))
     if maps.dim() == 4:
         maps = maps.permute(0, 2, 3, 1)

@@ -102,7 +102,7 @@ class Workers:
         await asyncio.gather(*(link.unload(model, deadline) for link in self._require_worker()))
 
     async def rescan(self, deadline: float) -> None:
-        """Have every worker look at the repositories.
+        """Have every worker rescan the repositories.
 
         Raises:
             NotReady: no worker is up.

@@ -149,7 +149,7 @@ class WorkerLink:
         await self._ask(Unload(next(self._ids), model), deadline)
 
     async def rescan(self, deadline: float) -> None:
-        """Have the repositories looked at.
+        """Have the repositories scanned.
 
         Raises:
             ModelFailed: they can't be read.

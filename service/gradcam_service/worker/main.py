@@ -58,7 +58,7 @@ class Worker:
         return monotonic() - max(self._turn, self._in_flight.begun)
 
     def rescan(self) -> None:
-        """Have the repositories looked at; may be called by a signal's handler."""
+        """Have the repositories scanned; may be called by a signal's handler."""
         self._management.poller.rescan()
 
     def run(self) -> None:
@@ -116,7 +116,7 @@ def _wake() -> None:
 
 
 def main(address: str, placement: Placement, settings: Settings, heartbeat: Heartbeat) -> None:
-    """Entry point of the process. SIGHUP has it look at the model repositories."""
+    """Entry point of the process. SIGHUP has it rescan the model repositories."""
     logs.configure(settings.log_level)
     load_plugins(settings.plugins)
     tqdm.set_lock(threading.RLock())  # its own, which torch makes it create, is a semaphore that outlives the process

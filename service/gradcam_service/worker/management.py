@@ -26,7 +26,7 @@ class Management:
         wake: called from the poller's thread; then `changed` wants to be called.
 
     Attributes:
-        poller: looks at the repositories.
+        poller: scans the repositories.
     """
 
     def __init__(self, models: Models, callers: Callers, settings: Settings, wake: Callable[[], None]) -> None:
@@ -76,22 +76,22 @@ class Management:
         self._conclude_loads()
 
     def rescan(self, caller: bytes, rescan: Rescan) -> None:
-        """Have the repositories looked at."""
+        """Have the repositories scanned now."""
         self.poller.rescan((caller, rescan.id))
 
     def changed(self) -> None:
-        """Something was loaded or the repositories have been looked at: tell everybody, then those who wait for it."""
-        looks: list[tuple[Snapshot | ModelFailed, list[_Asked]]] = []
+        """Something was loaded or the repositories have been scanned: tell everybody, then those who wait for it."""
+        snapshots: list[tuple[Snapshot | ModelFailed, list[_Asked]]] = []
         while not self._snapshots.empty():
-            looks.append(self._snapshots.get())
-        for found, _ in looks:
+            snapshots.append(self._snapshots.get())
+        for found, _ in snapshots:
             if isinstance(found, Snapshot):
                 self._models.apply(found)
                 self._listed = True
         if self._listed:
             self._models.collect()
         self.announce()
-        for found, asked in looks:
+        for found, asked in snapshots:
             for caller, request_id in asked:
                 self._conclude(caller, request_id, found if isinstance(found, ModelFailed) else None)
         self._conclude_loads()

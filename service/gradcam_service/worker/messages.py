@@ -103,7 +103,7 @@ class Unload(msgspec.Struct, tag=True, frozen=True):
 
 
 class Rescan(msgspec.Struct, tag=True, frozen=True):
-    """Look at the repositories now; answered by `Managed` when what they hold is known, or by `Failed`."""
+    """Scan the repositories now; answered by `Managed` when what they hold is known, or by `Failed`."""
 
     id: int
 

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 Asked = TypeVar("Asked")
 
 _UNTIL_FIRST = 5.0
-"""Seconds between looks as long as none has succeeded: without one, nothing can be served."""
+"""Seconds between scans as long as none has succeeded: without one, nothing can be served."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class RepositoryPoller(Generic[Asked]):
 
     Args:
         repositories: folders and URLs.
-        seconds: between two looks; 0 for none but those asked for.
-        tell: called from the thread with a snapshot that differs from the last, and after every look asked for with
+        seconds: between two scans; 0 for none but those asked for.
+        tell: called from the thread with a snapshot that differs from the last, and after every scan asked for with
             what was given by those who had asked before it began; with the error where one failed.
     """
 
@@ -56,12 +56,12 @@ class RepositoryPoller(Generic[Asked]):
         self._on_demand: dict[Entry, bool] = {}
 
     def start(self) -> None:
-        """Look once, then go on looking."""
+        """Scan once, then go on scanning."""
         self.rescan()
         threading.Thread(target=self._run, name="poller", daemon=True).start()
 
     def rescan(self, asked: Asked | None = None) -> None:
-        """Have the repositories looked at after this call; `tell` gets what is given."""
+        """Have the repositories scanned after this call; `tell` gets what is given."""
         self._asked.put(asked)
 
     def _run(self) -> None:
@@ -71,7 +71,7 @@ class RepositoryPoller(Generic[Asked]):
             asked = self._wait(self._seconds or None if last else _UNTIL_FIRST)
             try:
                 found = self._snapshot()
-            except Exception as error:  # the thread goes on looking, and those who asked are told
+            except Exception as error:  # the thread goes on, and those who asked are told
                 failed = error if isinstance(error, ModelFailed) else ModelFailed(_unforeseen(error))
                 if failed.detail != trouble:
                     log.error("what is loaded stays as it is", extra={"fields": {"reason": failed.detail}})
@@ -85,7 +85,7 @@ class RepositoryPoller(Generic[Asked]):
             last = found
 
     def _wait(self, seconds: float | None) -> list[Asked | None]:
-        """Wait so long, or until a look is asked for; by whom, all whom one look serves."""
+        """Wait so long, or until a scan is asked for; by whom, all whom one scan serves."""
         try:
             asked = [self._asked.get(timeout=seconds)]
         except Empty:

@@ -107,7 +107,7 @@ class Child:
 class Supervisor:
     """Runs workers and servers until SIGTERM or SIGINT; a second signal ends everything at once.
 
-    SIGHUP is passed on to the workers, which look at the model repositories.
+    SIGHUP is passed on to the workers, which rescan the model repositories.
 
     Args:
         workers: stopped last, so that servers can finish what they accepted.
