@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -60,6 +61,21 @@ def test_explain_writes_a_picture_for_each_target(photo: Path, tmp_path: Path):
     levels = [np.asarray(Image.open(tmp_path / f"cam-{label}.png")) for label in labels]
     assert [level.shape for level in levels] == [(128, 128)] * 2
     assert not np.array_equal(*levels)
+
+
+@pytest.mark.parametrize("against", [["rest"], ["arrow", "circle"]])
+def test_explain_compares_a_class_with_others(photo: Path, service: Service, tmp_path: Path, against: list[str]):
+    compared = [argument for other in against for argument in ("--against", other)]
+    done = gradcam("explain", photo, "--target", "star", *compared, "--output", "heatmap", "-o", tmp_path / "cam.png")
+    assert done.returncode == 0, done.stderr
+    target = {"class": "star", "against": "rest" if against == ["rest"] else against}
+    drawn = service.client.post(
+        "/explain",
+        files={"image": photo.read_bytes()},
+        data={"target": json.dumps(target)},
+        headers={"Accept": "image/png"},
+    )
+    assert (tmp_path / "cam.png").read_bytes() == drawn.content
 
 
 def test_explain_at_a_layer_inside_a_block(photo: Path, tmp_path: Path):

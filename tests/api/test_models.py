@@ -53,10 +53,18 @@ def test_a_ready_model_tells_what_it_is(client, name, classes, activation, side,
 def test_a_model_by_itself_tells_its_labels_layers_and_preprocessing_too(client, name):
     detail = client.get(f"/models/{name}").json()
     assert {key: detail[key] for key in listed(client)[name]} == listed(client)[name]
-    assert detail.keys() - listed(client)[name].keys() == {"labels", "layers", "preprocess", "method_details"}
+    assert detail.keys() - listed(client)[name].keys() == {
+        "labels",
+        "layers",
+        "inner_layers",
+        "preprocess",
+        "method_details",
+    }
     assert len(detail["labels"]) == detail["classes"]
     assert detail["layer"] in detail["layers"]
-    assert len({layer["name"] for layer in detail["layers"]}) == len(detail["layers"])
+    names = [layer["name"] for layer in detail["layers"]] + detail["inner_layers"]
+    assert len(set(names)) == len(names)
+    assert ("layer4.1.conv2" in detail["inner_layers"]) == (name == "resnet18")
     if name == "scenes":
         assert detail["preprocess"]["pad"] == 128
         return

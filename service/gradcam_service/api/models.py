@@ -70,7 +70,12 @@ def model_detail(model: Model, devices: list[str]) -> ModelDetail:
         for method in [METHODS[card.name]]
     ]
     return ModelDetail(
-        **summary, labels=model.card.labels, layers=layers, preprocess=preprocess, method_details=methods
+        **summary,
+        labels=model.card.labels,
+        layers=layers,
+        inner_layers=model.card.inner_layers,
+        preprocess=preprocess,
+        method_details=methods,
     )
 
 

@@ -91,7 +91,10 @@ class ModelDetail(ModelBody):
     method_details: list[MethodBody] | None = None
 
     labels: list[str] | None = None
-    layers: list[LayerBody] | None = None
+    layers: list[LayerBody] | None = Field(
+        None, description="those that every path crosses, from the image to the scores"
+    )
+    inner_layers: list[str] | None = Field(None, description="names of all others, inside of blocks and branches")
     preprocess: dict[str, Any] | None = None
 
 
