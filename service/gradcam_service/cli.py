@@ -217,18 +217,19 @@ def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:
         click.echo(f"every method → {file}")
         return
     explanations = local.explain(picture, options)
-    files = _a_file_each(file, [(explanation.name, explanation.target.index) for explanation in explanations])
+    files = _a_file_each(
+        file, [(each.name, getattr(each.target, "index", number)) for number, each in enumerate(explanations)]
+    )
     for explanation, named in zip(explanations, files, strict=True):
         drawn = explanation.overlay or explanation.heatmap
         assert drawn is not None
-        label = explanation.name
         named.write_bytes(drawn.data)
         note = "; nothing in the picture speaks for it" if explanation.empty else ""
-        click.echo(f"{explanation.target.probability:7.3f}  {explanation.target.index:4}  {label}  → {named}{note}")
+        click.echo(f"{explanation.target}  → {named}{note}")
 
 
 def _a_file_each(file: Path, targets: Sequence[tuple[str, int]]) -> list[Path]:
-    """A file for each target's name and index; with the index in its name, if names are alike on some file system."""
+    """A file for each target's name and number; with the number in its name, if names are alike on some file system."""
     if len(targets) == 1:
         return [file]
     names = [re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", name) for name, _ in targets]

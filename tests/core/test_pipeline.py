@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import io
 import threading
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from PIL import Image
 
 from gradcam_service.core.admission import Capacity
 from gradcam_service.core.options import Call, ExplainOptions
@@ -49,6 +52,41 @@ class Hindered:
         while not begun.is_set():
             await asyncio.sleep(0)
         return answer
+
+
+class Looking:
+    """An engine that looks, when it is asked, for pictures of a size that somebody holds.
+
+    Args:
+        engine: what answers.
+        size: (width, height).
+    """
+
+    def __init__(self, engine: Local, size: tuple[int, int]) -> None:
+        self._engine, self._size = engine, size
+        self.ready_model = engine.ready_model
+        self.seen: list[int] = []
+
+    async def infer(self, *asked: Any) -> tuple[Answer, Timings]:
+        gc.collect()
+        self.seen.append(sum(isinstance(one, Image.Image) and one.size == self._size for one in gc.get_objects()))
+        return await self._engine.infer(*asked)
+
+
+@pytest.mark.parametrize("output", ["heatmap", "overlay"])
+def test_no_original_is_held_while_the_worker_is_waited_for(scenes: Local, output: Literal["heatmap", "overlay"]):
+    size = (1203, 907)
+    file = io.BytesIO()
+    Image.new("RGB", size, "teal").save(file, "JPEG")
+    capacity, engine = Capacity(scenes.settings), Looking(scenes, size)
+
+    async def asked() -> None:
+        with capacity.admit() as admission:
+            call = Call([file.getvalue()], ExplainOptions(output=[output], max_side=256))
+            await Pipeline(engine, capacity).answer(call, admission, Unobserved())
+
+    asyncio.run(asked())
+    assert engine.seen == [0]
 
 
 def test_who_waits_for_a_drawing_is_told_in_time_though_every_thread_is_busy(scenes: Local):

@@ -1,11 +1,14 @@
 """A kind of target is one file: ``tests/plugins/product.py``."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from api.calls import ask, explain, predict, problem, values
+from command import gradcam
+from repository import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,17 @@ def test_a_target_is_explained_and_told_of(client, scene, by_label):
     one, other = (values(explain(client, scene, target=label, **PLAIN)["map"]) for label in ("star", "flower"))
     expected = flower["logit"] * one + star["logit"] * other  # the product rule
     np.testing.assert_allclose(values(found["map"]), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_the_command_line_explains_it_too(plugged, tmp_path):
+    picture, named = tmp_path / "scene.jpg", tmp_path / "cam.png"
+    shutil.copy(ROOT / "service/gradcam_service/api/examples/scene.jpg", picture)
+    done = gradcam("explain", picture, "--target", '{"product": [5, 10]}', "--target", "star", "-o", named, **plugged)
+    assert done.returncode == 0, done.stderr
+    product, star = done.stdout.splitlines()
+    assert product.startswith("Explained(labels=['flower', 'star'], product=")
+    assert star.endswith(f"star  → {tmp_path / 'cam-star.png'}")
+    assert {path.name for path in tmp_path.glob("cam*")} == {"cam-flower times star.png", "cam-star.png"}
 
 
 def test_targets_of_all_kinds_go_together_in_one_batch(client, scene, by_label):

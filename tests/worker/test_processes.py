@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -72,6 +73,15 @@ def test_each_process_says_in_lists_of_processes_what_it_is(service: Service):
         "api 1": {"gradcam: api 1"},
     }
     assert title(service.process.pid) == "gradcam: supervisor"
+
+
+def test_no_process_but_the_worker_has_torch(service: Service):
+    """Whatever is imported by its name when it is looked up, which no contract of imports sees."""
+    for method in METHODS:
+        explain(service, 0, ["star", '{"class": "star", "against": "rest"}'], method)
+    maps = {name: psutil.Process(service.pids(name)[-1]).memory_maps() for name in ("worker", "api 0", "api 1")}
+    maps["supervisor"] = psutil.Process(service.process.pid).memory_maps()
+    assert [name for name, files in maps.items() if any("libtorch" in file.path for file in files)] == ["worker"]
 
 
 def test_sigterm_lets_a_request_finish_and_ends_every_process():

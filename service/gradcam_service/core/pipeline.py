@@ -21,7 +21,7 @@ from gradcam_service.errors import ModelLoading, ServiceError, TooManyTargets, U
 from gradcam_service.explain.methods import DEFAULT, METHODS
 from gradcam_service.images.canvas import backdrop
 from gradcam_service.images.geometry import PreparedImage
-from gradcam_service.inputs import INPUTS, Received
+from gradcam_service.inputs import INPUTS
 from gradcam_service.registry.spec import Card, Model
 from gradcam_service.targets import TARGETS, read
 from gradcam_service.tasks import TASKS
@@ -178,12 +178,12 @@ class Pipeline:
 
     async def _infer(self, data: bytes, work: _Work) -> _Inferred:
         with _timed(work.seen, "decode"):
-            received, photo = await work.admission.run(work.deadline, partial(self._look, data, work))
+            inputs, prepared, photo = await work.admission.run(work.deadline, partial(self._look, data, work))
         answer, timings = await self._engine.infer(
-            work.model.key, work.card.digest, received.inputs, work.question, work.deadline
+            work.model.key, work.card.digest, inputs, work.question, work.deadline
         )
         _record(work, timings)
-        return _Inferred(received.prepared, photo, answer)
+        return _Inferred(prepared, photo, answer)
 
     async def _draw(self, inferred: _Inferred | ServiceError, work: _Work, shared: float | None = None) -> Result:
         if isinstance(inferred, ServiceError):
@@ -196,15 +196,18 @@ class Pipeline:
             in_turn = partial(work.admission.run, work.deadline)
             return Result(said, await asyncio.gather(*map(in_turn, draws)))
 
-    def _look(self, data: bytes, work: _Work) -> tuple[Received, Image.Image | None]:
-        """What the model takes of what was sent, and what overlays are drawn on where one is asked for."""
+    def _look(self, data: bytes, work: _Work) -> tuple[Inputs, PreparedImage, Image.Image | None]:
+        """What the model takes of what was sent, the same as a picture, and what overlays are drawn on, if they are.
+
+        The original, which may be as large as a picture can be, is not kept while the worker is waited for.
+        """
         card = work.card
         received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, self._settings.max_pixels)
         options = work.options
         if not isinstance(options, ExplainOptions) or "overlay" not in options.outputs:
-            return received, None
-        original = received.original()
-        return received, backdrop(original, received.prepared, size=options.size, max_side=options.max_side)
+            return received.inputs, received.prepared, None
+        photo = backdrop(received.original(), received.prepared, size=options.size, max_side=options.max_side)
+        return received.inputs, received.prepared, photo
 
 
 async def _or_error(answer: Coroutine[Any, Any, Outcome]) -> Outcome | ServiceError:

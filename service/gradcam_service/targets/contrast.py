@@ -43,6 +43,10 @@ class ExplainedContrast(Prediction):
     value: Annotated[float, Field(description="what is explained: its logit less the mean of the others'")]
     chosen: Literal["request"] = "request"
 
+    def __str__(self) -> str:
+        others = [] if isinstance(self.against, str) else [other.label for other in self.against]
+        return f"{super().__str__()} rather than {' or '.join(others) or 'the rest'}"
+
 
 class Contrast:
     """See `gradcam_service.targets.TargetKind`."""
