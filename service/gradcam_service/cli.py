@@ -213,8 +213,11 @@ def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:
     local = _open(model)
     if options.method == "all":
         with tqdm(local.model.card.method_names(), leave=False) as methods:
-            local.gallery(picture, options, methods).save(file)
+            grid, left_out = local.gallery(picture, options, methods)
+        grid.save(file)
         click.echo(f"every method → {file}")
+        for error in left_out:
+            click.echo(f"    but {error.detail}")
         return
     explanations = local.explain(picture, options)
     files = _a_file_each(

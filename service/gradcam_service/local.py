@@ -16,7 +16,7 @@ from gradcam_service.core.admission import Capacity
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.pipeline import Pipeline, Unobserved
 from gradcam_service.core.results import Answers, Explanation, Result
-from gradcam_service.errors import ModelFailed, ServiceError, in_one_line
+from gradcam_service.errors import ModelFailed, ServiceError, UnsupportedMethod, in_one_line
 from gradcam_service.images.grid import labelled_grid
 from gradcam_service.images.scale import MapKind
 from gradcam_service.inputs import INPUTS
@@ -62,10 +62,15 @@ class Local:
         """
         return self._ask(path, options).explanations
 
-    def gallery(self, path: Path, options: ExplainOptions, methods: Iterable[str]) -> Image.Image:
+    def gallery(
+        self, path: Path, options: ExplainOptions, methods: Iterable[str]
+    ) -> tuple[Image.Image, list[UnsupportedMethod]]:
         """A labelled grid: the picture, then every method's for each target, and what their colours mean.
 
         Maps of signed colours are shown as they are, all others over the picture.
+
+        Returns:
+            The grid, and why methods are left out that can't explain these targets or this layer.
 
         Raises:
             ServiceError: what is wrong with the file or the options.
@@ -74,14 +79,20 @@ class Local:
         received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, self.settings.max_pixels)
         tiles = [(path.name, received.original())]
         kinds: set[MapKind] = set()
+        left_out: list[UnsupportedMethod] = []
         for method in methods:
             asked = {"method": method, "output": ["heatmap", "overlay"], "format": "png", "legend": False}
-            for explanation in self.explain(path, options.model_copy(update=asked)):
+            try:
+                explanations = self.explain(path, options.model_copy(update=asked))
+            except UnsupportedMethod as error:
+                left_out.append(error)
+                continue
+            for explanation in explanations:
                 shown = explanation.heatmap if explanation.kind == "signed_colour" else explanation.overlay
                 assert shown is not None
                 tiles.append((f"{explanation.name}: {method}", Image.open(io.BytesIO(shown.data))))
                 kinds.add(explanation.kind)
-        return labelled_grid(tiles, kinds, options.colormap)
+        return labelled_grid(tiles, kinds, options.colormap), left_out
 
     async def ready_model(self, reference: str, deadline: float) -> tuple[Model, Card]:
         """The model, whatever it is called: there is no other."""

@@ -6,16 +6,19 @@ import asyncio
 import gc
 import io
 import threading
+from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from gradcam_service.core.admission import Capacity
-from gradcam_service.core.options import Call, ExplainOptions
+from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.pipeline import Pipeline, Unobserved
-from gradcam_service.errors import DeadlineExceeded
+from gradcam_service.core.results import Result
+from gradcam_service.errors import DeadlineExceeded, Internal, ServiceError
 from gradcam_service.local import Local, open_model
 from gradcam_service.settings import Settings
 from gradcam_service.worker.messages import Answer, Timings
@@ -87,6 +90,52 @@ def test_no_original_is_held_while_the_worker_is_waited_for(scenes: Local, outpu
 
     asyncio.run(asked())
     assert engine.seen == [0]
+
+
+class Stumbling:
+    """An engine that fails at its second question in a way that nobody foresaw.
+
+    Args:
+        engine: what answers the others.
+    """
+
+    def __init__(self, engine: Local) -> None:
+        self._engine = engine
+        self.ready_model = engine.ready_model
+        self._asked = 0
+
+    async def infer(self, *asked: Any) -> tuple[Answer, Timings]:
+        self._asked += 1
+        if self._asked == 2:
+            raise ZeroDivisionError
+        return await self._engine.infer(*asked)
+
+
+def test_whatever_goes_wrong_with_one_image_the_others_are_answered(scenes: Local):
+    capacity = Capacity(scenes.settings)
+
+    async def asked() -> list[Result | ServiceError]:
+        with capacity.admit() as admission:
+            call = Call([SCENE] * 3, PredictOptions())
+            return (await Pipeline(Stumbling(scenes), capacity).answer(call, admission, Unobserved())).results
+
+    results = asyncio.run(asked())
+    assert [result.code for result in results if isinstance(result, ServiceError)] == [Internal.code]
+    one, other = (result for result in results if isinstance(result, Result))
+    assert one == other
+
+
+def test_a_grid_leaves_out_what_can_not_explain_a_contrast_and_says_why(scenes: Local, tmp_path: Path):
+    (tmp_path / "scene.jpg").write_bytes(SCENE)
+    target = {"class": "star", "against": "flower"}
+    grid, left_out = scenes.gallery(
+        tmp_path / "scene.jpg", ExplainOptions(target=[target]), ["gradcam", "finercam", "layercam"]
+    )
+    without, none = scenes.gallery(tmp_path / "scene.jpg", ExplainOptions(target=[target]), ["gradcam", "layercam"])
+    assert none == []
+    assert np.array_equal(np.asarray(grid), np.asarray(without))
+    (reason,) = left_out
+    assert reason.detail.startswith("finercam can't explain star rather than flower: ")
 
 
 def test_who_waits_for_a_drawing_is_told_in_time_though_every_thread_is_busy(scenes: Local):

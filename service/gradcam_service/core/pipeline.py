@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from gradcam_service.core.drawing_bound import check, drawn_pixels, held_bytes
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.render import drawings, highest
 from gradcam_service.core.results import Answers, Result
-from gradcam_service.errors import ModelLoading, ServiceError, TooManyTargets, UnsupportedMethod
+from gradcam_service.errors import Internal, ModelLoading, ServiceError, TooManyTargets, UnsupportedMethod
 from gradcam_service.explain.methods import DEFAULT, METHODS
 from gradcam_service.images.canvas import backdrop
 from gradcam_service.images.geometry import PreparedImage
@@ -26,6 +27,8 @@ from gradcam_service.registry.spec import Card, Model
 from gradcam_service.targets import TARGETS, read
 from gradcam_service.tasks import TASKS
 from gradcam_service.worker.client import Answer, Inputs, Question, Timings
+
+log = logging.getLogger(__name__)
 
 Outcome = TypeVar("Outcome")
 
@@ -169,8 +172,8 @@ class Pipeline:
         if not isinstance(work.options, ExplainOptions) or work.options.scale != "shared":
             return await asyncio.gather(*(_or_error(self._answer_one(data, work)) for data in images))
         inferred = await asyncio.gather(*(_or_error(self._infer(data, work)) for data in images))
-        ends = (highest(one.answer, work.options) for one in inferred if isinstance(one, _Inferred))
-        shared = max(ends, default=0.0)
+        ends = (partial(highest, one.answer, work.options) for one in inferred if isinstance(one, _Inferred))
+        shared = max(await asyncio.gather(*map(partial(work.admission.run, work.deadline), ends)), default=0.0)
         return await asyncio.gather(*(_or_error(self._draw(one, work, shared)) for one in inferred))
 
     async def _answer_one(self, data: bytes, work: _Work) -> Result:
@@ -211,10 +214,14 @@ class Pipeline:
 
 
 async def _or_error(answer: Coroutine[Any, Any, Outcome]) -> Outcome | ServiceError:
+    """What becomes of one image; whatever is wrong with it, the others are answered."""
     try:
         return await answer
     except ServiceError as error:
         return error
+    except Exception:  # of a library or a plugin: its image has an answer and the log the reason
+        log.exception("image failed")
+        return Internal("the service failed on this image; its log has the reason")
 
 
 @contextmanager

@@ -109,14 +109,15 @@ class Contrast:
     ) -> ExplainedContrast:
         """P as a prediction tells of it, what it was compared with, and by how much its logit is above."""
         own, others = value
-        rest = [index for index in range(len(card.labels)) if index != own]
+        logits = scores.astype("float64")
+        mean = logits[list(others)].mean() if others else (logits.sum() - logits[own]) / (len(logits) - 1)
         return ExplainedContrast(
             own,
             card.labels[own],
             float(scores[own]),
             float(probability[own]),
             against=[Other(index, card.labels[index]) for index in others] or "rest",
-            value=float(scores[own] - scores[list(others) or rest].mean(dtype="float64")),
+            value=float(logits[own] - mean),
         )
 
     def name(self, value: Value, card: Card) -> str:
