@@ -1,4 +1,5 @@
-"""Cuts that other values cross: inside dense, inception and residual blocks, in U-Nets, beside a second input.
+"""Cuts that other values cross: inside dense, inception and residual blocks, in U-Nets and feature pyramids, beside a
+second input.
 
 Each is compared with hooks on the plain module and with finite differences, both in float64: nothing of the cut.
 """
@@ -13,6 +14,7 @@ from methods.networks import explain, finished
 from torch import nn
 from torch.nn.functional import max_pool2d
 from torch.testing import assert_close
+from torchvision.ops import FeaturePyramidNetwork
 
 from gradcam_service.errors import UnknownLayer, UnsupportedMethod
 from gradcam_service.explain.frontier import Frontier
@@ -46,6 +48,22 @@ class UNet(nn.Module):
         x = self.up2(torch.cat([second, self.raise2(x)], 1))
         x = self.up1(torch.cat([first, self.raise1(x)], 1))
         return {"aux": x, "out": self.classes(x)}
+
+
+class Pyramid(nn.Module):
+    """Three stages of a backbone, a feature pyramid over them, and its levels pooled side by side."""
+
+    def __init__(self):
+        super().__init__()
+        self.fine, self.middle, self.coarse = block(3, 4), block(4, 6), block(6, 8)
+        self.pyramid = FeaturePyramidNetwork([4, 6, 8], 5)
+        self.classes = nn.Linear(15, 5)
+
+    def forward(self, x):
+        stages = {"fine": self.fine(x)}
+        stages["middle"] = self.middle(max_pool2d(stages["fine"], 2))
+        stages["coarse"] = self.coarse(max_pool2d(stages["middle"], 2))
+        return self.classes(torch.cat([level.mean((2, 3)) for level in self.pyramid(stages).values()], 1))
 
 
 class Questioned(nn.Module):
@@ -111,6 +129,9 @@ CUTS = {
     "bottom of a U-Net": (functools.partial(made, UNet), "bottom"),
     "block of a U-Net": (functools.partial(made, UNet), "down2.2"),
     "skipped block of a U-Net": (functools.partial(made, UNet), "raise2"),
+    "stage under a pyramid": (functools.partial(made, Pyramid), "middle.2"),
+    "way across of a pyramid": (functools.partial(made, Pyramid), "pyramid.inner_blocks.1"),
+    "level of a pyramid": (functools.partial(made, Pyramid), "pyramid.layer_blocks.0"),
     "second input": (functools.partial(made, Questioned), "early.2"),
     "second input, afterwards": (functools.partial(made, Questioned), "late"),
     "one of two streams": (functools.partial(made, TwoStreams), "coarse"),
@@ -143,7 +164,7 @@ def near(actual, expected):
     assert_close(actual, expected, rtol=0, atol=2e-6 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("make", [UNet, Questioned, Unasked, TwoStreams])
+@pytest.mark.parametrize("make", [UNet, Pyramid, Questioned, Unasked, TwoStreams])
 def test_backbone_and_head_are_the_network_at_every_layer_for_every_choice_of_rows(make):
     net, traced, inputs = made(make)
     expected = answered(net, inputs)
@@ -255,6 +276,7 @@ def test_rows_of_any_dimension_and_numbers_are_taken_along():
     ("make", "layer", "shape"),
     [
         (UNet, "bottom", (8, 4, 4)),
+        (Pyramid, "pyramid", (5, 16, 16)),  # the finest of its levels, which is made last: pyramid.layer_blocks.0, too
         (TwoStreams, "coarse", (6, 8, 8)),
         (Questioned, "late", (6, 8, 8)),
         (Unasked, "late", (6, 16, 16)),
