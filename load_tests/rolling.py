@@ -20,8 +20,10 @@ from pathlib import Path
 from live import free_port, running
 from load import locust
 
+BEFORE = 20
+"""How many requests there are, at least, before the first replacement begins: the load is on."""
 REQUESTS = 400
-"""How many are under way over both replacements, at least: a quarter before, the rest while and after each."""
+"""How many there are from then on, at least, half of them by the end of the first."""
 NOTICE = 4.0
 """Seconds; longer than HAProxy takes to notice: two checks, a second apart."""
 
@@ -89,14 +91,16 @@ def main(options: list[str]) -> int:
         wait(lambda: ready(url) == 2, "two replicas are ready")
         thresholds = ["--max-failures", "0", "--max-p95", "30000", "--min-load", "50"]
         load = subprocess.Popen(locust(url, "--run-time", "1h", *thresholds, *options))
-        wait(lambda: requests(url) >= REQUESTS / 4, "the load has begun")
-        for slot, count in ((2, REQUESTS * 5 / 8), (0, REQUESTS)):
+        wait(lambda: requests(url) >= BEFORE, "the load has begun")
+        before = requests(url)
+        for slot, count in ((2, REQUESTS // 2), (0, REQUESTS)):
             start(slot)
             wait(lambda: ready(url) == 3, "a third replica is ready")
             print(f"slot {slot} is ready; the oldest replica is stopped", flush=True)
             replicas.pop(0).close()
             wait(lambda: ready(url) == 2, "the oldest replica is gone")
-            wait(lambda count=count: requests(url) >= count, f"{count:g} requests are made")  # type: ignore[misc]
+            wait(lambda count=count: requests(url) - before >= count, f"{count} requests are made")  # type: ignore[misc]
+        print(f"{requests(url) - before} requests since the first replacement began", flush=True)
         load.send_signal(signal.SIGINT)  # which has it sum up
         return load.wait()
 
