@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from inputs.files import npy, of_16_bits, png, smooth, tiff
+from inputs.models import MODELS, NETWORKS, written
 from PIL import Image
 from torch import nn
 
@@ -12,51 +13,13 @@ from live import running_eagerly
 
 from .calls import base64_of, explain, opened, problem, result, values
 
-NETWORKS = '''
-"""An operator's networks."""
-import torch
-from torch import nn
-
-
-def network(channels):
-    torch.manual_seed(channels)
-    layers = [nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)).eval()
-
-
-def gray():
-    return network(1)
-
-
-def four():
-    return network(4)
-'''
-YAML = """
-source: python
-architecture: networks:{factory}
-runtime: eager
-input: {input}
-preprocess: {{resize: [24, 32], mean: {mean}, std: {std}}}
-"""
-MODELS = {  # name → factory, input, mean, std
-    "xray": ("gray", "{channels: gray, depth: 16}", [0.4], [0.25]),
-    "thermal": ("gray", "{channels: gray, depth: float}", [20.0], [8.0]),
-    "satellite": ("four", "{channels: 4, depth: 16, bands: [3, 2, 0]}", [0.3, 0.4, 0.5, 0.6], [0.2, 0.2, 0.25, 0.3]),
-}
 XRAY, SCAN = of_16_bits((48, 64)), of_16_bits((48, 64, 4))
 DEGREES = (smooth((48, 64)) * 30 + 10).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    root = tmp_path_factory.mktemp("inputs")
-    (root / "code").mkdir()
-    (root / "code" / "networks.py").write_text(NETWORKS)
-    for name, (factory, takes, mean, std) in MODELS.items():
-        folder = root / "models" / name / "1"
-        folder.mkdir(parents=True)
-        (folder / "model.yaml").write_text(YAML.format(factory=factory, input=takes, mean=mean, std=std))
-    return {"model_repository": root / "models", "python_path": root / "code"}
+    return written(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture(scope="module")

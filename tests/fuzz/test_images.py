@@ -1,4 +1,4 @@
-"""Damaged pictures: whatever bytes arrive, the answer is a picture's or a problem's, and no process dies of them."""
+"""Damaged pictures and arrays: whatever arrives, the answer is a result or a problem, and no process dies of it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,33 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import numpy as np
 import pytest
+from inputs.files import npy, of_16_bits, png, smooth, tiff
+from inputs.models import written
 from PIL import Image
 
 from api.calls import BINARY, encoded
 from gradcam_service.zoo.scenes import scene
 from live import Service, running_eagerly
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+PICTURE = Image.fromarray(scene(7, size=64).image)
+GRAY, BANDS = of_16_bits((48, 64)), of_16_bits((48, 64, 4))
+FORMATS = {
+    **{encoding: ("scenes", encoded(PICTURE, encoding)) for encoding in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")},
+    "PNG of 16 bits": ("xray", png(GRAY)),
+    "TIFF of 16 bits": ("xray", tiff(GRAY)),
+    "TIFF of floats": ("thermal", tiff(smooth((48, 64)).astype(np.float32))),
+    "TIFF of bands": ("satellite", tiff(BANDS, planarconfig="contig")),
+    "TIFF of bands, deflated": ("satellite", tiff(BANDS, planarconfig="contig", compression="zlib")),
+    "NPY": ("satellite", npy(BANDS)),
+}
+"""What is damaged: the model that takes it, and the file."""
 CONNECTIONS = 4
 
 
 @pytest.fixture(scope="module")
-def guarded():
-    with running_eagerly(max_pixels=4_000_000) as service:
+def guarded(tmp_path_factory: pytest.TempPathFactory):
+    with running_eagerly(**written(tmp_path_factory.mktemp("fuzz")), max_pixels=4_000_000) as service:
         yield service
-
-
-def original(encoding: str) -> bytes:
-    return encoded(Image.fromarray(scene(7, size=64).image), encoding)
 
 
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
@@ -56,7 +65,7 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
 
 @pytest.mark.parametrize("encoding", FORMATS)
 def test_a_damaged_picture_is_answered_or_refused(guarded: Service, encoding: str, fuzz: bool):
-    data, cases = original(encoding), 1000 if fuzz else 300
+    (model, data), cases = FORMATS[encoding], 1000 if fuzz else 300
     statuses: Counter[int] = Counter()
     wrong: list[tuple[int, str]] = []
 
@@ -64,8 +73,8 @@ def test_a_damaged_picture_is_answered_or_refused(guarded: Service, encoding: st
         with httpx.Client(base_url=guarded.url, timeout=60) as client:
             for seed in range(first, cases, CONNECTIONS):
                 body = damaged(data, np.random.default_rng(seed))
-                path = ("/predict", "/explain?output=overlay")[seed % 2]
-                answer = client.post(path, content=body, headers=BINARY)
+                path, options = (("/predict", {}), ("/explain", {"output": "overlay"}))[seed % 2]
+                answer = client.post(path, params={"model": model} | options, content=body, headers=BINARY)
                 statuses[answer.status_code] += 1
                 if answer.status_code not in (200, 413, 422):
                     wrong.append((seed, answer.text))
@@ -79,10 +88,13 @@ def test_a_damaged_picture_is_answered_or_refused(guarded: Service, encoding: st
 
 
 def test_damaged_pictures_leave_no_memory_behind(guarded: Service, fuzz: bool):
+    files = list(FORMATS.values())
+
     def send(seeds: range) -> None:
         for seed in seeds:
-            body = damaged(original(FORMATS[seed % len(FORMATS)]), np.random.default_rng(seed))
-            guarded.client.post("/predict", content=body, headers=BINARY)
+            model, data = files[seed % len(files)]
+            body = damaged(data, np.random.default_rng(seed))
+            guarded.client.post("/predict", params={"model": model}, content=body, headers=BINARY)
 
     def memory() -> int:
         """Resident bytes."""
