@@ -78,8 +78,8 @@ class Bench:
         yield from self._engine()
         yield from self._methods()
         with running(model_repository=self._repository, default_model="resnet50", log_level="warning") as service:
-            settle(service, "resnet50")
-            settle(service, "resnet50-bfloat16")
+            until_accelerated(service, "resnet50")
+            until_accelerated(service, "resnet50-bfloat16")
             yield from self._http(service)
             yield from self._arrivals(service)
         yield from self._scenes()
@@ -198,7 +198,7 @@ class Bench:
     def _scenes(self) -> Iterator[Row]:
         picture = (PHOTO.parent / "cross-star.jpg").read_bytes()
         with running() as service:
-            settle(service, "scenes")
+            until_accelerated(service, "scenes")
             explain = Request(f"{service.url}/explain", picture)
             rate = self._turns(
                 http=lambda: one_by_one(explain, 8, 400).rate(),
@@ -232,7 +232,7 @@ class Bench:
                 ready.append(time.perf_counter() - start)
                 explain = Request(f"{service.url}/explain", picture)
                 first = one_by_one(explain, 1, 1).percentile(0.5)
-                settle(service, "scenes")
+                until_accelerated(service, "scenes")
                 ratios.append(first / one_by_one(explain, 1, 50).percentile(0.5))
         yield Row("scenes: ready after start", statistics.median(ready), "≤ 5", "s")
         yield Row("scenes: first request after ready ÷ steady p50", statistics.median(ratios), "≤ 2")
@@ -257,8 +257,8 @@ def resident(process: psutil.Process) -> float:
     return size / 1e6
 
 
-def settle(service: Service, model: str) -> None:
-    """Have a model loaded, and on the runtime that it is to stay on."""
+def until_accelerated(service: Service, model: str) -> None:
+    """Have a model loaded, and wait until another runtime than eager PyTorch computes it."""
     one_by_one(Request(f"{service.url}/predict?model={model}", photograph()), 1, 1)
     until(lambda: runtime_of(service, model) != "eager", seconds=30)
 

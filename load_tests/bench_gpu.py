@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import compute
-from bench import MODEL, Row, in_turns, photograph, record, runtime_of, settle
+from bench import MODEL, Row, in_turns, photograph, record, runtime_of, until_accelerated
 from drive import Request, one_by_one
 
 from live import running
@@ -50,7 +50,7 @@ def _engine(repository: Path, rounds: int, batch: int) -> Iterator[Row]:
 def _http(repository: Path, rounds: int) -> Iterator[Row]:
     settings = {"default_model": "resnet50", "device": DEVICE, "queue_size": 1000, "log_level": "warning"}
     with running(model_repository=repository, **settings) as service:
-        settle(service, "resnet50")
+        until_accelerated(service, "resnet50")
         explain, predict = (Request(f"{service.url}/{path}", photograph()) for path in ("explain", "predict"))
         found = in_turns(
             rounds,

@@ -146,9 +146,9 @@ def plain_loop(repository: Path, name: str, picture: bytes, count: int) -> float
     options, question = ExplainOptions(), Question("gradcam")
 
     def explained() -> None:
-        view = prepare(decode(picture, 10**9), **model.card.preprocess.geometry())
-        (answer,) = engine.run(model, [{"image": view.pixels}], [question], 10_000).answers
-        for draw in drawings(model.card, answer, view, None, options):  # type: ignore[arg-type]
+        prepared = prepare(decode(picture, 10**9), **model.card.preprocess.geometry())
+        (answer,) = engine.run(model, [{"image": prepared.pixels}], [question], 10_000).answers
+        for draw in drawings(model.card, answer, prepared, None, options):  # type: ignore[arg-type]
             draw()
 
     explained()
