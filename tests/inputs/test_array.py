@@ -139,6 +139,12 @@ def test_what_does_not_fit_is_refused_saying_what_would(data, takes, wanted):
     assert wanted in refused.value.detail
 
 
+def claiming(shape):
+    """A .npy file whose header says that shape, whatever it may be."""
+    header = f"{{'descr': '<u2', 'fortran_order': False, 'shape': {shape}}}".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
 @pytest.mark.parametrize(
     ("data", "wanted"),
     [
@@ -151,6 +157,12 @@ def test_what_does_not_fit_is_refused_saying_what_would(data, takes, wanted):
         (npy(of_16_bits((40, 30))) + b"x", "its header says 2400"),
         (b"\x93NUMPY", "can't be read"),
         (b"\x93NUMPY\x01\x00\x10\x00{'descr': nonsense", "can't be read"),
+        (claiming(f"({10**400}, {10**400})"), "sizes that no array has"),
+        (claiming(f"(0x1{'0' * 4000}, 4)"), "sizes that no array has"),  # too many digits to be printed
+        (claiming(f"(-0x1{'0' * 4000}, 4)"), "sizes that no array has"),
+        (claiming(f"({'-' * 7000}4, 4)"), "can't be read: MemoryError"),
+        (tiff((smooth((40, 30)) * 1j).astype(np.complex64)), "holds complex64; integers or floating-point"),
+        (tiff((smooth((40, 30, 4)) * 1j), photometric="minisblack", planarconfig="contig"), "holds complex128"),
         (tiff(of_16_bits((40, 30, 4)))[:400], "TIFF can't be decoded"),
     ],
 )
@@ -266,6 +278,22 @@ def test_the_size_is_known_from_the_header(takes):
     assert [INPUTS[takes.reader].size(data) for data in (b"x", b"II*\0", b"\x93NUMPY", npy(np.zeros(3)))] == [
         (0, 0)
     ] * 4
+
+
+@pytest.mark.parametrize("takes", [GRAY_16, Takes()])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "(-1000000000, 1000)",
+        "(1000, -1)",
+        "(0, 4)",
+        f"({10**400}, {10**400})",
+        f"(0x1{'0' * 4000}, 4)",
+        "-" * 7000 + "4",
+    ],
+)
+def test_a_header_that_claims_what_no_array_has_tells_no_size(takes, shape):
+    assert INPUTS[takes.reader].size(claiming(shape)) == (0, 0)
 
 
 @pytest.mark.parametrize("wrong", [{"channels": 0}, {"channels": 4, "bands": (0, 1, 4)}, {"channels": 5000}])

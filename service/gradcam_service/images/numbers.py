@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 import zlib
 from tokenize import TokenError
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image
 
-from gradcam_service.errors import TooLarge, UndecodableImage
+from gradcam_service.errors import TooLarge, UndecodableImage, first_line
 from gradcam_service.images.decode import DAMAGED, complaining, loaded, rgb, size_of
 from gradcam_service.images.signatures import kind
 
@@ -26,6 +27,9 @@ Channels = Literal["rgb", "gray"] | int
 
 NPY = b"\x93NUMPY"
 """How NumPy's files begin."""
+
+# What NumPy raises for damaged headers. It reads them as Python literals, whose parser has no memory for deep nesting.
+_UNREADABLE = (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError, TokenError)
 
 _BITS = 8  # of a picture's numbers
 _SINGLE = ("uint16", "int16", "int32", "float32")  # what Pillow reads of a single band, in any compression
@@ -65,12 +69,12 @@ def size_of_numbers(data: bytes) -> tuple[int, int]:
     try:
         if data.startswith(NPY):
             height, width, *_ = _npy_header(data)[0]
-            return width, height
-        if kind(data) != "TIFF":
-            return size_of(data)
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            size = file.pages.first.imagewidth, file.pages.first.imagelength
-        return size if _are_counts(size) else (0, 0)
+        elif kind(data) == "TIFF":
+            with tifffile.TiffFile(io.BytesIO(data)) as file:
+                width, height = file.pages.first.imagewidth, file.pages.first.imagelength
+        else:
+            width, height = size_of(data)
+        return (width, height) if _are_counts((width, height)) else (0, 0)
     except (*DAMAGED, tifffile.TiffFileError, UndecodableImage):
         return 0, 0
 
@@ -97,6 +101,7 @@ def _bands(data: bytes, channels: Channels, max_pixels: int) -> NDArray[Any] | N
                 return None
             if len(page.shape) != (3 if page.samplesperpixel > 1 else 2) or page.dtype is None:
                 raise ValueError(f"its first page is {page.axes or 'nothing'}, not rows and columns of bands")
+            _check_type(page.dtype, "TIFF")
             _check((page.imagelength, page.imagewidth, page.samplesperpixel), max_pixels)
             _check_segments(page, data, max_pixels)
             values: NDArray[Any] = page.asarray(maxworkers=1)
@@ -134,8 +139,7 @@ def _check_segments(page: tifffile.TiffPage, data: bytes, max_pixels: int) -> No
 def _npy(data: bytes, max_pixels: int) -> NDArray[Any]:
     """The array in one of NumPy's files; nothing pickled is ever read."""
     shape, fortran, dtype, start = _npy_header(data)
-    if dtype.kind not in "uif":
-        raise UndecodableImage(f"This .npy file holds {dtype}; integers or floating-point numbers would work.")
+    _check_type(dtype, ".npy")
     if len(shape) not in (2, 3) or not _are_counts(shape):
         raise UndecodableImage(f"This .npy file holds an array {shape}; (H, W) or (H, W, bands) would work.")
     _check((*shape, 1)[:3], max_pixels)
@@ -149,21 +153,29 @@ def _npy_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]
     """Shape, whether the first index runs fastest, type, and where the numbers begin.
 
     Raises:
-        UndecodableImage: it can't be read.
+        UndecodableImage: it can't be read, or no array has such a shape.
     """
     file = io.BytesIO(data)
     try:
         version = npy.read_magic(file)
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read_header(file)
-    except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, TokenError) as error:
-        raise UndecodableImage(f"This .npy file can't be read: {error}") from error
+        if any(abs(size) > sys.maxsize for size in shape):
+            raise ValueError("its header gives sizes that no array has")
+    except _UNREADABLE as error:
+        raise UndecodableImage(f"This .npy file can't be read: {first_line(error)}") from error
     return shape, fortran, dtype, file.tell()
 
 
 def _are_counts(values: tuple[object, ...]) -> bool:
     """Whether they are numbers above 0: a damaged tag may be text, of which arithmetic would make a lot."""
     return all(isinstance(value, int) and value > 0 for value in values)
+
+
+def _check_type(dtype: np.dtype[Any], name: str) -> None:
+    """Raises `UndecodableImage` for a file of numbers that are neither integers nor floating-point ones."""
+    if dtype.kind not in "uif":
+        raise UndecodableImage(f"This {name} file holds {dtype}; integers or floating-point numbers would work.")
 
 
 def _check(shape: tuple[int, ...], max_pixels: int) -> None:
