@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 
 from gradcam_service.core.drawing_bound import check, drawn_pixels, held_bytes
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.errors import AnswerTooLarge
+from gradcam_service.inputs import Takes
 from gradcam_service.registry.spec import Card, LayerCard, Preprocess
 from gradcam_service.settings import Settings
 
@@ -47,10 +49,19 @@ CARD = Card(
         ({"size": "map"}, [(4000, 3000)], 7 * 9),
         ({"size": "map", "layer": "first"}, [(4000, 3000)], 56 * 56),
         ({}, [(0, 0)], 0),
+        ({}, [(4000, 3000), (-(10**9), 1000), (1000, -(10**9)), (-5, -5)], 1024 * 768),
     ],
 )
 def test_pixels_are_counted_as_they_are_drawn(options, sizes, pixels):
     assert drawn_pixels(ExplainOptions(**options), CARD, sizes) == pixels
+
+
+@pytest.mark.parametrize(("channels", "count"), [("gray", 1), ("rgb", 3), (13, 13)])
+def test_a_map_of_colours_has_a_value_for_each_channel_of_the_input(channels, count):
+    card = msgspec.structs.replace(CARD, input=Takes("", channels, 16))
+    options = ExplainOptions(method="guided_backprop", output=["map"], target=[0, 1])
+    assert drawn_pixels(options, card, [(100, 50)]) == 2 * count * 224 * 224
+    assert held_bytes(options, card, [(100, 50)]) == 4 * 2 * count * 224 * 224
 
 
 def test_bytes_are_those_of_pictures_and_of_maps_whether_returned_or_not():

@@ -59,7 +59,7 @@ def _pixels(options: ExplainOptions, card: Card, sizes: Sequence[Size], max_side
 
 def _values(options: ExplainOptions, card: Card, sizes: Sequence[Size]) -> int:
     """Of all maps."""
-    channels = 3 if METHODS[options.method].kind == "signed_colour" else 1
+    channels = card.input.count if METHODS[options.method].kind == "signed_colour" else 1
     width, height = _grid(options, card)
     return len(sizes) * _targets(options) * channels * width * height
 
@@ -67,7 +67,7 @@ def _values(options: ExplainOptions, card: Card, sizes: Sequence[Size]) -> int:
 def _area(options: ExplainOptions, card: Card, size: Size, max_side: int) -> int:
     """Of one picture of an image of this size."""
     if options.size == "image":
-        width, height = fit(size, max_side)
+        width, height = fit(size, max_side) if min(size) > 0 else (0, 0)  # what isn't known is never drawn
     elif options.size == "input":
         height, width = card.preprocess.input_size
     else:
