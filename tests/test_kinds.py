@@ -75,6 +75,29 @@ def test_a_plugin_that_is_none_ends_the_start_in_one_line(tmp_path: Path, conten
     assert "\n" not in caught.value.detail
 
 
+def test_what_editors_and_copies_leave_beside_plugins_is_none(methods: Kinds[str], tmp_path: Path):
+    (tmp_path / "shining.py").write_text("METHOD = 'shining'")
+    (tmp_path / "._shining.py").write_bytes(b"\0\5\26\7")
+    (tmp_path / ".#shining.py").symlink_to("somebody@somewhere.1234")
+    load_plugins(tmp_path)
+    assert list(methods) == ["one", "two", "shining"]
+
+
+@pytest.mark.parametrize("what", ["a folder", "a link to nowhere"])
+def test_a_plugin_that_can_not_be_read_ends_the_start_in_one_line(tmp_path: Path, what: str):
+    path = tmp_path / "broken.py"
+    path.mkdir() if what == "a folder" else path.symlink_to("nowhere.py")
+    with pytest.raises(BadSettings, match=r"broken\.py can't be imported: \[Errno"):
+        load_plugins(tmp_path)
+
+
+def test_a_plugin_may_have_an_encoding_of_its_own(methods: Kinds[str], tmp_path: Path):
+    (tmp_path / "latin.py").write_bytes("# coding: latin-1\nMETHOD = 'à côté'".encode("latin-1"))
+    (tmp_path / "marked.py").write_text("METHOD = 'à côté'", encoding="utf-8-sig")
+    load_plugins(tmp_path)
+    assert methods["latin"] == methods["marked"] == "à côté"
+
+
 def test_a_plugin_replaces_the_kind_of_its_name(methods: Kinds[str], tmp_path: Path):
     (tmp_path / "one.py").write_text("METHOD = 'another'")
     load_plugins(tmp_path)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib import import_module
+from importlib.util import decode_source
 from pathlib import Path
 from symtable import symtable
 from types import ModuleType
@@ -73,19 +74,20 @@ def load_plugins(folder: Path | None) -> None:
     """Make the kinds known that the Python files of ``folder`` declare; called by every process at its start.
 
     A file declares one or several of ``METHOD``, ``TARGET``, ``INPUT``, ``TASK``, ``SOURCE``, ``RUNTIME`` and
-    ``DIALECT``; its name without ``.py`` is the kind's name.
+    ``DIALECT``; its name without ``.py`` is the kind's name. Hidden files are none, nor are helpers that begin with an
+    underscore.
 
     Args:
         folder: None for no plugins.
 
     Raises:
-        BadSettings: there is no such folder, or a file can't be imported or declares nothing.
+        BadSettings: there is no such folder, or a file can't be read or imported, or declares nothing.
     """
     if folder is None:
         return
     if not folder.is_dir():
         raise BadSettings(f"GRADCAM_PLUGINS: there is no folder {folder}")
-    paths = sorted(folder.glob("[!_]*.py"))
+    paths = sorted(folder.glob("[!_.]*.py"))
     declared = {path: _declared(path) for path in paths}
     for path, constants in declared.items():  # all before any is imported, since one may import what asks for others
         for constant in constants:
@@ -99,8 +101,8 @@ def load_plugins(folder: Path | None) -> None:
 def _declared(path: Path) -> list[str]:
     """The constants that a file declares, without running it."""
     try:
-        symbols = symtable(path.read_text(), str(path), "exec").get_symbols()
-    except (SyntaxError, ValueError) as error:
+        symbols = symtable(decode_source(path.read_bytes()), str(path), "exec").get_symbols()
+    except (OSError, SyntaxError, ValueError) as error:
         raise BadSettings(f"GRADCAM_PLUGINS: {path} can't be imported: {first_line(error)}") from error
     given = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
     return [constant for constant in _DECLARED if constant in given]
