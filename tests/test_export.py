@@ -30,6 +30,7 @@ from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods.gradcam import gradcam
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.objectives import Logit
+from gradcam_service.inputs import Takes
 from gradcam_service.local import Local, open_model
 from gradcam_service.registry.spec import Preprocess
 from gradcam_service.settings import Settings
@@ -46,7 +47,7 @@ def local(network: Network, side: int) -> Local:
     known = open_model("scenes", Settings(device="cpu"))
     preprocess = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), resize=side + 8, crop=side)
     card = msgspec.structs.replace(known.model.card, preprocess=preprocess, activation=network.activation)
-    return Local("made@1", replace(known.model, card=card, network=network), known.settings)
+    return Local(known.entry, replace(known.model, card=card, network=network), known.settings)
 
 
 def maps(network: Network, layer: str, frontier: Frontier, target: torch.Tensor) -> torch.Tensor:
@@ -247,6 +248,7 @@ def test_the_metadata_say_what_a_caller_needs(scenes: Path):
         "layer": "layer3",
         "activation": "sigmoid",
         "labels": json.dumps(SHAPES),
+        "input": '{"channels": "rgb", "depth": 8}',
         "input_size": "[128, 128]",
         "mean": "[0.5, 0.5, 0.5]",
         "std": "[0.25, 0.25, 0.25]",
@@ -318,6 +320,17 @@ def small(middle: nn.Module) -> Network:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), middle, nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4 * 16, 5))
     return Network(net, (3, 8, 8), layer="2")
+
+
+def test_a_model_of_bands_takes_as_many_and_the_metadata_say_of_which_depth(file: Path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4 * 16, 5))
+    known = local(Network(net, (4, 8, 8), layer="2"), 8)
+    card = msgspec.structs.replace(known.model.card, input=Takes("", 4, 16))
+    exporting.export(Local(known.entry, replace(known.model, card=card), known.settings), "auto", file)
+    session = onnxruntime.InferenceSession(file)
+    assert session.get_inputs()[0].shape == ["batch", 4, 8, 8]
+    assert session.get_modelmeta().custom_metadata_map["input"] == '{"channels": 4, "depth": 16}'
 
 
 def test_an_operator_that_onnx_lacks_is_named(file: Path):
