@@ -79,6 +79,21 @@ def test_a_path_with_a_nul_is_none(folder: Path):
         ModelFolder(spec, folder).labels()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_labels_are_the_same_however_an_editor_has_written_them(tmp_path: Path, encoding: str, end: str):
+    lines = ["Käfer ", "\tice cream", "star", "", " "]
+    (tmp_path / "labels.txt").write_bytes(end.join(lines).encode(encoding))
+    spec = Spec(source="zoo", architecture="scenes", weights="random:0", labels="labels.txt")
+    assert ModelFolder(spec, tmp_path).labels() == ["Käfer", "ice cream", "star"]
+
+
+def test_an_empty_label_before_others_is_one(tmp_path: Path):
+    (tmp_path / "labels.txt").write_text("\na\n\nb\n")
+    spec = Spec(source="zoo", architecture="scenes", weights="random:0", labels="labels.txt")
+    assert ModelFolder(spec, tmp_path).labels() == ["", "a", "", "b"]
+
+
 def test_files_in_folders_of_the_folder_are_read(folder: Path):
     (folder / "words").mkdir()
     (folder / "labels.txt").rename(folder / "words" / "labels.txt")

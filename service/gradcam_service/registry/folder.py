@@ -42,6 +42,8 @@ class ModelFolder:
     def labels(self) -> list[str] | None:
         """Read the lines of the labels file; None where ``model.yaml`` names none.
 
+        What editors leave is no part of a label: a byte order mark, blanks around it, empty lines at the end.
+
         Raises:
             ModelFailed: it can't be read.
         """
@@ -49,11 +51,12 @@ class ModelFolder:
         if labels is None:
             return None
         try:
-            return self.file("labels", labels).read_text(encoding="utf-8").splitlines()
+            text = self.file("labels", labels).read_text(encoding="utf-8-sig")
         except OSError as error:
             raise ModelFailed(f"labels {labels} can't be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise ModelFailed(f"labels {labels} are not UTF-8: {error}") from error
+        return [line.strip() for line in text.rstrip().splitlines()]
 
     def preprocess(self) -> Preprocess:
         """The preprocessing that ``model.yaml`` says.
