@@ -18,9 +18,9 @@ from gradcam_service.core.pipeline import Pipeline, Unobserved
 from gradcam_service.core.results import Answers, Explanation, Result
 from gradcam_service.errors import ModelFailed, ServiceError, UnsupportedMethod, in_one_line
 from gradcam_service.images.grid import labelled_grid
-from gradcam_service.images.scale import MapKind
 from gradcam_service.inputs import INPUTS
 from gradcam_service.kinds import load_plugins
+from gradcam_service.maps import MapKind
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.repository import scan
 from gradcam_service.registry.spec import Card, Model, resolve

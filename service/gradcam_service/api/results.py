@@ -14,8 +14,9 @@ from pydantic_core import to_json
 
 from gradcam_service.api.problems import fault
 from gradcam_service.api.schemas import AnsweringModel, Problem
-from gradcam_service.core.results import Answers, MapKind, Result
+from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import ServiceError
+from gradcam_service.maps import MapKind
 from gradcam_service.targets import TARGETS
 from gradcam_service.tasks import TASKS
 

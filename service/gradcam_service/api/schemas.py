@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gradcam_service.explain.method import MapKind
+from gradcam_service.maps import MapKind
 
 
 class Problem(BaseModel):

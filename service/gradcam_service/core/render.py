@@ -16,7 +16,8 @@ from gradcam_service.images.boxes import bounding_box
 from gradcam_service.images.canvas import place
 from gradcam_service.images.geometry import PreparedImage
 from gradcam_service.images.render import heatmap, overlay
-from gradcam_service.images.scale import MapKind, own_high, plane
+from gradcam_service.images.scale import own_high, plane
+from gradcam_service.maps import MapKind
 from gradcam_service.registry.spec import Card
 from gradcam_service.targets import TARGETS, Target
 from gradcam_service.tasks.classification import probabilities

@@ -10,10 +10,8 @@ import numpy as np
 from gradcam_service.errors import ServiceError
 from gradcam_service.images.canvas import Box
 from gradcam_service.images.render import Picture
-from gradcam_service.images.scale import MapKind
+from gradcam_service.maps import MapKind
 from gradcam_service.registry.spec import Card, Model
-
-__all__ = ["Answers", "Explanation", "MapKind", "Result"]
 
 
 @dataclass(frozen=True, eq=False)

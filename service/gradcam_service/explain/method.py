@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from gradcam_service.maps import MapKind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
 
 Array = Any
 """A torch tensor or a NumPy array: batched methods use operators that both have."""
-
-MapKind = Literal["unsigned", "signed", "signed_colour"]
-"""What a map's values mean: evidence ≥ 0; values (h, w) around 0; values of each colour (H, W, C) around 0."""
 
 GRADIENT = 3
 """A forward and a backward pass, in forward passes."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gradcam_service.images.geometry import PreparedImage, Region, fit
-from gradcam_service.images.scale import MapKind, own_high, plane
+from gradcam_service.images.scale import own_high, plane
+from gradcam_service.maps import MapKind
 
 Size: TypeAlias = Literal["image", "input", "map"]
 Box: TypeAlias = tuple[int, int, int, int]  # x0, y0, x1, y1; x1 and y1 exclusive

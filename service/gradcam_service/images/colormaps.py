@@ -6,7 +6,7 @@ import cmap
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcam_service.images.scale import MapKind
+from gradcam_service.maps import MapKind
 
 COLORMAPS = ("turbo", "viridis", "inferno", "magma", "plasma", "cividis", "jet", "gray", "coolwarm", "berlin")
 """The last two diverge from a neutral middle, a light and a dark one."""

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gradcam_service.images.colormaps import default_colormap
 from gradcam_service.images.legend import colour_bar
-from gradcam_service.images.scale import MapKind
+from gradcam_service.maps import MapKind
 
 _TILE = 256  # pixels of the longest side
 _CAPTION = 22

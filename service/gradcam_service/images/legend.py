@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gradcam_service.images.canvas import Heat
 from gradcam_service.images.colormaps import table
-from gradcam_service.images.scale import MapKind
+from gradcam_service.maps import MapKind
 
 _LEAST_HEIGHT = 64  # pixels; three numbers fit
 _BAR = 1.2  # width of the bar, in heights of the text

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-MapKind: TypeAlias = Literal["unsigned", "signed", "signed_colour"]
-"""Evidence from 0 on; evidence for and against, about 0; the same for each colour of the input."""
+from gradcam_service.maps import MapKind
 
 CLIP = 0.995
 """The default share of a signed map's values that lie within its scale: a handful of pixels of a map as fine as the
