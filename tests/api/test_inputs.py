@@ -94,6 +94,8 @@ def test_every_method_explains_them(client, name):
         explanation = explain(client, data, model=name, method=method, output=["heatmap", "overlay", "map"], **small)
         assert opened(explanation["overlay"]).size == (64, 48)
         assert opened(explanation["heatmap"]).size == (64, 48)
+        bands = [4] if explanation["kind"] == "signed_colour" else []
+        assert explanation["map"]["shape"][2:] == bands
 
 
 @pytest.mark.parametrize(

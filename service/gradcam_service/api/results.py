@@ -52,7 +52,7 @@ class MapBody(BaseModel):
     In logit units, but where the method says otherwise.
     """
 
-    shape: list[int] = Field(description="h, w; or H, W, 3 of kind `signed_colour`")
+    shape: list[int] = Field(description="h, w; or, of kind `signed_colour`, H, W and the number of the input's bands")
     dtype: Literal["float32"] = "float32"
     data: str = Field(description="base64 of little-endian values, row by row")
 

@@ -26,8 +26,8 @@ from gradcam_service.worker.client import Answer
 
 def highest(answer: Answer, options: ExplainOptions) -> float:
     """The largest end of the own scales of an image's maps: where the one scale of a request has to end, at least."""
-    maps = zip(answer.maps, answer.targets, strict=True)
-    return max((own_high(cam, _kind(target, options, cam), options.clip) for cam, target in maps), default=0.0)
+    maps = (_map(*each, options) for each in zip(answer.maps, answer.targets, strict=True))
+    return max((own_high(cam, kind, options.clip) for cam, kind in maps), default=0.0)
 
 
 def drawings(
@@ -52,10 +52,9 @@ def drawings(
     return [
         partial(
             _explanation,
-            cam,
+            *_map(cam, target, options),
             TARGETS[target.kind].name(target.value, card),
             TARGETS[target.kind].describe(target.value, card, answer.scores, probability, asked=bool(options.target)),
-            _kind(target, options, cam),
             answer.layer,
             prepared,
             photo,
@@ -69,9 +68,9 @@ def drawings(
 
 def _explanation(
     cam: np.ndarray,
+    kind: MapKind,
     name: str,
     target: Any,  # noqa: ANN401  its kind's own
-    kind: MapKind,
     layer: str,
     prepared: PreparedImage,
     photo: Image.Image | None,
@@ -112,10 +111,10 @@ def _explanation(
     )
 
 
-def _kind(target: Target, options: ExplainOptions, cam: np.ndarray) -> MapKind:
-    """What the values of a map (…, bands) mean: of a single band, shades are no colours."""
+def _map(cam: np.ndarray, target: Target, options: ExplainOptions) -> tuple[np.ndarray, MapKind]:
+    """A map, and what its values mean: of a single band, shades are no colours, and (H, W, 1) is (H, W)."""
     kind = METHODS[options.method].kind_of(is_difference=TARGETS[target.kind].is_difference)
-    return "signed" if kind == "signed_colour" and cam.shape[-1] == 1 else kind
+    return (cam[:, :, 0], "signed") if kind == "signed_colour" and cam.shape[2] == 1 else (cam, kind)
 
 
 def _high(cam: np.ndarray, kind: MapKind, options: ExplainOptions) -> float | None:

@@ -25,8 +25,8 @@ class Explanation:
         layer: the layer explained; ``input`` of methods that no layer has a part in.
         kind: what the map's values mean.
         region: x0, y0, x1, y1 of what the model saw, in the original's pixels; beyond the picture where it pads.
-        map: (h, w) or (H, W, 3) float32, logit units but where the method says otherwise; after the method's own ReLU,
-            neither resized nor normalised.
+        map: (h, w) or, of signed colours, a value for each band of the input, (H, W, C) float32, logit units but where
+            the method says otherwise; after the method's own ReLU, neither resized nor normalised.
         heatmap: where asked for.
         overlay: where asked for.
         scale: the values of the weakest and the strongest colour of what was drawn; None where nothing was.

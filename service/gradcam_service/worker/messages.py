@@ -116,7 +116,7 @@ class Answer:
         scores: (classes,) float32, logit units.
         targets: what was explained; empty where nothing was asked.
         layer: the layer explained; empty likewise.
-        maps: (targets, h, w) or (targets, H, W, 3) float32.
+        maps: (targets, h, w) or, a value for each band of the input, (targets, H, W, C) float32.
     """
 
     scores: np.ndarray
@@ -152,7 +152,7 @@ class Done(msgspec.Struct, tag=True, frozen=True):
     Attributes:
         targets: what was explained.
         layer: the layer explained; empty where nothing was asked.
-        maps: shape (targets, h, w) or (targets, H, W, 3) of the float32 maps in the last frame.
+        maps: shape (targets, h, w) or (targets, H, W, C) of the float32 maps in the last frame.
     """
 
     id: int
