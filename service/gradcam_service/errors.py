@@ -11,6 +11,7 @@
     ├── UnsupportedMedia      a content type that is not one of the three that carry images
     ├── Unprocessable         understood, but can't be done
     │   ├── UndecodableImage      the bytes are not a picture
+    │   ├── UnfitInput            the numbers are not of the shape or type that the model takes
     │   ├── UnknownTarget         the model has no such class
     │   ├── UnsupportedMethod     this model can't be explained that way
     │   ├── UnknownLayer          the model has no such layer

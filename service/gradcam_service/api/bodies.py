@@ -47,6 +47,7 @@ async def read_call(
         TooLarge: the body or the number of images is over its limit.
         TooSlow: the body did not arrive in time.
         TooManyBytes: it didn't say how long it is, and there is no room for so many bytes.
+        DeadlineExceeded: a long body of JSON was not decoded in time.
         ClientLeft: the connection was closed before the body was whole.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()

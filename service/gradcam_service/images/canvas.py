@@ -66,7 +66,7 @@ def place(
 
     Without ``high``, an unsigned map is normalised by its own range on the canvas, from the lowest 0 to the highest
     255. The range is that of all the model saw, padding too, so that a picture stays cold if the model looked beside
-    it. A pixel belongs to the map if its centre lies in the prepared's region.
+    it. A pixel belongs to the map if its centre lies in the region of what the model saw.
 
     Args:
         cam: (h, w) or, one value for each band of the input, (H, W, C) float32, finite, of any scale. An unsigned map

@@ -292,7 +292,7 @@ class Model(msgspec.Struct, frozen=True):
     """One version of a model in the repository, and the state it is in.
 
     Attributes:
-        reason: why it failed or was unloaded; of one that is ready, why its newer content is not.
+        reason: why it failed; of one that is ready, why its newer content is not; else empty.
         card: once it has been loaded; an unloaded model that has one is loaded when it is asked for.
         on_demand: whether it is loaded when it is asked for, and not at the start.
     """
