@@ -28,6 +28,7 @@ import compute
 import psutil
 from compute import Aside
 from drive import Answers, Request, as_they_come, one_after_the_other, one_by_one
+from fairness import IMAGES, SMALL, TARGETS, fairness
 from PIL import Image
 
 from live import Service, free_port, running, until
@@ -222,6 +223,17 @@ class Bench:
                 "MB",
                 f"of {before:.0f} MB",
             )
+            yield self._fairness(service)
+
+    def _fairness(self, service: Service) -> Row:
+        found = fairness(service.url, PHOTO.read_bytes(), self._rounds)
+        return Row(
+            f"scenes: p99 of {SMALL} requests beside one of {IMAGES} pictures, {TARGETS} targets each ÷ alone",
+            found.beside.percentile(0.99) / found.alone.percentile(0.99),
+            "≤ 3",
+            detail=f"{ms_of(found.beside, 0.99)}, {ms_of(found.alone, 0.99)}; the large one took "
+            f"{ms_of(found.large, 0.5)}, and was answered after them {found.overtaken} times of {self._rounds}",
+        )
 
     def _start(self) -> Iterator[Row]:
         picture = (PHOTO.parent / "cross-star.jpg").read_bytes()

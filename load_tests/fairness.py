@@ -1,80 +1,51 @@
-"""How long small requests wait beside a large one: ``python load_tests/fairness.py [--rounds N]``.
-
-Twenty requests of one picture and one target, asked at the same time, alone and then after one of 32 pictures and 16
-targets each, in turns. The p99 of the small ones beside the large one is to be at most three times what it is alone.
-"""
+"""How long small requests wait beside a large one: twenty of one picture and one target, and one of 32 and 16 each."""
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
+from dataclasses import dataclass, field
 
-from bench import PHOTO
+from drive import Answers, Request, one_by_one
 
-from live import Service, running
-
-SMALL, IMAGES, TARGETS = 20, 32, 12
+SMALL, IMAGES, TARGETS, CLASSES = 20, 32, 16, 12
 """`scenes`, the model that is asked, has twelve classes, of which four are explained twice."""
 
 
-def main() -> None:
-    """Measure, and print both sides and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10)
-    rounds = parser.parse_args().rounds
-    photo = PHOTO.read_bytes()
-    targets = [i % TARGETS for i in range(16)]
-    large = {"images": [base64.b64encode(photo).decode()] * IMAGES, "target": targets, "output": "overlay"}
-    body = json.dumps({**large, "max_side": 256}).encode()
-    with running(api_processes=1) as service, ThreadPoolExecutor(SMALL + 1) as threads:
-        alone: list[float] = []
-        beside: list[float] = []
-        ask(service, photo, "image/jpeg")
+@dataclass
+class Fairness:
+    """What the small requests waited.
+
+    Attributes:
+        alone: without the large one.
+        beside: sent at the same time, right after the large one.
+        large: what that took.
+        overtaken: how often it was answered after all of the small ones.
+    """
+
+    alone: Answers = field(default_factory=Answers)
+    beside: Answers = field(default_factory=Answers)
+    large: Answers = field(default_factory=Answers)
+    overtaken: int = 0
+
+
+def fairness(url: str, picture: bytes, rounds: int) -> Fairness:
+    """Ask a service's ``scenes`` for explanations of a JPEG file, alone and beside the large request in turns."""
+    small = Request(f"{url}/explain?model=scenes", picture)
+    targets = [i % CLASSES for i in range(TARGETS)]
+    images = [base64.b64encode(picture).decode()] * IMAGES
+    asked = {"model": "scenes", "images": images, "target": targets, "output": "overlay", "max_side": 256}
+    large = Request(f"{url}/explain", json.dumps(asked).encode(), "application/json")
+    found = Fairness()
+    with ThreadPoolExecutor(1) as thread:
         for _ in range(rounds):
-            alone += together(service, photo, threads)
-            accepted = threads.submit(ask, service, body, "application/json")
+            found.alone.add(one_by_one(small, SMALL, SMALL))
+            accepted = thread.submit(one_by_one, large, 1, 1)
             time.sleep(0.2)  # until it has been read
-            beside += together(service, photo, threads)
-            overtaken = "after" if not accepted.done() else "before"
-            print(
-                f"the large one took {accepted.result():.1f} s, and was answered {overtaken} the small ones", flush=True
-            )
-    without, with_it = (p99(seconds) for seconds in (alone, beside))
-    print(f"p99 alone {1e3 * without:.0f} ms, beside the large one {1e3 * with_it:.0f} ms: {with_it / without:.2f}×")
-
-
-def together(service: Service, photo: bytes, threads: ThreadPoolExecutor) -> list[float]:
-    """Seconds that each of the small requests took, all sent at the same time."""
-    start = threading.Barrier(SMALL)
-
-    def one(_: int) -> float:
-        start.wait()
-        return ask(service, photo, "image/jpeg")
-
-    return list(threads.map(one, range(SMALL)))
-
-
-def ask(service: Service, body: bytes, kind: str) -> float:
-    """Seconds until a request to ``/explain`` has been answered."""
-    begun = time.perf_counter()
-    connection = HTTPConnection(service.client.base_url.netloc.decode(), timeout=120)
-    connection.request("POST", "/explain", body, {"Content-Type": kind})
-    answer = connection.getresponse()
-    assert answer.status == 200, answer.read()
-    answer.read()
-    connection.close()
-    return time.perf_counter() - begun
-
-
-def p99(seconds: list[float]) -> float:
-    """What 99 of 100 took at most."""
-    return sorted(seconds)[int(0.99 * len(seconds))]
-
-
-if __name__ == "__main__":
-    main()
+            found.beside.add(one_by_one(small, SMALL, SMALL))
+            found.overtaken += not accepted.done()
+            found.large.add(accepted.result())
+    assert {*found.alone.latencies, *found.beside.latencies, *found.large.latencies} == {200}
+    return found
