@@ -160,6 +160,24 @@ def test_other_file_systems_work_alike():
     assert entry_of("memory://shelf").spec().architecture == "scenes"
 
 
+def test_a_repository_writes_nowhere_but_into_its_own_folder(tmp_path: Path, cache: Path):
+    """A bucket's keys are not paths: behind an empty part, all else would be one from the root of the disk."""
+    aim, url = tmp_path / "aim", "memory://evil"
+    publish(url)
+    system, root = fsspec.url_to_fs(url)
+    good = set(dict(entry_of(url).stamps))
+    for key in (str(aim), "//more", "../../../../aim", "a/../../../../../aim"):
+        system.pipe_file(f"{root}/mine/1/{key}", b"boo")
+    entry = entry_of(url)
+    assert set(dict(entry.stamps)) == good
+    assert set(dict(entry.stamps)) == {path.name for path in entry.folder().iterdir()}
+    for name in (str(aim), "../../../../aim"):
+        with pytest.raises(ModelFailed, match="leads out of"):
+            entry.place.local([(name, "")])
+    assert not aim.exists()
+    assert len(list(cache.iterdir())) == 1
+
+
 def test_links_are_followed_and_hidden_files_are_not_models(tmp_path: Path):
     """As in a volume of Kubernetes, where everything is a link into a hidden folder."""
     data = tmp_path / "models" / "..2026" / "mine" / "1"

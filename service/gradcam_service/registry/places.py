@@ -105,7 +105,7 @@ class RemotePlace:
             found = system.find(root, detail=True)
             if not found:
                 raise FileNotFoundError(2, "there is nothing")
-            return sorted((path.removeprefix(root).strip("/"), _stamp(known)) for path, known in found.items())
+            return sorted((path.removeprefix(root).removeprefix("/"), _stamp(known)) for path, known in found.items())
 
     def text(self, name: str) -> str:
         """The text of a file in it."""
@@ -121,8 +121,9 @@ class RemotePlace:
         def fill(folder: Path) -> None:
             system, root = self._system()
             for name, _ in stamps:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                system.get_file(f"{root}/{name}", str(folder / name))
+                path = inside(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                system.get_file(f"{root}/{name}", str(path))
 
         with _told(self):
             return cached("models", digest, fill)

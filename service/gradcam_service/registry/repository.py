@@ -94,8 +94,8 @@ def scan(repositories: Iterable[str | Path]) -> Listing:
         for path, stamp in place.stamps():
             name, _, rest = path.partition("/")
             version, _, file = rest.partition("/")
-            if path.startswith(".") or "/." in path:
-                continue
+            if any(part == "" or part.startswith(".") for part in path.split("/")):
+                continue  # hidden, or a key of a bucket that is no path: a/../b, a//b
             if file:
                 versions.setdefault(name, {}).setdefault(version, []).append((file, stamp))
             elif version == "aliases.yaml" and name not in entries:
