@@ -188,6 +188,28 @@ def test_links_are_followed_and_hidden_files_are_not_models(tmp_path: Path):
     assert {entry.key for entry in scan([tmp_path / "models"])} == {"mine@1", "scenes@1"}
 
 
+def test_only_regular_files_are_listed(tmp_path: Path):
+    """Whoever reads a pipe waits until somebody writes."""
+    (tmp_path / "mine" / "1").mkdir(parents=True)
+    os.mkfifo(tmp_path / "mine" / "aliases.yaml")
+    os.mkfifo(tmp_path / "mine" / "1" / "model.yaml")
+    (tmp_path / "mine" / "1" / "labels.txt").symlink_to("nowhere")
+    assert LocalPlace(tmp_path).stamps() == []
+
+
+def test_links_in_a_circle_are_walked_once(tmp_path: Path):
+    for name in ("mine", "yours"):
+        (tmp_path / name / "1").mkdir(parents=True)
+        (tmp_path / name / "1" / "model.yaml").touch()
+    (tmp_path / "mine" / "latest").symlink_to("1")
+    (tmp_path / "mine" / "1" / "up").symlink_to(tmp_path)
+    (tmp_path / "mine" / "1" / "theirs").symlink_to(tmp_path / "yours")
+    (tmp_path / "yours" / "ours").symlink_to(tmp_path / "mine")
+    listed = set(dict(LocalPlace(tmp_path).stamps()))
+    assert {"mine/1/model.yaml", "mine/latest/model.yaml", "yours/1/model.yaml"} <= listed
+    assert max(path.count("/") for path in listed) == 4  # mine/latest/theirs/1/model.yaml
+
+
 def test_an_entry_changes_with_every_file_and_nothing_else(tmp_path: Path):
     folder = tmp_path / "mine" / "1"
     folder.mkdir(parents=True)

@@ -67,10 +67,11 @@ class LocalPlace:
 
     def _walk(self) -> Iterator[tuple[str, str]]:
         # Volumes of Kubernetes are links to links, so links are followed.
-        for folder, _, names in os.walk(self.path, followlinks=True, onerror=_raise):
+        for folder, folders, names in os.walk(self.path, followlinks=True, onerror=_raise):
+            folders[:] = [name for name in folders if not _leads_back(Path(folder, name))]
             for name in names:
                 path = Path(folder, name)
-                if path.exists():
+                if path.is_file():  # a pipe would keep its reader waiting
                     known = path.stat()
                     stamp = f"{known.st_size}-{known.st_mtime_ns}-{known.st_ino}"
                     yield path.relative_to(self.path).as_posix(), stamp
@@ -145,6 +146,11 @@ def inside(folder: Path, name: str) -> Path:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ModelFailed(f"{name} leads out of {folder}; only files in that folder are read, so put it there")
     return path
+
+
+def _leads_back(path: Path) -> bool:
+    """Whether a folder is a link to one that was walked through to get there."""
+    return path.is_symlink() and path.resolve() in (parent.resolve() for parent in path.absolute().parents)
 
 
 def _stamp(known: dict[str, Any]) -> str:
