@@ -55,12 +55,12 @@ def serve(settings: Settings) -> None:
     logs.configure(settings.log_level)
     for warning in misspelt(os.environ):
         log.warning(warning)
-    load_plugins(settings.plugins)
     resolve(scan(settings.model_repository).models(), settings.default_model)
     with _own_folder(_roomy()) as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
         # For 20 µs torch's idle threads wait for more, not for milliseconds, while ONNX Runtime wants their cores.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+        load_plugins(settings.plugins)  # which import what they like, metrics and torch among it
         _check_access(listening, settings)
         _check_tracing(settings)
         if settings.metrics_port is not None:

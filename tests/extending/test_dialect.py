@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from api.calls import BINARY, answered, encoded, photo, problem
-from exposed import value
+from exposed import samples, value
 
 PICTURE = encoded(photo(200, 150), "PNG")
 
@@ -37,6 +37,11 @@ def test_a_dialect_tells_of_errors_in_its_own_words(client, method, path, body, 
 def test_the_native_dialect_goes_on_in_its_own(client):
     assert problem(client.post("/predict", content=b"no picture", headers=BINARY), 422, "undecodable_image")
     assert problem(client.get("/whisper"), 404, "no_such_path")
+
+
+def test_metrics_of_the_supervisor_are_told_whatever_a_plugin_imports(client):
+    told = {(name, *labels) for name, labels in samples(client)}
+    assert ("gradcam_worker_up", ("device", "cpu")) in told
 
 
 def test_what_a_dialect_refuses_is_counted_and_its_route_is_named(client):
