@@ -15,7 +15,7 @@ from gradcam_service.errors import CrashesWorker, ModelFailed, ModelLoading, Not
 from gradcam_service.registry.spec import Card, Model, Preprocess
 from gradcam_service.worker.client import Answer, Timings, Workers
 from gradcam_service.worker.in_flight_log import InFlightLog
-from gradcam_service.worker.messages import Failed, Hello, Job, Load, Managed, Status
+from gradcam_service.worker.messages import Cancel, Failed, Hello, Job, Load, Managed, Status
 
 from .test_link import MAPS, SCORES, Peer, done, until
 
@@ -206,6 +206,22 @@ def test_a_model_that_one_worker_can_load_is_loaded(tmp_path: Path):
         await peers[0].say(Failed(0, "model_failed", "no room"))
         await peers[1].say(Managed(0))
         await load
+
+    between(tmp_path, play, UNLOADED)
+
+
+def test_nobody_waits_for_a_worker_that_is_busy_where_another_has_loaded_the_model(tmp_path: Path):
+    async def play(workers: Workers, peers: list[Peer]) -> None:
+        tasks = asyncio.all_tasks()
+        load = asyncio.create_task(workers.load("a@1", monotonic() + 60))
+        for peer in peers:
+            await peer.hear(Load)
+        await peers[1].say(Managed(0))
+        async with asyncio.timeout(30):
+            await load
+        await peers[0].hear(Cancel)
+        assert asyncio.all_tasks() <= tasks
+        assert [link.outstanding for link in workers.links] == [0, 0]
 
     between(tmp_path, play, UNLOADED)
 

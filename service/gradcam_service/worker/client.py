@@ -89,10 +89,19 @@ class Workers:
             WorkerLost: the worker died.
             ModelFailed, ModelLoading: as `ready_model`.
         """
-        loads = [link.load(model, deadline, again) for link in self._require_worker()]
-        outcomes = await asyncio.gather(*loads, return_exceptions=True)
+        loads = [asyncio.create_task(link.load(model, deadline, again)) for link in self._require_worker()]
+        waiting = set(loads)
+        try:
+            while waiting:
+                ended, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if not again and any(load.exception() is None for load in ended):
+                    return
+        finally:
+            for load in waiting:  # nobody waits for them any more; their workers load it all the same
+                load.cancel()
+            outcomes = await asyncio.gather(*loads, return_exceptions=True)
         errors = [outcome for outcome in outcomes if outcome is not None]
-        if errors and (again or len(errors) == len(outcomes)):
+        if errors:
             if isinstance(errors[0], DeadlineExceeded):
                 raise ModelLoading(f"model {model} is still being loaded; try again in a while") from None
             raise errors[0]
