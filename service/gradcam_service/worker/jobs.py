@@ -160,15 +160,19 @@ class Jobs:
         result = engine.run(batch[0].model, inputs, questions, self._max_forward_passes)
         metrics.BATCH_SIZE.labels(batch[0].job.model.partition("@")[0]).observe(len(batch))
         metrics.DEVICE_MEMORY.labels(self._name).set(memory.held(self._device))
+        ended: list[tuple[Waiting, Answer | ServiceError, Timings]] = []
         for waiting, answer in zip(batch, result.answers, strict=True):
             backward = result.backward if waiting.job.question else 0.0
             timings = Timings(taken - waiting.job.sent, result.forward, backward)
-            if isinstance(answer, ServiceError):
-                self._fail(waiting, answer)
-            elif isinstance(answer, engine.Pending):
+            if isinstance(answer, engine.Pending):
                 self._pending[waiting.caller, waiting.job.id] = _Pending(waiting, answer, timings)
             else:
-                self._done(waiting, answer, timings)
+                ended.append((waiting, answer, timings))
+        for waiting, outcome, timings in ended:  # last, since a caller found to be gone has all else forgotten
+            if isinstance(outcome, ServiceError):
+                self._fail(waiting, outcome)
+            else:
+                self._done(waiting, outcome, timings)
 
     def _done(self, waiting: Waiting, answer: Answer, timings: Timings) -> None:
         done = Done(waiting.job.id, timings, answer.targets, answer.layer, answer.maps.shape)

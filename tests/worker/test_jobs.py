@@ -1,0 +1,60 @@
+"""What becomes of jobs in the worker, on the embedded model, without a socket's other end."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+from time import monotonic
+
+import torch
+import zmq
+
+from gradcam_service.registry.repository import EMBEDDED, scan
+from gradcam_service.registry.spec import Model
+from gradcam_service.worker.callers import Callers
+from gradcam_service.worker.in_flight_log import InFlightLog
+from gradcam_service.worker.jobs import Jobs
+from gradcam_service.worker.messages import Job, Question, TensorSpec
+from gradcam_service.worker.models import Models
+from gradcam_service.worker.poller import Snapshot
+
+CPU = torch.device("cpu")
+SHAPE = (128, 128, 3)
+
+
+def loaded(folder: Path) -> tuple[Models, Model]:
+    """A worker's models, of which one is ready."""
+    shutil.copytree(EMBEDDED / "scenes" / "1", folder / "mine" / "1")
+    with (folder / "mine" / "1" / "model.yaml").open("a") as file:
+        file.write("\nruntime: eager\n")
+    woken = threading.Event()
+    models = Models(CPU, 0, None, woken.set)
+    models.apply(Snapshot(scan([folder]), frozenset({"scenes@1"})))
+    while not models.started:
+        assert woken.wait(60)
+        woken.clear()
+        models.collect()
+    (ready,) = (model for model in models.status() if model.state == "ready")
+    return models, ready
+
+
+def test_an_explanation_is_not_worked_out_for_a_caller_found_to_be_gone_in_the_same_batch(tmp_path: Path):
+    models, model = loaded(tmp_path / "models")
+    address = f"ipc://{tmp_path}/worker.sock"
+    callers = Callers(address, lambda caller: jobs.forget(caller))
+    jobs = Jobs("cpu", CPU, models, callers, InFlightLog(address, longest=120.0), 10_000)
+
+    def put(number: int, question: Question | None) -> None:
+        inputs = {"image": TensorSpec("uint8", SHAPE)}
+        job = Job(number, model.key, model.card_digest, inputs, monotonic() + 60, monotonic(), question)
+        jobs.put(b"nobody", job, [zmq.Frame(bytes(128 * 128 * 3))])
+
+    put(0, Question("rise"))
+    jobs.run_batch()
+    assert jobs, "it is worked out in steps"
+    put(1, None)
+    put(2, Question("rise"))
+    jobs.run_batch()
+    assert not jobs
+    callers.socket.close()
