@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import subprocess
 import sys
@@ -337,6 +338,25 @@ def test_a_send_to_nobody_fails_at_once_and_the_next_worker_never_hears_of_it(tm
         following.die()
 
     linked(tmp_path, play)
+
+
+def test_who_finds_the_worker_gone_leaves_no_error_that_nobody_reads(tmp_path: Path):
+    complaints: list[dict[str, object]] = []
+
+    async def scene() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+        link = WorkerLink("cpu", f"ipc://{tmp_path}/nobody.sock", lambda: None)
+        link.up = True  # as it is until its death is noticed
+        running = asyncio.create_task(link.run())
+        with pytest.raises(WorkerLost):
+            await ask(link)
+        assert not link.up
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(scene())
+    gc.collect()
+    assert complaints == []
 
 
 def test_a_worker_that_dies_unnoticed_leaves_no_job_to_the_next_one(tmp_path: Path):

@@ -243,6 +243,7 @@ class WorkerLink:
             if not future.done():
                 held = "the worker died while it held the job; it is being restarted"
                 future.set_exception(WorkerLost(held, step, crashed, overlong))
+                future.exception()  # is read now, since who finds nobody to send to waits for no answer
 
 
 def _result(reply: Done | Managed | Failed, frames: Sequence[bytes]) -> _Reply | ServiceError:
