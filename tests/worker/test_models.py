@@ -11,6 +11,20 @@ from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import Snapshot
 
 
+def test_the_reason_of_a_failure_is_one_line_whatever_is_raised(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no such layer\n  at line 1\n  at line 2")
+
+    woken = threading.Event()
+    monkeypatch.setattr(models, "load", fail)
+    table = Models(torch.device("cpu"), 0, None, woken.set)
+    table.apply(Snapshot(scan(())))
+    assert woken.wait(60)
+    table.collect()
+    (model,) = table.status()
+    assert (model.state, model.reason) == ("failed", "RuntimeError: no such layer")
+
+
 def test_the_start_ends_when_what_it_left_behind_has_been_given_back(monkeypatch):
     woken, while_giving_back = threading.Event(), []
     table = Models(torch.device("cpu"), 0, None, woken.set)

@@ -14,7 +14,7 @@ from time import monotonic, perf_counter
 import torch
 
 from gradcam_service import metrics
-from gradcam_service.errors import ModelFailed
+from gradcam_service.errors import ModelFailed, in_one_line
 from gradcam_service.explain.graph import forget_sources
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.repository import Entry
@@ -198,7 +198,7 @@ class Models:
             outcome = error.detail
         except BaseException as error:  # whatever a model does, even exit: its callers are told and others are loaded
             log.exception("model failed to load", extra={"fields": {"model": entry.key}})
-            outcome = f"{type(error).__name__}: {error}"
+            outcome = in_one_line(error)
         if isinstance(outcome, str):
             log.error("model failed", extra={"fields": {"model": entry.key, "reason": outcome}})
         else:
@@ -219,7 +219,7 @@ class Models:
         try:
             outcome = model.accelerated()
         except BaseException as error:  # of the device or the model's code; it answers as it is
-            outcome = f"{type(error).__name__}: {error}"
+            outcome = in_one_line(error)
         if isinstance(outcome, LoadedModel):
             self._give_back_after(outcome)
         self._accelerated.put((token, outcome))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from gradcam_service.errors import ModelFailed, first_line
+from gradcam_service.errors import ModelFailed, in_one_line
 from gradcam_service.registry.repository import Entry, Listing, scan
 
 log = logging.getLogger(__name__)
@@ -113,4 +113,4 @@ def _given(asked: list[Asked | None]) -> list[Asked]:
 
 
 def _unforeseen(error: Exception) -> str:
-    return f"the model repositories can't be read: {type(error).__name__}: {first_line(error)}"
+    return f"the model repositories can't be read: {in_one_line(error)}"
