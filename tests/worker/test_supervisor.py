@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -32,6 +34,28 @@ def test_a_death_by_any_signal_is_a_line_in_the_log(
     child.bury()
     assert child.process is None
     assert [record.fields["reason"] for record in caplog.records if record.message == "process died"] == [name]  # type: ignore[attr-defined]
+
+
+def test_a_process_that_can_not_be_started_is_started_later(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    child = Child("api 8", "worker.supervised:die_by", (signal.SIGKILL,))
+    mask, (soft, hard) = signal.pthread_sigmask(signal.SIG_BLOCK, ()), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        for pauses in (False, True):
+            child.start()
+            assert child.process is None
+            assert (child.not_before > monotonic()) == pauses
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [record.message for record in caplog.records] == ["process can't be started"] * 2
+    assert "Too many open files" in caplog.records[0].fields["reason"]  # type: ignore[attr-defined]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+    child.start()
+    assert child.process is not None
+    child.bury()
 
 
 DEATHS = """

@@ -53,16 +53,25 @@ class Child:
     early_deaths: int = field(init=False, default=0)
 
     def start(self) -> None:
-        """Start the process, in a session of its own, so that Ctrl-C reaches the supervisor alone."""
+        """Start the process, in a session of its own, so that Ctrl-C reaches the supervisor alone.
+
+        Where the system refuses, as it does without memory or descriptors, that counts as an early death.
+        """
         if self.heartbeat:
             self.heartbeat.await_start()
-        self.process = _SPAWN.Process(target=_detached, args=(self.target, self.args), name=self.name)
+        process = _SPAWN.Process(target=_detached, args=(self.target, self.args), name=self.name)
         # Until the child has said what SIGHUP means to it, one must not end it.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-        self.process.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-        self.started = monotonic()
-        log.info("process started", extra={"fields": {"process": self.name, "pid": self.process.pid}})
+        try:
+            process.start()
+        except OSError as error:
+            log.error("process can't be started", extra={"fields": {"process": self.name, "reason": str(error)}})
+            self._pause_after(self.early_deaths + 1)
+            return
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+        self.process, self.started = process, monotonic()
+        log.info("process started", extra={"fields": {"process": self.name, "pid": process.pid}})
         if self.device:
             metrics.WORKER_UP.labels(self.device).set(1)
 
@@ -86,12 +95,15 @@ class Child:
         log.error("process died", extra={"fields": {"process": self.name, "pid": self.process.pid, "reason": reason}})
         metrics.forget_process(self.name)
         self.process = None
-        self.early_deaths = self.early_deaths + 1 if monotonic() - self.started < _EARLY else 0
-        if self.early_deaths > 1:
-            self.not_before = monotonic() + min(_LONGEST_PAUSE, 2.0**self.early_deaths)
+        self._pause_after(self.early_deaths + 1 if monotonic() - self.started < _EARLY else 0)
         if self.device:
             metrics.WORKER_UP.labels(self.device).set(0)
             metrics.WORKER_RESTARTS.labels(self.device, reason).inc()
+
+    def _pause_after(self, early_deaths: int) -> None:
+        self.early_deaths = early_deaths
+        if early_deaths > 1:
+            self.not_before = monotonic() + min(_LONGEST_PAUSE, 2.0**early_deaths)
 
     def stop(self, seconds: float) -> None:
         """End the process: asked at first, forced after ``seconds``."""
