@@ -159,7 +159,7 @@ class UnknownLayer(Unprocessable):
     @classmethod
     def named(cls, name: str, listed: Iterable[str], every: Iterable[str]) -> UnknownLayer:
         """Refuse a name with those that are listed, and the few most like it of all that there are."""
-        shown = name if len(name) <= 100 else name[:100] + "…"
+        shown = shortened(name)
         alike = sorted((-_agreement(shown, known), known) for known in every)
         near = [known for agreement, known in alike[:5] if -2 * agreement > len(shown)]
         detail = f"there is no layer {shown!r} with a spatial extent; auto or one of {', '.join(listed)} would work"
@@ -318,6 +318,11 @@ _BY_CODE = {cls.code: cls for cls in _subclasses(ServiceError)}
 def from_code(code: str, detail: str) -> ServiceError:
     """The error that crossed the wire as ``code`` and ``detail``, as an instance of its own class."""
     return _BY_CODE.get(code, Internal)(detail)
+
+
+def shortened(text: str) -> str:
+    """What a caller sent, and no more of it than helps."""
+    return text if len(text) <= 100 else text[:100] + "…"
 
 
 def first_line(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from symtable import symtable
 from types import ModuleType
 from typing import Generic, TypeVar
 
-from gradcam_service.errors import BadSettings, first_line
+from gradcam_service.errors import BadSettings, first_line, shortened
 
 Kind = TypeVar("Kind")
 
@@ -67,7 +67,7 @@ def no_such(name: str, names: Iterable[str]) -> str:
     """What to say of a name that is none of those that there are: the one that was probably meant, and all of them."""
     known = list(names)
     meant = [f"did you mean {close!r}? " for close in get_close_matches(name, known, n=1)]
-    return f"there is no {name[:100]!r}; {''.join(meant)}there are {', '.join(map(repr, known))}"
+    return f"there is no {shortened(name)!r}; {''.join(meant)}there are {', '.join(map(repr, known))}"
 
 
 def load_plugins(folder: Path | None) -> None:

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from gradcam_service.errors import BadOption, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
+from gradcam_service.errors import BadOption, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod, shortened
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.inputs import INPUTS, Takes
 from gradcam_service.kinds import no_such
@@ -256,7 +256,7 @@ class Card(msgspec.Struct, frozen=True):
         if isinstance(target, str) and target in self.labels:
             return self.labels.index(target)
         if isinstance(target, str) and not re.fullmatch("-?[0-9]{1,9}", target):
-            raise UnknownTarget(f"no class is labelled {_shown(target)}; {self._classes()}")
+            raise UnknownTarget(f"no class is labelled {shortened(target)!r}; {self._classes()}")
         index = int(target)
         if not 0 <= index < len(self.labels):
             raise UnknownTarget(f"there is no class {index}; {self._classes()}")
@@ -274,7 +274,9 @@ class Card(msgspec.Struct, frozen=True):
         if found is None or found.refused:
             reason = f": {found.refused}" if found else ""
             works = ", ".join(self.method_names())
-            raise UnsupportedMethod(f"this model can't be explained by {_shown(method)}{reason}; it can by {works}")
+            raise UnsupportedMethod(
+                f"this model can't be explained by {shortened(method)!r}{reason}; it can by {works}"
+            )
         known = METHODS[method].options
         if strange := sorted(set(options) - known.keys()):
             own = ", ".join(known) or "none of its own"
@@ -316,11 +318,6 @@ class Model(msgspec.Struct, frozen=True):
         return self.card.digest if self.card else ""
 
 
-def _shown(given: str) -> str:
-    """What a caller sent, quoted, and no more of it than helps."""
-    return repr(given if len(given) <= 100 else given[:100] + "…")
-
-
 def version_order(version: str) -> tuple[int, str]:
     """Sorts 2 before 10, and numbers after words."""
     return (int(version), "") if version.isdecimal() else (-1, version)
@@ -339,11 +336,11 @@ def resolve(models: Iterable[Model], reference: str) -> Model:
     versions = sorted((model for model in known if model.name == name), key=lambda model: version_order(model.version))
     if not versions:
         names = ", ".join(sorted({model.name for model in known})) or "none"
-        raise UnknownModel(f"there is no model {_shown(name)}; there are: {names}")
+        raise UnknownModel(f"there is no model {shortened(name)!r}; there are: {names}")
     if not wanted:
         return next((model for model in reversed(versions) if model.state == "ready" or model.card), versions[-1])
     for model in sorted(versions, key=lambda model: wanted != model.version):
         if wanted == model.version or wanted in model.aliases:
             return model
     have = ", ".join(text for model in versions for text in (model.version, *model.aliases))
-    raise UnknownModel(f"model {name!r} has no version or alias {_shown(wanted)}; it has: {have}")
+    raise UnknownModel(f"model {name!r} has no version or alias {shortened(wanted)!r}; it has: {have}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from gradcam_service.errors import BadOption
+from gradcam_service.errors import BadOption, shortened
 from gradcam_service.kinds import Kinds
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def read(written: object, card: Card) -> Target:
         if kind.reads(written):
             return Target(name, kind.checked(written, card))
     written_so = "; ".join(str(kind.schema["description"]) for kind in TARGETS.values())
-    raise BadOption(f"option 'target': {_shown(written)} is no target; there are: {written_so}")
+    raise BadOption(f"option 'target': {shortened(str(written))} is no target; there are: {written_so}")
 
 
 def objective(targets: Sequence[Target], outputs: Tensor) -> Objective:
@@ -110,9 +110,4 @@ def _parsed(text: str) -> object:
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadOption(f"option 'target': {_shown(text)} is neither a label nor JSON: {error}") from None
-
-
-def _shown(written: object) -> str:
-    text = str(written)
-    return text if len(text) <= 100 else text[:100] + "…"
+        raise BadOption(f"option 'target': {shortened(text)} is neither a label nor JSON: {error}") from None
