@@ -175,9 +175,6 @@ def test_backbone_and_head_are_the_network_at_every_layer_for_every_choice_of_ro
         near(cut.head.scores(frontier, *inputs[1:]), expected)
         chosen = cut.head.scores(frontier.rows(rows), *(value[rows] for value in inputs[1:]))
         near(chosen, expected[rows])
-        for part, own in zip(frontier.split(2), expected.split(2), strict=True):
-            others = (value[-len(part) :] if len(part) == 1 else value[:2] for value in inputs[1:])
-            near(cut.head.scores(part, *others), own)
 
 
 @pytest.mark.parametrize("name", ["densenet", "googlenet"])
@@ -252,11 +249,15 @@ def test_the_head_is_no_larger_than_what_descends_from_the_layer():
     assert len(cut.axes) == 3  # the other branches
 
 
+def read_by(module):
+    return [node.name for node in module.graph.find_nodes(op="placeholder") if node.users]
+
+
 def test_what_depends_on_the_question_alone_is_computed_after_the_cut():
     late, early = (made(kind)[1].cut for kind in (Unasked, Questioned))
-    assert late.reads == ("image",)
+    assert read_by(late.backbone) == ["image"]
     assert late.axes == ()
-    assert early.reads == ("image", "question")  # the features themselves depend on it
+    assert read_by(early.backbone) == ["image", "question"]  # the features themselves depend on it
     cut, (image, question) = late, made(Unasked)[2]
     frontier = cut.frontier(image[:1], question[:1])
     asked = cut.head.scores(frontier.rows([0, 0, 0]), question)

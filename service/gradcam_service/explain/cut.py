@@ -96,14 +96,12 @@ class Cut:
             to these and the other live values where there are any.
         head: the rest.
         axes: of the other live values, see `Frontier`; empty where every path crosses the layer.
-        reads: names of the inputs that the backbone's values depend on.
     """
 
     layer: Layer
     backbone: fx.GraphModule
     head: Head
     axes: tuple[int | None, ...] = ()
-    reads: tuple[str, ...] = ()
 
     def frontier(self, *inputs: Tensor) -> Frontier:
         """What crosses the cut, of some images and what other inputs there are."""
@@ -122,7 +120,7 @@ def cut(network: fx.GraphModule, layer: Layer) -> Cut:
     """Cut ``network`` at ``layer``; both parts share its parameters."""
     halves = divide(network, layer.node)
     head = Head(halves.head, layer.layout, _pooled_linear_weight(halves.head, layer.layout))
-    return Cut(layer, halves.backbone, head, halves.axes, halves.reads)
+    return Cut(layer, halves.backbone, head, halves.axes)
 
 
 def _pooled_linear_weight(head: fx.GraphModule, layout: Layout) -> Tensor | None:

@@ -29,9 +29,6 @@ class Frontier:
     rest: tuple[Tensor | int, ...] = ()
     axes: tuple[int | None, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.features)
-
     def rows(self, index: Sequence[int] | Tensor) -> Frontier:
         """Those of some images, in any order, also several times each: one row for each of an image's targets."""
         at = torch.as_tensor(index, device=self.features.device)
@@ -41,12 +38,6 @@ class Frontier:
         )
         return replace(self, features=self.features[at], rest=rest)
 
-    def split(self, size: int) -> list[Frontier]:
-        """Parts of at most ``size`` rows, in order; views."""
-        if len(self) <= size:
-            return [self]
-        return [self._narrowed(first, min(size, len(self) - first)) for first in range(0, len(self), size)]
-
     def recordable(self) -> Frontier:
         """The same values, in a form that automatic differentiation may keep; it doesn't those of inference mode."""
         with torch.inference_mode(False):
@@ -54,13 +45,6 @@ class Frontier:
                 value.clone() if isinstance(value, Tensor) and value.is_inference() else value for value in self.rest
             )
         return replace(self, rest=rest)
-
-    def _narrowed(self, first: int, count: int) -> Frontier:
-        rest = tuple(
-            value.narrow(axis, first, count) if isinstance(value, Tensor) and axis is not None else value
-            for value, axis in zip(self.rest, self.axes, strict=True)
-        )
-        return replace(self, features=self.features[first : first + count], rest=rest)
 
     def having(self, features: Tensor) -> Frontier:
         """The same images with another value in the place of A."""
@@ -75,13 +59,11 @@ class Halves:
         backbone: maps the graph's inputs to A, or to (A, *rest) where there is a rest.
         head: maps (A, *rest, *inputs but the image) to the graph's result.
         axes: see `Frontier`.
-        reads: names of the inputs that A or the rest are computed from.
     """
 
     backbone: fx.GraphModule
     head: fx.GraphModule
     axes: tuple[int | None, ...]
-    reads: tuple[str, ...]
 
 
 def divide(network: fx.GraphModule, node: fx.Node, result: fx.Node | None = None) -> Halves:
@@ -104,8 +86,7 @@ def divide(network: fx.GraphModule, node: fx.Node, result: fx.Node | None = None
     before = crossing.ancestors([node, *rest])
     backbone = crossing.part(network, [image, *others], [node, *rest], before)
     head = crossing.part(network, [node, *rest, *others], [result or scores_node(graph)], computed)
-    reads = tuple(source.name for source in (image, *others) if source in before)
-    return Halves(backbone, head, tuple(crossing.axis(value) for value in rest), reads)
+    return Halves(backbone, head, tuple(crossing.axis(value) for value in rest))
 
 
 class _Crossing:
