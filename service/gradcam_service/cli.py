@@ -132,7 +132,7 @@ def _echo_model(model: _Listed) -> None:
 def _loaded_models() -> Iterator[_Listed]:
     from gradcam_service.local import load_all
 
-    for model, device in load_all(_settings()):
+    for model, device in load_all(_validated(Settings)):
         listed = _Listed(model.name, model.version, model.state, model.aliases, model.reason)
         if (card := model.card) is not None:
             listed.source, listed.layer, listed.methods = card.source, _Layer(card.layer), card.method_names()
@@ -143,7 +143,9 @@ def _loaded_models() -> Iterator[_Listed]:
 def _listed_models() -> Iterator[_Listed]:
     from gradcam_service.registry.repository import scan
 
-    listing = scan(_settings().model_repository)
+    settings = _validated(Settings)
+    load_plugins(settings.plugins)  # among them may be the source of a model
+    listing = scan(settings.model_repository)
     for entry, model in zip(listing, listing.models(), strict=True):
         try:
             yield _Listed(model.name, model.version, model.state, model.aliases, source=entry.spec().source)
@@ -276,19 +278,12 @@ def _encoding(file: Path) -> str:
 
 
 def _open(model: str | None) -> Any:  # noqa: ANN401  its type would import torch for every command
-    settings = _settings()
+    settings = _validated(Settings)
     if sys.stderr.isatty():
         click.echo(f"loading {model or settings.default_model} …", err=True)
     from gradcam_service.local import open_model
 
     return open_model(model, settings)
-
-
-def _settings() -> Settings:
-    """Those of the environment, what its plugins add made known."""
-    settings = _validated(Settings)
-    load_plugins(settings.plugins)
-    return settings
 
 
 def _validated(options: type[Options], given: dict[str, Any] | None = None) -> Options:
