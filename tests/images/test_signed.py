@@ -9,7 +9,7 @@ from PIL import Image
 from gradcam_service.images.canvas import place
 from gradcam_service.images.colormaps import COLORMAPS, table
 from gradcam_service.images.geometry import prepare
-from gradcam_service.images.legend import with_legend
+from gradcam_service.images.legend import number, scale_font, with_legend
 from gradcam_service.images.render import heatmap, overlay
 from gradcam_service.images.scale import own_high, plane
 
@@ -173,6 +173,14 @@ def test_a_legend_is_beside_the_picture_and_has_the_colours_from_high_to_low(kin
     assert bar[0] == tuple(ends[0])
     assert tuple(ends[1]) in bar
     assert top is None or top > 0
+
+
+@pytest.mark.parametrize("value", [-8.78, 0.0, 1.5e-7, -2e12])
+def test_a_legend_s_numbers_are_of_characters_that_its_font_has(value: float):
+    font = scale_font(400)
+    missing = bytes(font.getmask("\ue000"))  # of the private area: the box that is drawn for what is not there
+    assert [character for character in number(value) if bytes(font.getmask(character)) == missing] == []
+    assert float(number(value)) == pytest.approx(value, rel=0.01)
 
 
 def test_an_overlay_has_a_legend_where_one_is_asked_for():

@@ -38,7 +38,7 @@ def scale_font(height: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def _strip(heat: Heat, height: int, colormap: str) -> Image.Image:
     font = scale_font(height)
     middle = () if heat.kind == "unsigned" else (0.0,)
-    texts = [_number(value) for value in (heat.high, *middle, heat.low)]
+    texts = [number(value) for value in (heat.high, *middle, heat.low)]
     _, top, _, bottom = font.getbbox("0")
     line = round(bottom - top)
     gap, bar = max(line // 2, 4), round(_BAR * line)
@@ -53,6 +53,6 @@ def _strip(heat: Heat, height: int, colormap: str) -> Image.Image:
     return strip
 
 
-def _number(value: float) -> str:
-    """Three digits, and a minus as long as in print."""
-    return f"{value:.3g}".replace("-", "–")
+def number(value: float) -> str:
+    """Three digits, in characters that Pillow's own font has: it knows no minus but the hyphen."""
+    return f"{value:.3g}"
