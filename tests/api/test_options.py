@@ -125,5 +125,5 @@ def test_a_detail_stays_readable_however_long_what_was_sent_is(client, png):
 
 def test_seventeen_targets_are_too_many(client, png):
     response = ask(client, "/explain", png, target=[1] * 17, output="map")
-    assert "16" in problem(response, 413, "too_large")
+    assert "16" in problem(response, 422, "too_many_targets")
     assert len(ask(client, "/explain", png, target=[1] * 16, output="map").json()["results"][0]["explanations"]) == 16

@@ -81,4 +81,6 @@ class SharedThreads:
 
 
 def _too_late() -> DeadlineExceeded:
-    return DeadlineExceeded("the pictures were not decoded and drawn before the deadline")
+    return DeadlineExceeded(
+        "the pictures were not decoded and drawn before the deadline; a larger timeout_ms would help"
+    )
