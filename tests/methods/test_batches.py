@@ -157,7 +157,8 @@ def test_nothing_is_left_behind_on_the_model(pooled):
         for parameter in part.parameters():
             assert parameter.grad is None
             assert not parameter.requires_grad
-    for state in (module.state_dict(), {k: v for k, v in network.traced.state_dict().items() if k in before}):
+    traced = {name.removeprefix("inner."): value for name, value in network.traced.state_dict().items()}
+    for state in (module.state_dict(), {name: value for name, value in traced.items() if name in before}):
         assert state
         for name, value in state.items():
             assert torch.equal(value, before[name])
