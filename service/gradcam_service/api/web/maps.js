@@ -1,6 +1,6 @@
 /*
  * Raw maps to pixels, by the service's own arithmetic: bilinear between the centres of cells, an unsigned map normalised
- * by its own range, a signed one about 0. What is drawn here is what `output=heatmap` draws.
+ * by the range of what is drawn of it, a signed one about 0. What is drawn here is what `output=heatmap` draws.
  */
 
 const CLIP = 0.995; // share of a signed map's |values| within its scale, the service's default
@@ -69,30 +69,41 @@ export function place(map, region, picture, canvas) {
   const rows = covering(canvas.height, picture.height, region[1], region[3], map.height);
   const levels = new Uint8ClampedArray(canvas.width * canvas.height * channels);
   const covered = new Uint8ClampedArray(canvas.width * canvas.height);
-  const { scale, offset, values } = map.kind === "unsigned" ? stretched(map) : centred(map);
-  const drawn = { ...map, values };
+  const drawn = map.kind === "unsigned" ? map : centred(map);
+  const sampled = new Float32Array(rows.length * columns.length * channels);
+  let next = 0;
+  for (const row of rows) {
+    for (const column of columns) {
+      for (let channel = 0; channel < channels; channel++) {
+        sampled[next++] = mixed(drawn, channel, row.cells, column.cells);
+      }
+    }
+  }
+  const { scale, offset } = map.kind === "unsigned" ? stretch(sampled) : { scale: 127, offset: ZERO };
+  next = 0;
   for (const row of rows) {
     for (const column of columns) {
       const pixel = row.pixel * canvas.width + column.pixel;
       covered[pixel] = 255;
       for (let channel = 0; channel < channels; channel++) {
-        levels[pixel * channels + channel] = mixed(drawn, channel, row.cells, column.cells) * scale + offset;
+        levels[pixel * channels + channel] = sampled[next++] * scale + offset;
       }
     }
   }
   return { levels, covered };
 }
 
-function stretched({ values }) {
+/** From the lowest of the values that are drawn, level 0, to the highest, level 255. */
+function stretch(values) {
   const low = values.reduce((a, b) => Math.min(a, b), Infinity);
   const high = values.reduce((a, b) => Math.max(a, b), -Infinity);
   const scale = high > low ? 255 / (high - low) : 0;
-  return { scale, offset: -low * scale, values };
+  return { scale, offset: high > low ? -low * scale : 0 };
 }
 
 function centred(map) {
   const high = highest(map) || 1;
-  return { scale: 127, offset: ZERO, values: map.values.map((value) => Math.min(Math.max(value / high, -1), 1)) };
+  return { ...map, values: map.values.map((value) => Math.min(Math.max(value / high, -1), 1)) };
 }
 
 /** 256 colours spread over levels 1 to 255, so that 128 has the very middle of them. */
