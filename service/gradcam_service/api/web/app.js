@@ -56,9 +56,12 @@ async function show() {
 /** Now that more is known, of a model say, there may be more to ask. */
 function catchUp() {
   refresh();
+  if (!session.picture || stage.running) return;
+  const wanted = questions();
   const keys = (some) => some.map(({ key }) => key).join();
-  const idle = session.picture && !stage.running;
-  if (idle && state.view !== "classes" && keys(questions()) !== keys(stage.questions)) show();
+  const isNew = (question) => !known(question) && !stage.questions.some(({ key }) => key === question.key);
+  // The top class is explained before it is known to be that; only then can it be compared with another.
+  if (state.view === "classes" ? wanted.some(isNew) : keys(wanted) !== keys(stage.questions)) show();
 }
 
 /** Everything but the maps that are still to come. */
