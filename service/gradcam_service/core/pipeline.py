@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -49,10 +49,12 @@ class Observer(Protocol):
     """Observer of one request: told which model answers it and how long its stages take.
 
     Attributes:
+        request_id: what the log calls the request by.
         model: set to the name of the model that answers.
         method: set to the explanation method, empty for predictions.
     """
 
+    request_id: str
     model: str
     method: str
 
@@ -63,7 +65,7 @@ class Observer(Protocol):
 class Unobserved:
     """An observer that looks away."""
 
-    model = method = ""
+    request_id = model = method = ""
 
     def record(self, stage: str, seconds: float, end: float | None = None) -> None:
         """Nobody wants to know."""
@@ -170,11 +172,11 @@ class Pipeline:
 
     async def _answer_all(self, images: list[bytes], work: _Work) -> list[Result | ServiceError]:
         if not isinstance(work.options, ExplainOptions) or work.options.scale != "shared":
-            return await asyncio.gather(*(_or_error(self._answer_one(data, work)) for data in images))
-        inferred = await asyncio.gather(*(_or_error(self._infer(data, work)) for data in images))
+            return await _each((self._answer_one(data, work) for data in images), work)
+        inferred = await _each((self._infer(data, work) for data in images), work)
         ends = (partial(highest, one.answer, work.options) for one in inferred if isinstance(one, _Inferred))
         shared = max(await asyncio.gather(*map(partial(work.admission.run, work.deadline), ends)), default=0.0)
-        return await asyncio.gather(*(_or_error(self._draw(one, work, shared)) for one in inferred))
+        return await _each((self._draw(one, work, shared) for one in inferred), work)
 
     async def _answer_one(self, data: bytes, work: _Work) -> Result:
         return await self._draw(await self._infer(data, work), work)
@@ -213,15 +215,19 @@ class Pipeline:
         return received.inputs, received.prepared, photo
 
 
-async def _or_error(answer: Coroutine[Any, Any, Outcome]) -> Outcome | ServiceError:
-    """What becomes of one image; whatever is wrong with it, the others are answered."""
-    try:
-        return await answer
-    except ServiceError as error:
-        return error
-    except Exception:  # of a library or a plugin: its image has an answer and the log the reason
-        log.exception("image failed")
-        return Internal("the service failed on this image; its log has the reason")
+async def _each(answers: Iterable[Coroutine[Any, Any, Outcome]], work: _Work) -> list[Outcome | ServiceError]:
+    """What becomes of each image; whatever is wrong with one, the others are answered."""
+
+    async def or_error(answer: Coroutine[Any, Any, Outcome]) -> Outcome | ServiceError:
+        try:
+            return await answer
+        except ServiceError as error:
+            return error
+        except Exception:  # of a library or a plugin: its image has an answer and the log the reason
+            log.exception("image failed", extra={"fields": {"request_id": work.seen.request_id}})
+            return Internal("the service failed on this image; its log has the reason")
+
+    return await asyncio.gather(*map(or_error, answers))
 
 
 @contextmanager
