@@ -1,10 +1,6 @@
 """Why this rather than that: a class compared with another, on the page and in the commands that it offers."""
 
-import json
-import subprocess
-
 import numpy as np
-from PIL import Image
 
 
 def test_a_class_is_compared_with_another(playground):
@@ -39,13 +35,3 @@ def test_the_address_holds_what_a_class_is_compared_with(playground):
 def test_the_class_that_is_compared_with_is_itself_explained_alone(playground):
     playground.open("#picture=fish-star&targets=4,10&against=10", tiles=2)
     assert playground.titles() == ["fish rather than star", "star"]
-
-
-def test_curl_asks_the_same(playground, tmp_path):
-    playground.open("#picture=fish-star&targets=4&against=10")
-    command = playground.page.locator("#curl").inner_text()
-    assert json.dumps({"class": 4, "against": 10}, separators=(",", ":")) in command
-    done = subprocess.run(["bash", "-e", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    drawn = np.asarray(Image.open(tmp_path / "fish_rather_than_star.png").convert("RGBA")).astype(float)
-    assert np.abs(drawn[:, :, 3] - playground.heat()[:, :, 3]).max() <= 3

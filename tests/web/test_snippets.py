@@ -1,5 +1,6 @@
 """The commands that the page offers: run as they are, they give what it shows."""
 
+import json
 import subprocess
 import sys
 
@@ -31,6 +32,15 @@ def test_curl_gets_the_heatmaps_that_are_shown(playground, tmp_path):
     assert np.abs(drawn[:, :, 3] - shown[:, :, 3]).max() <= 3
     visible = [image[:, :, :3] * (image[:, :, 3:] / 255) for image in (drawn, shown)]  # a clear pixel has no colour
     assert np.abs(np.subtract(*visible)).max() <= 8
+
+
+def test_curl_asks_what_a_class_is_compared_with(playground, tmp_path):
+    playground.open("#picture=fish-star&targets=4&against=10")
+    command = code(playground, "curl")
+    assert json.dumps({"class": 4, "against": 10}, separators=(",", ":")) in command
+    run(["bash", "-e", "-c", command], tmp_path)
+    drawn = np.asarray(Image.open(tmp_path / "fish_rather_than_star.png").convert("RGBA")).astype(float)
+    assert np.abs(drawn[:, :, 3] - playground.heat()[:, :, 3]).max() <= 3
 
 
 def test_python_draws_what_is_shown(playground, tmp_path):
