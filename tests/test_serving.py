@@ -31,6 +31,8 @@ def shadows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("shadows")
 def test_make_serve_and_all_its_processes_heed_no_pythonpath(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PORT", "0")
+    monkeypatch.delenv("MAKELEVEL", raising=False)  # which make test sets, and then make says where it is
+    monkeypatch.delenv("MAKEFLAGS", raising=False)
     told = subprocess.run(["make", "--dry-run", "serve"], cwd=ROOT, capture_output=True, text=True, check=True)
     _, interpreter, *arguments = shlex.split(told.stdout.splitlines()[-1])
     assert interpreter == ".venv/bin/python"
