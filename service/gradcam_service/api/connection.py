@@ -9,10 +9,10 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import Response
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gradcam_service import metrics
 from gradcam_service.api import problems
+from gradcam_service.api.upgrades import IgnoringUpgrades
 from gradcam_service.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnections, TooSlow
 from gradcam_service.settings import Settings
 
@@ -24,7 +24,7 @@ _ALIVE = b"/livez"
 """Answered on connections beyond the bound, too: a process with many callers must not be taken for dead."""
 
 
-class Connection(HttpToolsProtocol):
+class Connection(IgnoringUpgrades):
     """Uvicorn's protocol for one connection, within the limits that are set.
 
     Args:
@@ -73,7 +73,8 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Hand a request whose head is complete to the application, or refuse it on a connection too many."""
         self._head_is_complete()
-        if self._surplus and self.url != _ALIVE:
+        offered = self.parser.should_upgrade()  # then it comes again
+        if self._surplus and not offered and self.url != _ALIVE:
             most = self._settings.max_connections
             error = TooManyConnections(f"{most} connections are open, the most that are accepted")
             self.app = _refusal(error, self.url.decode("latin-1"))

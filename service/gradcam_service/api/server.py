@@ -29,6 +29,7 @@ def main(listening: socket.socket, worker_addresses: dict[str, str], settings: S
         access_log=False,
         log_config=None,
         http=partial(Connection, settings),  # type: ignore[arg-type]  # called as a class would be
+        ws="none",
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
