@@ -156,6 +156,15 @@ def test_models_lists_the_repository(repository: Path):
     assert "also stable" in listed
 
 
+def test_models_tells_of_files_that_are_passed_over(tmp_path: Path):
+    (tmp_path / "birds" / "1").mkdir(parents=True)
+    (tmp_path / "birds" / "1" / "model.yml").touch()
+    listed = gradcam("models", model_repository=tmp_path)
+    assert listed.returncode == 0
+    assert rows(listed.stdout).keys() == {"scenes@1"}
+    assert f"    {tmp_path}/birds/1/model.yml isn't read: the name must be model.yaml\n" in listed.stdout
+
+
 def test_models_asks_a_service(service: Service):
     listed = rows(gradcam("models", "--url", service.url).stdout)
     assert listed["scenes@1"][:3] == ["ready", "zoo", "layer3"]

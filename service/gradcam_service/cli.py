@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -22,6 +22,9 @@ import gradcam_service
 from gradcam_service.errors import ModelFailed, ServiceError, Unavailable
 from gradcam_service.kinds import load_plugins
 from gradcam_service.settings import Settings
+
+if TYPE_CHECKING:
+    from gradcam_service.registry.repository import Listing
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Options = TypeVar("Options", bound=BaseModel)
@@ -85,6 +88,8 @@ def models(load_them: bool, url: str | None) -> None:
     for model in listed:
         failed = failed or model.state == "failed"
         _echo_model(model)
+    for stray in () if url else _scanned().misplaced:
+        click.echo(f"    {stray}")
     if load_them and failed:
         sys.exit(1)
 
@@ -140,12 +145,15 @@ def _loaded_models() -> Iterator[_Listed]:
         yield listed
 
 
-def _listed_models() -> Iterator[_Listed]:
+def _scanned() -> Listing:
     from gradcam_service.registry.repository import scan
 
-    settings = _validated(Settings)
-    load_plugins(settings.plugins)  # among them may be the source of a model
-    listing = scan(settings.model_repository)
+    return scan(_validated(Settings).model_repository)
+
+
+def _listed_models() -> Iterator[_Listed]:
+    load_plugins(_validated(Settings).plugins)  # among them may be the source of a model
+    listing = _scanned()
     for entry, model in zip(listing, listing.models(), strict=True):
         try:
             yield _Listed(model.name, model.version, model.state, model.aliases, source=entry.spec().source)

@@ -114,3 +114,61 @@ def test_a_folder_that_may_not_be_read_is_refused(tmp_path, closed):
             scan([tmp_path])
     finally:
         (tmp_path / closed).chmod(0o700)
+
+
+SAYS = {
+    "birds/1/model.yml": "the name must be model.yaml",
+    "birds/1/MODEL.YAML": "the name must be model.yaml",
+    "birds/1/model.yaml.txt": "the name must be model.yaml",
+    "birds/model.yaml": "move it to birds/1/model.yaml",
+    "birds/model.yml": "move it to birds/1/model.yaml",
+    "1/model.yaml": "the repository is the folder above",
+    "model.yaml": "birds/1/model.yaml",
+    "birds/1/files/model.yaml": "too deep",
+    "birds/1/w.pth": "no model.yaml beside it",
+    "birds/model_best.pth.tar": "no model.yaml beside it",
+    "last.ckpt": "no model.yaml beside it",
+    "birds/aliases.yml": "birds/aliases.yaml",
+    "aliases.yaml": "birds/aliases.yaml",
+}
+
+
+@pytest.mark.parametrize("path", SAYS)
+def test_what_was_meant_for_a_model_and_is_none_is_told_of_in_a_line(tmp_path, path):
+    put(tmp_path, "cats", "1")
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).touch()
+    listing = scan([tmp_path])
+    (said,) = listing.misplaced
+    assert said.startswith(f"{tmp_path}/{path} isn't read: ")
+    assert SAYS[path] in said
+    assert {entry.key for entry in listing} == EMBEDDED_KEYS | {"cats@1"}
+
+
+def test_a_folder_that_is_none_of_a_model_is_told_of_once(tmp_path):
+    for name in ("model.yml", "w.pth", "w.onnx"):
+        (tmp_path / "birds" / "1").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "birds" / "1" / name).touch()
+    (said,) = scan([tmp_path]).misplaced
+    assert "model.yml isn't read" in said
+    for number in range(20):
+        (tmp_path / f"{number}.onnx").touch()
+        (tmp_path / f"old{number}").mkdir()
+        (tmp_path / f"old{number}" / "w.onnx").touch()
+    assert scan([tmp_path]).misplaced[10:] == (f"{tmp_path}/and 12 more",)
+
+
+def test_what_lies_beside_a_model_is_not_complained_of(tmp_path):
+    folder = put(tmp_path, "cats", "1", aliases="stable: 1")
+    for path in (
+        "cats/1/w.pth",
+        "cats/1/old/model.yml",
+        "cats/w.pth",
+        "cats/README.md",
+        "README.md",
+        ".git/model.yaml",
+    ):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    (folder / "model.yml").touch()
+    assert scan([tmp_path]).misplaced == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
@@ -63,3 +64,16 @@ def test_a_scan_that_fails_in_an_unforeseen_way_is_told_and_not_the_last(monkeyp
     assert asked == ["one"]
     polling.rescan("other")
     assert told.get(timeout=10) == (Snapshot(Listing()), ["other"])
+
+
+def test_a_file_that_is_passed_over_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    told = Told()
+    (tmp_path / "birds").mkdir()
+    (tmp_path / "birds" / "model.yaml").touch()
+    polling = RepositoryPoller[str]((str(tmp_path),), 0, lambda found, asked: told.put((found, asked)))
+    polling.start()
+    told.get(timeout=10)
+    polling.rescan("one")
+    told.get(timeout=10)
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "move it to birds/1/model.yaml" in record.fields["reason"]  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.labels import from_file as labels_of_file
 from gradcam_service.registry.places import inside
 from gradcam_service.registry.spec import Preprocess, Spec
 
@@ -40,23 +41,23 @@ class ModelFolder:
         return path
 
     def labels(self) -> list[str] | None:
-        """Read the lines of the labels file; None where ``model.yaml`` names none.
-
-        What editors leave is no part of a label: a byte order mark, blanks around it, empty lines at the end.
+        """Read the labels that ``model.yaml`` names or lists; None where it does neither.
 
         Raises:
-            ModelFailed: it can't be read.
+            ModelFailed: they can't be read.
         """
         labels = self.spec.labels
-        if labels is None:
-            return None
+        if labels is None or isinstance(labels, tuple):
+            return None if labels is None else list(labels)
         try:
-            text = self.file("labels", labels).read_text(encoding="utf-8-sig")
+            text = self.file("labels", labels).read_bytes().decode("utf-8-sig")
+            return labels_of_file(text, labels)
         except OSError as error:
             raise ModelFailed(f"labels {labels} can't be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            raise ModelFailed(f"labels {labels} are not UTF-8: {error}") from error
-        return [line.strip() for line in text.rstrip().splitlines()]
+            raise ModelFailed(f"labels {labels} are not UTF-8; save them as that: {error}") from error
+        except ValueError as error:
+            raise ModelFailed(f"labels {labels}: {error}") from error
 
     def preprocess(self) -> Preprocess:
         """The preprocessing that ``model.yaml`` says.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from gradcam_service.errors import ModelFailed, first_line
+from gradcam_service.registry.labels import as_text
+from gradcam_service.registry.misplaced import misplaced
 from gradcam_service.registry.places import LocalPlace, Place, place_at
 from gradcam_service.registry.spec import Model, Spec
 
@@ -60,10 +63,12 @@ class Listing:
     Attributes:
         entries: every model version.
         aliases: alias → version, by model; the version need not be there.
+        misplaced: sentences about files that look like a model's and lie where none is read.
     """
 
     entries: tuple[Entry, ...] = ()
     aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    misplaced: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
@@ -89,13 +94,15 @@ def scan(repositories: Iterable[str | Path]) -> Listing:
     """
     entries: dict[str, list[Entry]] = {}
     aliases: dict[str, Mapping[str, str]] = {}
+    strays: list[str] = []
     for place in (*map(place_at, repositories), LocalPlace(EMBEDDED)):
         versions: dict[str, dict[str, list[tuple[str, str]]]] = {}
-        for path, stamp in place.stamps():
+        # What is hidden, and keys of a bucket that are no path (a/../b, a//b), are passed over.
+        files = {path: stamp for path, stamp in place.stamps() if not re.search(r"(^|/)(\.|/|$)", path)}
+        strays += (f"{place}/{said}" for said in misplaced(files))
+        for path, stamp in files.items():
             name, _, rest = path.partition("/")
             version, _, file = rest.partition("/")
-            if any(part == "" or part.startswith(".") for part in path.split("/")):
-                continue  # hidden, or a key of a bucket that is no path: a/../b, a//b
             if file:
                 versions.setdefault(name, {}).setdefault(version, []).append((file, stamp))
             elif version == "aliases.yaml" and name not in entries:
@@ -109,7 +116,17 @@ def scan(repositories: Iterable[str | Path]) -> Listing:
                     if "model.yaml" in dict(files)
                 ],
             )
-    return Listing(tuple(entry for owned in entries.values() for entry in owned), aliases)
+    return Listing(tuple(entry for owned in entries.values() for entry in owned), aliases, tuple(strays))
+
+
+class _Loader(yaml.SafeLoader):
+    """Loader of YAML that takes labels for the text that is written: ``labels: [no, yes]``."""
+
+    def construct_document(self, node: yaml.Node) -> object:
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key.value == "labels" and not isinstance(value, yaml.ScalarNode):
+                as_text(value)
+        return super().construct_document(node)
 
 
 def parse_spec(text: str, path: str) -> Spec:
@@ -138,6 +155,6 @@ def _aliases(place: Place) -> Mapping[str, str]:
 
 def _parsed(text: str, path: str) -> object:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date that is none
         raise ModelFailed(f"{path} is not YAML: {first_line(error)}") from error

@@ -26,6 +26,7 @@ from gradcam_service.errors import BadOption, UnknownLayer, UnknownModel, Unknow
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.inputs import INPUTS, Takes
 from gradcam_service.kinds import no_such
+from gradcam_service.registry.labels import listed
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.runtime import RUNTIMES
 from gradcam_service.tasks import TASKS
@@ -137,8 +138,10 @@ class Spec(BaseModel):
     )
     task: str = Field("classification", description="what the model was trained for")
     activation: Literal["softmax", "sigmoid"] = Field("softmax", description="what makes probabilities of scores")
-    labels: str | None = Field(
-        None, description="a file beside model.yaml, one label a line; default: from the weights"
+    labels: str | tuple[str, ...] | None = Field(
+        None,
+        description="a list, or a file beside model.yaml: a label a line, or JSON, a list or "
+        '{"0": "cat"}; default: from the weights',
     )
     input: Takes = Field(Takes(), description="what the model takes")
     preprocess: Preprocess | None = Field(None, description="default: from the weights")
@@ -161,6 +164,11 @@ class Spec(BaseModel):
         if name not in names:
             raise ValueError(no_such(name, names))
         return name
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _listed(cls, labels: object) -> object:
+        return labels if labels is None or isinstance(labels, str) else tuple(listed(labels))
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

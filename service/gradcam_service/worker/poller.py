@@ -80,6 +80,9 @@ class RepositoryPoller(Generic[Asked]):
                     self._tell(failed, _given(asked))
                 continue
             trouble = ""
+            for stray in found.listing.misplaced:
+                if last is None or stray not in last.listing.misplaced:
+                    log.warning("a file of the repository is passed over", extra={"fields": {"reason": stray}})
             if asked or found != last:
                 self._tell(found, _given(asked))
             last = found
