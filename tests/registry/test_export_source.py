@@ -136,7 +136,7 @@ IMAGES = torch.zeros(2, 3, 8, 8)
 UNFIT = {
     "fixed batch": ((small(), IMAGES), False, r"takes exactly 2 images; export it with .*Dim\(\"batch\"\)"),
     "another size": ((small(), torch.zeros(2, 3, 9, 10)), True, "images of 3×9×10, but preprocess makes 3×8×8"),
-    "one channel": ((Whole(), torch.zeros(2, 1, 8, 8)), True, "images of 1×8×8, but preprocess makes 3×8×8"),
+    "one channel": ((Whole(), torch.zeros(2, 1, 8, 8)), True, "takes 1 channel, but would be given 3"),
     "two inputs": ((Two(), IMAGES, IMAGES), True, r"takes one input, images \(N, 3, H, W\) of float32"),
     "bytes": ((Whole(), IMAGES.to(torch.uint8)), True, r"takes one input, images \(N, 3, H, W\) of float32"),
     "rows": ((nn.Linear(192, 7), torch.zeros(2, 192)), True, r"takes one input, images \(N, 3, H, W\) of float32"),

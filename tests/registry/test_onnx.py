@@ -10,8 +10,9 @@ import pytest
 import torch
 import torchvision
 from methods.networks import batched_maps
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from onnxruntime import InferenceSession
+from registry.onnx_files import BY_HAND, CONVOLUTION, DENSE, images, imported, spec, written
 from torch import nn
 from torch.testing import assert_close
 
@@ -21,7 +22,6 @@ from gradcam_service.explain.objectives import Logit
 from gradcam_service.explain.suitability import refusals
 from gradcam_service.registry.built import build
 from gradcam_service.registry.folder import ModelFolder
-from gradcam_service.registry.spec import Preprocess, Spec
 
 CLASSES = 12
 ARCHITECTURES = {
@@ -44,15 +44,6 @@ POOLED = ("densenet121", "efficientnet_b0", "googlenet", "mnasnet0_5", "mobilene
           "shufflenet_v2_x0_5")  # fmt: skip
 
 
-def spec(size=(64, 64), **given):
-    return Spec(source="onnx", weights="model.onnx", preprocess=Preprocess((0, 0, 0), (1, 1, 1), resize=size), **given)
-
-
-def imported(folder, size=(64, 64), **given):
-    activation = given.get("activation", "softmax")
-    return Network(build(ModelFolder(spec(size, **given), folder)).module, (3, *size), activation=activation)
-
-
 @functools.cache
 def original(name):
     """A torchvision model with random weights and batch statistics, and its network."""
@@ -67,10 +58,6 @@ def original(name):
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, 0, part.in_features**-0.5)
     return module, Network(module, (3, ARCHITECTURES[name], ARCHITECTURES[name]))
-
-
-def images(count, *size):
-    return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
 def exported(folder, module, size, dynamo, batch=None):
@@ -160,30 +147,6 @@ def test_a_keras_model_is_explained_as_tensorflow_would():
         assert_close(maps, expected["gradcam"][:, target], rtol=0, atol=1e-4 * expected["gradcam"].max())
 
 
-def written(folder, nodes, weights, shape=("N", 3, 2, 2), answer=("N", 2), opsets=(("", 17),)):
-    """A model file of these nodes, from ``images`` to ``scores``."""
-    graph = helper.make_graph(
-        nodes,
-        "by hand",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, answer)],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(*opset) for opset in opsets], ir_version=8)
-    onnx.save(model, folder / "model.onnx")
-    return folder
-
-
-CONVOLUTION = np.float32([[[[1]], [[0]], [[0]]], [[[0]], [[-1]], [[2]]]])  # red; twice the blue without the green
-DENSE = np.float32([[1, -1], [0, 3]])
-BY_HAND = [
-    helper.make_node("Conv", ["images", "w"], ["a"]),
-    helper.make_node("Relu", ["a"], ["b"]),
-    helper.make_node("ReduceMean", ["b"], ["p"], axes=[2, 3], keepdims=0),
-    helper.make_node("Gemm", ["p", "d"], ["scores"], transB=1),
-]
-
-
 def test_a_constant_may_count_images_in_any_dimension(tmp_path):
     """As the first state of a recurrent network does, (1, N, K): here 1.5, made for as many images as there are."""
     nodes = [
@@ -271,12 +234,12 @@ POOL = [helper.make_node("GlobalAveragePool", ["images"], ["p"])]
 BROKEN = {
     "unknown operator": ({"nodes": TO_NOWHERE, "opsets": (("", 17), ("acme", 1))}, r"acme.*Wobble"),
     "no scores": (
-        {"nodes": [helper.make_node("GlobalAveragePool", ["images"], ["scores"])], "answer": ("N", 3, 1, 1)},
-        "no output is a row of scores",
+        {"nodes": [helper.make_node("Relu", ["images"], ["scores"])], "answer": ("N", 3, 2, 2)},
+        r"no output is a row of scores.*scores \(N, 3, 2, 2\)",
     ),
     "one channel": (
         {"nodes": [*POOL, helper.make_node("Flatten", ["p"], ["scores"])], "shape": ("N", 1, 2, 2), "answer": ("N", 1)},
-        "1 channels",
+        r"takes 1 channel, but would be given 3; in model.yaml say input: {channels: gray}",
     ),
     "another size": (
         {"nodes": [*POOL, helper.make_node("Flatten", ["p"], ["scores"])], "shape": ("N", 3, 4, 5), "answer": ("N", 3)},

@@ -37,7 +37,7 @@ def is_flat(module: nn.Module) -> TypeGuard[fx.GraphModule]:
 def logits_of(graph_module: fx.GraphModule, activation: str) -> fx.GraphModule:
     """The graph without the softmax, log-softmax or sigmoid that it ends in, if it does: scores are in logit units.
 
-    Casts, reshapes and clamps may follow it; of these only reshapes to another shape stay.
+    Casts, reshapes and clamps may follow it; of these only reshapes that change the shape stay.
 
     Raises:
         UnsupportedMethod: what it ends in is not ``activation``.
@@ -49,13 +49,24 @@ def logits_of(graph_module: fx.GraphModule, activation: str) -> fx.GraphModule:
         node = node.all_input_nodes[0]
     ending = _ACTIVATIONS.get(operator_name(node).strip("_"))
     if ending is None:
-        return graph_module
+        return _without_detour(graph_module)
     if ending != activation:
         raise UnsupportedMethod(f"the network ends in a {ending}, but its activation is said to be {activation}")
     for dropped in (node, *after):
         source = dropped.all_input_nodes[0]
         if operator_name(dropped) not in _RESHAPES or shape_of(dropped) == shape_of(source):
             dropped.replace_all_uses_with(source)
+    return _without_detour(graph_module)
+
+
+def _without_detour(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """The graph without reshapes at its end that only lead back to the shape before them."""
+    scores = node = origin = scores_node(graph_module.graph)
+    while operator_name(node) in _RESHAPES:
+        node = node.all_input_nodes[0]
+        origin = node if shape_of(node) == shape_of(scores) else origin
+    if origin is not scores:
+        scores.replace_all_uses_with(origin)
     return flat(graph_module)
 
 

@@ -35,6 +35,21 @@ class Built:
     content: str = ""
 
 
+def first_channels(module: nn.Module) -> int | None:
+    """How many channels the first convolution of a module takes; None where it has no convolutions."""
+    return next((part.in_channels for part in module.modules() if isinstance(part, nn.Conv2d)), None)
+
+
+def takes_channels(taken: int, given: int) -> str:
+    """Say that a model takes another number of channels than it would be given, and what would work."""
+    name = {1: "gray", 3: "rgb"}.get(taken, taken)
+    channels = "1 channel" if taken == 1 else f"{taken} channels"
+    return (
+        f"the model takes {channels}, but would be given {given}; in model.yaml say input: {{channels: {name}}}, "
+        "and as many values of mean and std"
+    )
+
+
 def build(folder: ModelFolder) -> Built:
     """Have the source that ``model.yaml`` names build its model.
 

@@ -20,9 +20,10 @@ from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import forward_passes, refusals
 from gradcam_service.inputs import INPUTS
 from gradcam_service.registry import cache
-from gradcam_service.registry.built import Built, build
+from gradcam_service.registry.built import Built, build, first_channels, takes_channels
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.repository import Entry
+from gradcam_service.registry.sources import SOURCES
 from gradcam_service.registry.spec import Card, LayerCard, MethodCard, Sample, Spec
 from gradcam_service.runtime import RUNTIMES, fastest
 
@@ -107,6 +108,8 @@ def _loaded(entry: Entry, device: torch.device, python_path: Path | None) -> Loa
     if len(built.preprocess.mean) != channels:
         raise ModelFailed(f"mean and std have {len(built.preprocess.mean)} values, but the input {channels} channels")
     accepted = f"it must map images (N, {channels}, {height}, {width}), as preprocess says, to scores (N, classes)"
+    if (taken := first_channels(built.module)) not in (None, channels):
+        accepted = takes_channels(taken, channels)
     with _step("can't be traced", accepted):
         network = Network(built.module, (channels, height, width), spec.layer, spec.activation).to(device)
         classes = network.classes
@@ -171,7 +174,7 @@ def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest:
         digest=digest,
         source=spec.source,
         memory=_memory(built.module),
-        weights=spec.weights or "of the factory",
+        weights=spec.weights or SOURCES[spec.source].own_weights,
         task=spec.task,
         activation=spec.activation,
         labels=labels,

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from gradcam_service.explain.graph import TRACING, flat, image_node
 from gradcam_service.registry import onnx_operators  # noqa: F401  # registers them
+from gradcam_service.registry.onnx_input import ImageInput
 
 BATCH = 1009
 """How many images the graph is recorded for: a prime that no model has for anything else, so that every multiple of it
@@ -31,29 +32,29 @@ class CannotConvert(Exception):
     """The model has no equivalent graph of torch operators; the message says why."""
 
 
-def converted(model: onnx.ModelProto, images: Tensor, batch: int | None, channels_last: bool) -> fx.GraphModule:
-    """Convert the model to a flat graph from images (N, 3, H, W) float32 to its one output, for every N.
+def converted(model: onnx.ModelProto, images: Tensor, takes: ImageInput) -> fx.GraphModule:
+    """Convert the model to a flat graph from images (N, C, H, W) float32 to scores (N, classes), for every N.
 
     Args:
-        model: checked; its input is (N, 3, H, W), or (N, H, W, 3) with ``channels_last``.
-        images: (1, 3, H, W), what it is recorded for.
-        batch: N, where the model's input fixes it.
-        channels_last: see ``model``.
+        model: checked, with one output.
+        images: (1, C, H, W), what it is recorded for.
+        takes: its input. Where that is of integers, the graph computes with the same numbers, unrounded.
 
     Raises:
         CannotConvert: naming the operator that can't be converted, where it is one.
     """
     try:
         scopes = _scopes(model)
-        recorder = _Recorder(onnx2fx.convert(model), scopes, batch)
+        recorder = _Recorder(onnx2fx.convert(model), scopes, takes.batch)
 
         def network(images: Tensor) -> Tensor:
-            scores: Tensor = recorder.run(images.permute(0, 2, 3, 1) if channels_last else images)
-            return scores
+            scores: Tensor = recorder.run(takes.given(images))
+            return scores if scores.dim() == 2 else scores.reshape(len(images), -1)
 
         with TRACING, preserve_node_meta():
             record = make_fx(network, tracing_mode="fake", _allow_non_fake_inputs=True, pre_dispatch=True)
             graph_module = record(images.expand(BATCH, -1, -1, -1))
+        _drop_void_casts(graph_module.graph)
         _for_any_batch(graph_module)
     except onnx2fx.UnsupportedOpError as error:
         domain = f" of {error.domain}" if error.domain else ""
@@ -125,6 +126,14 @@ def _paths(name: str) -> list[str]:
         paths.append(f"{outer}.{part}" if outer else part)
         local = part
     return paths
+
+
+def _drop_void_casts(graph: fx.Graph) -> None:
+    """Drop casts to the type that there is already, which would hide a linear head."""
+    for cast in graph.find_nodes(op="call_function", target=torch.ops.aten.to.dtype):
+        (source,) = cast.all_input_nodes
+        if source.meta["val"].dtype == cast.meta["val"].dtype:
+            cast.replace_all_uses_with(source)
 
 
 def _for_any_batch(graph_module: fx.GraphModule) -> None:

@@ -12,7 +12,7 @@ from torch.export.pt2_archive._package import load_pt2
 from gradcam_service.errors import ModelFailed, first_line
 from gradcam_service.explain.tracing import of_program
 from gradcam_service.registry.archive import refuse_code
-from gradcam_service.registry.built import Built
+from gradcam_service.registry.built import Built, takes_channels
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.weights import weights_file
 
@@ -20,7 +20,7 @@ _DYNAMIC = 'torch.export.export(model, (images,), dynamic_shapes=({0: torch.expo
 
 
 def loaded(folder: ModelFolder) -> Built:
-    """Load an exported program: images (N, 3, H, W) float32 to scores, for every N.
+    """Load an exported program: images (N, C, H, W) float32 to scores, for every N.
 
     Raises:
         ModelFailed: the file is damaged, holds more than a graph and tensors, or is no such program.
@@ -35,7 +35,7 @@ def loaded(folder: ModelFolder) -> Built:
             raise ModelFailed(f"{path.name} holds {len(programs)} programs; a model is one")
         (program,) = programs.values()
         program._guards_code = []  # source out of the file, which decompositions would compile and run
-        _check_input(program, preprocess.input_size)
+        _check_input(program, folder.spec.input.count, preprocess.input_size)
         module = of_program(program)
     except ModelFailed:
         raise
@@ -46,15 +46,19 @@ def loaded(folder: ModelFolder) -> Built:
     return Built(module, folder.labels() or [], preprocess, content)
 
 
-def _check_input(program: ExportedProgram, size: tuple[int, int]) -> None:
+def _check_input(program: ExportedProgram, channels: int, size: tuple[int, int]) -> None:
     names = program.graph_signature.user_inputs
     values = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
     value = values[0] if len(values) == 1 else None
     if not isinstance(value, Tensor) or value.dtype != torch.float32 or value.dim() != 4:
-        raise ModelFailed("an exported program takes one input, images (N, 3, H, W) of float32; this one does not")
+        raise ModelFailed(
+            f"an exported program takes one input, images (N, {channels}, H, W) of float32; this one does not"
+        )
     batch, *shape = value.shape
     if not isinstance(batch, SymInt):
         raise ModelFailed(f"the program takes exactly {batch} images; export it with {_DYNAMIC}")
-    if shape != [3, *size]:
+    if shape[0] != channels and shape[1:] == [*size]:
+        raise ModelFailed(takes_channels(int(shape[0]), channels))
+    if shape != [channels, *size]:
         shown = "×".join(map(str, shape))
-        raise ModelFailed(f"the program takes images of {shown}, but preprocess makes 3×{size[0]}×{size[1]}")
+        raise ModelFailed(f"the program takes images of {shown}, but preprocess makes {channels}×{size[0]}×{size[1]}")

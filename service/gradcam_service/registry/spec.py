@@ -120,13 +120,13 @@ class Spec(BaseModel):
     architecture: str | None = Field(
         None,
         description="the builder's name for it; of source python, package.module:factory; "
-        "none for onnx and pt2, whose files hold it",
+        "none for onnx, pt2 and transformers, whose files hold it",
     )
     weights: str | None = Field(
         None,
         description="a file beside model.yaml, an http(s):// or s3:// URL, a name under which torchvision or timm "
         "publishes weights, or random:<seed>; of onnx and pt2, the model itself; "
-        "of python, none for those that the factory returns",
+        "of python, none for those that the factory returns; of transformers, none for those of the folder",
     )
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="of the weights; checked before use, required for a URL"
@@ -137,6 +137,7 @@ class Spec(BaseModel):
         "of torchvision, timm and python",
     )
     task: str = Field("classification", description="what the model was trained for")
+    output: str | None = Field(None, description="which of an ONNX file's outputs has the scores, where several could")
     activation: Literal["softmax", "sigmoid"] = Field("softmax", description="what makes probabilities of scores")
     labels: str | tuple[str, ...] | None = Field(
         None,
@@ -182,16 +183,20 @@ class Spec(BaseModel):
         if self.input.reader not in INPUTS:
             raise ValueError(f"input.kind {self.input.kind!r} isn't known; there are {', '.join(INPUTS)}")
         source = SOURCES[self.source]
-        if not source.architecture and self.architecture is not None:
+        if source.architecture is False and self.architecture is not None:
             raise ValueError(f"source {self.source} takes no architecture; its file holds it")
         if source.architecture and self.architecture is None:
             raise ValueError(f"source {self.source} needs an architecture")
         if source.weights and self.weights is None:
             raise ValueError(f"source {self.source} needs weights")
-        if not source.architecture and str(self.weights).startswith("random:"):
+        if source.architecture is False and str(self.weights).startswith("random:"):
             raise ValueError(f"source {self.source} takes a file as weights, not {self.weights}")
+        if self.output is not None and not source.output:
+            raise ValueError(f"source {self.source} takes no output")
         if self.options and not source.options:
             raise ValueError(f"source {self.source} takes no options")
+        if self.preprocess and (values := len(self.preprocess.mean)) != self.input.count:
+            raise ValueError(f"mean and std have {values} values, but the input {self.input.count} channels")
         return self
 
 

@@ -22,15 +22,19 @@ class Source:
 
     Attributes:
         build: makes the model that a folder describes. What it raises, of whatever class, is told as `ModelFailed`.
-        architecture: whether ``model.yaml`` names one; else the weights must be a file, which holds it.
+        architecture: whether ``model.yaml`` names one; else the model's files hold it. None where it may.
         weights: whether ``model.yaml`` must name weights.
+        own_weights: what the card says of the weights where it names none.
+        output: whether ``model.yaml`` may name the output that has the scores.
         options: whether ``model.yaml`` may have options for the builder of the architecture.
         extra: of this package, which installs what ``build`` imports; empty where nothing more is needed.
     """
 
     build: Callable[[ModelFolder], Built]
-    architecture: bool = True
+    architecture: bool | None = True
     weights: bool = True
+    own_weights: str = "of the factory"
+    output: bool = False
     options: bool = False
     extra: str = ""
 

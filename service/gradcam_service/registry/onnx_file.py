@@ -1,0 +1,197 @@
+"""What an ONNX file says of itself, and how it is put before it is run: in float32, one output, logits."""
+
+from __future__ import annotations
+
+import ast
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+from onnx import TensorProto, numpy_helper
+from onnx.external_data_helper import uses_external_data
+
+from gradcam_service.errors import ModelFailed, first_line
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+_ENDINGS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
+_RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
+_ROUNDS_OFF = ("Cast", "Clip")
+_LONGEST_NAMES = 1_000_000  # characters of metadata
+
+log = logging.getLogger(__name__)
+
+
+def read(path: Path, digest: str | None) -> onnx.ModelProto:
+    """The model with the tensors that it keeps in files beside it; onnx refuses files anywhere else.
+
+    Raises:
+        ModelFailed: it is no ONNX model, or ``digest`` covers only a part of it.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+        if digest and any(uses_external_data(tensor) for tensor in model.graph.initializer):
+            raise ModelFailed(f"{path.name} keeps tensors in other files, which its sha256 does not cover; save as one")
+        onnx.load_external_data_for_model(model, str(path.parent))
+        _check(model)
+        model.SerializeToString()
+    except (DecodeError, EncodeError) as error:
+        raise ModelFailed(f"{path.name} is no ONNX model, or has more than 2 GiB: {error}") from error
+    except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        raise ModelFailed(f"{path.name} is no valid ONNX model: {first_line(error)}") from error
+    return model
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """Check the model; shapes of outputs that it doesn't say are inferred, or left open to ONNX Runtime.
+
+    Raises:
+        onnx.checker.ValidationError: it is not valid.
+    """
+
+    def shapeless() -> list[onnx.TypeProto.Tensor]:
+        kinds = [value.type.tensor_type for value in model.graph.output if value.type.HasField("tensor_type")]
+        return [kind for kind in kinds if not kind.HasField("shape")]
+
+    if shapeless():
+        inferred = onnx.shape_inference.infer_shapes(model).graph.output
+        del model.graph.output[:]
+        model.graph.output.extend(inferred)
+    open_ = shapeless()
+    for kind in open_:
+        kind.shape.SetInParent()  # the checker insists on one
+    onnx.checker.check_model(model)
+    for kind in open_:
+        kind.ClearField("shape")
+
+
+def in_float32(model: onnx.ModelProto) -> None:
+    """Turn half precision, and all of a model of doubles, into float32: small gradients would vanish in half."""
+    double = [value for value in model.graph.input if value.type.tensor_type.elem_type == TensorProto.DOUBLE]
+    others = {TensorProto.FLOAT16, TensorProto.BFLOAT16, *([TensorProto.DOUBLE] if double else [])}
+    graphs = list(_graphs(model))
+    for graph in graphs:
+        del graph.value_info[:]  # said again by whoever infers it
+        for value in (*graph.input, *graph.output):
+            if value.type.tensor_type.elem_type in others:
+                value.type.tensor_type.elem_type = TensorProto.FLOAT
+        _convert(graph.initializer, others)
+    for node in (node for part in (*graphs, *model.functions) for node in part.node):
+        for attribute in node.attribute:
+            _convert([attribute.t, *attribute.tensors], others)
+            if attribute.name in ("to", "dtype") and attribute.i in others:
+                attribute.i = TensorProto.FLOAT
+
+
+def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The model's graph and those inside of its operators, such as the branches of an If."""
+    waiting = [model.graph]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        attributes = [attribute for node in graph.node for attribute in node.attribute]
+        waiting += [inner for attribute in attributes for inner in (attribute.g, *attribute.graphs) if inner.node]
+
+
+def _convert(tensors: Iterable[TensorProto], types: Collection[int]) -> None:
+    for tensor in tensors:
+        if tensor.data_type in types:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+
+
+def keep_scores(model: onnx.ModelProto, wanted: str | None) -> None:
+    """Make the model's scores its one output.
+
+    Args:
+        model: in which the other outputs are dropped.
+        wanted: the name of the output; None where only one can be a row of scores for each image.
+
+    Raises:
+        ModelFailed: naming the outputs that there are, or those that could be scores.
+    """
+    outputs = list(model.graph.output)
+    if wanted is not None and wanted not in [value.name for value in outputs]:
+        raise ModelFailed(f"output: the model has no {wanted!r}; it has {_shown(outputs)}")
+    named = [value for value in outputs if wanted in (None, value.name)]
+    found = [value for value in named if _may_be_scores(value)]
+    if not found:
+        raise ModelFailed(f"no output is a row of scores for each image, (N, classes); there are {_shown(named)}")
+    if len(found) > 1:
+        raise ModelFailed(
+            f"{len(found)} outputs could be scores: {_shown(found)}; say which in model.yaml: output: {found[-1].name}"
+        )
+    del model.graph.output[:]
+    model.graph.output.append(found[0])
+
+
+def _lengths(value: onnx.ValueInfoProto) -> list[int | None] | None:
+    """How long its dimensions are, None where one may be of any length; None where not even their number is known."""
+    kind = value.type.tensor_type
+    return [d.dim_value or None for d in kind.shape.dim] if kind.HasField("shape") else None
+
+
+def _may_be_scores(value: onnx.ValueInfoProto) -> bool:
+    """Whether it is (N, classes) once dimensions of one element are left out."""
+    lengths = _lengths(value)
+    long = lengths is None or (len(lengths) > 0 and sum(length not in (None, 1) for length in lengths[1:]) <= 1)
+    return value.type.tensor_type.elem_type in _FLOATS and long
+
+
+def _shown(values: list[onnx.ValueInfoProto]) -> str:
+    """``logits (N, 3), embedding (N, ?)``."""
+    texts = []
+    for value in values:
+        lengths = _lengths(value)
+        inside = [str(length or "?") for length in lengths[1:]] if lengths else ["?"]
+        texts.append(f"{value.name} ({', '.join(['N', *inside])})")
+    return ", ".join(texts)
+
+
+def keep_logits(model: onnx.ModelProto, activation: str) -> None:
+    """Take off the softmax, log-softmax or sigmoid that the model's one output ends in, with what rounds it off.
+
+    Reshapes, casts and clips may follow it.
+
+    Raises:
+        ModelFailed: it is another than ``activation``.
+    """
+    producers = {name: node for node in model.graph.node for name in node.output}
+    node, after = producers.get(model.graph.output[0].name), []
+    while node is not None and node.domain == "" and node.op_type in (*_RESHAPES, *_ROUNDS_OFF):
+        after.append(node)
+        node = producers.get(node.input[0])
+    if node is None or node.domain != "" or node.op_type not in _ENDINGS:
+        return
+    ending = _ENDINGS[node.op_type]
+    if ending != activation:
+        raise ModelFailed(f"the model ends in {node.op_type}; activation must be {ending}, not {activation}")
+    for dropped in (node, *after):
+        if dropped.op_type not in _RESHAPES:
+            dropped.op_type = "Identity"
+            del dropped.input[1:], dropped.attribute[:]
+
+
+def named_classes(model: onnx.ModelProto, classes: int) -> list[str]:
+    """The labels that the file's metadata name, as YOLO's exporter writes them; none where they name no classes.
+
+    The format is that of a Python dictionary, ``{0: 'cat', 1: 'dog'}``, read as data
+    (https://docs.ultralytics.com/modes/export).
+
+    Args:
+        model: as it was read.
+        classes: how many scores it has; one may be of two classes, no and yes.
+    """
+    text = next((entry.value for entry in model.metadata_props if entry.key == "names"), "")
+    try:
+        names = ast.literal_eval(text[:_LONGEST_NAMES]) if text else []
+        if isinstance(names, dict):
+            by_index = {int(index): name for index, name in names.items()}
+            names = [by_index[index] for index in range(len(names))]
+        if names and len(names) not in (classes, 2 if classes == 1 else 0):
+            raise ValueError(f"{len(names)} names for {classes} classes")
+        return [str(name) for name in names]
+    except (ValueError, TypeError, KeyError, SyntaxError, MemoryError, RecursionError) as error:
+        log.warning("the names in the ONNX file's metadata are no classes: %s", first_line(error))
+        return []
