@@ -289,7 +289,7 @@ def test_a_scene_is_explained_without_torch(scenes: Path, tmp_path: Path):
     known = open_model("scenes", Settings(device="cpu"))
     for row, target in enumerate([*labels, None]):
         options = ExplainOptions(output=["map"], target=None if target is None else [target])
-        (expected,) = known.explain(picture, options)
+        (expected,) = known.explain(picture, options).explanations
         expected_map = expected.map
         assert expected_map.any()
         np.testing.assert_allclose(given["heatmap"][row], expected_map, rtol=0, atol=1e-4)
@@ -303,7 +303,9 @@ def test_the_example_of_the_docs_explains_a_picture(scenes: Path, tmp_path: Path
     picture.write_bytes((ROOT / "service/gradcam_service/api/examples/scene.jpg").read_bytes())
     command = [sys.executable, "-c", code + "\nimport sys; assert 'torch' not in sys.modules; heatmap.tofile('map')"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=100)
-    (expected,) = open_model("scenes", Settings(device="cpu")).explain(picture, ExplainOptions(output=["map"]))
+    (expected,) = (
+        open_model("scenes", Settings(device="cpu")).explain(picture, ExplainOptions(output=["map"])).explanations
+    )
     expected_map = expected.map
     assert done.stdout.split()[0] == expected.target.label
     heatmap = np.fromfile(tmp_path / "map", np.float32).reshape(expected_map.shape)

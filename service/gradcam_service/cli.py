@@ -192,7 +192,9 @@ def _picture_and_model(command: Command) -> Command:
 @click.option("--top-k", type=click.IntRange(1), default=5, show_default=True, help="How many classes to list.")
 def predict(picture: Path, model: str | None, top_k: int) -> None:
     """What the model sees in PICTURE; needs no server."""
-    click.echo(_open(model).predict(picture, top_k))
+    result = _open(model).predict(picture, top_k)
+    click.echo(result.prediction)
+    _warn(result.warnings)
 
 
 @commands.command()
@@ -223,13 +225,14 @@ def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:
     local = _open(model)
     if options.method == "all":
         with tqdm(local.model.card.method_names(), leave=False) as methods:
-            grid, left_out = local.gallery(picture, options, methods)
+            grid, notes = local.gallery(picture, options, methods)
         grid.save(file)
         click.echo(f"every method → {file}")
-        for error in left_out:
-            click.echo(f"    but {error.detail}")
+        for note in notes:
+            click.echo(f"    but {note}")
         return
-    explanations = local.explain(picture, options)
+    result = local.explain(picture, options)
+    explanations = result.explanations
     files = _a_file_each(
         file, [(each.name, getattr(each.target, "index", number)) for number, each in enumerate(explanations)]
     )
@@ -239,6 +242,12 @@ def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:
         named.write_bytes(drawn.data)
         note = "; nothing in the picture speaks for it" if explanation.empty else ""
         click.echo(f"{explanation.target}  → {named}{note}")
+    _warn(result.warnings)
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        click.echo(f"gradcam: warning: {warning}", err=True)
 
 
 def _a_file_each(file: Path, targets: Sequence[tuple[str, int]]) -> list[Path]:

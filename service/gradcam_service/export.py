@@ -99,7 +99,10 @@ def _metadata(local: Local, cut: Cut) -> dict[str, str]:
         "layer": cut.layer.name,
         "activation": card.activation,
         "labels": json.dumps(card.labels, ensure_ascii=False),
-        "input": json.dumps({"channels": card.input.channels, "depth": card.input.depth}),
+        "input": json.dumps(
+            {"channels": card.input.channels, "depth": card.input.depth}
+            | ({"range": card.input.range} if card.input.range else {})
+        ),
         "input_size": json.dumps(preprocess.input_size),
         "mean": json.dumps(preprocess.mean),
         "std": json.dumps(preprocess.std),

@@ -7,7 +7,6 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from PIL import Image
@@ -15,7 +14,7 @@ from PIL import Image
 from gradcam_service.core.admission import Capacity
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.pipeline import Pipeline, Unobserved
-from gradcam_service.core.results import Answers, Explanation, Result
+from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import ModelFailed, ServiceError, UnsupportedMethod, in_one_line
 from gradcam_service.images.grid import labelled_grid
 from gradcam_service.inputs import INPUTS
@@ -46,31 +45,30 @@ class Local:
         """``name@version``."""
         return self.entry.key
 
-    def predict(self, path: Path, top_k: int) -> Any:  # noqa: ANN401  the task's own
-        """What the model says about a picture file, as its task tells of it (`Task.prediction`).
+    def predict(self, path: Path, top_k: int) -> Result:
+        """What the model says about a picture file.
 
         Raises:
             ServiceError: what is wrong with it.
         """
-        return self._ask(path, PredictOptions(top_k=top_k)).prediction
+        return self._ask(path, PredictOptions(top_k=top_k))
 
-    def explain(self, path: Path, options: ExplainOptions) -> list[Explanation]:
+    def explain(self, path: Path, options: ExplainOptions) -> Result:
         """Where the model looks for each target in a picture file.
 
         Raises:
             ServiceError: what is wrong with the file or the options.
         """
-        return self._ask(path, options).explanations
+        return self._ask(path, options)
 
-    def gallery(
-        self, path: Path, options: ExplainOptions, methods: Iterable[str]
-    ) -> tuple[Image.Image, list[UnsupportedMethod]]:
+    def gallery(self, path: Path, options: ExplainOptions, methods: Iterable[str]) -> tuple[Image.Image, list[str]]:
         """A labelled grid: the picture, then every method's for each target, and what their colours mean.
 
         Maps of signed colours are shown as they are, all others over the picture.
 
         Returns:
-            The grid, and why methods are left out that can't explain these targets or this layer.
+            The grid, and what to say of it: warnings about the picture, and why methods are left out that can't explain
+            these targets or this layer.
 
         Raises:
             ServiceError: what is wrong with the file or the options.
@@ -79,20 +77,20 @@ class Local:
         received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, self.settings.max_pixels)
         tiles = [(path.name, received.original())]
         kinds: set[MapKind] = set()
-        left_out: list[UnsupportedMethod] = []
+        notes = list(received.warnings)
         for method in methods:
             asked = {"method": method, "output": ["heatmap", "overlay"], "format": "png", "legend": False}
             try:
-                explanations = self.explain(path, options.model_copy(update=asked))
+                explanations = self.explain(path, options.model_copy(update=asked)).explanations
             except UnsupportedMethod as error:
-                left_out.append(error)
+                notes.append(error.detail)
                 continue
             for explanation in explanations:
                 shown = explanation.heatmap if explanation.kind == "signed_colour" else explanation.overlay
                 assert shown is not None
                 tiles.append((f"{explanation.name}: {method}", Image.open(io.BytesIO(shown.data))))
                 kinds.add(explanation.kind)
-        return labelled_grid(tiles, kinds, options.colormap), left_out
+        return labelled_grid(tiles, kinds, options.colormap), notes
 
     async def ready_model(self, reference: str, deadline: float) -> tuple[Model, Card]:
         """The model, whatever it is called: there is no other."""

@@ -14,6 +14,7 @@ from live import running_eagerly
 from .calls import base64_of, explain, opened, problem, result, values
 
 XRAY, SCAN = of_16_bits((48, 64)), of_16_bits((48, 64, 4))
+TWELVE = XRAY // 16
 DEGREES = (smooth((48, 64)) * 30 + 10).astype(np.float32)
 
 
@@ -48,6 +49,7 @@ SENT = {  # what is sent → model, content, content type, the numbers that the 
     "a gray PNG of 16 bits": ("xray", png(XRAY), "image/png", XRAY[..., None] / 65535),
     "a gray TIFF of 16 bits": ("xray", tiff(XRAY), "image/tiff", XRAY[..., None] / 65535),
     "an array of 16 bits": ("xray", npy(XRAY), "application/x-npy", XRAY[..., None] / 65535),
+    "a gray PNG of 12 bits in 16": ("film", png(TWELVE), "image/png", TWELVE[..., None] / 4095),
     "a TIFF of floats": ("thermal", tiff(DEGREES), "image/tiff", DEGREES[..., None]),
     "a TIFF of four bands": ("satellite", tiff(SCAN, planarconfig="contig"), "application/octet-stream", SCAN / 65535),
     "an array of four bands": ("satellite", npy(SCAN), "application/octet-stream", SCAN / 65535),
@@ -98,6 +100,17 @@ def test_every_method_explains_them(client, name):
         assert explanation["map"]["shape"][2:] == bands
 
 
+def test_what_is_seen_as_nearly_black_is_answered_with_a_warning(client):
+    asked = {"model": "xray", "top_k": 1}
+    files = [("image", ("a.png", png(values), "image/png")) for values in (TWELVE, XRAY)]
+    for operation in ("predict", "explain"):
+        dark, bright = client.post(f"/{operation}", files=files, data=asked).json()["results"]
+        (warning,) = dark["warnings"]
+        assert f"from {TWELVE.min()} to {TWELVE.max()}, under 1/8 of 0 to 65535" in warning
+        assert dark["predictions"]
+        assert "warnings" not in bright
+
+
 @pytest.mark.parametrize(
     ("name", "data", "code", "wanted"),
     [
@@ -117,10 +130,20 @@ def test_a_model_says_what_it_takes(client):
     inputs = {name: client.get(f"/models/{name}").json()["input"] for name in MODELS}
     arrays = {"width": 32, "height": 24, "media_types": ["image/*", "application/x-npy"]}
     assert inputs["xray"] == {**arrays, "channels": 1, "depth": 16}
+    assert inputs["film"] == {**arrays, "channels": 1, "depth": 16, "range": [0, 4095]}
     assert inputs["thermal"] == {**arrays, "channels": 1, "depth": "float"}
     assert inputs["satellite"] == {**arrays, "channels": 4, "depth": 16}
     bodies = client.get("/openapi.json").json()["paths"]["/explain"]["post"]["requestBody"]["content"]
     assert "application/x-npy" in bodies
+
+
+def test_the_command_line_warns(settings, tmp_path):
+    (tmp_path / "film.png").write_bytes(png(TWELVE))
+    done = gradcam("predict", tmp_path / "film.png", "--model", "xray", **settings)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 5
+    assert done.stderr.startswith("gradcam: warning: its numbers are from ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_command_line_takes_such_files(settings, tmp_path):

@@ -28,6 +28,7 @@ preprocess: {{resize: [24, 32], mean: {mean}, std: {std}}}
 """
 MODELS = {  # name → factory, input, mean, std
     "xray": ("gray", "{channels: gray, depth: 16}", [0.4], [0.25]),
+    "film": ("gray", "{channels: gray, depth: 16, range: [0, 4095]}", [0.4], [0.25]),
     "thermal": ("gray", "{channels: gray, depth: float}", [20.0], [8.0]),
     "satellite": ("four", "{channels: 4, depth: 16, bands: [3, 2, 0]}", [0.3, 0.4, 0.5, 0.6], [0.2, 0.2, 0.25, 0.3]),
 }

@@ -21,11 +21,11 @@ from gradcam_service.registry.spec import Preprocess
 GRAY_16, GRAY_FLOAT, FOUR_16 = Takes("", "gray", 16), Takes("", "gray", "float"), Takes("", 4, 16)
 
 
-def received(data, takes, max_pixels=1_000_000, **geometry):
+def received(data, takes, max_pixels=1_000_000, std=1.0, **geometry):
     """What is sent to the worker; by default nothing is resized: the input is 40 high and 30 wide."""
     channels = takes.count
     wanted = geometry or {"resize": (40, 30)}
-    preprocess = Preprocess(mean=(0.25,) * channels, std=(1.0,) * channels, **wanted)
+    preprocess = Preprocess(mean=(0.25,) * channels, std=(std,) * channels, **wanted)
     return INPUTS[takes.reader].receive(data, takes, preprocess, max_pixels)
 
 

@@ -95,7 +95,6 @@ def test_a_missing_field_is_named(tmp_path, field, says):
         "resize: 8, crop: 8, pad: 8",
         "pad: 8, crop: 4",
         "pad: 8, resize: 8",
-        "resize: [8, 8], crop: 4",
     ],
 )
 def test_geometry_that_says_too_little_or_two_things_at_once_is_refused(tmp_path, geometry):
@@ -112,6 +111,8 @@ def test_geometry_that_says_too_little_or_two_things_at_once_is_refused(tmp_path
         f"resize: 0, crop: 8, {NORMAL}",
         f"resize: 8, crop: 0, {NORMAL}",
         f"resize: [0, 8], {NORMAL}",
+        f"resize: 8, crop: [8, 0], {NORMAL}",
+        f"resize: 8, crop: [8, 8, 8], {NORMAL}",
         "pad: 8, mean: [0, 0, 0], std: [1, 0, 1]",
         "pad: 8, mean: [0, .nan, 0], std: [1, 1, 1]",
     ],
@@ -157,11 +158,33 @@ def test_what_a_spec_leaves_out(tmp_path):
 
 @pytest.mark.parametrize(
     ("geometry", "size"),
-    [("resize: 256, crop: 224", (224, 224)), ("resize: [90, 130]", (90, 130)), ("pad: 128", (128, 128))],
+    [
+        ("resize: 256, crop: 224", (224, 224)),
+        ("resize: 72, crop: [64, 96]", (64, 96)),
+        ("resize: [90, 130]", (90, 130)),
+        ("resize: [90, 130], crop: 80", (80, 80)),
+        ("resize: [90, 130], crop: [80, 120]", (80, 120)),
+        ("pad: 128", (128, 128)),
+    ],
 )
 def test_the_size_of_what_a_model_receives(tmp_path, geometry, size):
     preprocess = parsed(tmp_path, f"{SPEC}preprocess: {{{geometry}, {NORMAL}}}").preprocess
     assert preprocess.input_size == size
+
+
+@pytest.mark.parametrize("channels", ["bgr", "gray", 4])
+def test_channels_may_be_said_in_either_place(tmp_path, channels):
+    there = parsed(tmp_path, f"{SPEC}preprocess: {{pad: 8, channels: {channels}, {NORMAL}}}")
+    here = parsed(tmp_path, f"{SPEC}input: {{channels: {channels}}}\npreprocess: {{pad: 8, {NORMAL}}}")
+    both = parsed(
+        tmp_path, f"{SPEC}input: {{channels: {channels}}}\npreprocess: {{pad: 8, channels: {channels}, {NORMAL}}}"
+    )
+    assert there == here == both
+    assert there.input.channels == channels
+    with pytest.raises(ModelFailed, match=r"input\.channels and preprocess\.channels say different things"):
+        parsed(tmp_path, f"{SPEC}input: {{channels: rgb}}\npreprocess: {{pad: 8, channels: {channels}, {NORMAL}}}")
+    with pytest.raises(ModelFailed, match=r"input\.channels"):
+        parsed(tmp_path, f"{SPEC}preprocess: {{pad: 8, channels: grb, {NORMAL}}}")
 
 
 def test_padding_has_the_mean_colour():

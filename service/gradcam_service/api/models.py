@@ -32,6 +32,7 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
                 height=height,
                 channels=card.input.count,
                 depth=card.input.depth,
+                range=card.input.range,
                 media_types=list(INPUTS[card.input.reader].media_types),
             ),
             "classes": len(card.labels),

@@ -91,6 +91,9 @@ class _Result(BaseModel):
     error: Problem | None = Field(
         default=None, description="in a request of several images: what is wrong with this one"
     )
+    warnings: list[str] | None = Field(
+        default=None, description="why the model may see something else than was meant, such as a picture of 12 bits"
+    )
 
 
 def _of_tasks() -> dict[str, Any]:
@@ -167,6 +170,8 @@ def _written(answers: Answers, request_id: str, explained: Sequence[str] | None)
 
 def _result(result: Result, explained: Sequence[str] | None) -> Iterator[bytes]:
     said = to_json(result.prediction)
+    if result.warnings:
+        said = said[:-1] + b',"warnings":%b}' % to_json(result.warnings)
     if explained is None:
         yield said
         return

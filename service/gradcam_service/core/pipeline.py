@@ -89,11 +89,25 @@ _NOT_WORTH_A_LOOK = 2**22
 
 
 @dataclass(frozen=True)
-class _Inferred:
-    """An image's answer, not yet drawn; ``photo`` is what overlays are drawn on, where one is asked for."""
+class _Seen:
+    """What is kept of an image while its answer is computed.
+
+    Attributes:
+        prepared: what the model sees.
+        photo: what overlays are drawn on, where one is asked for.
+        warnings: about the image.
+    """
 
     prepared: PreparedImage
     photo: Image.Image | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Inferred:
+    """An image's answer, not yet drawn."""
+
+    image: _Seen
     answer: Answer
 
 
@@ -183,36 +197,35 @@ class Pipeline:
 
     async def _infer(self, data: bytes, work: _Work) -> _Inferred:
         with _timed(work.seen, "decode"):
-            inputs, prepared, photo = await work.admission.run(work.deadline, partial(self._look, data, work))
+            inputs, image = await work.admission.run(work.deadline, partial(self._look, data, work))
         answer, timings = await self._engine.infer(
             work.model.key, work.card.digest, inputs, work.question, work.deadline
         )
         _record(work, timings)
-        return _Inferred(prepared, photo, answer)
+        return _Inferred(image, answer)
 
     async def _draw(self, inferred: _Inferred | ServiceError, work: _Work, shared: float | None = None) -> Result:
         if isinstance(inferred, ServiceError):
             raise inferred
         said = TASKS[work.card.task].predict(work.card, inferred.answer.scores, work.options.top_k)
         if not isinstance(work.options, ExplainOptions):
-            return Result(said, [])
+            return Result(said, [], inferred.image.warnings)
         with _timed(work.seen, "render"):
-            draws = drawings(work.card, inferred.answer, inferred.prepared, inferred.photo, work.options, shared)
+            image = inferred.image
+            draws = drawings(work.card, inferred.answer, image.prepared, image.photo, work.options, shared)
             in_turn = partial(work.admission.run, work.deadline)
-            return Result(said, await asyncio.gather(*map(in_turn, draws)))
+            return Result(said, await asyncio.gather(*map(in_turn, draws)), image.warnings)
 
-    def _look(self, data: bytes, work: _Work) -> tuple[Inputs, PreparedImage, Image.Image | None]:
-        """What the model takes of what was sent, the same as a picture, and what overlays are drawn on, if they are.
+    def _look(self, data: bytes, work: _Work) -> tuple[Inputs, _Seen]:
+        """What the model takes of what was sent, and what is kept of it.
 
         The original, which may be as large as a picture can be, is not kept while the worker is waited for.
         """
-        card = work.card
+        card, options, photo = work.card, work.options, None
         received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, self._settings.max_pixels)
-        options = work.options
-        if not isinstance(options, ExplainOptions) or "overlay" not in options.outputs:
-            return received.inputs, received.prepared, None
-        photo = backdrop(received.original(), received.prepared, size=options.size, max_side=options.max_side)
-        return received.inputs, received.prepared, photo
+        if isinstance(options, ExplainOptions) and "overlay" in options.outputs:
+            photo = backdrop(received.original(), received.prepared, size=options.size, max_side=options.max_side)
+        return received.inputs, _Seen(received.prepared, photo, received.warnings)
 
 
 async def _each(answers: Iterable[Coroutine[Any, Any, Outcome]], work: _Work) -> list[Outcome | ServiceError]:

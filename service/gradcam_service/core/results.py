@@ -63,10 +63,12 @@ class Result:
     Attributes:
         prediction: what the model says, as its task tells of it (`Task.prediction`).
         explanations: one for each target; empty where only predictions were asked for.
+        warnings: about the input, a sentence each.
     """
 
     prediction: Any
     explanations: list[Explanation]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ left, normalising by the model's mean and standard deviation, is done on the dev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -24,38 +25,50 @@ class Takes:
 
     Attributes:
         kind: a file in `gradcam_service.inputs`, or a plugin; empty for the one that reads these channels and bits.
-        channels: rgb, gray, or how many bands.
+        channels: rgb; bgr, the same in the order of OpenCV and Caffe; gray; or how many bands.
         depth: bits of a number from 0 to the brightest, 8 or 16, which becomes 0 to 1; float: numbers as they are.
+        range: the numbers that become 0 and 1 instead, of more than 8 bits; what lies beyond becomes 0 or 1 too.
         bands: which three of several, from 0, are drawn as red, green and blue under an overlay.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     kind: str = ""
-    channels: Literal["rgb", "gray"] | int = "rgb"
+    channels: Literal["rgb", "bgr", "gray"] | int = "rgb"
     depth: Literal[8, 16, "float"] = 8
     bands: tuple[int, int, int] | None = None
+    range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= 1024:
-            raise ValueError("input.channels takes rgb, gray or a number of bands from 1 to 1024")
+            raise ValueError("input.channels takes rgb, bgr, gray or a number of bands from 1 to 1024")
         if self.bands is not None and not all(0 <= band < self.count for band in self.bands):
             raise ValueError(f"input.bands takes three numbers from 0 to {self.count - 1}")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError("input.range takes two numbers, the lower one first")
+        if self.range is not None and (self.depth == 8 or not all(map(math.isfinite, self.range))):
+            raise ValueError(
+                "input.range takes two finite numbers, with input.depth: 16 or float; 8 bits have 0 to 255"
+            )
 
     @property
     def reader(self) -> str:
         """The name of the kind."""
-        return self.kind or ("picture" if (self.channels, self.depth) == ("rgb", 8) else "array")
+        return self.kind or ("picture" if self.channels in ("rgb", "bgr") and self.depth == 8 else "array")
 
     @property
     def count(self) -> int:
         """How many channels."""
-        return self.channels if isinstance(self.channels, int) else {"rgb": 3, "gray": 1}[self.channels]
+        return self.channels if isinstance(self.channels, int) else {"gray": 1}.get(self.channels, 3)
 
     @property
     def shown(self) -> tuple[int, int, int]:
         """The channels drawn as red, green and blue; of fewer than three, the first as gray."""
-        return self.bands or ((0, 1, 2) if self.count >= len("rgb") else (0, 0, 0))
+        if self.bands is not None:
+            return self.bands
+        if self.channels == "bgr":
+            return 2, 1, 0
+        return (0, 1, 2) if self.count >= len("rgb") else (0, 0, 0)
 
 
 class Preparing(Protocol):
@@ -64,6 +77,10 @@ class Preparing(Protocol):
     @property
     def mean(self) -> tuple[float, ...]:
         """Of each channel, in the range 0 to 1: what padding is filled with."""
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Of each channel, in the same units."""
 
     def geometry(self) -> dict[str, Any]:
         """Keyword arguments of `gradcam_service.images.geometry.prepare`."""
@@ -78,11 +95,13 @@ class Received:
             or float32 that the mean and standard deviation are for.
         prepared: the same as a picture, and which part of the original it is.
         original: draws the original, mode RGB.
+        warnings: sentences for the caller about what the model is likely to see otherwise than it was meant.
     """
 
     inputs: Mapping[str, np.ndarray]
     prepared: PreparedImage
     original: Callable[[], Image.Image]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

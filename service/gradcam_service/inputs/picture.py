@@ -10,6 +10,10 @@ from gradcam_service.images.decode import decode
 from gradcam_service.images.geometry import prepare
 from gradcam_service.images.numbers import NPY, read_numbers, size_of_numbers
 from gradcam_service.inputs import Input, Preparing, Received, Takes
+from gradcam_service.inputs._warnings import hardly_used
+
+_REMEDY = "a picture of more bits is seen whole by a model with input: {depth: 16, range: [low, high]} in model.yaml"
+_ENOUGH = 256  # pixels on a side that are looked at before all are
 
 
 def receive(data: bytes, takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
@@ -21,17 +25,32 @@ def receive(data: bytes, takes: Takes, preprocess: Preparing, max_pixels: int) -
         UnfitInput: it is an array of other numbers than a picture's.
     """
     image = _of_array(data, max_pixels) if data.startswith(NPY) else decode(data, max_pixels)
-    prepared = prepare(image, **preprocess.geometry())
-    return Received({"image": prepared.pixels}, prepared, lambda: image)
+    geometry, blue_first = preprocess.geometry(), takes.channels == "bgr"
+    if blue_first:  # to the model alone: pictures stay red, green and blue
+        geometry["fill"] = geometry["fill"][::-1]
+    prepared = prepare(image, **geometry)
+    pixels = np.ascontiguousarray(prepared.pixels[:, :, ::-1]) if blue_first else prepared.pixels
+    return Received({"image": pixels}, prepared, lambda: image, _warnings(image))
 
 
 def _of_array(data: bytes, max_pixels: int) -> Image.Image:
-    values = read_numbers(data, "rgb", max_pixels)
+    values = read_numbers(data, "rgb", max_pixels).values
     if values.dtype != np.uint8 or values.shape[2:] not in ((), (3,)):
         raise UnfitInput(
             f"an array {values.shape} of {values.dtype} doesn't fit this model; uint8 (H, W, 3) or (H, W) would work"
         )
     return Image.fromarray(values).convert("RGB")
+
+
+def _warnings(image: Image.Image) -> tuple[str, ...]:
+    """All of a picture is looked at only where a few of its pixels are all alike."""
+    few = image.resize((min(image.width, _ENOUGH), min(image.height, _ENOUGH)), Image.Resampling.NEAREST)
+    for looked_at in (few, image):
+        lows, highs = zip(*looked_at.getextrema(), strict=True)
+        warnings = hardly_used((min(lows), max(highs)), (0, 255), _REMEDY)
+        if not warnings:
+            break
+    return warnings
 
 
 INPUT = Input(("image/*", "application/x-npy"), receive, size_of_numbers)

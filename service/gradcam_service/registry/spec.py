@@ -34,12 +34,22 @@ from gradcam_service.tasks import TASKS
 State = Literal["unloaded", "loading", "ready", "failed"]
 
 
+def _channels_of_input(schema: dict[str, Any]) -> None:
+    """``channels`` may be written here as well; see `Spec`."""
+    taken = ["rgb", "bgr", "gray"]
+    schema["properties"]["channels"] = {
+        "description": "the same as input.channels",
+        "anyOf": [{"enum": taken}, {"type": "integer"}],
+    }
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """The way from a picture to the pixels that a model receives, in torchvision's terms.
 
-    Either ``crop`` (after ``resize`` of the shortest side), ``resize: [h, w]`` (stretched), or ``pad`` (the whole
-    picture, its longest side resized to ``pad``, the rest filled with the mean colour).
+    ``resize`` of the shortest side and ``crop`` of the middle; ``resize: [h, w]`` (stretched), with or without a
+    ``crop`` after it; or ``pad`` (the whole picture, its longest side resized to ``pad``, the rest filled with the mean
+    colour). ``crop`` is [h, w] or the side of a square.
 
     Attributes:
         mean: subtracted from pixels in 0–1, of each channel of `Takes`.
@@ -47,21 +57,21 @@ class Preprocess:
         interpolation: nearest, bilinear, bicubic or lanczos.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    __pydantic_config__ = ConfigDict(extra="forbid", json_schema_extra=_channels_of_input)
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resize: int | tuple[int, int] | None = None
-    crop: int | None = None
+    crop: int | tuple[int, int] | None = None
     pad: int | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
 
     def __post_init__(self) -> None:
         given = {name for name in ("resize", "crop", "pad") if getattr(self, name) is not None}
-        sides = list(self.resize) if isinstance(self.resize, tuple | list) else []
-        if given not in ({"pad"}, {"resize"} if sides else {"resize", "crop"}):
+        if given not in ({"pad"}, {"resize", "crop"}) and (given != {"resize"} or isinstance(self.resize, int)):
             raise ValueError("preprocess takes one of: resize and crop; resize: [h, w]; pad")
-        if any(isinstance(side, int) and side < 1 for side in (self.resize, self.crop, self.pad, *sides)):
+        sizes = [getattr(self, name) for name in given]
+        if any(side < 1 for size in sizes for side in ([size] if isinstance(size, int) else size)):
             raise ValueError("preprocess takes sizes of at least 1")
         if not len(self.mean) == len(self.std) > 0:
             raise ValueError("preprocess.mean and preprocess.std take one value for each channel")
@@ -71,12 +81,9 @@ class Preprocess:
     @property
     def input_size(self) -> tuple[int, int]:
         """(height, width) of what the model receives."""
-        if self.pad is not None:
-            return self.pad, self.pad
-        if self.crop is not None:
-            return self.crop, self.crop
-        assert isinstance(self.resize, tuple | list)
-        return self.resize[0], self.resize[1]
+        size = self.pad or self.crop or self.resize
+        assert size is not None
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
 
     def geometry(self) -> dict[str, Any]:
         """Keyword arguments of `gradcam_service.images.geometry.prepare`."""
@@ -177,6 +184,19 @@ class Spec(BaseModel):
         for field, names in _CHOICES.items():
             schema["properties"][field]["enum"] = names()
         return schema
+
+    @model_validator(mode="before")
+    @classmethod
+    def _channels_of_input(cls, given: Any) -> Any:  # noqa: ANN401  what YAML holds
+        """``preprocess: {channels: bgr}`` means ``input: {channels: bgr}``, which is its place."""
+        preprocess = given.get("preprocess") if isinstance(given, dict) else None
+        if not isinstance(preprocess, dict) or "channels" not in preprocess:
+            return given
+        channels, takes = preprocess["channels"], given.get("input") or {}
+        if not isinstance(takes, dict) or takes.get("channels", channels) != channels:
+            raise ValueError("input.channels and preprocess.channels say different things; input.channels is enough")
+        kept = {name: value for name, value in preprocess.items() if name != "channels"}
+        return {**given, "preprocess": kept, "input": {**takes, "channels": channels}}
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
