@@ -81,6 +81,12 @@ def test_rises_map_of_a_difference_of_probabilities_has_a_sign(client, scene, ta
     assert (values(found["map"]) < 0).any() == (kind == "signed")
 
 
+@pytest.mark.parametrize("target", ["Star", " STAR ", {"class": "STAR", "against": "Flower"}])
+def test_a_class_is_named_in_any_case(client, scene, target):
+    (found,) = in_json(client, scene, target)
+    assert (found["target"]["index"], found["target"]["label"]) == (10, "star")
+
+
 WRONG = [  # target, status, code, a part of the detail
     ({"class": "star", "against": "dragon"}, 422, "unknown_target", "flower"),
     ({"class": "dragon", "against": "star"}, 422, "unknown_target", "flower"),

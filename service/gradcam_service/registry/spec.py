@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -22,10 +21,11 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from gradcam_service.errors import BadOption, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod, shortened
+from gradcam_service.errors import BadOption, UnknownLayer, UnknownModel, UnsupportedMethod, shortened
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.inputs import INPUTS, Takes
 from gradcam_service.kinds import no_such
+from gradcam_service.registry.class_names import class_index
 from gradcam_service.registry.labels import listed
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.runtime import RUNTIMES
@@ -281,19 +281,12 @@ class Card(msgspec.Struct, frozen=True):
         return [method.name for method in self.methods if not method.refused]
 
     def class_index(self, target: int | str) -> int:
-        """The class that a request's target means: an index, a label, or an index written as text.
+        """The class that a request's target means; see `gradcam_service.registry.class_names`.
 
         Raises:
-            UnknownTarget: no class has that index or label.
+            UnknownTarget: no class has that index or name, or several have that name.
         """
-        if isinstance(target, str) and target in self.labels:
-            return self.labels.index(target)
-        if isinstance(target, str) and not re.fullmatch("-?[0-9]{1,9}", target):
-            raise UnknownTarget(f"no class is labelled {shortened(target)!r}; {self._classes()}")
-        index = int(target)
-        if not 0 <= index < len(self.labels):
-            raise UnknownTarget(f"there is no class {index}; {self._classes()}")
-        return index
+        return class_index(target, self.labels)
 
     def check_question(self, method: str, layer: str, options: Collection[str]) -> None:
         """Refuse a method, a method's option or a layer that this model doesn't have.
@@ -317,10 +310,6 @@ class Card(msgspec.Struct, frozen=True):
         listed = [card.name for card in self.layers]
         if layer not in ("auto", *listed, *self.inner_layers):
             raise UnknownLayer.named(layer, listed, (*listed, *self.inner_layers))
-
-    def _classes(self) -> str:
-        shown = ", ".join(self.labels[:12]) + (", …" if len(self.labels) > 12 else "")
-        return f"the model has {len(self.labels)} classes, 0 to {len(self.labels) - 1}: {shown}"
 
 
 class Model(msgspec.Struct, frozen=True):

@@ -92,11 +92,12 @@ function toggle(index) {
 
 function another(event) {
   event.preventDefault();
-  const index = typed($("class-name").value, session.details.get(state.model)?.labels ?? []);
-  $("class-error").textContent = index === null ? `${state.model} has no class of that name or number.` : "";
-  if (index === null) return;
+  const found = typed($("class-name").value, session.details.get(state.model)?.labels ?? []);
+  const several = found.length ? `${found.length} classes have that name: ${found.join(", ")}. Type a number.` : "";
+  $("class-error").textContent = found.length === 1 ? "" : several || `${state.model} has no class of that name or number.`;
+  if (found.length !== 1) return;
   $("class-name").value = "";
-  only(index);
+  only(found[0]);
 }
 
 /** Another model: classes of the same labels stay, and so does the method where it can explain that model. */

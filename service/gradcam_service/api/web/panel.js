@@ -92,11 +92,14 @@ function row({ index, label, logit, probability }, actions) {
   return element("li", {}, one, plus);
 }
 
-/** The class that was typed: its index, or null. */
+const plain = (name) => name.normalize("NFKC").toLowerCase().replaceAll("_", " ").split(/\s+/).filter(Boolean).join(" ");
+
+/** The classes that were typed, as the service reads a target: by label, number, or a name in any case; their indices. */
 export function typed(text, labels) {
-  const wanted = text.trim().toLowerCase();
-  const exact = labels.findIndex((label) => label.toLowerCase() === wanted);
-  if (exact >= 0) return exact;
-  const index = /^\d+$/.test(wanted) ? Number(wanted) : -1;
-  return index >= 0 && index < labels.length ? index : null;
+  const called = (names, wanted) => [...labels.keys()].filter((index) => names(labels[index]).includes(wanted));
+  const exact = called((label) => [label], text.trim());
+  if (exact.length) return exact;
+  if (/^\d+$/.test(text.trim())) return Number(text) < labels.length ? [Number(text)] : [];
+  const whole = called((label) => [plain(label)], plain(text));
+  return whole.length ? whole : called((label) => label.split(",").map(plain), plain(text));
 }
