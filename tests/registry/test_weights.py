@@ -17,10 +17,11 @@ import torch
 from torch.testing import assert_close
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.checkpoint import read_tensors
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry
-from gradcam_service.registry.weights import fetch, read_state, verified
+from gradcam_service.registry.weights import fetch, verified
 from gradcam_service.zoo.network import scenes_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch, on damaged files
@@ -104,7 +105,7 @@ def test_weights_with_the_right_digest_are_fetched_once(server, cache, digits):
     assert left_in(cache) == [path]
     assert fetch(url, DIGEST[:digits]) == path
     assert server.requests == {"/w/weights.safetensors": 1}
-    state = read_state(verified(path, DIGEST))
+    state = read_tensors(verified(path, DIGEST))[""]
     assert state.keys() == STATE.keys()
     assert all(torch.equal(state[name], STATE[name]) for name in STATE)
 
@@ -151,7 +152,7 @@ def test_the_query_of_a_url_is_not_part_of_the_files_name(server):
     url = server.put("/w.safetensors?token=secret&v=2", WEIGHTS)
     path = fetch(url, DIGEST)
     assert path.suffix == ".safetensors"
-    assert read_state(path).keys() == STATE.keys()
+    assert read_tensors(path)[""].keys() == STATE.keys()
 
 
 def test_weights_that_are_not_there_are_named(server, cache):
@@ -225,7 +226,7 @@ def test_a_pickle_with_code_is_refused_and_its_code_does_not_run(tmp_path, save,
     else:
         torch.save(content, path, _use_new_zipfile_serialization=save == "torch")
     with pytest.raises(ModelFailed, match="never pickled code"):
-        read_state(verified(path, hashlib.sha256(path.read_bytes()).hexdigest()))
+        read_tensors(verified(path, hashlib.sha256(path.read_bytes()).hexdigest()))
     assert not made.exists()
     if save == "pickle":
         pickle.loads(path.read_bytes())
@@ -237,23 +238,21 @@ def test_a_pickle_with_code_is_refused_and_its_code_does_not_run(tmp_path, save,
 def test_a_pickled_module_is_refused(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
     with pytest.raises(ModelFailed, match="never pickled code") as caught:
-        read_state(tmp_path / "module.pt")
+        read_tensors(tmp_path / "module.pt")
     assert "\n" not in caught.value.detail
 
 
-@pytest.mark.parametrize(
-    "content", [[torch.ones(1)], {"a": {"w": torch.ones(1)}}, {"w": 1}, {1: torch.ones(1)}, torch.ones(1)]
-)
+@pytest.mark.parametrize("content", [[torch.ones(1)], {"a": {"w": 1}}, {"w": 1}, {1: torch.ones(1)}, torch.ones(1)])
 def test_tensors_that_are_no_state_dict_are_refused(tmp_path, content):
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(ModelFailed, match="something else than a state dict"):
-        read_state(tmp_path / "w.pt")
+        read_tensors(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize("old", [False, True])
 def test_a_state_dict_is_read(tmp_path, old):
     torch.save(STATE, tmp_path / "w.pt", _use_new_zipfile_serialization=not old)
-    state = read_state(tmp_path / "w.pt")
+    state = read_tensors(tmp_path / "w.pt")[""]
     assert state.keys() == STATE.keys()
     assert all(torch.equal(state[name], STATE[name]) for name in STATE)
 
@@ -263,14 +262,14 @@ def test_damaged_safetensors_are_refused(tmp_path, damage):
     damaged = {"cut": WEIGHTS[:-1], "header": b"\xff" * 8 + WEIGHTS[8:], "empty": b"", "text": b"<html>404</html>"}
     (tmp_path / "w.safetensors").write_bytes(damaged[damage])
     with pytest.raises(ModelFailed, match=r"w\.safetensors are no safetensors file"):
-        read_state(tmp_path / "w.safetensors")
+        read_tensors(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", bytes(100), b"\x80\x02.", WEIGHTS])
 def test_what_is_no_state_dict_at_all_is_refused(tmp_path, content):
     (tmp_path / "w.pt").write_bytes(content)
     with pytest.raises(ModelFailed, match=r"w\.pt"):
-        read_state(tmp_path / "w.pt")
+        read_tensors(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize("form", ["zip", "old format", "safetensors"])
@@ -284,7 +283,7 @@ def test_weights_cut_short_anywhere_are_refused(tmp_path, form):
     for length in range(0, len(intact), 5):
         path.write_bytes(intact[:length])
         with pytest.raises(ModelFailed, match=re.escape(str(path))):
-            read_state(path)
+            read_tensors(path)
 
 
 def test_a_damaged_state_dict_is_refused_however_it_is_damaged(tmp_path):
@@ -297,7 +296,7 @@ def test_a_damaged_state_dict_is_refused_however_it_is_damaged(tmp_path):
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
         path.write_bytes(damaged)
         try:
-            read_state(path)  # the damage may have hit a number or padding: that, only a digest can tell
+            read_tensors(path)  # the damage may have hit a number or padding: that, only a digest can tell
         except ModelFailed as error:
             assert str(path) in error.detail  # noqa: PT017
             refused += 1
@@ -309,16 +308,16 @@ def test_a_digest_is_checked_before_a_file_is_interpreted(tmp_path, suffix):
     path, made = tmp_path / f"w{suffix}", tmp_path / "made"
     torch.save({"w": Evil(made)}, path)
     with pytest.raises(ModelFailed, match=f"SHA-256 [0-9a-f]{{64}}, not the expected {'1' * 64}"):
-        read_state(verified(path, "1" * 64))
+        read_tensors(verified(path, "1" * 64))
     assert not made.exists()
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     for name in ("w.pt", "w.safetensors"):
         with pytest.raises(ModelFailed, match=f"{name} can't be read: No such file"):
-            read_state(tmp_path / name)
+            read_tensors(tmp_path / name)
         with pytest.raises(ModelFailed, match=f"{name} can't be read: No such file"):
-            read_state(verified(tmp_path / name, DIGEST))
+            read_tensors(verified(tmp_path / name, DIGEST))
 
 
 def entry(folder, weights, **more):

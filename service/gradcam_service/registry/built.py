@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +11,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gradcam_service.errors import ModelFailed
+from gradcam_service.errors import ModelFailed, in_one_line
+from gradcam_service.registry.checkpoint import read_tensors, some
+from gradcam_service.registry.fit import Misfit, fit
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.registry.spec import Preprocess
-from gradcam_service.registry.weights import read_state, weights_file
+from gradcam_service.registry.weights import weights_file
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,14 +91,31 @@ def with_weights(folder: ModelFolder, architecture: Callable[[], nn.Module]) -> 
 
 
 def filled(module: nn.Module, path: Path, folder: ModelFolder) -> nn.Module:
-    """Load the state dict of a file, whose digest has been checked, into a module.
+    """Load the weights in a file, whose digest has been checked, into a module.
 
     Raises:
-        ModelFailed: it is no state dict, or doesn't fit.
+        ModelFailed: there are none in it, or they don't fit.
     """
+    network = module.state_dict()
     try:
-        module.load_state_dict(read_state(path))
-    except RuntimeError as error:
-        shown = " ".join(str(error).split())
-        raise ModelFailed(f"weights {folder.spec.weights} don't fit {folder.spec.architecture}: {shown}") from error
+        found = fit(network, read_tensors(path))
+    except Misfit as error:
+        raise ModelFailed(_told(error, folder)) from error
+    if found.name or found.left:
+        fields = {"weights": folder.spec.weights, "taken": found.name or "all", "left": some(found.left, 5)}
+        log.info("weights are a part of their file", extra={"fields": fields})
+    try:
+        module.load_state_dict(found.state, strict=False)
+    except RuntimeError as error:  # of tensors that can't be copied, such as quantised ones
+        raise ModelFailed(f"weights {folder.spec.weights} can't be loaded: {in_one_line(error)}") from error
     return module
+
+
+def _told(error: Misfit, folder: ModelFolder) -> str:
+    spec = folder.spec
+    reason = f"weights {spec.weights} don't fit {spec.architecture}: {error}"
+    if error.classes is None:
+        return reason
+    if len(folder.labels() or []) == error.classes:  # then the number of labels isn't what the builder heeds
+        return f"{reason}; have {spec.architecture} build {error.classes}"
+    return f"{reason}; name {error.classes} label{'s' if error.classes > 1 else ''}"

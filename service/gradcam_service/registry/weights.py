@@ -1,4 +1,4 @@
-"""Finds, fetches and reads weights, checked before a byte is interpreted. Pickled code is refused."""
+"""Finds and fetches files of weights, checked before a byte is interpreted."""
 
 from __future__ import annotations
 
@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import fsspec
-import safetensors
-import torch
 from fsspec.implementations.local import LocalFileSystem
-from safetensors.torch import load_file
-from torch import Tensor
 from tqdm import tqdm
 
-from gradcam_service.errors import ModelFailed, first_line
+from gradcam_service.errors import ModelFailed
 from gradcam_service.registry import cache
 from gradcam_service.registry.folder import ModelFolder
 
@@ -71,28 +67,6 @@ def verified(path: Path, digest: str | None) -> Path:
         except OSError as error:
             raise ModelFailed(f"weights {path} can't be read: {error.strerror or error}") from error
     return path
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a ``.safetensors`` or ``.pt``/``.pth`` file.
-
-    Raises:
-        ModelFailed: the file can't be read, or holds more than tensors.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelFailed(f"weights {path} can't be read: {error.strerror or error}") from error
-    except safetensors.SafetensorError as error:
-        raise ModelFailed(f"weights {path} are no safetensors file: {error}") from error
-    except Exception as error:  # torch.load raises whatever a damaged file leads it to
-        reason = "only state dicts of tensors are loaded, never pickled code; save as safetensors"
-        raise ModelFailed(f"weights {path} refused: {reason} ({first_line(error)})") from error
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise ModelFailed(f"weights {path} hold something else than a state dict of tensors")
-    return state
 
 
 def fetch(url: str, digest: str) -> Path:

@@ -1,0 +1,307 @@
+"""Checkpoints as people have them: the same network, whatever was saved around it."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict, defaultdict
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnx
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from torch import nn
+
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.built import filled
+from gradcam_service.registry.checkpoint import read_tensors
+from gradcam_service.registry.fit import Misfit, fit
+from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.repository import parse_spec
+
+
+def network(classes: int = 3, seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    body = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3), bn=nn.BatchNorm2d(4)))
+    return nn.Sequential(
+        OrderedDict(features=body, pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(4, classes))
+    )
+
+
+STATE = network().state_dict()
+OTHER = network(seed=1).state_dict()
+
+
+def prefixed(prefix: str, state: dict[str, torch.Tensor] = STATE) -> dict[str, torch.Tensor]:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def trained() -> dict[str, object]:
+    """What a loop of training saves beside its network, optimizer's tensors and all."""
+    module = network()
+    optimizer = torch.optim.Adam(module.parameters())
+    module(torch.randn(2, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    return {
+        "epoch": 3,
+        "optimizer": optimizer.state_dict(),
+        "best": np.float64(0.5),
+        "args": argparse.Namespace(lr=0.1),
+    }
+
+
+LIGHTNING = {
+    "epoch": 1,
+    "state_dict": prefixed("model.") | {"criterion.weight": torch.ones(3), "train_acc.total": torch.tensor(3)},
+    "optimizer_states": [trained()["optimizer"]],
+    "hyper_parameters": {"data": Path("birds"), "lr": 0.1, "counts": defaultdict(int, a=1), "mean": np.ones(3)},
+}
+FORMS: dict[str, tuple[object, str]] = {
+    "plain": (STATE, ""),
+    "DataParallel": (prefixed("module."), "module"),
+    "torch.compile of it": (prefixed("_orig_mod.module."), "_orig_mod.module"),
+    "state_dict": (trained() | {"state_dict": STATE}, "state_dict"),
+    "model": (trained() | {"model": prefixed("module.")}, "model.module"),
+    "model_state_dict": (trained() | {"model_state_dict": STATE}, "model_state_dict"),
+    "net of a framework": ({"engine": {"net": prefixed("backbone.net.")}}, "engine.net.backbone.net"),
+    "Lightning": (LIGHTNING, "state_dict.model"),
+    "ema alone": ({"ema": {"module": STATE, "decay": 0.9}}, "ema.module"),
+    "averaged": (prefixed("module.") | {"n_averaged": torch.tensor(7)}, "module"),
+    "a pair": ((STATE, trained()["optimizer"]), "0"),
+    "tensors beside numbers": (dict(STATE) | trained(), ""),
+    "twice the same": ({"state_dict": prefixed("model.") | prefixed("net.")}, "state_dict.model"),
+    "features alone wrapped": ({name.replace("features.", "features.module."): STATE[name] for name in STATE}, ""),
+    "parts apart": ({"features": network().features.state_dict(), "fc": network().fc.state_dict()}, ""),
+    "counters missing": ({name: STATE[name] for name in STATE if "num_batches" not in name}, ""),
+    "profiled": (dict(STATE) | {"total_ops": torch.zeros(1), "features.total_params": torch.zeros(1)}, ""),
+    "parameters": (dict(network().named_parameters()) | dict(network().named_buffers()), ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "old format"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_networks_weights_are_found(tmp_path: Path, form: str, old: bool):
+    content, name = FORMS[form]
+    torch.save(content, tmp_path / "last.ckpt", _use_new_zipfile_serialization=not old)
+    found = fit(network().state_dict(), read_tensors(tmp_path / "last.ckpt"))
+    assert found.name == name
+    assert found.state.keys() == STATE.keys()
+    counters = {key for key in STATE if "num_batches" in key}
+    assert all(torch.equal(found.state[key], STATE[key]) for key in STATE.keys() - counters)
+
+
+def test_half_precision_is_read_as_the_networks_own(tmp_path: Path):
+    torch.save({"model": {name: tensor.half() for name, tensor in STATE.items()}}, tmp_path / "w.pth")
+    module = filled(network(seed=1), tmp_path / "w.pth", folder(tmp_path))
+    assert all(tensor.dtype == STATE[name].dtype for name, tensor in module.state_dict().items())
+    assert torch.equal(module.fc.weight, STATE["fc.weight"].half().float())
+
+
+def test_weights_saved_before_their_network_was_wrapped_are_found(tmp_path: Path):
+    torch.save({"model": STATE}, tmp_path / "w.pth")
+    found = fit(nn.DataParallel(nn.ModuleDict({"body": network()})).state_dict(), read_tensors(tmp_path / "w.pth"))
+    assert found.state.keys() == prefixed("module.body.").keys()
+
+
+class AttributeDict(dict):
+    """As Lightning saves hyperparameters; its package is not installed here."""
+
+
+@pytest.mark.parametrize("package", ["lightning.fabric.utilities.data", "pytorch_lightning.utilities.parsing"])
+def test_lightnings_own_dictionaries_are_passed_over(tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch):
+    module = ModuleType(package)
+    module.AttributeDict = AttributeDict  # type: ignore[attr-defined]
+    monkeypatch.setattr(AttributeDict, "__module__", package)
+    for depth in range(1, package.count(".") + 1):
+        monkeypatch.setitem(sys.modules, package.rsplit(".", depth)[0], ModuleType("parent"))
+    monkeypatch.setitem(sys.modules, package, module)
+    torch.save({"state_dict": STATE, "hyper_parameters": AttributeDict(lr=0.1)}, tmp_path / "w.ckpt")
+    monkeypatch.delitem(sys.modules, package)
+    assert fit(STATE, read_tensors(tmp_path / "w.ckpt")).name == "state_dict"
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ({"state_dict": STATE, "state_dict_ema": OTHER}, ["state_dict", "state_dict_ema"]),
+        ({"state_dict": prefixed("encoder_q.") | prefixed("encoder_k.", OTHER)},
+         ["state_dict.encoder_q", "state_dict.encoder_k"]),
+        ({"model": STATE, "ema": {"module": OTHER}}, ["model", "ema.module"]),
+    ],
+)  # fmt: skip
+def test_where_two_would_fit_both_are_named_and_one_may_be_taken(tmp_path: Path, content: object, names: list[str]):
+    torch.save(content, tmp_path / "w.pth")
+    tensors = read_tensors(tmp_path / "w.pth")
+    with pytest.raises(Misfit, match="would both fit") as caught:
+        fit(STATE, tensors)
+    assert all(repr(name) in str(caught.value) for name in names)
+    for name, state in zip(names, (STATE, OTHER), strict=True):
+        assert torch.equal(fit(STATE, tensors, take=name).state["fc.weight"], state["fc.weight"])
+    with pytest.raises(Misfit, match="nowhere"):
+        fit(STATE, tensors, take="nowhere")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (dict(STATE) | {"head.weight": torch.ones(2, 3)}, r"it has no head\.weight"),
+        ({"state_dict": prefixed("backbone.") | {"head.weight": torch.ones(2, 3)}}, r"it has no head\.weight"),
+        ({name: STATE[name] for name in STATE if name != "fc.bias"}, r"1 of its 9 tensors are missing \(fc\.bias\)"),
+        (network(5).state_dict(), r"size mismatch for fc\.weight, fc\.bias: the head has 5 classes"),
+        (dict(STATE) | {"features.conv.weight": torch.ones(4, 1, 3, 3)},
+         r"features\.conv\.weight: \(4, 1, 3, 3\) in the file, but built with \(4, 3, 3, 3\)"),
+        ({"layer.w": torch.ones(2)}, r"it has features\.conv\.weight, .* but the file layer\.w"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told(tmp_path: Path, content: object, says: str):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(Misfit, match=says):
+        fit(STATE, read_tensors(tmp_path / "w.pth"))
+
+
+def folder(path: Path, labels: str = "") -> ModelFolder:
+    return ModelFolder(parse_spec(f"source: python\narchitecture: nets:net\nweights: w.pth\n{labels}", "x"), path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"), [("", "; name 5 labels"), ("labels: [a, b, c, d, e]", "; have nets:net build 5")]
+)
+def test_a_head_that_differs_says_what_to_change(tmp_path: Path, labels: str, says: str):
+    torch.save(network(5).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(ModelFailed, match="the head has 5 classes, but is built with 3") as caught:
+        filled(network(), tmp_path / "w.pth", folder(tmp_path, labels))
+    assert caught.value.detail.endswith(says)
+
+
+def test_a_checkpoint_of_another_architecture_is_told_of_in_few_words(tmp_path: Path):
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "w.pth")
+    with torch.device("meta"):
+        module = torchvision.models.resnet50()
+    with pytest.raises(ModelFailed, match=r"don't fit nets:net: .*layer1") as caught:
+        filled(module, tmp_path / "w.pth", folder(tmp_path))
+    assert len(caught.value.detail) <= 300
+
+
+@pytest.mark.parametrize("build", [torchvision.models.googlenet, torchvision.models.inception_v3])
+def test_auxiliary_heads_may_be_missing_or_more(tmp_path: Path, build):
+    whole = build(num_classes=3, init_weights=False)
+    bare = build(num_classes=3, init_weights=False, aux_logits=False)
+    torch.save(bare.state_dict(), tmp_path / "w.pth")
+    found = [
+        filled(build(num_classes=3, init_weights=False), tmp_path / "w.pth", folder(tmp_path)).eval() for _ in range(2)
+    ]
+    images = torch.randn(1, 3, 96, 96)
+    with torch.no_grad():
+        assert torch.equal(found[0](images), bare.eval()(images))
+    states = [module.state_dict() for module in found]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])  # or each load had another digest
+    torch.save(whole.state_dict(), tmp_path / "w.pth")
+    filled(bare, tmp_path / "w.pth", folder(tmp_path))
+    with torch.no_grad():
+        assert torch.equal(bare(images), whole.eval()(images))
+
+
+def zipped(path: Path, *names: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, "x")
+
+
+def scripted(path: Path) -> None:
+    torch.jit.save(torch.jit.trace(network().eval(), torch.ones(1, 3, 8, 8)), path)
+
+
+def exported(path: Path) -> None:
+    torch.export.save(torch.export.export(network().eval(), (torch.ones(1, 3, 8, 8),)), path)
+
+
+def as_onnx(path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [value], [value])
+    onnx.save(onnx.helper.make_model(graph), path)
+
+
+FOREIGN = {
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n", "a Git LFS pointer.*git lfs pull"),
+    "annex": (b"/annex/objects/MD5E-s1\n", "git annex get"),
+    "dvc": (b"outs:\n- md5: 1\n  path: w.pth\n", "dvc pull"),
+    "html": (b"\n<!DOCTYPE html><html>", "a web page"),
+    "html without a doctype": (b"<HTML><head>", "a web page"),
+    "a storage's error": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code>', "XML, which begins.*AccessDenied"),
+    "an API's error": (b'{"error": "Repository not found"}', "JSON, which begins .*not found"),
+    "text": (b"Entry not found", "text, which begins 'Entry not found'"),
+    "an index": (b'{"metadata": {}, "weight_map": {"a": "b"}}', "index of a checkpoint in several files"),
+    "empty": (b"", "an empty file"),
+    "zeros": (bytes(100), "nothing but zeros"),
+    "Keras": (b"\x89HDF\r\n\x1a\n" + bytes(9), "HDF5.*ONNX"),
+    "TF Lite": (b"\x1c\0\0\0TFL3" + bytes(9), "TensorFlow Lite"),
+    "SavedModel": (b"\x08\x01\x12\xd1\x05" + bytes(9), "SavedModel.*ONNX"),
+    "gzip": (b"\x1f\x8b\x08\0", "gzip archive: unpack"),
+    "tar": (b"w.pth" + bytes(252) + b"ustar\x0000", "tar archive: unpack"),
+    "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(9), "7z archive"),
+    "numpy": (b"\x93NUMPY\x01\0", "array of NumPy"),
+    "a picture": (b"\x89PNG\r\n\x1a\n", "a picture"),
+    "Flax": (b"\x81\xa6params\x81", "msgpack"),
+    "safetensors": (safetensors.torch.save(STATE), "safetensors file: let its name end in .safetensors"),
+    "ONNX": (as_onnx, "an ONNX file: say source: onnx"),
+    "TorchScript": (scripted, r"a TorchScript archive.*torch\.jit\.load"),
+    "torch.export": (exported, "a program of torch.export: say source: pt2"),
+    "Keras 3": (lambda path: zipped(path, "metadata.json", "config.json", "model.weights.h5"), "a Keras model"),
+    "a SavedModel zipped": (lambda path: zipped(path, "m/saved_model.pb", "m/variables/x"), "a TensorFlow SavedModel"),
+    "TorchServe": (lambda path: zipped(path, "w.pth", "MAR-INF/MANIFEST.json"), "archive of TorchServe"),
+    "a zip of something": (lambda path: zipped(path, "a.pth", "b.txt"), r"a zip archive of a\.pth, b\.txt.*unpack"),
+    "a zip cut short": (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(50)), "cut short at 54 bytes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_is_no_checkpoint_is_told_what_it_is(tmp_path: Path, kind: str, name: str):
+    if (kind, name) == ("safetensors", "w.safetensors"):
+        pytest.skip("that is one")
+    content, says = FOREIGN[kind]
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    else:
+        content(tmp_path / name)
+    with pytest.raises(ModelFailed, match=says) as caught:
+        read_tensors(tmp_path / name)
+    assert "\n" not in caught.value.detail
+    assert len(caught.value.detail) - len(str(tmp_path)) <= 280
+
+
+def test_a_checkpoint_named_safetensors_says_what_to_do(tmp_path: Path):
+    torch.save(STATE, tmp_path / "w.safetensors")
+    with pytest.raises(ModelFailed, match=r"a PyTorch checkpoint: let its name end in \.pth"):
+        read_tensors(tmp_path / "w.safetensors")
+
+
+SAVES = """
+import sys, torch
+from torch import nn
+class Config: pass
+torch.save({"model": nn.Linear(2, 2), "whole": nn.Linear, "config": {"state_dict": {}, "config": Config()}}[sys.argv[1]], sys.argv[2])
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize("what", ["model", "whole", "config"])
+def test_pickled_code_is_refused_saying_how_to_save_without_it(tmp_path: Path, what: str):
+    subprocess.run([sys.executable, "-c", SAVES, what, str(tmp_path / "w.pth")], check=True)
+    with pytest.raises(ModelFailed, match=r"never pickled code \(.*torch\.save\(model\.state_dict\(\)") as caught:
+        read_tensors(tmp_path / "w.pth")
+    assert len(caught.value.detail) - len(str(tmp_path)) <= 280
+
+
+def test_what_stands_beside_weights_never_runs(tmp_path: Path):
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps({"a": print}, protocol=2))
+    with pytest.raises(ModelFailed, match="never pickled code"):
+        read_tensors(tmp_path / "w.pkl")
+    torch.save({"state_dict": STATE, "args": argparse.Namespace(a=np.float32(1)), "x": {1, 2}}, tmp_path / "w.pth")
+    assert [*read_tensors(tmp_path / "w.pth")] == ["state_dict"]
