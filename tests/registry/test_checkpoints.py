@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections import OrderedDict, defaultdict
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +21,7 @@ import torchvision
 from torch import nn
 
 from gradcam_service.errors import ModelFailed
-from gradcam_service.registry.built import filled
+from gradcam_service.registry.built import build, filled
 from gradcam_service.registry.checkpoint import read_tensors
 from gradcam_service.registry.fit import Misfit, fit
 from gradcam_service.registry.folder import ModelFolder
@@ -281,6 +282,23 @@ def test_a_checkpoint_named_safetensors_says_what_to_do(tmp_path: Path):
     torch.save(STATE, tmp_path / "w.safetensors")
     with pytest.raises(ModelFailed, match=r"a PyTorch checkpoint: let its name end in \.pth"):
         read_tensors(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(("source", "own"), [("onnx", "ONNX"), ("pt2", "torch.export")])
+@pytest.mark.parametrize("kind", [*(kind for kind in FOREIGN if kind not in ("safetensors", "empty")), "a checkpoint"])
+def test_what_is_no_model_is_told_what_it_is(tmp_path: Path, source: str, own: str, kind: str):
+    if kind == own:
+        pytest.skip("that is one")
+    save = partial(torch.save, STATE)
+    content, says = FOREIGN.get(kind, (save, "a PyTorch checkpoint, which holds no architecture"))
+    if isinstance(content, bytes):
+        (tmp_path / "m.bin").write_bytes(content)
+    else:
+        content(tmp_path / "m.bin")
+    spec = f"source: {source}\nweights: m.bin\npreprocess: {{pad: 64, mean: [0, 0, 0], std: [1, 1, 1]}}\n"
+    with pytest.raises(ModelFailed, match=says) as caught:
+        build(ModelFolder(parse_spec(spec, "model.yaml"), tmp_path))
+    assert len(caught.value.detail) <= 300
 
 
 SAVES = """

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from gradcam_service.errors import ModelFailed, first_line
+from gradcam_service.registry.foreign import foreign
 
 _COMPILED = "data/aotinductor/"
 _RECORD = re.compile(
@@ -58,11 +59,11 @@ def refuse_code(path: Path) -> None:
         kind = records.get("archive_format", b"").decode()
         described = [json.loads(data) for name, data in records.items() if name.endswith(".json")]
     except (RuntimeError, ValueError) as error:
-        raise ModelFailed(f"{path.name} is no archive of torch.export.save: {first_line(error)}") from error
+        what = foreign(path, "pt2") or first_line(error)
+        raise ModelFailed(f"{path.name} is no archive of torch.export.save: {what}") from error
     if kind != "pt2":
-        raise ModelFailed(
-            f"{path.name} is no archive of torch.export.save, or one of torch before 2.8; export it again"
-        )
+        what = foreign(path, "pt2") or "or one of torch before 2.8; export it again"
+        raise ModelFailed(f"{path.name} is no archive of torch.export.save, {what}")
     if any(name.startswith(_COMPILED) for name in records):
         raise ModelFailed(f"{path.name} refused: it holds a compiled library; save the exported program itself")
     known = set()

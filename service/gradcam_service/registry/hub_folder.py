@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.checkpoint import read_tensors
 from gradcam_service.registry.folder import ModelFolder
-from gradcam_service.registry.weights import read_state, verified, weights_file
+from gradcam_service.registry.weights import verified, weights_file
 
 _INDEX = "model.safetensors.index.json"
 _SHOWN = 3
@@ -41,7 +42,7 @@ def state(folder: ModelFolder) -> dict[str, Tensor]:
         ModelFailed: there are none, or they are pickled, or elsewhere.
     """
     if folder.spec.weights is not None:
-        return read_state(weights_file(folder))
+        return next(iter(read_tensors(weights_file(folder)).values()))
     index = described(folder, _INDEX).get("weight_map", {})
     names = sorted(set(map(str, index.values()))) if isinstance(index, Mapping) and index else ["model.safetensors"]
     if folder.spec.sha256 and len(names) > 1:
@@ -54,7 +55,7 @@ def state(folder: ModelFolder) -> dict[str, Tensor]:
                 f"there is no {name} beside model.yaml; pickled weights (pytorch_model.bin) are refused: load "
                 "them where you trust them, and save them again with save_pretrained, or timm's save_for_hf"
             )
-        tensors |= read_state(verified(path, folder.spec.sha256))
+        tensors |= read_tensors(verified(path, folder.spec.sha256))[""]
     return tensors
 
 

@@ -14,6 +14,7 @@ from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from gradcam_service.errors import ModelFailed, first_line
+from gradcam_service.registry.foreign import foreign
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _ENDINGS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
@@ -38,9 +39,11 @@ def read(path: Path, digest: str | None) -> onnx.ModelProto:
         _check(model)
         model.SerializeToString()
     except (DecodeError, EncodeError) as error:
-        raise ModelFailed(f"{path.name} is no ONNX model, or has more than 2 GiB: {error}") from error
+        what = foreign(path, "onnx") or f"no ONNX model, or has more than 2 GiB: {error}"
+        raise ModelFailed(f"{path.name} is {what}") from error
     except (onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise ModelFailed(f"{path.name} is no valid ONNX model: {first_line(error)}") from error
+        what = foreign(path, "onnx") or f"no valid ONNX model: {first_line(error)}"
+        raise ModelFailed(f"{path.name} is {what}") from error
     return model
 
 
