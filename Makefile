@@ -5,7 +5,7 @@ HOST ?= $(or $(GRADCAM_HOST),127.0.0.1)
 PORT ?= $(or $(GRADCAM_PORT),8000)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DEVICE ?= cpu
-PYTEST = $(BIN)/pytest -n 2 --dist loadfile $(if $(CI),--durations=25)
+PYTEST = $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(CI),--durations=25)
 ENGINE = $(firstword $(shell command -v docker podman buildah))
 
 .PHONY: serve test test-all chaos fuzz docs load bench bench-gpu rolling lint format zoo image clean
