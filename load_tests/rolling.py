@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from live import free_port, running
+from live import free_port, running_eagerly
 from load import locust
 
 BEFORE = 20
@@ -81,7 +81,7 @@ def main(options: list[str]) -> int:
 
         def start(slot: int) -> None:
             replica = all_replicas.enter_context(ExitStack())
-            replica.enter_context(running(port=slots[slot], notice_seconds=NOTICE))
+            replica.enter_context(running_eagerly(port=slots[slot], notice_seconds=NOTICE))
             replicas.append(replica)
 
         # a shell lets what it starts in the background ignore it

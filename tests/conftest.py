@@ -18,7 +18,7 @@ MODEL_YAML = """\
 source: torchvision
 architecture: {architecture}
 weights: random:0
-runtime: {runtime}
+runtime: eager
 """
 UNREACHABLE = """\
 source: torchvision
@@ -65,14 +65,14 @@ def chaos(request: pytest.FixtureRequest) -> bool:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository of an operator: resnet18 (global average pooling → linear) and alexnet, seed-0 weights.
 
-    The answers of alexnet are the same to the last digit always, as it stays on eager PyTorch. The weights of resnet50
-    are on a hub that can't be reached from here.
+    Their answers are the same to the last digit always, as they stay on eager PyTorch. The weights of resnet50 are on a
+    hub that can't be reached from here.
     """
     root = tmp_path_factory.mktemp("models")
-    for architecture, runtime in (("resnet18", "auto"), ("alexnet", "eager")):
+    for architecture in ("resnet18", "alexnet"):
         folder = root / architecture / "1"
         folder.mkdir(parents=True)
-        (folder / "model.yaml").write_text(MODEL_YAML.format(architecture=architecture, runtime=runtime))
+        (folder / "model.yaml").write_text(MODEL_YAML.format(architecture=architecture))
     (root / "resnet18" / "aliases.yaml").write_text("stable: 1\n")
     (root / "resnet50" / "1").mkdir(parents=True)
     (root / "resnet50" / "1" / "model.yaml").write_text(UNREACHABLE)

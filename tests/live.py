@@ -133,12 +133,14 @@ def running(*command: str, **settings: object) -> Iterator[Service]:
 def running_eagerly(*command: str, **settings: object) -> Iterator[Service]:
     """The same with the embedded model on eager PyTorch, for tests to which runtimes are all alike.
 
-    Nothing is raced, so a start takes a third less of the processors, and answers are the same to the last digit from
-    the first on.
+    Nothing is raced, and where another model is the default this one waits to be asked for, so that a start takes a
+    third less of the processors, and answers are the same to the last digit from the first on.
     """
     with TemporaryDirectory(prefix="gradcam-eager-") as folder:
         version = Path(shutil.copytree(EMBEDDED / "scenes" / "1", Path(folder) / "scenes" / "1"))
-        (version / "model.yaml").write_text((version / "model.yaml").read_text() + "runtime: eager\n")
+        load = "start" if settings.get("default_model", "scenes") == "scenes" else "demand"
+        text = (version / "model.yaml").read_text() + f"runtime: eager\nload: {load}\n"
+        (version / "model.yaml").write_text(text)
         given = settings.pop("model_repository", None)
         with running(*command, model_repository=f"{given},{folder}" if given else folder, **settings) as service:
             yield service

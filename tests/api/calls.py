@@ -144,7 +144,7 @@ def problem(response, status, code):
 def full_queue(client, images):
     """While the block runs, so many images, which are all that the queue holds, are being explained at length."""
     slow = {"images": [base64_of(encoded(photo(40, 30), "PNG"))] * images, "method": "rise", "output": "map"}
-    slow |= {"timeout_ms": 50_000}
+    slow |= {"masks": 200, "timeout_ms": 50_000}
     with ThreadPoolExecutor(1) as thread:
         accepted = thread.submit(client.post, "/explain", json=slow)
         until(lambda: f"gradcam_in_flight {images}.0" in client.get("/metrics").text)

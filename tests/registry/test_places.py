@@ -115,7 +115,7 @@ def test_files_are_fetched_once_until_they_change(bucket: str, cache: Path):
 
 
 def test_a_service_follows_a_bucket(bucket: str):
-    publish(bucket)
+    publish(bucket, runtime="eager")
     scene = (ROOT / "service" / "gradcam_service" / "api" / "examples" / "scene.jpg").read_bytes()
 
     def version(service: Service) -> str:
@@ -125,7 +125,7 @@ def test_a_service_follows_a_bucket(bucket: str):
 
     with running_eagerly(model_repository=bucket, default_model="mine", poll_seconds=0.2) as service:
         assert version(service) == "1"
-        publish(bucket, "2")
+        publish(bucket, "2", runtime="eager")
         until(lambda: version(service), "2")
 
 

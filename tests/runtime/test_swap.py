@@ -1,37 +1,40 @@
 """A service answers on eager PyTorch at first and then on a faster runtime; between the two no request notices."""
 
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from api.calls import encoded, explain, predict, values
 from gradcam_service.zoo.scenes import scene
-from live import repeated, running, until
+from live import repeated, running_eagerly, until
 
 PICTURE = encoded(Image.fromarray(scene(3).image), "PNG")
 YAML = "source: torchvision\narchitecture: squeezenet1_1\nweights: random:0\nload: {}\nruntime: {}\n"
 
 
-@contextmanager
-def serving(root, load, *runtimes):
-    """A service, where no compiler is, of a model of each runtime, called like it."""
-    for runtime in runtimes:
-        folder = root / runtime / "1"
-        folder.mkdir(parents=True)
-        (folder / "model.yaml").write_text(YAML.format(load, runtime))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("CXX", "no-such-compiler")
-        with running(model_repository=root, device="cpu") as started:
-            yield started
+MODELS = {
+    "auto": ("demand", "auto"),
+    "compile": ("start", "compile"),
+    "cuda_graphs": ("demand", "cuda_graphs"),
+    "eager": ("demand", "eager"),
+    "onnxruntime": ("demand", "onnxruntime"),
+    "ready": ("start", "onnxruntime"),
+}
+"""When each is loaded, and the runtime it is to have."""
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
+    """A service of these models, where no compiler is."""
     root = tmp_path_factory.mktemp("runtimes")
-    with serving(root, "demand", "auto", "compile", "cuda_graphs", "eager", "onnxruntime") as started:
-        yield started
+    for name, settings in MODELS.items():
+        folder = root / name / "1"
+        folder.mkdir(parents=True)
+        (folder / "model.yaml").write_text(YAML.format(*settings))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CXX", "no-such-compiler")
+        with running_eagerly(model_repository=root, device="cpu") as started:
+            yield started
 
 
 def runtime_of(service, model):
@@ -42,6 +45,12 @@ def said(service, model):
     """Why a model stays as it is, as the log has it."""
     lines = [record for record in service.records() if record["message"] == "model stays on eager PyTorch"]
     return [record["reason"] for record in lines if record["model"] == f"{model}@1"]
+
+
+def test_who_is_ready_after_the_start_is_as_fast_as_it_gets(served):
+    assert runtime_of(served, "ready") == "onnxruntime"
+    assert runtime_of(served, "compile") == "eager"
+    assert said(served, "compile")
 
 
 def test_answers_are_the_same_before_and_after_and_none_is_missing(served):
@@ -84,10 +93,3 @@ def test_what_can_not_be_made_faster_answers_all_the_same_and_the_log_says_why(s
     assert why.startswith(reason)
     assert runtime_of(served, model) == "eager"
     assert predict(served.client, PICTURE, model=model) == first
-
-
-def test_who_is_ready_after_the_start_is_as_fast_as_it_gets(tmp_path):
-    with serving(tmp_path, "start", "compile", "onnxruntime") as service:
-        assert runtime_of(service, "onnxruntime") == "onnxruntime"
-        assert runtime_of(service, "compile") == "eager"
-        assert said(service, "compile")

@@ -68,6 +68,7 @@ architecture: faulty:Network
 weights: random:1
 preprocess: {resize: 32, crop: 32, mean: [0, 0, 0], std: [1, 1, 1]}
 batch: 8
+runtime: eager
 """
 
 CRASHES, STOPS, CROWDED, TOO_LARGE, RAISES, BUSY, NOT_A_NUMBER = 66, 77, 88, 99, 55, 44, 33

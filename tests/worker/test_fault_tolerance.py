@@ -63,39 +63,48 @@ def answered(load: Load, more: int) -> None:
     until(lambda: load.statuses.total() >= wanted, seconds=150)
 
 
-def test_no_request_fails_when_workers_are_killed(chaos: bool):
-    kills, timeout_ms = (10, 30_000) if chaos else (2, 120_000)
-    with running(timeout_ms=timeout_ms) as service:
-        with mixed_load(service) as load:
-            for _ in range(kills):
-                answered(load, 8)
-                os.kill(service.pids("worker")[-1], signal.SIGKILL)
-                until(lambda: not ready(service))
-                until(lambda: ready(service))
-            answered(load, 20)
-        assert value(service.client, "gradcam_worker_restarts_total", device="cpu", reason="SIGKILL") == kills
-        assert value(service.client, "gradcam_worker_up") == 1
-        assert value(service.client, "gradcam_in_flight") == 0
+@pytest.fixture(scope="module")
+def mortal(chaos: bool) -> Iterator[Service]:
+    """A service whose worker is killed, and started again."""
+    with running(timeout_ms=30_000) if chaos else running_eagerly(timeout_ms=120_000) as service:
+        yield service
+
+
+def restarts(service: Service, reason: str) -> float:
+    return value(service.client, "gradcam_worker_restarts_total", device="cpu", reason=reason)
+
+
+def test_no_request_fails_when_workers_are_killed(mortal: Service, chaos: bool):
+    kills, before = 10 if chaos else 2, restarts(mortal, "SIGKILL")
+    with mixed_load(mortal) as load:
+        for _ in range(kills):
+            answered(load, 8)
+            os.kill(mortal.pids("worker")[-1], signal.SIGKILL)
+            until(lambda: not ready(mortal))
+            until(lambda: ready(mortal))
+        answered(load, 20)
+    assert restarts(mortal, "SIGKILL") - before == kills
+    assert value(mortal.client, "gradcam_worker_up") == 1
+    assert value(mortal.client, "gradcam_in_flight") == 0
     assert set(load.statuses) == {200}, load.failures[:3]
 
 
-def test_a_deadline_ends_the_wait_for_a_worker():
-    with running_eagerly() as service:
-        os.kill(service.pids("worker")[-1], signal.SIGKILL)
-        until(lambda: not ready(service))
-        options = {"timeout_ms": "200"}
-        answer = httpx.post(f"{service.url}/predict", files={"image": picture(0)}, data=options)
-        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
-        assert int(answer.headers["retry-after"]) > 0
-        assert httpx.post(f"{service.url}/predict", files={"image": picture(0)}, timeout=60).status_code == 200
+def test_a_deadline_ends_the_wait_for_a_worker(mortal: Service):
+    os.kill(mortal.pids("worker")[-1], signal.SIGKILL)
+    until(lambda: not ready(mortal))
+    options = {"timeout_ms": "200"}
+    answer = httpx.post(f"{mortal.url}/predict", files={"image": picture(0)}, data=options)
+    assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+    assert int(answer.headers["retry-after"]) > 0
+    assert httpx.post(f"{mortal.url}/predict", files={"image": picture(0)}, timeout=60).status_code == 200
 
 
-def test_a_worker_that_stops_is_replaced_and_no_request_fails():
-    with running_eagerly(timeout_ms=120_000) as service, mixed_load(service) as load:
+def test_a_worker_that_stops_is_replaced_and_no_request_fails(mortal: Service):
+    with mixed_load(mortal) as load:
         answered(load, 8)
-        stopped = service.pids("worker")[-1]
+        stopped = mortal.pids("worker")[-1]
         os.kill(stopped, signal.SIGSTOP)
-        until(lambda: value(service.client, "gradcam_worker_restarts_total", device="cpu", reason="hung"), 1)
+        until(lambda: restarts(mortal, "hung"), 1)
         assert not Path(f"/proc/{stopped}").exists()
         answered(load, 20)
     assert set(load.statuses) == {200}, load.failures[:3]
@@ -244,23 +253,20 @@ def test_two_kills_by_somebody_else_are_no_fault_of_the_job(folder: Path, faults
         assert codes(job.result()) == ["ok"]
 
 
-def test_explanations_leave_nothing_behind(chaos: bool):
+def test_explanations_leave_nothing_behind(service: Service, chaos: bool):
     """Resident memory and open files of each process after 10,000 more explanations, or 200."""
     count, growth = (10_000, 5e6) if chaos else (200, 10e6)
-    with running() as service:
 
-        def explain(count: int) -> dict[int, tuple[int, int]]:
-            with httpx.Client(base_url=service.url, timeout=60) as client:
-                for i in range(count):
-                    options = {"method": METHODS[i % len(METHODS)], "output": ["heatmap", "overlay", "map"]}
-                    assert client.post("/explain", files={"image": picture(i % 32)}, data=options).status_code == 200
-                # before the connection ends, else it is open still or not
-                return {process.pid: (process.memory_info().rss, process.num_fds()) for process in service.children()}
+    def explain(count: int) -> dict[int, tuple[int, int]]:
+        with httpx.Client(base_url=service.url, timeout=60) as client:
+            for i in range(count):
+                options = {"method": METHODS[i % len(METHODS)], "output": ["heatmap", "overlay", "map"]}
+                assert client.post("/explain", files={"image": picture(i % 32)}, data=options).status_code == 200
+            # before the connection ends, else it is open still or not
+            return {process.pid: (process.memory_info().rss, process.num_fds()) for process in service.children()}
 
-        outcomes = {"model is faster now", "model stays on eager PyTorch"}
-        until(lambda: any(record["message"] in outcomes for record in service.records()))
-        before = explain(150)
-        after = explain(count)
+    before = explain(150)
+    after = explain(count)
     assert after.keys() == before.keys()
     for pid, (memory, files) in after.items():
         assert memory - before[pid][0] < growth
