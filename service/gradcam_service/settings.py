@@ -42,7 +42,7 @@ class Settings(BaseSettings):
         description="threads that compute, in each process; without it as many as it may use CPUs",
     )
     model_repository: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="folders or URLs of models, separated by commas; the embedded one always comes last"
+        (), description="folders or URLs of models, separated by commas; the embedded ones always come last"
     )
     poll_seconds: float = Field(
         10.0, ge=0, description="seconds between scans of the model repositories; 0 rescans them only when told to"
@@ -61,7 +61,9 @@ class Settings(BaseSettings):
         description="folder of Python files, each of which adds a method, a target, an input, a task, a source, "
         "a runtime or a dialect",
     )
-    default_model: str = Field("scenes", description="the model of a request that names none")
+    default_model: str = Field(
+        "scenes", description="the model of a request that names none; it is loaded at the start"
+    )
     timeout_ms: int = Field(30_000, ge=1, le=600_000, description="deadline of a request that sets none, milliseconds")
     queue_size: int = Field(128, ge=1, description="images accepted and not yet answered, over all API processes")
     max_bytes_in_flight: int = Field(

@@ -10,6 +10,7 @@ import pytest
 
 from gradcam_service.errors import ModelFailed
 from gradcam_service.registry.repository import Listing, scan
+from gradcam_service.settings import Settings
 from gradcam_service.worker import poller
 from gradcam_service.worker.poller import RepositoryPoller, Snapshot
 
@@ -32,7 +33,7 @@ class SlowDisk:
 def test_who_asks_during_a_scan_is_told_of_the_next_one(monkeypatch: pytest.MonkeyPatch):
     disk, told = SlowDisk(), Told()
     monkeypatch.setattr(poller, "scan", disk.scan)
-    polling = RepositoryPoller[str]((), 0, lambda found, asked: told.put((found, asked)))
+    polling = RepositoryPoller[str](Settings(poll_seconds=0), lambda found, asked: told.put((found, asked)))
     polling.start()
     assert disk.begun.acquire(timeout=10)
     for caller in ("one", "other"):  # while the scan that the start asked for is under way
@@ -55,7 +56,7 @@ def test_a_scan_that_fails_in_an_unforeseen_way_is_told_and_not_the_last(monkeyp
         return outcome
 
     monkeypatch.setattr(poller, "scan", scan_once)
-    polling = RepositoryPoller[str]((), 0, lambda found, asked: told.put((found, asked)))
+    polling = RepositoryPoller[str](Settings(poll_seconds=0), lambda found, asked: told.put((found, asked)))
     polling.rescan("one")
     polling.start()
     found, asked = told.get(timeout=10)
@@ -63,14 +64,16 @@ def test_a_scan_that_fails_in_an_unforeseen_way_is_told_and_not_the_last(monkeyp
     assert "the disk is on fire" in found.detail
     assert asked == ["one"]
     polling.rescan("other")
-    assert told.get(timeout=10) == (Snapshot(Listing()), ["other"])
+    assert told.get(timeout=10) == (Snapshot(Listing(), default="scenes"), ["other"])
 
 
 def test_a_file_that_is_passed_over_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     told = Told()
     (tmp_path / "birds").mkdir()
     (tmp_path / "birds" / "model.yaml").touch()
-    polling = RepositoryPoller[str]((str(tmp_path),), 0, lambda found, asked: told.put((found, asked)))
+    polling = RepositoryPoller[str](
+        Settings(model_repository=(str(tmp_path),), poll_seconds=0), lambda found, asked: told.put((found, asked))
+    )
     polling.start()
     told.get(timeout=10)
     polling.rescan("one")

@@ -28,8 +28,11 @@ def card(memory: int = 10, runtime: str = "eager") -> Card:
 
 def listed(*words: str) -> Event:
     """The repository of model ``a`` and others, as `stories.txt` writes it."""
-    entries, demand, aliases = [], set[str](), dict[str, str]()
+    entries, demand, aliases, default = [], set[str](), dict[str, str](), ""
     for word in words:
+        if word.startswith("default="):
+            default = word.removeprefix("default=")
+            continue
         if ":" in word:
             alias, _, of = word.partition(":")
             aliases[alias] = of
@@ -39,7 +42,7 @@ def listed(*words: str) -> Event:
         entries.append(Entry(name, number, LocalPlace(Path("/")), (("model.yaml", content),)))
         if word.endswith("?"):
             demand.add(key)
-    snapshot = Snapshot(Listing(tuple(entries), {"a": aliases}), frozenset(demand))
+    snapshot = Snapshot(Listing(tuple(entries), {"a": aliases}), frozenset(demand), default)
     return lambda known, now: table.found(known, snapshot)
 
 

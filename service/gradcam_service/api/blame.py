@@ -13,15 +13,15 @@ from gradcam_service.settings import Settings
 def is_callers(error: ServiceError, options: PredictOptions, settings: Settings, models: Sequence[Model]) -> bool:
     """Whether a caller who chose otherwise would have been answered.
 
-    What is chosen: a model that loads on demand, which nobody has promised to be there; a deadline shorter than the
-    service's own; a method that takes many forward passes.
+    What is chosen: a model that loads on demand, which the default one never does and nobody has promised to be there;
+    a deadline shorter than the service's own; a method that takes many forward passes.
     """
     try:
         model = resolve(models, options.model or settings.default_model)
     except UnknownModel:  # it is gone meanwhile
         return False
     if isinstance(error, ModelFailed | ModelLoading) and model.on_demand:
-        return options.model not in (None, settings.default_model)
+        return True
     if isinstance(error, DeadlineExceeded | ModelLoading):
         hurried = options.timeout_ms is not None and options.timeout_ms < settings.timeout_ms
         return hurried or _is_expensive(options, model)

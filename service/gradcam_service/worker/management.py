@@ -40,7 +40,7 @@ class Management:
             self._snapshots.put((found, asked))
             wake()
 
-        self.poller = RepositoryPoller(settings.model_repository, settings.poll_seconds, tell)
+        self.poller = RepositoryPoller(settings, tell)
 
     def load(self, caller: bytes, load: Load) -> None:
         """Have a model loaded."""

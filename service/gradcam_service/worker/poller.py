@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from gradcam_service.errors import ModelFailed, in_one_line
 from gradcam_service.registry.repository import Entry, Listing, scan
+from gradcam_service.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -25,31 +26,39 @@ class Snapshot:
     """Snapshot of what the repositories hold.
 
     Attributes:
-        on_demand: keys of the entries that are loaded when they are asked for; all others are at start.
+        on_demand: keys of the entries whose ``model.yaml`` has them loaded when they are asked for.
+        default: reference of the default model, which is loaded at start whatever that says.
     """
 
     listing: Listing = field(default_factory=Listing)
     on_demand: frozenset[str] = frozenset()
+    default: str = ""
+
+    def waits(self, entry: Entry) -> bool:
+        """Whether a version is loaded when it is asked for; all others are at start."""
+        return entry.key in self.on_demand and not self._is_default(entry)
+
+    def _is_default(self, entry: Entry) -> bool:
+        name, _, wanted = self.default.partition("@")
+        aliases = self.listing.aliases.get(name, {})
+        return entry.name == name and aliases.get(wanted, wanted) in ("", entry.version)
 
 
 class RepositoryPoller(Generic[Asked]):
     """A thread that takes snapshots of the repositories.
 
     Args:
-        repositories: folders and URLs.
-        seconds: between two scans; 0 for none but those asked for.
+        settings: where the repositories are, how long to wait between two scans, and which model is the default one.
         tell: called from the thread with a snapshot that differs from the last, and after every scan asked for with
             what was given by those who had asked before it began; with the error where one failed.
     """
 
     def __init__(
         self,
-        repositories: Iterable[str],
-        seconds: float,
+        settings: Settings,
         tell: Callable[[Snapshot | ModelFailed, list[Asked]], None],
     ) -> None:
-        self._repositories = tuple(repositories)
-        self._seconds = seconds
+        self._settings = settings
         self._tell = tell
         # Unlike an Event's set, its put may be called by a signal's handler.
         self._asked: SimpleQueue[Asked | None] = SimpleQueue()
@@ -68,7 +77,7 @@ class RepositoryPoller(Generic[Asked]):
         last: Snapshot | None = None
         trouble = ""
         while True:
-            asked = self._wait(self._seconds or None if last else _UNTIL_FIRST)
+            asked = self._wait(self._settings.poll_seconds or None if last else _UNTIL_FIRST)
             try:
                 found = self._snapshot()
             except Exception as error:  # the thread goes on, and those who asked are told
@@ -98,10 +107,11 @@ class RepositoryPoller(Generic[Asked]):
         return asked
 
     def _snapshot(self) -> Snapshot:
-        listing = scan(self._repositories)
+        listing = scan(self._settings.model_repository)
         known = self._on_demand
         self._on_demand = {entry: known[entry] if entry in known else _on_demand(entry) for entry in listing}
-        return Snapshot(listing, frozenset(entry.key for entry, demand in self._on_demand.items() if demand))
+        on_demand = frozenset(entry.key for entry, demand in self._on_demand.items() if demand)
+        return Snapshot(listing, on_demand, self._settings.default_model)
 
 
 def _on_demand(entry: Entry) -> bool:

@@ -115,7 +115,7 @@ class Table:
         if version.model is not None and reason:
             reason = f"the newer content can't be loaded: {reason}"
         aliases = [alias for alias, of in self.aliases.get(entry.name, {}).items() if of == entry.version]
-        on_demand = entry.key in self.snapshot.on_demand
+        on_demand = self.snapshot.waits(entry)
         return Model(entry.name, entry.version, aliases, version.state, reason, version.card, on_demand)
 
     def _with(self, *versions: Version) -> Table:
@@ -211,7 +211,7 @@ def reconcile(table: Table) -> Table:
     """Move aliases, drop versions that others have taken the place of, load what is wanted and not there, make room.
 
     Of each model that loads at start, the highest version that works is kept loaded, and every version that an alias
-    names. The old one goes when the new one is ready; what fails to load replaces nothing.
+    names; so is the default model. The old one goes when the new one is ready; what fails to load replaces nothing.
     """
     table = replace(table, aliases=_aliases(table))
     for name, versions in table._by_name().items():
@@ -236,7 +236,7 @@ def _aliases(table: Table) -> dict[str, dict[str, str]]:
             held = table.aliases.get(name, {}).get(alias)
             holder = table.versions.get(f"{name}@{held}")
             waits = target is None or not (
-                target.model is not None or target.evicted or target.entry.key in table.snapshot.on_demand
+                target.model is not None or target.evicted or table.snapshot.waits(target.entry)
             )
             if waits and held is not None and holder is not None and holder.model is not None:
                 aliases[alias] = held
@@ -246,11 +246,13 @@ def _aliases(table: Table) -> dict[str, dict[str, str]]:
 
 
 def _wanted(table: Table, name: str, versions: list[Version]) -> list[Version]:
-    """Of versions that load at start: the highest that may work, and those that an alias names."""
-    starting = [version for version in versions if version.entry.key not in table.snapshot.on_demand]
-    named = {*table.aliases[name].values(), *table.snapshot.listing.aliases.get(name, {}).values()}
+    """Of versions that load at start: the highest that may work, and those that an alias or the default names."""
+    snapshot = table.snapshot
+    starting = [version for version in versions if not snapshot.waits(version.entry)]
+    aliases = {*table.aliases[name].values(), *snapshot.listing.aliases.get(name, {}).values()}
+    named = {snapshot.default, *(f"{name}@{version}" for version in aliases)}
     highest = next((version for version in starting if version.model is not None or not version.failure), None)
-    return [version for version in starting if version is highest or version.entry.version in named]
+    return [version for version in starting if version is highest or version.entry.key in named]
 
 
 def _with_room(table: Table) -> Table:
