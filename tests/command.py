@@ -14,8 +14,12 @@ from gradcam_service.cli import main
 
 
 def gradcam(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Call the command's entry point with settings by their lower-case names: its output and its exit code."""
+    """Call the command's entry point with settings by their lower-case names: its output and its exit code.
+
+    The default model is `scenes`, which has ground truth, unless a test says otherwise.
+    """
     command = ["gradcam", *map(str, arguments)]
+    settings = {"default_model": "scenes"} | settings
     environment = {f"GRADCAM_{name.upper()}": str(value) for name, value in settings.items()}
     output, errors, code = io.StringIO(), io.StringIO(), 0
     with (

@@ -103,10 +103,14 @@ def repeated(ask: Callable[[int], object], threads: int) -> Iterator[None]:
 def running(*command: str, **settings: object) -> Iterator[Service]:
     """Start `gradcam serve`, or another command that does, on a free port; stop it by SIGTERM.
 
-    Settings go by their lower-case names.
+    Settings go by their lower-case names. The default model is `scenes`, which has ground truth, unless a test says
+    otherwise.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADCAM_")}
-    environment |= {f"GRADCAM_{name.upper()}": str(value) for name, value in ({"port": 0} | settings).items()}
+    environment |= {
+        f"GRADCAM_{name.upper()}": str(value)
+        for name, value in ({"port": 0, "default_model": "scenes"} | settings).items()
+    }
     process = subprocess.Popen(
         command or [GRADCAM, "serve"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

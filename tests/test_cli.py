@@ -117,7 +117,7 @@ def test_what_no_model_is_is_one_line_of_the_list_and_the_others_are_tried(photo
     listed = gradcam("models", "--load", **settings)
     assert (listed.returncode, "Traceback" in listed.stderr) == (1, False)
     states = {name: columns[0] for name, columns in rows(listed.stdout).items()}
-    assert states == {"a-leaves@1": "failed", "b-stumbles@1": "failed", "scenes@1": "ready"}
+    assert states == {"a-leaves@1": "failed", "b-stumbles@1": "failed", "imagenet@1": "ready", "scenes@1": "ready"}
     assert "raised SystemExit: no GPU" in listed.stdout
     assert "to scores (N, classes)" in listed.stdout
     asked = gradcam("explain", photo, "--model", "b-stumbles", "-o", tmp_path / "x.png", **settings)
@@ -151,7 +151,7 @@ def rows(listed: str) -> dict[str, list[str]]:
 
 def test_models_lists_the_repository(repository: Path):
     listed = gradcam("models", model_repository=repository).stdout
-    assert rows(listed).keys() == {"alexnet@1", "resnet18@1", "resnet50@1", "scenes@1"}
+    assert rows(listed).keys() == {"alexnet@1", "imagenet@1", "resnet18@1", "resnet50@1", "scenes@1"}
     assert {columns[0] for columns in rows(listed).values()} == {"unloaded"}
     assert "also stable" in listed
 
@@ -161,7 +161,7 @@ def test_models_tells_of_files_that_are_passed_over(tmp_path: Path):
     (tmp_path / "birds" / "1" / "model.yml").touch()
     listed = gradcam("models", model_repository=tmp_path)
     assert listed.returncode == 0
-    assert rows(listed.stdout).keys() == {"scenes@1"}
+    assert rows(listed.stdout).keys() == {"imagenet@1", "scenes@1"}
     assert f"    {tmp_path}/birds/1/model.yml isn't read: the name must be model.yaml\n" in listed.stdout
 
 
@@ -199,7 +199,7 @@ def test_weights_that_can_not_be_fetched_are_the_machines_fault(photo: Path, rep
     ("arguments", "code", "said"),
     [
         (["predict", "nowhere.jpg"], 2, "nowhere.jpg"),
-        (["predict", "PHOTO", "--model", "nothing"], 2, "there are: scenes"),
+        (["predict", "PHOTO", "--model", "nothing"], 2, "there are: imagenet, scenes"),
         (["predict", "PHOTO", "--top-k", "0"], 2, "--top-k"),
         (["explain", "PHOTO", "--target", "dog", "-o", "x.png"], 2, "'dog'; the model has 12 classes"),
         (["explain", "PHOTO", "--method", "guess", "-o", "x.png"], 2, "gradcam"),

@@ -372,7 +372,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(what: str, file: Path, monkey
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["nothing", "-o", "x.onnx"], 2, "there are: scenes"),
+        (["nothing", "-o", "x.onnx"], 2, "there are: imagenet, scenes"),
         (["scenes", "-o", "x.pt"], 2, ".onnx"),
         (["scenes", "-o", "/nonexistent/x.onnx"], 1, "/nonexistent"),
         (["scenes", "--layer", "attic", "-o", "x.onnx"], 2, "attic"),

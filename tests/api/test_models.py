@@ -16,11 +16,13 @@ def test_every_version_in_the_repositories_is_listed_with_its_state(client):
     assert body["default"] == "scenes"
     assert [(m["name"], m["version"]) for m in body["models"]] == [
         ("alexnet", "1"),
+        ("imagenet", "1"),
         ("resnet18", "1"),
         ("resnet50", "1"),
         ("scenes", "1"),
     ]
     states = {name: model["state"] for name, model in listed(client).items()}
+    assert states.pop("imagenet") in ("unloaded", "loading", "ready")  # on demand, where another is the default
     assert states.pop("resnet50") in ("unloaded", "failed")  # on demand, from a hub that can't be reached here
     assert set(states.values()) == {"ready"}
     assert listed(client)["resnet18"]["aliases"] == ["stable"]
@@ -133,7 +135,7 @@ def test_health_of_the_process_of_its_readiness_and_of_the_service(client):
     assert health["status"] == "ok"
     assert set(health["devices"].values()) == {"up"}
     assert health["version"] == client.get("/openapi.json").json()["info"]["version"]
-    assert health["models"].keys() == {"alexnet@1", "resnet18@1", "resnet50@1", "scenes@1"}
+    assert health["models"].keys() == {"alexnet@1", "imagenet@1", "resnet18@1", "resnet50@1", "scenes@1"}
     assert health["models"]["resnet18@1"] == "ready"
 
 

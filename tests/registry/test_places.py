@@ -156,7 +156,7 @@ def test_a_url_that_holds_nothing_is_refused_in_one_line(s3: str, url: str, says
 
 def test_other_file_systems_work_alike():
     publish("memory://shelf")
-    assert {entry.key for entry in scan(["memory://shelf"])} == {"mine@1", "scenes@1"}
+    assert {entry.key for entry in scan(["memory://shelf"])} == {"mine@1", "imagenet@1", "scenes@1"}
     assert entry_of("memory://shelf").spec().architecture == "scenes"
 
 
@@ -185,7 +185,7 @@ def test_links_are_followed_and_hidden_files_are_not_models(tmp_path: Path):
     (data / "model.yaml").write_text("source: torchvision\narchitecture: resnet18\nweights: random:0\n")
     (tmp_path / "models" / "..data").symlink_to("..2026")
     (tmp_path / "models" / "mine").symlink_to("..data/mine")
-    assert {entry.key for entry in scan([tmp_path / "models"])} == {"mine@1", "scenes@1"}
+    assert {entry.key for entry in scan([tmp_path / "models"])} == {"mine@1", "imagenet@1", "scenes@1"}
 
 
 def test_only_regular_files_are_listed(tmp_path: Path):

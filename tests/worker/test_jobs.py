@@ -30,7 +30,7 @@ def loaded(folder: Path) -> tuple[Models, Model]:
         file.write("\nruntime: eager\n")
     woken = threading.Event()
     models = Models(CPU, 0, None, woken.set)
-    models.apply(Snapshot(scan([folder]), frozenset({"scenes@1"})))
+    models.apply(Snapshot(scan([folder]), frozenset({"imagenet@1", "scenes@1"})))
     while not models.started:
         assert woken.wait(60)
         woken.clear()

@@ -18,10 +18,10 @@ def test_the_reason_of_a_failure_is_one_line_whatever_is_raised(monkeypatch):
     woken = threading.Event()
     monkeypatch.setattr(models, "load", fail)
     table = Models(torch.device("cpu"), 0, None, woken.set)
-    table.apply(Snapshot(scan(())))
+    table.apply(Snapshot(scan(()), frozenset({"imagenet@1"})))
     assert woken.wait(60)
     table.collect()
-    (model,) = table.status()
+    model = next(model for model in table.status() if model.name == "scenes")
     assert (model.state, model.reason) == ("failed", "RuntimeError: no such layer")
 
 

@@ -124,7 +124,7 @@ def test_a_port_in_use_is_one_clear_line():
     ("settings", "code", "said"),
     [
         ({"model_repository": "/nonexistent"}, 1, "/nonexistent"),
-        ({"default_model": "nothing"}, 2, "there are: scenes"),
+        ({"default_model": "nothing"}, 2, "there are: imagenet, scenes"),
         ({"device": "tpu"}, 2, "GRADCAM_DEVICE"),
         ({"port": "eighty"}, 2, "GRADCAM_PORT"),
     ],

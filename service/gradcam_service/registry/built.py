@@ -13,6 +13,7 @@ from torch import nn
 
 from gradcam_service.errors import ModelFailed, in_one_line
 from gradcam_service.registry.checkpoint import read_tensors, some
+from gradcam_service.registry.efficientnet_pytorch import timm_names
 from gradcam_service.registry.fit import Misfit, fit
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.sources import SOURCES
@@ -98,7 +99,7 @@ def filled(module: nn.Module, path: Path, folder: ModelFolder) -> nn.Module:
     """
     network = module.state_dict()
     try:
-        found = fit(network, read_tensors(path))
+        found = fit(network, {place: timm_names(named, network) for place, named in read_tensors(path).items()})
     except Misfit as error:
         raise ModelFailed(_told(error, folder)) from error
     if found.name or found.left:

@@ -131,12 +131,15 @@ class Spec(BaseModel):
     )
     weights: str | None = Field(
         None,
-        description="a file beside model.yaml, an http(s):// or s3:// URL, a name under which torchvision or timm "
-        "publishes weights, or random:<seed>; of onnx and pt2, the model itself; "
+        description="a file beside model.yaml, an http(s):// or s3:// URL, package:NAME/path for one that an installed "
+        "Python package carries, a name under which torchvision or timm publishes weights, or random:<seed>; "
+        "of onnx and pt2, the model itself; "
         "of python, none for those that the factory returns; of transformers, none for those of the folder",
     )
     sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="of the weights; checked before use, required for a URL"
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="of the weights; checked before use, required for a URL and a package",
     )
     options: dict[str, JsonValue] = Field(
         {},

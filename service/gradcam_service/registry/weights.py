@@ -18,6 +18,7 @@ from tqdm import tqdm
 from gradcam_service.errors import ModelFailed
 from gradcam_service.registry import cache
 from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.packaged import SCHEME, packaged_file
 
 _STALLED = 30.0
 """Seconds without a byte after which a download is given up."""
@@ -31,6 +32,10 @@ def weights_file(folder: ModelFolder) -> Path:
     """
     spec = folder.spec
     weights = str(spec.weights)
+    if weights.startswith(SCHEME):
+        if spec.sha256 is None:
+            raise ModelFailed(f"weights {weights} need a sha256 in model.yaml: another version of it may hold others")
+        return verified(packaged_file(weights), spec.sha256)
     if "://" in weights:
         if spec.sha256 is None:
             raise ModelFailed(f"weights {weights} need a sha256 in model.yaml, so that what arrives can be checked")

@@ -139,4 +139,4 @@ def _preprocess(config: PretrainedCfg | None) -> Preprocess:
     )
 
 
-SOURCE = Source(_build, architecture=None, weights=False, own_weights="of the folder", options=True, extra="timm")
+SOURCE = Source(_build, architecture=None, weights=False, own_weights="of the folder", options=True)
