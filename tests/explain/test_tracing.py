@@ -11,7 +11,7 @@ from torch.export import Dim
 from torch.testing import assert_close
 
 from gradcam_service.errors import UnsupportedMethod
-from gradcam_service.explain.graph import logits_of
+from gradcam_service.explain.endings import logits_of
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.objectives import Logit
 from gradcam_service.explain.tracing import trace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Union, get_type_hints
 
@@ -98,8 +99,11 @@ class _Result(BaseModel):
 
 def _of_tasks() -> dict[str, Any]:
     """The members that tasks add to a result: field → type and default, as `create_model` takes them."""
-    hints = (get_type_hints(task.prediction, include_extras=True) for task in TASKS.values())
-    return {name: (hint | None, None) for own in hints for name, hint in own.items()}
+    hints: dict[str, list[Any]] = defaultdict(list)
+    for task in TASKS.values():
+        for name, hint in get_type_hints(task.prediction, include_extras=True).items():
+            hints[name].append(hint)
+    return {name: (Union[tuple(of)] | None, None) for name, of in hints.items()}  # noqa: UP007  of any number
 
 
 PredictResult = create_model(

@@ -8,17 +8,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, fx
 
 from gradcam_service.explain.frontier import Frontier, Values, divide
-from gradcam_service.explain.graph import is_size, operator_name
+from gradcam_service.explain.graph import is_reshaped, is_size, operator_name, shape_of
 from gradcam_service.explain.layers import Layer
 from gradcam_service.explain.layout import Layout
 from gradcam_service.explain.objectives import Logit, Objective
-
-_RESHAPING = ("view", "flatten", "reshape", "squeeze", "clone", "dropout", "contiguous", "alias")
 
 
 @dataclass(frozen=True)
@@ -124,32 +123,37 @@ def cut(network: fx.GraphModule, layer: Layer) -> Cut:
 
 
 def _pooled_linear_weight(head: fx.GraphModule, layout: Layout) -> Tensor | None:
-    """The weight (classes, K) of a head that is global average pooling → linear, else None."""
+    """The weight (classes, K) of a head that is global average pooling → linear layers, their product; else None."""
     features, *others = head.graph.find_nodes(op="placeholder")
     if any(other.users for other in others):
         return None
     pooling = _only_user(features)
     if pooling is None or not _is_global_average(pooling, layout):
         return None
-    node = _only_user(pooling)
-    while node is not None and operator_name(node) in _RESHAPING:
+    node, weight = _only_user(pooling), None
+    while node is not None and node.op != "output":
+        if operator_name(node) == "linear":
+            own = _linear_weight(head, node)
+            if own is None:
+                return None
+            weight = own if weight is None else own @ weight
+        elif not (is_reshaped(node) or operator_name(node) == "dropout" or (weight is not None and _adds(node))):
+            return None
         node = _only_user(node)
-    if node is None or operator_name(node) != "linear":
-        return None
-    last = _only_user(node)
-    if last is not None and _adds_constant(last):  # ONNX files of Keras models write the bias so
-        last = _only_user(last)
-    if last is None or last.op != "output":
-        return None
+    return None if node is None else weight
+
+
+def _linear_weight(head: fx.GraphModule, node: fx.Node) -> Tensor | None:
+    """The weight of a linear layer that takes all of a row at once, else None."""
     weight = node.args[1]
     if not isinstance(weight, fx.Node) or not isinstance(weight.target, str):
         return None
     value: Tensor = operator.attrgetter(weight.target)(head)
-    return value
+    return value if prod(shape_of(node.all_input_nodes[0]) or ()) == value.shape[1] else None
 
 
-def _adds_constant(node: fx.Node) -> bool:
-    """Whether the node adds parameters to another value, and nothing else."""
+def _adds(node: fx.Node) -> bool:
+    """Whether the node adds parameters to a value, and nothing else, as ONNX files of Keras models do the bias."""
     kinds = [getattr(value, "op", "number") for value in node.args]
     return operator_name(node) == "add" and not node.kwargs and kinds.count("get_attr") == len(kinds) - 1
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import linecache
 import threading
+from math import prod
 from typing import TypeGuard
 
 import torch
 from torch import SymInt, fx, nn
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from gradcam_service.errors import UnsupportedMethod
-
 TRACING = threading.Lock()
 """Held while torch traces. It does so for the whole process (``torch.compiler.is_exporting``, annotations of nodes): an
 operator written in Python that another thread calls then takes part in it, and fails."""
 
-_ACTIVATIONS = {"softmax": "softmax", "log_softmax": "softmax", "sigmoid": "sigmoid"}
-_RESHAPES = ("view", "reshape", "flatten", "squeeze", "unsqueeze", "clone", "alias", "contiguous")
-_ROUNDS_OFF = ("_to_copy", "to", "clamp", "clamp_min", "clamp_max", "clip")
+
+_RESHAPES = (
+    "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "select", "slice", "clone", "alias",
+    "contiguous", "lift_fresh_copy",
+)  # fmt: skip
 
 
 def flat(graph_module: fx.GraphModule) -> fx.GraphModule:
@@ -32,42 +33,6 @@ def flat(graph_module: fx.GraphModule) -> fx.GraphModule:
 def is_flat(module: nn.Module) -> TypeGuard[fx.GraphModule]:
     """Whether a module has been declared to be such a graph."""
     return isinstance(module, fx.GraphModule) and bool(module.meta.get("flat"))
-
-
-def logits_of(graph_module: fx.GraphModule, activation: str) -> fx.GraphModule:
-    """The graph without the softmax, log-softmax or sigmoid that it ends in, if it does: scores are in logit units.
-
-    Casts, reshapes and clamps may follow it; of these only reshapes that change the shape stay.
-
-    Raises:
-        UnsupportedMethod: what it ends in is not ``activation``.
-    """
-    node = scores_node(graph_module.graph)
-    after = []
-    while operator_name(node) in (*_RESHAPES, *_ROUNDS_OFF):
-        after.append(node)
-        node = node.all_input_nodes[0]
-    ending = _ACTIVATIONS.get(operator_name(node).strip("_"))
-    if ending is None:
-        return _without_detour(graph_module)
-    if ending != activation:
-        raise UnsupportedMethod(f"the network ends in a {ending}, but its activation is said to be {activation}")
-    for dropped in (node, *after):
-        source = dropped.all_input_nodes[0]
-        if operator_name(dropped) not in _RESHAPES or shape_of(dropped) == shape_of(source):
-            dropped.replace_all_uses_with(source)
-    return _without_detour(graph_module)
-
-
-def _without_detour(graph_module: fx.GraphModule) -> fx.GraphModule:
-    """The graph without reshapes at its end that only lead back to the shape before them."""
-    scores = node = origin = scores_node(graph_module.graph)
-    while operator_name(node) in _RESHAPES:
-        node = node.all_input_nodes[0]
-        origin = node if shape_of(node) == shape_of(scores) else origin
-    if origin is not scores:
-        scores.replace_all_uses_with(origin)
-    return flat(graph_module)
 
 
 def has_foreign_operators(graph: fx.Graph) -> bool:
@@ -133,6 +98,14 @@ def operator_name(node: fx.Node) -> str:
     """``relu`` for ``aten.relu.default``; the node's own name where it is no operator."""
     name: str = getattr(node.target, "__name__", node.name)
     return name.split(".")[0]
+
+
+def is_reshaped(node: fx.Node) -> bool:
+    """Whether the node's value is that of the tensor that it takes, all of its numbers, in another shape at most."""
+    if operator_name(node) not in _RESHAPES or len(node.all_input_nodes) == 0:
+        return False
+    shape, before = shape_of(node), shape_of(node.all_input_nodes[0])
+    return shape is not None and before is not None and prod(shape) == prod(before)
 
 
 def is_size(node: fx.Node) -> bool:

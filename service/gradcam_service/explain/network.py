@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
-from typing import Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -15,20 +14,18 @@ from torch import Tensor, fx, nn
 from gradcam_service.errors import UnknownLayer, UnsupportedMethod
 from gradcam_service.explain.cut import Cut, cut
 from gradcam_service.explain.default_layer import default_layers
+from gradcam_service.explain.endings import Activation, scores_of
 from gradcam_service.explain.frontier import Frontier, Values
 from gradcam_service.explain.graph import (
     TRACING,
     forget_sources,
     has_foreign_operators,
-    logits_of,
     scores_node,
     shape_of,
 )
 from gradcam_service.explain.guide import guide
 from gradcam_service.explain.layers import Layer, find_layers, input_layer
 from gradcam_service.explain.tracing import Inputs, trace
-
-Activation = Literal["softmax", "sigmoid"]
 
 Backbone = Callable[[Tensor], Tensor]
 """Images (N, C, H, W) → feature maps, as they lie in memory; called without autograd."""
@@ -50,6 +47,7 @@ class Network:
         layer: where to cut unless a request says otherwise; ``auto`` is the paper's last convolutional layer, and the
             last of them where branches end apart.
         activation: what makes probabilities of scores.
+        output: which of the module's outputs they are, where there are several.
 
     Attributes:
         layers: those that every path crosses, from the image to the scores, and the default one; of a network without
@@ -70,8 +68,9 @@ class Network:
         inputs: Inputs,
         layer: str = "auto",
         activation: Activation = "softmax",
+        output: str | int | None = None,
     ) -> None:
-        self.traced = logits_of(trace(module, inputs), activation)
+        self.traced = scores_of(trace(module, inputs, output=output), activation)
         found = find_layers(self.traced.graph)
         self.every_layer = found.by_name
         self.layers = found.crossed
@@ -94,7 +93,11 @@ class Network:
         """
         shape = shape_of(scores_node(self.traced.graph))
         if shape is None or len(shape) != 1:
-            raise UnsupportedMethod("the network does not answer with one row of scores for each image")
+            came = "no tensor of a known shape" if shape is None else f"({', '.join(['N', *map(str, shape)])})"
+            raise UnsupportedMethod(
+                f"the network does not answer with one row of scores for each image but with {came}; "
+                "return scores (N, classes)"
+            )
         return shape[0]
 
     @property
@@ -153,6 +156,8 @@ class Network:
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Probabilities (N, classes) of scores (N, classes)."""
+        if self.activation in ("none", "identity"):
+            return scores
         return scores.softmax(1) if self.activation == "softmax" else scores.sigmoid()
 
     @cached_property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -10,17 +9,21 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.graph import TRACING, flat, is_flat, release
+from gradcam_service.explain.outputs import scores_in
 
 Inputs = tuple[int, int, int] | Mapping[str, Tensor]
 """(C, H, W) of the images, where a network takes nothing else; or examples by name, of two rows each, images first."""
 
-_SCORES = ("logits", "out", "scores", "output", "last_hidden_state")
 _INNER = "inner"
 
 
-def trace(module: nn.Module, inputs: Inputs, sizes: Mapping[str, Mapping[int, Dim]] | None = None) -> fx.GraphModule:
+def trace(
+    module: nn.Module,
+    inputs: Inputs,
+    sizes: Mapping[str, Mapping[int, Dim]] | None = None,
+    output: str | int | None = None,
+) -> fx.GraphModule:
     """Export ``module`` to a graph whose nodes know their shapes and never write into each other's tensors.
 
     In-place operators are made functional: a head that began with ``relu_`` would otherwise overwrite the very feature
@@ -28,10 +31,11 @@ def trace(module: nn.Module, inputs: Inputs, sizes: Mapping[str, Mapping[int, Di
     gradients and mixed precision is left out: the graph is differentiable, and computes in float32.
 
     Args:
-        module: maps images (N, C, H, W) float32, and what other inputs it takes, to scores, for every N; see `_scores`
-            for the forms of its output. It is put in evaluation mode. One that `is_flat` is returned as it is.
+        module: maps images (N, C, H, W) float32, and what other inputs it takes, to scores, for every N; `scores_in`
+            says in which forms. It is put in evaluation mode. One that `is_flat` is returned as it is.
         inputs: what it takes, in the order in which it takes them; a row for each image in all of them.
         sizes: dimensions of inputs that may differ from the examples', beside the number of rows.
+        output: which of the module's outputs the scores are, where there are several.
 
     Returns:
         The graph, with a dynamic batch dimension and inputs by their names, sharing the module's parameters, none of
@@ -42,7 +46,7 @@ def trace(module: nn.Module, inputs: Inputs, sizes: Mapping[str, Mapping[int, Di
     """
     if is_flat(module):
         return module
-    adapted = _Adapted(module).eval().requires_grad_(False)
+    adapted = _Adapted(module, output).eval().requires_grad_(False)
     for part in adapted.modules():
         if getattr(part, "inplace", False):  # the graph is the same, found sooner: hardtanh_ takes 40 ms of Python each
             part.inplace = False  # type: ignore[assignment]
@@ -72,6 +76,8 @@ def of_program(program: ExportedProgram) -> fx.GraphModule:
     release(graph)
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default):
         graph.erase_node(node)  # a module that normalises its input in place would change the caller's
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
+        graph.erase_node(node)  # of the device and type of the example
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten.detach.default):
         node.replace_all_uses_with(node.args[0])
     return flat(graph_module)
@@ -80,48 +86,15 @@ def of_program(program: ExportedProgram) -> fx.GraphModule:
 class _Adapted(nn.Module):
     """A module of tensors in and one tensor out, whatever the inner one wraps its scores into."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, output: str | int | None) -> None:
         super().__init__()
+        self.output = output
         while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             module = module.module
         self.inner = module
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return _scores(self.inner(*inputs))
-
-
-def _scores(output: object) -> Tensor:
-    """The scores in a network's output; others, such as those of auxiliary heads, are left out.
-
-    Args:
-        output: a tensor; a dictionary, dataclass or named tuple with ``logits``, ``out``, ``scores`` or ``output``, or
-            one tensor whatever its name; a tuple or list that begins with them.
-
-    Raises:
-        UnsupportedMethod: it is none of these.
-    """
-    if isinstance(output, Tensor):
-        return output
-    named: Mapping[str, object] = {}
-    if isinstance(output, Mapping):
-        named = output
-    elif dataclasses.is_dataclass(output):
-        named = vars(output)
-    elif isinstance(output, tuple) and hasattr(output, "_asdict"):
-        named = output._asdict()
-    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
-    chosen = next((tensors[name] for name in _SCORES if name in tensors), None)
-    if chosen is None and len(tensors) == 1:
-        (chosen,) = tensors.values()
-    if chosen is None and isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
-        chosen = output[0]
-    if chosen is None:
-        found = f" with {', '.join(map(str, named))}" if named else ""
-        raise UnsupportedMethod(
-            f"the network answers with a {type(output).__name__}{found}; scores are a tensor, or called logits or out "
-            "in a dictionary or dataclass, or the first of a tuple"
-        )
-    return chosen
+        return scores_in(self.inner(*inputs), self.output)
 
 
 @contextmanager

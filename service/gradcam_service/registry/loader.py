@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gradcam_service.errors import ModelFailed, ServiceError, in_one_line
+from gradcam_service.explain.endings import has_both_sides
 from gradcam_service.explain.methods import METHODS, in_order
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import forward_passes, refusals
@@ -111,17 +112,35 @@ def _loaded(entry: Entry, device: torch.device, python_path: Path | None) -> Loa
     if (taken := first_channels(built.module)) not in (None, channels):
         accepted = takes_channels(taken, channels)
     with _step("can't be traced", accepted):
-        network = Network(built.module, (channels, height, width), spec.layer, spec.activation).to(device)
-        classes = network.classes
-    labels = built.labels or [str(index) for index in range(classes)]
-    if classes != len(labels):
-        raise ModelFailed(f"the model has {classes} classes, but {len(labels)} labels")
+        network = Network(built.module, (channels, height, width), spec.layer, spec.activation, spec.output).to(device)
+        labels = _labels(spec, built.labels, network)
     with _step("can't answer", accepted):
         model = LoadedModel(spec, _card(spec, built, labels, network, digest), network, device)
         network.predict(model.images([np.zeros((height, width, channels), np.uint8)]))
         if spec.sample is not None:
             _check_sample(model, spec.sample, folder)
     return model
+
+
+def _labels(spec: Spec, given: list[str], network: Network) -> list[str]:
+    """A label for each score: those given, or the classes' numbers.
+
+    Raises:
+        ModelFailed: there are more or fewer, or softmax is to make a probability of a single score.
+    """
+    classes = network.classes
+    if classes == 1 and spec.activation == "softmax":
+        raise ModelFailed(
+            "the model gives one score, whose softmax is 1 whatever the picture; "
+            "say activation: sigmoid for yes or no, or task: regression for a value"
+        )
+    if has_both_sides(network.traced) and len(given) <= 1:
+        return ["no", *(given or ["yes"])]
+    numbers = ["value"] if (classes, spec.activation) == (1, "identity") else [str(index) for index in range(classes)]
+    labels = given or numbers
+    if classes != len(labels):
+        raise ModelFailed(f"the model has {classes} classes, but {len(labels)} labels")
+    return labels
 
 
 @contextmanager

@@ -29,9 +29,10 @@ from gradcam_service.registry.class_names import class_index
 from gradcam_service.registry.labels import listed
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.runtime import RUNTIMES
-from gradcam_service.tasks import TASKS
+from gradcam_service.tasks import TASKS, activations
 
 State = Literal["unloaded", "loading", "ready", "failed"]
+Activation = Literal["softmax", "sigmoid", "none", "identity"]
 
 
 def _channels_of_input(schema: dict[str, Any]) -> None:
@@ -147,8 +148,16 @@ class Spec(BaseModel):
         "of torchvision, timm and python",
     )
     task: str = Field("classification", description="what the model was trained for")
-    output: str | None = Field(None, description="which of an ONNX file's outputs has the scores, where several could")
-    activation: Literal["softmax", "sigmoid"] = Field("softmax", description="what makes probabilities of scores")
+    activation: Activation = Field(
+        "softmax",
+        description="what makes probabilities of scores: softmax among them, sigmoid of each by itself; "
+        "none for scores as they are; identity, the default of task regression, for values that are no probabilities",
+    )
+    output: str | int | None = Field(
+        None,
+        description="which of the model's outputs the scores are, where it has several: an ONNX output's name, a key, "
+        "an attribute or an index",
+    )
     labels: str | tuple[str, ...] | None = Field(
         None,
         description="a list, or a file beside model.yaml: a label a line, or JSON, a list or "
@@ -201,8 +210,23 @@ class Spec(BaseModel):
         kept = {name: value for name, value in preprocess.items() if name != "channels"}
         return {**given, "preprocess": kept, "input": {**takes, "channels": channels}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _activation_of_task(cls, written: Any) -> Any:  # noqa: ANN401  whatever the file holds
+        """A task whose first activation isn't the usual one has that one by default."""
+        task = written.get("task") if isinstance(written, dict) else None
+        if not isinstance(task, str) or "activation" in written or task not in TASKS:
+            return written
+        usual, *_ = activations(TASKS[task])
+        return written if usual == cls.model_fields["activation"].default else {**written, "activation": usual}
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        if self.activation not in (known := activations(TASKS[self.task])):
+            others = " or ".join(task for task in TASKS if self.activation in activations(TASKS[task]))
+            raise ValueError(
+                f"activation {self.activation} goes with task {others}; task {self.task} takes {' or '.join(known)}"
+            )
         if self.input.reader not in INPUTS:
             raise ValueError(f"input.kind {self.input.kind!r} isn't known; there are {', '.join(INPUTS)}")
         source = SOURCES[self.source]
@@ -266,7 +290,7 @@ class Card(msgspec.Struct, frozen=True):
     weights: str
     memory: int
     task: str
-    activation: Literal["softmax", "sigmoid"]
+    activation: Activation
     labels: list[str]
     preprocess: Preprocess
     batch: int

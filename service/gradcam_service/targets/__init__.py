@@ -35,7 +35,10 @@ class Target(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TargetKind(Protocol):
-    """A kind of target."""
+    """A kind of target.
+
+    One that only models of some tasks have names these in ``tasks``; models of such a task have no others.
+    """
 
     @property
     def schema(self) -> Mapping[str, Any]:
@@ -94,11 +97,19 @@ def read(written: object, card: Card) -> Target:
     """
     if isinstance(written, str) and written.startswith("{") and written not in card.labels:
         written = _parsed(written)
-    for name, kind in TARGETS.items():
+    kinds = _of_task(card.task)
+    for name, kind in kinds.items():
         if kind.reads(written):
             return Target(name, kind.checked(written, card))
-    written_so = "; ".join(str(kind.schema["description"]) for kind in TARGETS.values())
+    written_so = "; ".join(str(kind.schema["description"]) for kind in kinds.values())
     raise BadOption(f"option 'target': {shortened(str(written))} is no target; there are: {written_so}")
+
+
+def _of_task(task: str) -> Mapping[str, TargetKind]:
+    """The kinds that a task's models have: its own, or those that are no task's own."""
+    of = {name: getattr(kind, "tasks", ()) for name, kind in TARGETS.items()}
+    own = {name: TARGETS[name] for name, tasks in of.items() if task in tasks}
+    return own or {name: TARGETS[name] for name, tasks in of.items() if not tasks}
 
 
 def objective(targets: Sequence[Target], outputs: Tensor) -> Objective:

@@ -30,9 +30,10 @@ class Class:
         "anyOf": [{"type": "integer"}, {"type": "string"}],
         "description": "a class, by index or label",
     }
-    described = ExplainedClass
+    described: type = ExplainedClass
     is_logit = True
     is_difference = False
+    tasks: Sequence[str] = ()
 
     def reads(self, written: object) -> bool:
         """Numbers and words."""
@@ -50,9 +51,7 @@ class Class:
 
         return Logit(torch.tensor(values, device=outputs.device))
 
-    def describe(
-        self, value: int, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool
-    ) -> ExplainedClass:
+    def describe(self, value: int, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool) -> Any:  # noqa: ANN401  of `described`
         """As a prediction tells of it."""
         chosen: Literal["request", "top-1"] = "request" if asked else "top-1"
         return ExplainedClass(value, card.labels[value], float(scores[value]), float(probability[value]), chosen)

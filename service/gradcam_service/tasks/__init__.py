@@ -24,7 +24,10 @@ class Labelled(Protocol):
 
 
 class Task(Protocol):
-    """Task that a model was trained for."""
+    """Task that a model was trained for.
+
+    One whose scores no softmax or sigmoid is for says in ``activations`` what is; see `activations`.
+    """
 
     @property
     def prediction(self) -> type:
@@ -41,3 +44,8 @@ class Task(Protocol):
 
 
 TASKS: Kinds[Task] = Kinds(__name__, "TASK")
+
+
+def activations(task: Task) -> Sequence[str]:
+    """What ``activation`` in ``model.yaml`` may be, of a model for this task; the first is the default."""
+    return getattr(task, "activations", ("softmax", "sigmoid", "none"))

@@ -19,7 +19,10 @@ class Prediction:
     index: int
     label: str
     logit: Annotated[float, Field(description="the score before the activation")]
-    probability: Annotated[float, Field(description="the score after it: softmax, or sigmoid for a multi-label model")]
+    probability: Annotated[
+        float,
+        Field(description="the score after it: softmax, sigmoid for a multi-label model, or the score itself"),
+    ]
 
     def __str__(self) -> str:
         return f"{self.probability:7.3f}  {self.index:4}  {self.label}"
@@ -52,8 +55,10 @@ class Classification:
 
 
 def probabilities(scores: np.ndarray, activation: str) -> np.ndarray:
-    """Scores (classes,) in logit units → probabilities (classes,) float64 by the model's activation."""
+    """Scores (classes,) in logit units → probabilities (classes,) float64; without an activation, the scores."""
     logits = scores.astype(np.float64)
+    if activation in ("none", "identity"):
+        return logits
     if activation == "sigmoid":
         return 0.5 * (1.0 + np.tanh(0.5 * logits))  # the logistic function without overflow
     exponentials = np.exp(logits - logits.max())

@@ -1,0 +1,164 @@
+"""Endings of networks, read right: scores are in logit units, and a row for each image."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx
+
+from gradcam_service.errors import UnsupportedMethod
+from gradcam_service.explain.graph import flat, is_reshaped, operator_name, scores_node, shape_of
+from gradcam_service.explain.outputs import is_a_row
+
+Activation = Literal["softmax", "sigmoid", "none", "identity"]
+"""What makes probabilities of scores; ``none`` where they are what they are, ``identity`` where they are values."""
+
+aten = torch.ops.aten
+
+_ACTIVATIONS = {
+    "softmax": "softmax",
+    "_softmax": "softmax",
+    "log_softmax": "softmax",
+    "_log_softmax": "softmax",
+    "sigmoid": "sigmoid",
+    "sigmoid_": "sigmoid",
+    "log_sigmoid": "sigmoid",
+}
+_ROUNDS_OFF = ("_to_copy", "to", "clamp", "clamp_min", "clamp_max", "clip", "log", "exp")
+_AFFINE = {"add": -torch.inf, "sub": -torch.inf, "mul": 0.0, "div": 0.0}
+"""Operators that with one number leave the order of scores, where the number is above this."""
+
+
+def scores_of(graph_module: fx.GraphModule, activation: Activation) -> fx.GraphModule:
+    """The graph of the scores that ``activation`` makes probabilities of, (N, classes) where they are a row.
+
+    A single logit of a sigmoid is both sides of a question, −y for no and y for yes.
+
+    Raises:
+        UnsupportedMethod: it ends in another activation.
+    """
+    return _both_sides(_as_rows(logits_of(graph_module, activation)), activation)
+
+
+def logits_of(graph_module: fx.GraphModule, activation: Activation) -> fx.GraphModule:
+    """The graph without the softmax, log-softmax or sigmoid that it ends in, if it does: scores are in logit units.
+
+    Casts, reshapes, clamps, logarithms and one number added or multiplied may follow it; of these only reshapes to
+    another shape stay.
+
+    Raises:
+        UnsupportedMethod: what it ends in is not ``activation``.
+    """
+    node = scores_node(graph_module.graph)
+    after = []
+    while (source := _what_is_passed_on(graph_module, node)) is not None:
+        after.append((node, source))
+        node = source
+    written_out = _softmax_written_out(node)
+    ending = "softmax" if written_out else _ACTIVATIONS.get(operator_name(node), "")
+    if not ending or activation in ("none", "identity") or _is_of_the_batch(node):
+        return graph_module
+    if ending != activation:
+        raise UnsupportedMethod(
+            f"the network ends in a {ending}, but its activation is said to be {activation}; "
+            f"say activation: {ending}, or activation: none for scores as they are"
+        )
+    for dropped, source in (*after, (node, written_out or node.all_input_nodes[0])):
+        if not is_reshaped(dropped) or shape_of(dropped) == shape_of(source):
+            dropped.replace_all_uses_with(source)
+    return flat(graph_module)
+
+
+def has_both_sides(graph_module: fx.GraphModule) -> bool:
+    """Whether its scores are −y and y of the one logit that the network has."""
+    return bool(graph_module.meta.get("both_sides"))
+
+
+def _what_is_passed_on(graph_module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+    """The value that a node reshapes, rounds off, scales or shifts as a whole; None where it does something else."""
+    name = operator_name(node).removesuffix("_") if node.op == "call_function" else ""
+    if is_reshaped(node) or operator_name(node) in _ROUNDS_OFF or name in _ROUNDS_OFF:
+        return node.all_input_nodes[0]
+    if name not in _AFFINE or len(node.args) != len(("value", "number")) or node.kwargs:
+        return None
+    first, second = (_number(graph_module, value) for value in node.args)
+    if second is None and name in ("add", "mul"):
+        first, second, source = second, first, node.args[1]
+    else:
+        source = node.args[0]
+    passes = first is None and second is not None and second > _AFFINE[name]
+    return source if passes and isinstance(source, fx.Node) else None
+
+
+def _number(graph_module: fx.GraphModule, value: object) -> float | None:
+    """The one number that an argument is, as it is written or kept in the graph's module."""
+    while isinstance(value, fx.Node) and operator_name(value) in ("clone", "lift_fresh_copy", "detach"):
+        value = value.all_input_nodes[0]
+    if isinstance(value, fx.Node) and value.op == "get_attr":
+        value = operator.attrgetter(str(value.target))(graph_module)
+        value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _softmax_written_out(node: fx.Node) -> fx.Node | None:
+    """The logits z of exp(z) / Σ exp(z), as older exporters write softmax, also of exp(z − max z); else None."""
+    if operator_name(node) != "div" or len(node.all_input_nodes) != len(("exp", "sum")):
+        return None
+    exponential, total = node.all_input_nodes
+    summed = total.all_input_nodes[0] if operator_name(total) == "sum" else total
+    (logits, *_), names = exponential.all_input_nodes, [operator_name(exponential), operator_name(summed)]
+    if names != ["exp", "exp"] or summed.all_input_nodes != [logits] or summed is total:
+        return None
+    if operator_name(logits) == "sub" and operator_name(logits.all_input_nodes[-1]) in ("amax", "max", "getitem"):
+        logits = logits.all_input_nodes[0]
+    return logits
+
+
+def _is_of_the_batch(node: fx.Node) -> bool:
+    """Whether a softmax is over the images, not over the classes: somebody's mistake, but not this ending."""
+    dimension, shape = (node.args[1] if len(node.args) > 1 else None), shape_of(node)
+    return "softmax" in operator_name(node) and isinstance(dimension, int) and dimension % (len(shape or ()) + 1) == 0
+
+
+def _as_rows(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """The graph whose scores (N,) or (N, C, 1, 1) are (N, C); others stay as they are."""
+    scores = scores_node(graph_module.graph)
+    shape = shape_of(scores)
+    if shape is None or len(shape) == 1 or not is_a_row((0, *shape)):
+        return graph_module
+    return _followed_by(graph_module, aten.flatten.using_ints if shape else aten.unsqueeze.default, 1)
+
+
+def _both_sides(graph_module: fx.GraphModule, activation: Activation) -> fx.GraphModule:
+    if activation != "sigmoid" or shape_of(scores_node(graph_module.graph)) != (1,):
+        return graph_module
+    graph_module.register_buffer("sides", torch.tensor([[-1.0], [1.0]]))
+    graph_module.meta["both_sides"] = True
+    with graph_module.graph.inserting_before(scores_node(graph_module.graph)):
+        sides = graph_module.graph.get_attr("sides")
+    sides.meta["val"] = graph_module.sides
+    return _followed_by(graph_module, aten.linear.default, sides)
+
+
+def _followed_by(graph_module: fx.GraphModule, function: Callable[..., Tensor], argument: Any) -> fx.GraphModule:  # noqa: ANN401  a node or a number
+    """The graph whose result is a function of the scores and one thing more."""
+    graph = graph_module.graph
+    scores, (output,) = scores_node(graph), graph.find_nodes(op="output")
+    with graph.inserting_before(output):
+        result = graph.call_function(function, (scores, argument))
+    other = argument.meta["val"] if isinstance(argument, fx.Node) else argument
+    result.meta["val"] = _example(function, scores.meta["val"], other)
+    output.replace_input_with(scores, result)
+    return flat(graph_module)
+
+
+def _example(function: Callable[..., Tensor], value: Tensor, other: Any) -> Tensor:  # noqa: ANN401  a tensor or a number
+    """What stands for a function's result in a graph, as `torch.export` would write it down."""
+    mode = getattr(value, "fake_mode", None)
+    if mode is None:  # of a graph that was not traced
+        return function(value, other.to(value) if isinstance(other, Tensor) else other)
+    with mode:
+        return function(value, mode.from_tensor(other, static_shapes=True) if isinstance(other, Tensor) else other)

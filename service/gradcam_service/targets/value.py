@@ -1,0 +1,40 @@
+"""A value of a regressor, by index or label: what raises it is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from gradcam_service.targets.class_ import Class
+from gradcam_service.tasks.regression import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gradcam_service.registry.spec import Card
+
+
+@dataclass(frozen=True)
+class ExplainedValue(Prediction):
+    """The value that is explained."""
+
+    chosen: Literal["request", "default"]
+
+
+class Value(Class):
+    """See `gradcam_service.targets.TargetKind`. A value of this kind is the index of one of the model's values."""
+
+    schema: dict[str, Any] = {  # noqa: RUF012  a constant
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "description": "of a regressor, one of its values, by index or label",
+    }
+    described: type = ExplainedValue
+    tasks: Sequence[str] = ("regression",)
+
+    def describe(self, value: int, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool) -> Any:  # noqa: ANN401  as `TargetKind`'s
+        """As a prediction tells of it."""
+        return ExplainedValue(value, card.labels[value], float(scores[value]), "request" if asked else "default")
+
+
+TARGET = Value()
