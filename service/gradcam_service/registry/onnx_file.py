@@ -104,17 +104,19 @@ def _convert(tensors: Iterable[TensorProto], types: Collection[int]) -> None:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
 
 
-def keep_scores(model: onnx.ModelProto, wanted: str | None) -> None:
+def keep_scores(model: onnx.ModelProto, wanted: str | int | None) -> None:
     """Make the model's scores its one output.
 
     Args:
         model: in which the other outputs are dropped.
-        wanted: the name of the output; None where only one can be a row of scores for each image.
+        wanted: the name of the output, or its index; None where only one can be a row of scores for each image.
 
     Raises:
         ModelFailed: naming the outputs that there are, or those that could be scores.
     """
     outputs = list(model.graph.output)
+    if isinstance(wanted, int) and wanted in range(len(outputs)):
+        wanted = outputs[wanted].name
     if wanted is not None and wanted not in [value.name for value in outputs]:
         raise ModelFailed(f"output: the model has no {wanted!r}; it has {_shown(outputs)}")
     named = [value for value in outputs if wanted in (None, value.name)]

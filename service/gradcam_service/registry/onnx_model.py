@@ -35,7 +35,8 @@ def imported(folder: ModelFolder) -> Built:
     content = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
     onnx_file.keep_scores(model, spec.output)
     onnx_file.in_float32(model)
-    onnx_file.keep_logits(model, spec.activation)
+    if spec.activation not in ("none", "identity"):
+        onnx_file.keep_logits(model, spec.activation)
     session = Session(model, preprocess, spec.input.count)
     labels = folder.labels() or onnx_file.named_classes(model, session.classes)
     return Built(_graph(model, session), labels, preprocess, content)
