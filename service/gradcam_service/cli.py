@@ -115,6 +115,7 @@ class _Listed(msgspec.Struct):
     memory: int | None = None
     device: list[str] | None = None
     digest: str | None = None
+    notes: Sequence[str] = ()
 
 
 def _echo_model(model: _Listed) -> None:
@@ -129,7 +130,7 @@ def _echo_model(model: _Listed) -> None:
         (model.digest or "")[:19],
     )
     click.echo(_MODEL_ROW.format(*row).rstrip())
-    for note in (f"also {', '.join(model.aliases)}" if model.aliases else "", model.reason):
+    for note in (f"also {', '.join(model.aliases)}" if model.aliases else "", model.reason, *model.notes):
         if note:
             click.echo(f"    {note}")
 
@@ -142,6 +143,7 @@ def _loaded_models() -> Iterator[_Listed]:
         if (card := model.card) is not None:
             listed.source, listed.layer, listed.methods = card.source, _Layer(card.layer), card.method_names()
             listed.memory, listed.device, listed.digest = card.memory, [device], card.digest
+            listed.notes = [check.detail for check in card.checks if not check.passed]
         yield listed
 
 

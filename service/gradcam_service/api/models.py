@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradcam_service.api.schemas import InputBody, LayerBody, MethodBody, ModelBody, ModelDetail
+from gradcam_service.api.schemas import CheckBody, InputBody, LayerBody, MethodBody, ModelBody, ModelDetail
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.inputs import INPUTS
 from gradcam_service.registry.spec import LayerCard, Model
@@ -76,6 +76,7 @@ def model_detail(model: Model, devices: list[str]) -> ModelDetail:
         layers=layers,
         inner_layers=model.card.inner_layers,
         preprocess=preprocess,
+        checks=[CheckBody.model_validate(check) for check in model.card.checks],
         method_details=methods,
     )
 

@@ -88,6 +88,16 @@ class MethodBody(BaseModel):
     refused: str | None = Field(None, description="why it can't explain this model")
 
 
+class CheckBody(BaseModel):
+    """A check of a model at its load."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: Literal["finite", "repeatable", "independent", "logits", "gradient"]
+    passed: bool
+    detail: str = Field(description="what was found; empty where nothing was")
+
+
 class ModelDetail(ModelBody):
     """Everything about a model version."""
 
@@ -99,6 +109,7 @@ class ModelDetail(ModelBody):
     )
     inner_layers: list[str] | None = Field(None, description="names of all others, inside of blocks and branches")
     preprocess: dict[str, Any] | None = None
+    checks: list[CheckBody] | None = Field(None, description="what was looked at when the model was loaded")
 
 
 class ModelList(BaseModel):

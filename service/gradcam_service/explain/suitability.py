@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from gradcam_service.explain.cut import Cut
 from gradcam_service.explain.guide import unguided
@@ -16,9 +17,14 @@ NO_FEATURES = "the model has no feature maps with a spatial extent"
 NEEDS_GAP = "CAM needs a head that is global average pooling followed by one linear layer; gradcam works on any head"
 
 
-def refusals(network: Network) -> dict[str, str]:
-    """Methods that can't explain this network at its default layer, and why."""
-    lacking = {need: reason for need, look in _LOOKS.items() if (reason := look(network))}
+def refusals(network: Network, measured: Mapping[Need, str] = MappingProxyType({})) -> dict[str, str]:
+    """Methods that can't explain this network at its default layer, and why.
+
+    Args:
+        network: whose graph is looked at.
+        measured: what it was found to lack besides, and why.
+    """
+    lacking = {need: reason for need, look in _LOOKS.items() if (reason := look(network) or measured.get(need, ""))}
     refused = {name: _refusal(METHODS[name], lacking) for name in METHODS}
     return {name: reason for name, reason in refused.items() if reason}
 

@@ -22,6 +22,7 @@ from gradcam_service.explain.suitability import forward_passes, refusals
 from gradcam_service.inputs import INPUTS
 from gradcam_service.registry import cache
 from gradcam_service.registry.built import Built, build, first_channels, takes_channels
+from gradcam_service.registry.checks import Findings, examine
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.sources import SOURCES
@@ -115,8 +116,8 @@ def _loaded(entry: Entry, device: torch.device, python_path: Path | None) -> Loa
         network = Network(built.module, (channels, height, width), spec.layer, spec.activation, spec.output).to(device)
         labels = _labels(spec, built.labels, network)
     with _step("can't answer", accepted):
-        model = LoadedModel(spec, _card(spec, built, labels, network, digest), network, device)
-        network.predict(model.images([np.zeros((height, width, channels), np.uint8)]))
+        found = examine(network, channels, (height, width), device)
+        model = LoadedModel(spec, _card(spec, built, labels, network, digest, found), network, device)
         if spec.sample is not None:
             _check_sample(model, spec.sample, folder)
     return model
@@ -187,7 +188,7 @@ def _check_sample(model: LoadedModel, sample: Sample, folder: ModelFolder) -> No
         )
 
 
-def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest: str) -> Card:
+def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest: str, found: Findings) -> Card:
     layers = {layer.name: LayerCard(layer.name, layer.shape) for layer in network.layers}
     return Card(
         digest=digest,
@@ -204,7 +205,8 @@ def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest:
         layer=network.cut.layer.name,
         layers=list(layers.values()),
         inner_layers=[name for name in network.every_layer if name not in layers],
-        methods=_methods(network, built.preprocess.input_size),
+        methods=_methods(network, built.preprocess.input_size, found),
+        checks=found.cards,
         torch=str(torch.__version__),  # of a class that no other process knows
     )
 
@@ -215,8 +217,8 @@ def _memory(module: nn.Module) -> int:
     return tensors + sum(int(getattr(part, "nbytes", 0)) for part in module.modules())
 
 
-def _methods(network: Network, input_size: tuple[int, int]) -> list[MethodCard]:
-    refused = refusals(network)
+def _methods(network: Network, input_size: tuple[int, int], found: Findings) -> list[MethodCard]:
+    refused = refusals(network, found.lacking)
     return [
         MethodCard(name, forward_passes(METHODS[name], network, "auto", input_size, 1, {}), refused.get(name, ""))
         for name in in_order()

@@ -268,6 +268,20 @@ class MethodCard(msgspec.Struct, frozen=True):
     refused: str = ""
 
 
+class CheckCard(msgspec.Struct, frozen=True):
+    """A check of a model at its load.
+
+    Attributes:
+        name: ``finite``, ``repeatable``, ``independent``, ``logits`` or ``gradient``.
+        passed: whether nothing was found.
+        detail: what was found; empty where nothing was.
+    """
+
+    name: str
+    passed: bool
+    detail: str = ""
+
+
 class Card(msgspec.Struct, frozen=True):
     """The card of a loaded model: what it is and can do, as ``GET /models`` tells.
 
@@ -283,6 +297,7 @@ class Card(msgspec.Struct, frozen=True):
         methods: every explanation method.
         inner_layers: names of all others, inside of blocks and branches.
         input: what it takes.
+        checks: what was looked at when it was loaded; see `gradcam_service.registry.checks`.
     """
 
     digest: str
@@ -302,6 +317,7 @@ class Card(msgspec.Struct, frozen=True):
     input: Takes = Takes()
     precision: Literal["float32", "bfloat16"] = "float32"
     torch: str = ""
+    checks: list[CheckCard] = []
 
     def method_names(self) -> list[str]:
         """The methods that can explain this model."""
