@@ -182,6 +182,28 @@ def _served_models(url: str) -> list[_Listed]:
         raise click.UsageError(f"there is no gradcam service at {url}") from error
 
 
+@commands.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--architecture", default="", help="timm/resnet50, torchvision/resnet50, or your module:function.")
+@click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File of labels.")
+@click.option("--to", type=click.Path(path_type=Path), required=True, help="REPOSITORY/NAME/VERSION to make.")
+@click.option("--set", "members", multiple=True, metavar="MEMBER=VALUE", help="Of model.yaml: activation=sigmoid.")
+@click.option("--take", help="Which weights in FILE, where two would fit, such as state_dict_ema.")
+@click.option("--replace", is_flag=True, help="Replace a version that is there.")
+def import_(members: Sequence[str], **given: Any) -> None:  # noqa: ANN401  click's values
+    """Make a version in a repository of the checkpoint, ONNX file or exported program FILE, and try it.
+
+    The architecture of an ONNX file or of a program of torch.export is in it; of a checkpoint, --architecture names it.
+    """
+    from gradcam_service.registry.importing import Import, import_model, member
+
+    settings = _validated(Settings)
+    load_plugins(settings.plugins)
+    order = Import(members=tuple(map(member, members)), python_path=settings.python_path, **given)
+    for line in import_model(order):
+        click.echo(line)
+
+
 def _picture_and_model(command: Command) -> Command:
     """What every command about a picture takes."""
     model = click.option("--model", help="name, name@version or name@alias.  [default: GRADCAM_DEFAULT_MODEL]")

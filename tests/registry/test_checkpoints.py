@@ -93,8 +93,8 @@ def test_a_networks_weights_are_found(tmp_path: Path, form: str, old: bool):
     torch.save(content, tmp_path / "last.ckpt", _use_new_zipfile_serialization=not old)
     found = fit(network().state_dict(), read_tensors(tmp_path / "last.ckpt"))
     assert found.name == name
-    assert found.state.keys() == STATE.keys()
     counters = {key for key in STATE if "num_batches" in key}
+    assert STATE.keys() - counters <= found.state.keys() <= STATE.keys()
     assert all(torch.equal(found.state[key], STATE[key]) for key in STATE.keys() - counters)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gradcam_service.errors import ModelFailed, in_one_line
 from gradcam_service.registry.checkpoint import read_tensors, some
@@ -97,7 +97,7 @@ def filled(module: nn.Module, path: Path, folder: ModelFolder) -> nn.Module:
     Raises:
         ModelFailed: there are none in it, or they don't fit.
     """
-    network = module.state_dict()
+    network = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
     try:
         found = fit(network, {place: timm_names(named, network) for place, named in read_tensors(path).items()})
     except Misfit as error:
@@ -105,8 +105,10 @@ def filled(module: nn.Module, path: Path, folder: ModelFolder) -> nn.Module:
     if found.name or found.left:
         fields = {"weights": folder.spec.weights, "taken": found.name or "all", "left": some(found.left, 5)}
         log.info("weights are a part of their file", extra={"fields": fields})
+    # What isn't there answers nobody, and must be the same at each load.
+    unused = {name: torch.zeros_like(tensor) for name, tensor in network.items() if name not in found.state}
     try:
-        module.load_state_dict(found.state, strict=False)
+        module.load_state_dict(unused | found.state, strict=False)
     except RuntimeError as error:  # of tensors that can't be copied, such as quantised ones
         raise ModelFailed(f"weights {folder.spec.weights} can't be loaded: {in_one_line(error)}") from error
     return module

@@ -49,14 +49,16 @@ class Fit:
     Attributes:
         place: of the dictionary that holds them; empty for the file's own.
         prefix: that their names have there, with its dot.
-        state: tensors by the network's names, zeros for what isn't there and answers nobody.
+        state: tensors by the network's names, of its shapes; without what isn't there and answers nobody.
         left: what else that dictionary holds.
+        classes: of a head of another number of classes than the network's; None where it has the same.
     """
 
     place: str
     prefix: str
     state: dict[str, Tensor]
     left: dict[str, Tensor]
+    classes: int | None = None
 
     @property
     def name(self) -> str:
@@ -64,7 +66,7 @@ class Fit:
         return ".".join(part for part in (self.place, self.prefix.rstrip(".")) if part)
 
 
-def fit(network: Mapping[str, Tensor], tensors: Tensors, take: str | None = None) -> Fit:
+def fit(network: Mapping[str, Tensor], tensors: Tensors, take: str | None = None, any_head: bool = False) -> Fit:
     """Find a network's weights among the tensors of a file: in one dictionary, under one prefix.
 
     All that a network answers with must be there. What else that dictionary holds must evidently be no part of it: an
@@ -74,6 +76,7 @@ def fit(network: Mapping[str, Tensor], tensors: Tensors, take: str | None = None
         network: its state dict.
         tensors: of the file.
         take: the only place and prefix, `Fit.name`, to look at; None for all.
+        any_head: whether the head may have another number of classes.
 
     Raises:
         Misfit: they are not there, or in two places with different values.
@@ -83,17 +86,19 @@ def fit(network: Mapping[str, Tensor], tensors: Tensors, take: str | None = None
     fits = [one for one in found if not _missing(keys, one)]
     fits = [one for one in fits if not _unlike(keys, one)] or fits[:1]
     if not fits:
-        return _within_wrapper(keys, tensors, take) or _no_fit(keys, found, tensors, take)
+        return _within_wrapper(keys, tensors, take, any_head) or _no_fit(keys, found, tensors, take)
     chosen, *others = fits
     if other := next((one for one in others if not _alike(one, chosen)), None):
         both = " and ".join(repr(one.name or "the file itself") for one in (chosen, other))
         raise Misfit(f"{both} would both fit; save one alone, or choose one with gradcam import --take")
     if unlike := _unlike(keys, chosen):
-        raise _misfit(keys, chosen, unlike)
+        misfit = _misfit(keys, chosen, unlike)
+        if misfit.classes is None or not any_head:
+            raise misfit
+        chosen = replace(chosen, classes=misfit.classes)
     if take is None and (left := _unknown(chosen, others)):
         raise Misfit(f"it has no {some(left)}; is it another architecture?")
-    unused = {key: torch.zeros_like(keys[key]) for key in keys if key not in chosen.state}
-    return replace(chosen, state=chosen.state | unused)
+    return chosen
 
 
 def _candidates(keys: Mapping[str, Tensor], tensors: Tensors) -> Iterator[Fit]:
@@ -122,14 +127,14 @@ def _unwrapped(named: dict[str, Tensor], keys: Collection[str]) -> dict[str, Ten
     return {".".join(part for part in name.split(".") if part not in added): named[name] for name in named}
 
 
-def _within_wrapper(keys: Mapping[str, Tensor], tensors: Tensors, take: str | None) -> Fit | None:
+def _within_wrapper(keys: Mapping[str, Tensor], tensors: Tensors, take: str | None, any_head: bool) -> Fit | None:
     """The weights of a network that was wrapped after they were saved: all its own names begin alike."""
     firsts = {key.partition(".")[0] for key in keys}
     if len(firsts) != 1 or not all("." in key for key in keys):
         return None
     own = f"{firsts.pop()}."
     try:
-        inner = fit({key.removeprefix(own): tensor for key, tensor in keys.items()}, tensors, take)
+        inner = fit({key.removeprefix(own): tensor for key, tensor in keys.items()}, tensors, take, any_head)
     except Misfit as error:
         if error.classes is not None:
             raise

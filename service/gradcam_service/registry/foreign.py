@@ -70,10 +70,7 @@ def foreign(path: Path, wanted: Format) -> str:
     Raises:
         OSError: it can't be read.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(4096)
-    found = _format(path, head) or _foreign(path, head, size)
+    found = known_format(path) or _foreign(path, _head(path), path.stat().st_size)
     if found == wanted:
         return ""
     if found in _ELSEWHERE:
@@ -86,8 +83,14 @@ def foreign(path: Path, wanted: Format) -> str:
     return found
 
 
-def _format(path: Path, head: bytes) -> Format | None:
-    """Which of the formats that are read it seems to be."""
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4096)
+
+
+def known_format(path: Path) -> Format | None:
+    """Which of the formats that are read it seems to be; of none, None."""
+    head = _head(path)
     if head.startswith(b"PK"):
         names = _names(path)
         if any(re.fullmatch(r"(.*/)?(archive_format|serialized_exported_program\.json)", name) for name in names):

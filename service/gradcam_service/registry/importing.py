@@ -1,0 +1,307 @@
+"""Makes the folder of a model version from a checkpoint or a model file, and tries it. Torch-free until then."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from gradcam_service.errors import BadOption, ModelFailed, ServiceError, first_line, in_one_line
+from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.foreign import foreign, known_format
+from gradcam_service.registry.labels import from_file, listed
+from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.repository import Entry, parse_spec
+from gradcam_service.registry.sources import SOURCES
+from gradcam_service.registry.spec import Card, Preprocess
+
+if TYPE_CHECKING:
+    from gradcam_service.registry.built import Built
+    from gradcam_service.registry.fit import Fit
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_SIDE = 224
+_COMMENTS = {
+    "source": "who builds the network",
+    "sha256": "of the weights; they are used only as long as it is theirs",
+    "labels": "a label a line, in the order of the classes",
+    "activation": "what makes probabilities of scores: softmax, or sigmoid where classes don't exclude each other",
+    "preprocess": "as at the end of the training; {}",
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """What is to be imported, and as what.
+
+    Attributes:
+        file: a checkpoint, an ONNX file or a program of torch.export.
+        to: the folder to make, ``REPOSITORY/NAME/VERSION``.
+        architecture: ``timm/resnet50``, ``torchvision/resnet50`` or the operator's own ``module:function``; empty for a
+            file that holds it.
+        labels: a file of labels.
+        members: of ``model.yaml``, ``preprocess.crop`` or ``activation``, which replace what would be written.
+        take: the place and prefix of the weights in the file, where two would fit.
+        replace: whether ``to`` may be there.
+        python_path: where the operator's code may be imported from.
+    """
+
+    file: Path
+    to: Path
+    architecture: str = ""
+    labels: Path | None = None
+    members: tuple[tuple[str, Any], ...] = ()
+    take: str | None = None
+    replace: bool = False
+    python_path: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a file turned out to hold.
+
+    Attributes:
+        spec: members of ``model.yaml``.
+        labels: of the classes; empty where the source has them.
+        note: what of the file is taken.
+        sees: where the preprocessing is from.
+        fit: the weights; None where the file itself is the model.
+    """
+
+    spec: dict[str, Any]
+    labels: list[str]
+    note: str
+    sees: str
+    fit: Fit | None = None
+
+
+def member(text: str) -> tuple[str, Any]:
+    """Read ``MEMBER=VALUE``, the value as in ``model.yaml``.
+
+    Raises:
+        BadOption: it is no such thing.
+    """
+    name, equals, value = text.partition("=")
+    try:
+        if equals and re.fullmatch(r"\w+(\.\w+)?", name):
+            return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise BadOption(f"--set {name}: {value!r} is no YAML: {first_line(error)}") from error
+    raise BadOption(f"--set takes members of model.yaml, activation=sigmoid or preprocess.crop=299, not {text!r}")
+
+
+def import_model(order: Import) -> list[str]:
+    """Write the folder of a version, load it from there as the service will, and only then put it into its place.
+
+    Returns:
+        What was done, in five lines.
+
+    Raises:
+        ModelFailed: what is wrong with the file, or with the model that it makes. Nothing is left of it.
+        BadOption: what is asked for can't be.
+        OSError: it can't be written.
+    """
+    to = order.to
+    if to.exists() and not order.replace:
+        raise BadOption(f"{to} is there; --replace replaces it, another name for --to leaves it")
+    if not to.name or to.name.startswith(".") or to.absolute().parent.name.startswith("."):
+        raise BadOption("--to is REPOSITORY/NAME/VERSION, such as models/birds/1, and hides neither name nor version")
+    labels = _labels(order)
+    source, architecture = _source(order)
+    with tempfile.TemporaryDirectory(prefix=".importing-", dir=_existing(to.absolute())) as place:
+        folder = Path(place) / "version"
+        folder.mkdir()
+        if architecture:
+            found = _checkpoint(order, source, architecture, labels, folder)
+        else:
+            found = _model_file(order, source, labels)
+        text = _written(order, found, folder)
+        parse_spec(text, "model.yaml")
+        card = _loaded(order, folder)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if to.exists():
+            to.rename(Path(place) / "old")
+        folder.rename(to)
+    return list(_said(order, found, card))
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in path.parents if parent.is_dir())
+
+
+def _labels(order: Import) -> list[str] | None:
+    if order.labels is None:
+        return next((listed(value) for name, value in order.members if name == "labels"), None)
+    try:
+        return from_file(order.labels.read_text(encoding="utf-8-sig"), order.labels.name)
+    except ValueError as error:
+        raise ModelFailed(f"labels {order.labels}: {error}") from error
+
+
+def _source(order: Import) -> tuple[str, str]:
+    """The source that builds it, and the architecture that it builds; empty for a file that holds it."""
+    known = known_format(order.file)
+    if not order.architecture:
+        if known in ("onnx", "pt2"):
+            return known, ""
+        if known is None:
+            raise ModelFailed(f"{order.file} is {foreign(order.file, 'torch') or 'no file of weights or of a model'}")
+        raise BadOption(
+            f"{order.file} holds weights without an architecture; name it: --architecture torchvision/resnet50, "
+            "timm/resnet50 or, of your own code, module:function"
+        )
+    source, slash, architecture = order.architecture.partition("/")
+    if not slash and re.fullmatch(r"[\w.]+:\w+", order.architecture):
+        source, architecture = "python", order.architecture
+    builders = [name for name in SOURCES if SOURCES[name].architecture is not False]
+    if source not in builders or not architecture:
+        raise BadOption(f"--architecture is SOURCE/NAME, of {', '.join(builders)}, or module:function of your own code")
+    return source, architecture
+
+
+def _checkpoint(order: Import, source: str, architecture: str, labels: list[str] | None, folder: Path) -> _Found:
+    """Build the network once, with random weights, to see what the file holds of it."""
+    from gradcam_service.registry.checkpoint import read_tensors
+    from gradcam_service.registry.fit import Misfit, fit
+
+    spec: dict[str, Any] = {"source": source, "architecture": architecture}
+    tensors = read_tensors(order.file)
+    built, sees = _built(order, spec, labels, folder)
+    try:
+        found = fit(built.module.state_dict(), tensors, order.take, any_head=True)
+    except Misfit as error:
+        raise ModelFailed(f"{order.file} doesn't fit {order.architecture}: {error}") from error
+    if found.classes is not None and labels is not None and found.classes != len(labels):
+        raise ModelFailed(f"the head in {order.file} has {found.classes} classes, but there are {len(labels)} labels")
+    if found.classes is not None and labels is None:
+        labels = [str(index) for index in range(found.classes)]
+    spec |= {"weights": "model.safetensors"} | _preprocess(built.preprocess)
+    note = f"{len(found.state)} tensors of {order.file.name}" + (f", {found.name}" if found.name else "")
+    return _Found(spec, labels or [], note, sees, found)
+
+
+def _built(order: Import, spec: dict[str, Any], labels: list[str] | None, folder: Path) -> tuple[Built, str]:
+    """The network with random weights, and where its preprocessing is from."""
+    from gradcam_service.registry.built import build
+
+    # Random weights mean as many classes as the builder likes, whatever the labels.
+    tried = _with_members(spec | {"weights": "random:0", "labels": labels or ["none"]}, order.members)
+    sees = "of the architecture's published weights"
+    if spec["source"] == "python":
+        sees = "assumed, ImageNet's"
+        tried.setdefault("preprocess", _assumed(_SIDE, _SIDE))
+    parsed = parse_spec(yaml.safe_dump(tried), "model.yaml")
+    try:
+        return build(ModelFolder(parsed, folder, order.python_path)), sees
+    except ServiceError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a builder does
+        raise ModelFailed(f"{order.architecture} can't be built: {in_one_line(error)}") from error
+
+
+def _model_file(order: Import, source: str, labels: list[str] | None) -> _Found:
+    sides = _onnx_sides(order.file) if source == "onnx" else None
+    spec = {"source": source, "weights": f"model.{source}", "preprocess": _assumed(*(sides or (_SIDE, _SIDE)))}
+    return _Found(spec, labels or [], order.file.name, "assumed, ImageNet's")
+
+
+def _onnx_sides(file: Path) -> tuple[int, int] | None:
+    """Height and width that an ONNX model says it takes."""
+    import onnx
+
+    inputs = onnx.load(file, load_external_data=False).graph.input
+    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
+        return None
+    _, *lengths = (length.dim_value for length in inputs[0].type.tensor_type.shape.dim)
+    height, width = lengths[:2] if lengths[0] > lengths[2] > 0 else lengths[1:]
+    return (height, width) if height and width else None
+
+
+def _assumed(height: int, width: int) -> dict[str, Any]:
+    size = {"resize": round(height / 0.875), "crop": height} if height == width else {"resize": [height, width]}
+    return size | {"mean": [*_MEAN], "std": [*_STD]}
+
+
+def _preprocess(preprocess: Preprocess) -> dict[str, Any]:
+    said = {name: getattr(preprocess, name) for name in ("resize", "crop", "pad", "mean", "std", "interpolation")}
+    plain = {name: [*value] if isinstance(value, tuple) else value for name, value in said.items()}
+    return {"preprocess": {name: value for name, value in plain.items() if value not in (None, "bilinear")}}
+
+
+def _with_members(spec: dict[str, Any], members: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    spec = dict(spec)
+    for name, value in members:
+        outer, _, inner = name.partition(".")
+        spec[outer] = {**(spec.get(outer) or {}), inner: value} if inner else value
+    return spec
+
+
+def _written(order: Import, found: _Found, folder: Path) -> str:
+    """Write weights, labels and ``model.yaml``; the text of the last."""
+    spec = dict(found.spec)
+    weights = folder / spec["weights"]
+    if found.fit is not None:
+        from safetensors.torch import save_file
+
+        save_file({name: tensor.detach().clone().contiguous() for name, tensor in found.fit.state.items()}, weights)
+    else:
+        _copy_model(order.file, weights)
+    with weights.open("rb") as file:
+        spec["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    if found.labels:
+        spec["labels"] = "labels.txt"
+        (folder / "labels.txt").write_text("".join(f"{label}\n" for label in found.labels), encoding="utf-8")
+    spec.setdefault("activation", "softmax")
+    spec = _with_members(spec, ((name, value) for name, value in order.members if name != "labels"))
+    lines = [f"# Of {order.file.name}, by gradcam import; what else may be said here: docs/models.md"]
+    for name in ("source", "architecture", "weights", "sha256", "labels", "activation", *spec):
+        if name in spec:
+            shown = yaml.safe_dump(
+                spec.pop(name), default_flow_style=True, sort_keys=False, width=1000, allow_unicode=True
+            )
+            comment = _COMMENTS.get(name, "").format(found.sees)
+            lines.append(f"{name}: {shown.splitlines()[0]}" + (f"  # {comment}" if comment else ""))
+    text = "\n".join(lines) + "\n"
+    (folder / "model.yaml").write_text(text, encoding="utf-8")
+    return text
+
+
+def _copy_model(file: Path, to: Path) -> None:
+    """Copy a model, as one file."""
+    if to.suffix == ".onnx":
+        import onnx
+        from onnx.external_data_helper import uses_external_data
+
+        if any(uses_external_data(tensor) for tensor in onnx.load(file, load_external_data=False).graph.initializer):
+            onnx.save(onnx.load(file), to)
+            return
+    shutil.copyfile(file, to)
+
+
+def _loaded(order: Import, folder: Path) -> Card:
+    import torch
+
+    from gradcam_service.registry.loader import load
+
+    name, version = order.to.absolute().parts[-2:]
+    return load(Entry(name, version, LocalPlace(folder)), torch.device("cpu"), order.python_path).card
+
+
+def _said(order: Import, found: _Found, card: Card) -> Iterator[str]:
+    repository, name, version = order.to.parent.parent, order.to.absolute().parent.name, order.to.name
+    files = sorted(order.to.iterdir())
+    left = f"; left: {', '.join([*found.fit.left][:3])}" if found.fit and found.fit.left else ""
+    shown = ", ".join(card.labels[:5]) + (", …" if len(card.labels) > 5 else "")
+    pixels = "×".join(map(str, card.preprocess.input_size))
+    yield f"took    {found.note}{left}"
+    yield f"built   {order.architecture or card.source}, {len(card.labels)} classes: {shown}"
+    yield f"sees    {pixels} pixels; mean, std and sizes are {found.sees}: see model.yaml"
+    yield f"wrote   {order.to}: {', '.join(f'{file.name} ({file.stat().st_size:,} bytes)' for file in files)}"
+    yield f"serve   GRADCAM_MODEL_REPOSITORY={repository} gradcam serve, and ask for model={name}@{version}"
