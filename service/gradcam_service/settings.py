@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -102,6 +103,11 @@ class Settings(BaseSettings):
     api_keys: Path | None = Field(
         None, description="file of the API keys that callers need, `name sha256` a line; without it none are needed"
     )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="origins whose pages may ask from a browser, `https://app.example.com`, separated by commas; "
+        "`*`: all",
+    )
     allow_anonymous: bool = Field(
         False, description="whether, without API keys, an address that others can reach may be listened on"
     )
@@ -152,7 +158,15 @@ class Settings(BaseSettings):
             raise ValueError(f"it has fewer than {_SHORTEST_TOKEN} characters; `openssl rand -hex 32` makes a good one")
         return token
 
-    @field_validator("model_repository", mode="before")
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not re.fullmatch(r"\*|https?://[^/?#\s@]+", origin):
+                raise ValueError(f"{origin!r} is no origin; https://app.example.com, without a path, would be one")
+        return tuple(map(str.lower, origins))
+
+    @field_validator("model_repository", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

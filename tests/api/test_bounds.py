@@ -1,9 +1,11 @@
 """What a request may cost the API process, asked of a running service."""
 
 import asyncio
+import gzip
 import json
 import socket
 import threading
+import zlib
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -12,7 +14,8 @@ from PIL import Image
 from starlette.requests import Request
 
 from gradcam_service.api import bodies
-from gradcam_service.api.bodies import decode_base64
+from gradcam_service.api.base64_text import decode_base64
+from gradcam_service.api.encodings import decoded
 from gradcam_service.core.admission import Capacity
 from gradcam_service.core.options import PredictOptions
 from gradcam_service.settings import Settings
@@ -137,16 +140,71 @@ def test_long_json_is_read_off_the_event_loop(monkeypatch, size, thread):
     monkeypatch.setattr(bodies.msgspec.json, "decode", watched)
     data = np.random.default_rng(0).bytes(size)
 
-    async def read():
-        settings = Settings(cpus=1)
-        chunk = {"type": "http.request", "body": json.dumps({"image": base64_of(data)}).encode()}
+    head = {"content-type": "application/json"}
+    assert read(head, json.dumps({"image": base64_of(data)}).encode())[0] == [data]
+    assert seen == [thread]
+
+
+def read(headers, body):
+    """The images that are read from a body, and the bytes that are held of the process's capacity for them."""
+
+    async def reading():
+        settings, capacity = Settings(cpus=1), Capacity(Settings(cpus=1))
+        chunk = {"type": "http.request", "body": body}
 
         async def receive():
             return chunk
 
-        head = {"type": "http", "headers": [(b"content-type", b"application/json")], "query_string": b""}
-        with Capacity(settings).admit() as admission:
-            return await bodies.read_call(Request(head, receive), PredictOptions, settings, admission)
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        request = Request({"type": "http", "headers": raw, "query_string": b""}, receive)
+        with capacity.admit() as admission:
+            call = await bodies.read_call(request, PredictOptions, settings, admission)
+            return call.images, capacity.all_bytes - capacity.bytes
 
-    assert asyncio.run(read()).images == [data]
-    assert seen == [thread]
+    return asyncio.run(reading())
+
+
+def test_what_a_compressed_body_holds_is_held_of_the_bytes_in_flight():
+    data = bytes(1_000_000)
+    headers = {"content-type": "image/png", "content-encoding": "gzip", "content-length": "1000"}
+    assert read(headers, gzip.compress(data)) == ([data], len(data))
+
+
+def inflated(chunks, coding):
+    """The pieces of a compressed body."""
+
+    async def sent():
+        for chunk in chunks:
+            yield chunk
+
+    async def pieces():
+        return [piece async for piece in decoded(sent(), coding)]
+
+    return asyncio.run(pieces())
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**18 - 1, 2**18, 2**18 + 1, 3 * 2**18, 1_000_003])
+@pytest.mark.parametrize("fill", ["noise", "zeros"])
+@pytest.mark.parametrize("step", [1, 7, 60_000, 10**7])
+def test_a_compressed_body_is_what_it_was_in_whatever_chunks_it_comes(size, fill, step):
+    data = bytes(size) if fill == "zeros" else np.random.default_rng(size).bytes(min(size, 3000))
+    raw = zlib.compressobj(wbits=-15)
+    forms = [
+        ("gzip", gzip.compress(data)),
+        ("gzip", gzip.compress(data[:1000]) + gzip.compress(b"") + gzip.compress(data[1000:])),
+        ("deflate", zlib.compress(data)),
+        ("deflate", raw.compress(data) + raw.flush()),
+    ]
+    for coding, body in forms:
+        pieces = inflated((body[start : start + step] for start in range(0, len(body), step)), coding)
+        assert b"".join(pieces) == data
+        assert max(map(len, pieces), default=0) <= 2**18
+
+
+def test_a_small_body_that_holds_a_large_one_is_refused_before_it_is_decoded(limited):
+    bomb = gzip.compress(bytes(150 * 2**20))  # of 150 kB
+    for media_type in ("application/json", "multipart/form-data; boundary=x", "image/png"):
+        headers = {"Content-Type": media_type, "Content-Encoding": "gzip"}
+        response = limited.client.post("/predict", content=bomb, headers=headers)
+        assert "200000 bytes" in problem(response, 413, "too_large")
+    assert predict(limited.client, SMALL)

@@ -16,7 +16,7 @@ OTHER = HEAD.replace(b"livez", b"healthz")
 
 @pytest.fixture(scope="module")
 def strict():
-    with running_eagerly(read_seconds=1, max_connections=6) as started:
+    with running_eagerly(read_seconds=1, max_connections=6, cors_origins="https://a.com") as started:
         yield started
 
 
@@ -161,9 +161,10 @@ def test_one_connection_too_many_is_refused_until_another_is_closed(connect):
     open_ones = [connect(HEAD + b"\r\n") for _ in range(6)]
     for one in open_ones:
         assert alive(one)
-    answer = received(connect(OTHER + b"\r\n"))
+    answer = received(connect(OTHER + b"Origin: https://a.com\r\n\r\n"))
     assert problem(answer) == (503, "too_many_connections", "6 connections are open, the most that are accepted")
     assert b"\r\nretry-after: 2\r\n" in answer
+    assert b"\r\naccess-control-allow-origin: https://a.com\r\n" in answer
     assert alive(connect(HEAD + b"\r\n"))
     open_ones[0].close()
     until(lambda: received(connect(OTHER + b"Connection: close\r\n\r\n"))[:12], b"HTTP/1.1 200")

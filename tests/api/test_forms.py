@@ -1,6 +1,7 @@
 """Three forms of the same question have the same answer."""
 
 import base64
+import json
 import textwrap
 
 import pytest
@@ -12,7 +13,8 @@ OPTIONS = {"model": "resnet18", "top_k": 7}
 
 @pytest.fixture(scope="module")
 def jpegs():
-    return [encoded(photo(300 + 40 * n, 200, seed=n), "JPEG", quality=90) for n in range(3)]
+    pictures = [encoded(photo(300 + 40 * n, 200, seed=n), "JPEG", quality=90) for n in range(3)]
+    return [picture + bytes(2 - len(picture) % 3) for picture in pictures]  # so that base64 has padding
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +69,26 @@ def test_a_raw_body_may_come_in_chunks_of_unknown_number(client, jpegs, each):
         lambda data: "data:;base64," + base64_of(data),
         lambda data: base64.encodebytes(data).decode("ascii"),
         lambda data: "\r\n".join(textwrap.wrap(base64_of(data), 64)) + "\r\n",
+        lambda data: base64_of(data).rstrip("="),
+        lambda data: base64.urlsafe_b64encode(data).decode("ascii"),
+        lambda data: base64.urlsafe_b64encode(data).decode("ascii").rstrip("="),
+        lambda data: " \n\t" + base64_of(data) + " \n",
+        lambda data: "\n Data:Image/JPEG;BASE64, \n" + base64_of(data).rstrip("="),
+        lambda data: "data:image/jpeg;name=a.jpg;charset=utf-8;base64," + base64_of(data),
     ],
-    ids=["base64", "data URI", "data URI without a type", "MIME base64", "base64 with CRLF"],
+    ids=[
+        *("base64", "data URI", "data URI without a type", "MIME base64", "base64 with CRLF", "no padding", "url-safe"),
+        *("url-safe without padding", "blanks around", "a data URI in capitals", "a data URI with parameters"),
+    ],
 )
 def test_json_holds_a_picture_as_base64(client, jpegs, each, write):
     response = client.post("/predict", json={"image": write(jpegs[0]), **OPTIONS})
+    assert same(answered(response)["results"][0], each[0])
+
+
+def test_json_may_begin_with_a_byte_order_mark(client, jpegs, each):
+    body = b"\xef\xbb\xbf" + json.dumps({"image": base64_of(jpegs[0]), **OPTIONS}).encode()
+    response = client.post("/predict", content=body, headers={"Content-Type": "application/json"})
     assert same(answered(response)["results"][0], each[0])
 
 

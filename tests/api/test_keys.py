@@ -14,6 +14,7 @@ from .calls import BINARY, answered, ask, problem
 KEY, OLD_KEY, OTHER_KEY = "s3cret-of-anna", "older-s3cret-of-anna", "s3cret-of-böb"
 TOKEN = "schlüssel-der-leitung"
 GUARDED = [("POST", "/predict"), ("POST", "/explain"), ("GET", "/models"), ("GET", "/models/scenes")]
+ALSO_GUARDED = [("PUT", "/predict"), ("POST", "/predict/")]
 OPEN = ["/livez", "/readyz", "/healthz", "/metrics", "/docs", "/docs/scene.jpg", "/openapi.json", "/"]
 
 
@@ -34,7 +35,9 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def guarded(file):
-    with running_eagerly(api_keys=file, admin_token=TOKEN, log_level="debug", host="0.0.0.0") as started:
+    with running_eagerly(
+        api_keys=file, admin_token=TOKEN, log_level="debug", host="0.0.0.0", cors_origins="*"
+    ) as started:
         yield started
 
 
@@ -43,7 +46,7 @@ def asked(guarded):
     return guarded.client
 
 
-@pytest.mark.parametrize(("method", "path"), GUARDED)
+@pytest.mark.parametrize(("method", "path"), [*GUARDED, *ALSO_GUARDED])
 @pytest.mark.parametrize(
     "headers",
     [
@@ -223,3 +226,17 @@ def test_the_command_shows_the_key_of_its_environment(guarded, key, code, said):
     assert done.returncode == code
     assert said in (done.stderr if code else done.stdout)
     assert "wrong" not in done.stderr
+
+
+def test_a_browser_is_told_what_it_may_send_without_a_key_and_that_the_key_is_wrong(asked):
+    origin = {"Origin": "https://app.example.com"}
+    preflight = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    may = asked.options("/predict", headers=origin | preflight)
+    assert (may.status_code, may.headers["access-control-allow-origin"]) == (200, "*")
+    for key, status in (("wrong", 401), (KEY, 200)):
+        response = asked.get("/models", headers=origin | bearer(key))
+        assert (response.status_code, response.headers["access-control-allow-origin"]) == (status, "*")
+        assert "access-control-allow-credentials" not in response.headers

@@ -16,11 +16,12 @@ from starlette.types import ASGIApp
 
 import gradcam_service
 from gradcam_service.api import documentation, operations, playground, problems
+from gradcam_service.api.cors import with_cors
 from gradcam_service.api.dialects import DIALECTS
-from gradcam_service.api.head import HeadAsGet
 from gradcam_service.api.held import Held
 from gradcam_service.api.keys import AdminToken, Bearer, Keys
 from gradcam_service.api.observe import Observe
+from gradcam_service.api.routed import Routed
 from gradcam_service.core.admission import Capacity
 from gradcam_service.core.pipeline import Pipeline
 from gradcam_service.settings import Settings
@@ -81,7 +82,7 @@ def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving:
     if settings.admin_token is not None:
         app.include_router(operations.management, dependencies=[Depends(Bearer(AdminToken(settings.admin_token)))])
     problems.install(app)
-    return Observe(HeadAsGet(Held(app)), tracing)
+    return with_cors(Observe(Routed(Held(app)), tracing), settings)
 
 
 def _end_process_if_failed(task: asyncio.Task[None]) -> None:

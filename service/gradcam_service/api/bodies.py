@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
+import codecs
+import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -15,10 +15,11 @@ from time import monotonic
 import msgspec
 from fastapi import Request
 from pydantic import ValidationError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from gradcam_service.api.base64_text import decode_base64
+from gradcam_service.api.encodings import content_coding, decoded
+from gradcam_service.api.multipart import read_form
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, Options
 from gradcam_service.errors import BadOption, BadRequest, ClientLeft, TooLarge, TooSlow, UnsupportedMedia
@@ -26,7 +27,7 @@ from gradcam_service.inputs import media_types
 from gradcam_service.settings import Settings
 
 _LONG = 2**20
-"""Bytes of JSON, or characters of base64, that keep the event loop for a millisecond."""
+"""Bytes of JSON that keep the event loop for a millisecond."""
 _REPEATABLE = ("target", "output")
 
 _HOW = (
@@ -50,18 +51,12 @@ async def read_call(
         DeadlineExceeded: a long body of JSON was not decoded in time.
         ClientLeft: the connection was closed before the body was whole.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "multipart/form-data":
-        images, given = await _multipart(request, settings, admission)
-    elif media_type == "application/json":
-        whole = await read_body(request, settings, admission)
-        in_turn = partial(admission.run, monotonic() + settings.timeout_ms / 1e3)
-        images, given = _json(whole) if len(whole) <= _LONG else await in_turn(partial(_json, whole))
-    elif any(fnmatchcase(media_type, read) for read in ("application/octet-stream", *media_types())):
-        images, given = [await read_body(request, settings, admission)], {}
-    else:
-        named = f"content type {media_type!r}" if media_type else "a body without a content type"
-        raise UnsupportedMedia(f"{named} carries no image; {_HOW}")
+    content_type = request.headers.get("content-type", "").strip()
+    body = _limited(request, settings.max_body_bytes, admission)
+    if not content_type:
+        whole = await _whole(body, settings)
+        content_type, body = _sniffed(whole), _once(whole)
+    images, given = await _read(content_type, body, settings, admission)
     if not images or not all(images):
         raise BadRequest(f"there is no image in the body, or an empty one; {_HOW}")
     if len(images) > settings.most_images:
@@ -72,14 +67,41 @@ async def read_call(
     return Call(images, _validated(options, query | given))
 
 
-async def read_body(request: Request, settings: Settings, admission: Admission) -> bytes:
-    """Read a body, whatever it holds.
+async def _read(
+    content_type: str, body: AsyncGenerator[bytes, None], settings: Settings, admission: Admission
+) -> tuple[list[bytes], dict[str, object]]:
+    """The images of a body and the options in it."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        async with _in_time(settings):
+            images, fields = await read_form(content_type, body, settings.most_images, settings.max_body_bytes)
+        return images, _gathered(fields)
+    if media_type == "application/json":
+        whole = await _whole(body, settings)
+        in_turn = partial(admission.run, monotonic() + settings.timeout_ms / 1e3)
+        return _json(whole) if len(whole) <= _LONG else await in_turn(partial(_json, whole))
+    if any(fnmatchcase(media_type, read) for read in ("application/octet-stream", *media_types())):
+        return [await _whole(body, settings)], {}
+    raise UnsupportedMedia(f"content type {media_type!r} carries no image; {_HOW}")
 
-    Raises:
-        TooLarge, TooSlow, TooManyBytes, ClientLeft: as `read_call`.
-    """
+
+def _sniffed(body: bytes) -> str:
+    """The content type of a body that comes without one, as of ``curl -T``: by its first character."""
+    begin = body[:1000].removeprefix(codecs.BOM_UTF8).lstrip()
+    if begin.startswith(b"{"):
+        return "application/json"
+    if found := re.match(rb"--([0-9A-Za-z'()+_,./:=? -]{1,70})\r\n", begin):
+        return f'multipart/form-data; boundary="{found[1].decode("ascii")}"'
+    return "application/octet-stream"
+
+
+async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body
+
+
+async def _whole(body: AsyncGenerator[bytes, None], settings: Settings) -> bytes:
     async with _in_time(settings):
-        return b"".join([chunk async for chunk in _limited(request, settings.max_body_bytes, admission)])
+        return b"".join([chunk async for chunk in body])
 
 
 @asynccontextmanager
@@ -91,30 +113,11 @@ async def _in_time(settings: Settings) -> AsyncIterator[None]:
         raise TooSlow(f"the body did not arrive within {settings.read_seconds:g} s") from None
 
 
-def decode_base64(text: object, where: str) -> bytes:
-    """The bytes of a base64 string, which may be a ``data:`` URI and may hold line breaks.
-
-    Raises:
-        BadRequest: saying where it was found and what is wrong.
-    """
-    if not isinstance(text, str):
-        raise BadRequest(f"{where} must be a string of base64, or a data: URI")
-    if text.startswith("data:"):
-        header, comma, text = text.partition(",")
-        if not comma or not header.endswith(";base64"):
-            raise BadRequest(f"{where} is a data: URI without ';base64,'; only base64 is read")
-    text = "".join(text.split())
-    if 0 <= text.find("=") < len(text) - 2:
-        raise BadRequest(f"{where} is not base64: its padding is not at its end")
-    try:  # a part at a time, between which other threads get their turn
-        return b"".join(base64.b64decode(text[i : i + _LONG], validate=True) for i in range(0, len(text), _LONG))
-    except (binascii.Error, ValueError):
-        raise BadRequest(f"{where} is not base64; the standard alphabet with padding would work") from None
-
-
 def _json(body: bytes) -> tuple[list[bytes], dict[str, object]]:
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:2]:
+        raise BadRequest("the body is JSON in UTF-16 or UTF-32; UTF-8 would work")
     try:
-        members = msgspec.json.decode(body)
+        members = msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
     if not isinstance(members, dict):
@@ -129,45 +132,6 @@ def _json(body: bytes) -> tuple[list[bytes], dict[str, object]]:
     return [decode_base64(text, f'"images"[{i}]') for i, text in enumerate(listed)], members
 
 
-class _Parser(MultiPartParser):
-    """A multipart parser that knows whether it has seen the end, so that no picture is lost in silence."""
-
-    ended = False
-
-    def on_end(self) -> None:
-        self.ended = True
-
-
-async def _multipart(
-    request: Request, settings: Settings, admission: Admission
-) -> tuple[list[bytes], dict[str, object]]:
-    body = _limited(request, settings.max_body_bytes, admission)
-    parser = _Parser(request.headers, body, max_files=settings.most_images, max_fields=100)
-    parser.spool_max_size = settings.max_body_bytes  # never to disk: the file system may be read-only
-    try:
-        async with _in_time(settings):
-            form = await parser.parse()
-    except MultiPartException as error:
-        if error.message.startswith("Too many files"):
-            raise TooLarge(f"too many images in one request; at most {settings.most_images} are accepted") from None
-        raise BadRequest(f"the multipart body can't be read: {error.message}") from None
-    except UnicodeError:
-        raise BadRequest("the multipart body's charset can't be used; utf-8 would work") from None
-    if form and not parser.ended:
-        raise BadRequest(f"the multipart body ends before its last boundary; {_HOW}")
-    images: list[bytes] = []
-    pairs: list[tuple[str, str]] = []
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile) != (name == "image"):
-            raise BadRequest(f"part {name!r}: images are file parts named image, options are plain fields")
-        if isinstance(value, UploadFile):
-            images.append(await value.read())
-            await value.close()  # or its bytes would be held twice
-        else:
-            pairs.append((name, value))
-    return images, _gathered(pairs)
-
-
 def declared_size(request: Request) -> int:
     """Bytes of the body, as its head says; 0 where it doesn't."""
     declared = request.headers.get("content-length", "0")
@@ -175,18 +139,20 @@ def declared_size(request: Request) -> int:
 
 
 async def _limited(request: Request, limit: int, admission: Admission) -> AsyncGenerator[bytes, None]:
-    """The body's chunks, as long as it stays within ``limit`` bytes; ``admission`` holds them."""
+    """The body's chunks, decoded, as long as it stays within ``limit`` bytes; ``admission`` holds them."""
     too_large = TooLarge(f"the body is larger than {limit} bytes, the most that is accepted")
+    coding = content_coding(request.headers)
     declared = declared_size(request)
     if declared > limit:
         raise too_large
+    chunks = request.stream()
     size = 0
     try:
-        async for chunk in request.stream():
+        async for chunk in decoded(chunks, coding) if coding else chunks:
             size += len(chunk)
             if size > limit:
                 raise too_large
-            if not declared:
+            if coding or not declared:
                 admission.take_bytes(len(chunk))
             yield chunk
     except ClientDisconnect:

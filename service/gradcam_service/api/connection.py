@@ -12,6 +12,7 @@ from fastapi import Response
 
 from gradcam_service import metrics
 from gradcam_service.api import problems
+from gradcam_service.api.cors import with_cors
 from gradcam_service.api.upgrades import IgnoringUpgrades
 from gradcam_service.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnections, TooSlow
 from gradcam_service.settings import Settings
@@ -77,7 +78,7 @@ class Connection(IgnoringUpgrades):
         if self._surplus and not offered and self.url != _ALIVE:
             most = self._settings.max_connections
             error = TooManyConnections(f"{most} connections are open, the most that are accepted")
-            self.app = _refusal(error, self.url.decode("latin-1"))
+            self.app = with_cors(_refusal(error, self.url.decode("latin-1")), self._settings)
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:

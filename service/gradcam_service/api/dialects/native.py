@@ -18,8 +18,10 @@ from gradcam_service.core.options import ExplainOptions, PredictOptions
 from gradcam_service.core.results import Answers, Result
 
 router = APIRouter(tags=["inference"])
+"""PUT is answered as POST, for ``curl -T`` and its like."""
 
 
+@router.put("/predict", include_in_schema=False)
 @router.post("/predict", response_model=PredictResponse, **documentation.inference(PredictOptions, {"top_k": 3}))
 async def predict(request: Request) -> Response:
     """What the model sees: the most probable classes of one or several images."""
@@ -30,6 +32,7 @@ async def predict(request: Request) -> Response:
     return response(answered, observation(request).request_id)
 
 
+@router.put("/explain", include_in_schema=False)
 @router.post(
     "/explain",
     response_model=ExplainResponse,
@@ -48,7 +51,7 @@ async def explain(request: Request) -> Response:
     admission = admit(request)
     start = perf_counter()
     call = await read_call(request, ExplainOptions, request.app.state.settings, admission)
-    picture = wants_picture(request.headers.get("accept", "*/*"), call.options.output)
+    picture = wants_picture(", ".join(request.headers.getlist("accept")) or "*/*", call.options.output)
     if picture:
         call = for_one_picture(call, picture)
     answered = await answers(request, call, admission, perf_counter() - start)

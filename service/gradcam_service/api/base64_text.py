@@ -1,0 +1,36 @@
+"""Base64 as people write it: in either alphabet, with or without padding, with blanks, in ``data:`` URIs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from gradcam_service.errors import BadRequest
+
+_LONG = 2**20
+"""Characters that keep the event loop for a millisecond."""
+_STANDARD = str.maketrans("-_", "+/")
+
+
+def decode_base64(text: object, where: str) -> bytes:
+    """The bytes of a base64 string, which may be a ``data:`` URI.
+
+    Raises:
+        BadRequest: saying where it was found and what is wrong.
+    """
+    if not isinstance(text, str):
+        raise BadRequest(f"{where} must be a string of base64, or a data: URI")
+    text = text.lstrip()
+    if text[:5].lower() == "data:":
+        header, comma, text = text.partition(",")
+        if not comma or header.rpartition(";")[2].strip().lower() != "base64":
+            raise BadRequest(f"{where} is a data: URI without ';base64,'; only base64 is read")
+    text = "".join(text.split()).translate(_STANDARD)
+    padding = len(text) - len(text := text.rstrip("="))
+    if "=" in text or len(text) % 4 == 1 or (padding and (padding > 2 or (len(text) + padding) % 4)):
+        raise BadRequest(f"{where} is not base64: its length or padding is wrong")
+    text += "=" * (-len(text) % 4)
+    try:  # a part at a time, between which other threads get their turn
+        return b"".join(base64.b64decode(text[i : i + _LONG], validate=True) for i in range(0, len(text), _LONG))
+    except (binascii.Error, ValueError):
+        raise BadRequest(f"{where} is not base64, whose letters are A-Z, a-z, 0-9, + and /, or - and _") from None
