@@ -8,6 +8,7 @@ import torch
 from architectures import images
 from torch import nn
 from torch.export import Dim
+from torch.optim.swa_utils import AveragedModel
 from torch.testing import assert_close
 
 from gradcam_service.errors import UnsupportedMethod
@@ -134,12 +135,37 @@ def test_a_module_that_writes_into_its_input_leaves_the_callers_alone():
         assert_close(scores, made(Careless)(x.clone()), rtol=0, atol=0)
 
 
-def test_a_module_for_several_devices_is_the_one_inside():
+WRAPPERS = {
+    "for several devices": nn.DataParallel,
+    "compiled": torch.compile,
+    "averaged": AveragedModel,
+    "compiled for several devices": lambda net: torch.compile(nn.DataParallel(net)),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_a_module_that_only_runs_another_is_the_one_inside(wrap):
     net = made()
-    traced, x = Network(nn.DataParallel(net), (3, 12, 12)), images(2, 12)
+    traced, x = Network(wrap(net), (3, 12, 12)), images(2, 12)
     with torch.no_grad():
         assert_close(traced.scores(x), net(x), rtol=0, atol=0)
     assert "conv" in traced.every_layer
+
+
+def test_wrappers_inside_of_a_module_are_no_obstacle():
+    net = made()
+    inside = nn.Sequential(nn.DataParallel(torch.compile(net)))
+    with torch.no_grad():
+        assert_close(Network(inside, (3, 12, 12)).scores(images(2, 12)), net(images(2, 12)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("script", [torch.jit.script, lambda net: torch.jit.trace(net, images(2, 12))])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_is_refused_saying_how_to_come_here(script):
+    with pytest.raises(UnsupportedMethod, match=r"is TorchScript.*torch\.export\.save.*source: pt2"):
+        Network(script(nn.Conv2d(3, 4, 3)), (3, 12, 12))
+    with pytest.raises(UnsupportedMethod, match="holds TorchScript in 1"):
+        Network(nn.Sequential(nn.ReLU(), script(nn.Conv2d(3, 4, 3))), (3, 12, 12))
 
 
 ENDINGS = {

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
+from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.graph import TRACING, flat, is_flat, release
 from gradcam_service.explain.outputs import scores_in
 
@@ -16,6 +17,14 @@ Inputs = tuple[int, int, int] | Mapping[str, Tensor]
 """(C, H, W) of the images, where a network takes nothing else; or examples by name, of two rows each, images first."""
 
 _INNER = "inner"
+_WRAPPERS = {
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+    "FullyShardedDataParallel": "module",
+    "AveragedModel": "module",
+    "OptimizedModule": "_orig_mod",
+}
+"""Modules that only run another: their class, and the attribute that it is."""
 
 
 def trace(
@@ -83,15 +92,31 @@ def of_program(program: ExportedProgram) -> fx.GraphModule:
     return flat(graph_module)
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside of those that run it on several devices, compile it or average its weights.
+
+    Raises:
+        UnsupportedMethod: it is, or holds, a program of TorchScript, which can't be traced any more.
+    """
+    while (wrapper := _WRAPPERS.get(type(module).__name__)) is not None:
+        module = getattr(module, wrapper)
+    scripts = [name for name, part in module.named_modules() if isinstance(part, torch.jit.ScriptModule)]
+    if scripts:
+        where = f"holds TorchScript in {scripts[0]}" if scripts[0] else "is TorchScript"
+        raise UnsupportedMethod(
+            f"the model {where}, which has no graph to be cut; have the factory return the module that was scripted, "
+            "or save that with torch.export.save and say source: pt2, or export it to ONNX and say source: onnx"
+        )
+    return module
+
+
 class _Adapted(nn.Module):
     """A module of tensors in and one tensor out, whatever the inner one wraps its scores into."""
 
     def __init__(self, module: nn.Module, output: str | int | None) -> None:
         super().__init__()
         self.output = output
-        while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            module = module.module
-        self.inner = module
+        self.inner = unwrapped(module)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return scores_in(self.inner(*inputs), self.output)
