@@ -73,7 +73,7 @@ class Head:
             with torch.no_grad():
                 scores = self.scores(frontier, *others)
             weights = gradient(objective, scores) @ self.weight
-        h, w = self.layout.grid
+        h, w = self.layout.seen
         return (weights / (h * w))[:, :, None, None].expand(-1, -1, h, w)
 
 

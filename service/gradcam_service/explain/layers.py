@@ -7,6 +7,7 @@ from itertools import chain, count
 
 from torch import fx
 
+from gradcam_service.explain.frames import PICTURES, frames_of
 from gradcam_service.explain.graph import ancestors, image_node, is_size, operator_name, same_size, shape_of
 from gradcam_service.explain.layout import Layout, channels_last, layout_of
 
@@ -14,6 +15,8 @@ CONVOLUTIONS = ("conv2d", "convolution", "conv_transpose2d")
 
 INPUT = "input"
 """The name of the one layer of a network without feature maps: the image itself."""
+SEAM = "seam"
+"""Key of a node's ``meta`` that says that it is no layer of the network, but joins some or takes them apart."""
 _ROUNDING = ("round", "floor", "ceil", "trunc", "sign", "argmax")
 
 
@@ -38,7 +41,7 @@ class Layer:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(K, h, w) of the feature maps."""
-        return (self.channels, *self.layout.grid)
+        return (self.channels, *self.layout.seen)
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,16 @@ def find_layers(graph: fx.Graph) -> Layers:
     shape = shape_of(image)
     assert shape is not None
     names, last, always = names_of(graph), channels_last(graph), set(dominators(graph))
+    frames = frames_of(graph, last)
     found: dict[fx.Node, Layer] = {}
     crossed: list[Layer] = []
     for node in graph.nodes:
-        if node.op != "call_function" or is_size(node):
+        if node.op != "call_function" or is_size(node) or SEAM in node.meta:
             continue
         grid = crossed[-1].layout.grid if crossed else None
         layout = layout_of(node, last[node], grid, aspect=shape[1] / shape[2])
         if layout is not None and same_size(node.meta["val"].shape[0], image.meta["val"].shape[0]):
+            layout = replace(layout, frame=frames.get(node, PICTURES))
             found[node] = Layer(names[node], node.meta["val"].shape[layout.channels], layout, node)
             crossed += [found[node]] if node in always else []
     aliases = {path: replace(found[node], name=path) for path, node in _outputs(graph).items() if node in found}

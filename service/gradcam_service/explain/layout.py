@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx
 
+from gradcam_service.explain.frames import PICTURES, Frame
 from gradcam_service.explain.graph import operator_name, shape_of
 
 _KEEPS_LAYOUT = ("cat", "slice", "pad", "constant_pad_nd", "getitem", "_native_batch_norm_legit_no_training")
@@ -27,20 +28,27 @@ class Layout:
         channels: dimension of the channels: 1 or 3 of (N, …) maps, 2 of (N, tokens, K).
         grid: (h, w).
         prefix: tokens before those of the grid.
+        frame: how the grid lies in the picture.
     """
 
     channels: int
     grid: tuple[int, int]
     prefix: int = 0
+    frame: Frame = PICTURES
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """(h, w) of the grid as the picture lies."""
+        return self.grid[::-1] if self.frame.transposed else self.grid
 
     def to_grid(self, values: Tensor) -> Tensor:
-        """Feature maps, or gradients with respect to them, as (N, K, h, w); prefix tokens are left out."""
+        """Feature maps, or gradients with respect to them, as (N, K, h, w), as the picture lies, without the prefix."""
         if self.channels == 1:
-            return values
+            return self.frame.undone(values)
         if self.channels == 3:
-            return values.permute(0, 3, 1, 2)
+            return self.frame.undone(values.permute(0, 3, 1, 2))
         tokens = values[:, self.prefix :].transpose(1, 2)
-        return tokens.reshape(*tokens.shape[:2], *self.grid)
+        return self.frame.undone(tokens.reshape(*tokens.shape[:2], *self.grid))
 
 
 def layout_of(node: fx.Node, last: bool | None, grid: tuple[int, int] | None, aspect: float) -> Layout | None:

@@ -24,6 +24,7 @@ from gradcam_service.explain.graph import (
     shape_of,
 )
 from gradcam_service.explain.guide import guide
+from gradcam_service.explain.joint import join
 from gradcam_service.explain.layers import Layer, find_layers, input_layer
 from gradcam_service.explain.tracing import Inputs, trace
 
@@ -44,8 +45,8 @@ class Network:
         module: maps images (N, C, H, W) float32 to scores (N, classes). Where it ends in the activation, scores are
             what the activation is applied to.
         inputs: (C, H, W), or examples of all inputs by name where there are others than the images.
-        layer: where to cut unless a request says otherwise; ``auto`` is the paper's last convolutional layer, and the
-            last of them where branches end apart.
+        layer: where to cut unless a request says otherwise; ``auto`` is the paper's last convolutional layer. Where
+            branches end apart it is their last ones as one (see `gradcam_service.explain.joint`), or else the last.
         activation: what makes probabilities of scores.
         output: which of the module's outputs they are, where there are several.
 
@@ -72,12 +73,17 @@ class Network:
     ) -> None:
         self.traced = scores_of(trace(module, inputs, output=output), activation)
         found = find_layers(self.traced.graph)
+        defaults = default_layers(self.traced, found) if layer == "auto" else ()
+        if len(defaults) > 1 and (joined := join(self.traced, defaults)) is not None:
+            self.traced, defaults = joined[0], joined[1:]
+            found = find_layers(self.traced.graph)
         self.every_layer = found.by_name
         self.layers = found.crossed
         self.activation = activation
         self._foreign = has_foreign_operators(self.traced.graph)
         self._cut = lru_cache(_MOST_CUTS)(partial(_cut, self.traced))
-        defaults = default_layers(self.traced, found) if layer == "auto" else (self._layer(layer),)
+        if layer != "auto":
+            defaults = (self._layer(layer),)
         *_, default = (input_layer(self.traced.graph), *defaults)
         if default not in self.layers:
             self.layers = (*self.layers, default) if defaults else (default,)
