@@ -154,6 +154,19 @@ def test_auto_is_the_last_relu_of_a_hand_made_network(name, shape):
     assert (traced.predict(x)[0].features >= 0).all()
 
 
+def test_strides_along_one_side_alone_leave_feature_maps_what_they_are():
+    """As in networks that read lines of text: the maps have another aspect than the picture."""
+    torch.manual_seed(0)
+    blocks = [nn.Conv2d(3, 6, 3, (2, 1), 1), nn.ReLU(), nn.Conv2d(6, 8, 3, (2, 1), 1), nn.Hardswish()]
+    net = nn.Sequential(*blocks, nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    network = Network(net, (3, 16, 48))
+    assert network.cut.layer.shape == (8, 4, 48)
+    assert network.cut.layer.name == "3"
+    x = torch.randn(2, 3, 16, 48)
+    with torch.no_grad():
+        near(network.predict(x)[0].features, net[:4](x))
+
+
 @pytest.mark.parametrize("name", HAND_MADE)
 def test_scoring_and_differentiating_leave_the_features_as_they_were(name):
     _, traced, x = small(HAND_MADE[name])

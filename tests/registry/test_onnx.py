@@ -131,20 +131,29 @@ def test_a_relu_of_an_onnx_file_is_guided(tmp_path):
     assert_close(gradients[0], gradients[1], rtol=0, atol=1e-4 * float(gradients[1].abs().max()))
 
 
-def test_a_keras_model_is_explained_as_tensorflow_would():
-    """Scores by TensorFlow and Grad-CAM by its GradientTape, computed once (see keras/README.md)."""
-    folder = Path(__file__).parent / "keras"
-    expected = np.load(folder / "expected.npz")
-    network = imported(folder, (48, 64))
+@pytest.mark.parametrize(
+    ("folder", "size", "layer"), [("keras", (48, 64), (24, 12, 16)), ("jax", (32, 48), (16, 16, 24))]
+)
+def test_a_model_is_explained_as_the_framework_that_made_it_would(folder, size, layer):
+    """Scores by TensorFlow or JAX and Grad-CAM by its own gradients, computed once (keras/README.md, jax/make.py)."""
+    expected = np.load(Path(__file__).parent / folder / "expected.npz")
+    network = imported(Path(__file__).parent / folder, size)
     x = torch.from_numpy(expected["images"]).permute(0, 3, 1, 2)
     frontier, scores = network.predict(x)
     assert_close(scores.numpy(), expected["logits"], rtol=0, atol=1e-5)
-    assert_close(network.probabilities(scores).numpy(), expected["probabilities"], rtol=0, atol=1e-5)
-    assert network.cut.layer.shape == (24, 12, 16)
-    assert network.cut.head.weight is not None
+    assert network.cut.layer.shape == layer
     for target in range(5):
         maps = batched_maps("gradcam", network.cut, frontier, torch.full((3,), target)).numpy()
         assert_close(maps, expected["gradcam"][:, target], rtol=0, atol=1e-4 * expected["gradcam"].max())
+
+
+def test_probabilities_of_a_keras_model_are_those_of_its_own_softmax():
+    folder = Path(__file__).parent / "keras"
+    expected = np.load(folder / "expected.npz")
+    network = imported(folder, (48, 64))
+    scores = network.scores(torch.from_numpy(expected["images"]).permute(0, 3, 1, 2))
+    assert_close(network.probabilities(scores).numpy(), expected["probabilities"], rtol=0, atol=1e-5)
+    assert network.cut.head.weight is not None
 
 
 def test_a_constant_may_count_images_in_any_dimension(tmp_path):

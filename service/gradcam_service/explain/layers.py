@@ -9,7 +9,7 @@ from torch import fx
 
 from gradcam_service.explain.frames import PICTURES, frames_of
 from gradcam_service.explain.graph import ancestors, image_node, is_size, operator_name, same_size, shape_of
-from gradcam_service.explain.layout import Layout, channels_last, layout_of
+from gradcam_service.explain.layout import Layout, channels_last, convolved_grid, layout_of
 
 CONVOLUTIONS = ("conv2d", "convolution", "conv_transpose2d")
 
@@ -73,11 +73,13 @@ def find_layers(graph: fx.Graph) -> Layers:
     frames = frames_of(graph, last)
     found: dict[fx.Node, Layer] = {}
     crossed: list[Layer] = []
+    convolved: set[tuple[int, int]] = set()
     for node in graph.nodes:
         if node.op != "call_function" or is_size(node) or SEAM in node.meta:
             continue
         grid = crossed[-1].layout.grid if crossed else None
-        layout = layout_of(node, last[node], grid, aspect=shape[1] / shape[2])
+        convolved |= {made for made in [convolved_grid(node)] if made}
+        layout = layout_of(node, last[node], grid, shape[1] / shape[2], convolved)
         if layout is not None and same_size(node.meta["val"].shape[0], image.meta["val"].shape[0]):
             layout = replace(layout, frame=frames.get(node, PICTURES))
             found[node] = Layer(names[node], node.meta["val"].shape[layout.channels], layout, node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import Tensor, fx
@@ -51,7 +52,20 @@ class Layout:
         return self.frame.undone(tokens.reshape(*tokens.shape[:2], *self.grid))
 
 
-def layout_of(node: fx.Node, last: bool | None, grid: tuple[int, int] | None, aspect: float) -> Layout | None:
+def convolved_grid(node: fx.Node) -> tuple[int, int] | None:
+    """The (h, w) of what a convolution or a pooling computes; None of other nodes, and where a side is of one cell."""
+    shape = shape_of(node) or ()
+    known = operator_name(node) in _CONVOLVES and len(shape) == 3 and min(shape[1:]) > 1
+    return (shape[1], shape[2]) if known else None
+
+
+def layout_of(
+    node: fx.Node,
+    last: bool | None,
+    grid: tuple[int, int] | None,
+    aspect: float,
+    convolved: Collection[tuple[int, int]],
+) -> Layout | None:
     """The layout of a node's value, or None where it isn't one of feature maps.
 
     Args:
@@ -59,11 +73,13 @@ def layout_of(node: fx.Node, last: bool | None, grid: tuple[int, int] | None, as
         last: whether its channels come last, from `channels_last`.
         grid: (h, w) of the feature maps before it.
         aspect: height / width of the image; a grid has about the same.
+        convolved: (h, w) that have another, as convolutions make that stride along one side alone to read text.
     """
     shape = shape_of(node) or ()
     if len(shape) == 3 and last is not None:
         h, w = shape[:2] if last else shape[1:]
-        return Layout(3 if last else 1, (h, w)) if h * w > 1 and 0.7 < h / w / aspect < 1.4 else None
+        alike = h * w > 1 and 0.7 < h / w / aspect < 1.4
+        return Layout(3 if last else 1, (h, w)) if alike or (h, w) in convolved else None
     if len(shape) == 2 and grid is not None and operator_name(node) not in _RESHAPES:
         prefix = shape[0] - grid[0] * grid[1]
         halved = (grid[0] + 1) // 2, (grid[1] + 1) // 2
