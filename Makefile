@@ -64,6 +64,7 @@ clean:
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/pip install --disable-pip-version-check --no-deps -c constraints.txt --index-url $(TORCH_INDEX) torch torchvision)
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 

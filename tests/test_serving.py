@@ -42,6 +42,17 @@ def test_make_serve_and_all_its_processes_heed_no_pythonpath(monkeypatch: pytest
         assert service.client.get("/metrics").status_code == 200
 
 
+@pytest.mark.parametrize("index", ["", "https://download.pytorch.org/whl/cpu"])
+def test_make_takes_pytorch_from_the_index_that_it_is_told(monkeypatch: pytest.MonkeyPatch, index: str):
+    monkeypatch.delenv("MAKEFLAGS", raising=False)
+    command = ["make", "--dry-run", "--always-make", "serve", f"TORCH_INDEX={index}"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    installed = [line for line in told.splitlines() if "pip install" in line]
+    first = f".venv/bin/pip install --disable-pip-version-check --no-deps -c constraints.txt --index-url {index}"
+    assert installed[:-1] == ([f"{first} torch torchvision"] if index else [])
+    assert installed[-1].endswith("-c constraints.txt -e .")
+
+
 @pytest.mark.usefixtures("shadows")
 def test_the_command_heeds_no_pythonpath(tmp_path: Path):
     (tmp_path / "sitecustomize.py").unlink()  # which its first interpreter runs before it does anything

@@ -191,12 +191,11 @@ def _built(order: Import, spec: dict[str, Any], labels: list[str] | None, folder
     """The network with random weights, and where its preprocessing is from."""
     from gradcam_service.registry.built import build
 
-    # Random weights mean as many classes as the builder likes, whatever the labels.
-    tried = _with_members(spec | {"weights": "random:0", "labels": labels or ["none"]}, order.members)
     sees = "of the architecture's published weights"
     if spec["source"] == "python":
-        sees = "assumed, ImageNet's"
-        tried.setdefault("preprocess", _assumed(_SIDE, _SIDE))
+        sees, spec = "assumed, ImageNet's", spec | {"preprocess": _assumed(_SIDE, _SIDE)}
+    # Random weights mean as many classes as the builder likes, whatever the labels.
+    tried = _with_members(spec | {"weights": "random:0", "labels": labels or ["none"]}, order.members)
     parsed = parse_spec(yaml.safe_dump(tried), "model.yaml")
     try:
         return build(ModelFolder(parsed, folder, order.python_path)), sees

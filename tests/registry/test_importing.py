@@ -1,0 +1,195 @@
+"""gradcam import: a checkpoint or a model file in, a tried version out, and nothing of one that fails."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import onnx
+import pytest
+import safetensors.torch
+import torch
+import yaml
+from onnx.external_data_helper import convert_model_to_external_data
+from torch import nn
+from torch.testing import assert_close
+
+from command import gradcam
+from gradcam_service.registry.loader import LoadedModel, load
+from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.repository import Entry
+
+CODE = """
+import torch
+from torch import nn
+
+def net(classes=3):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+
+def none():
+    raise RuntimeError("no GPU")
+"""
+SMALL = ("--set", "preprocess={resize: [32, 48], mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2]}")
+
+
+def net(classes: int = 3, seed: int = 1) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the operator's code: one, for a module is imported from one place in a process."""
+    folder = tmp_path_factory.mktemp("code")
+    (folder / "importednets.py").write_text(CODE)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, code: Path) -> Path:
+    """A folder with code, a checkpoint of three classes, and labels."""
+    (tmp_path / "code").symlink_to(code)
+    torch.save({"state_dict": {f"module.{name}": one for name, one in net().state_dict().items()}}, tmp_path / "w.pth")
+    (tmp_path / "classes.txt").write_text("cat\ndog\nbird\n")
+    return tmp_path
+
+
+def imported(place: Path, file: str, *options: object, to: str = "birds/1", architecture: str = "importednets:net"):
+    own = ("--architecture", architecture) if architecture else ()
+    target = ("--to", place / "models" / to)
+    return gradcam("import", place / file, *own, *target, *options, python_path=(place / "code").resolve())
+
+
+def served(place: Path, to: str = "birds/1") -> LoadedModel:
+    name, version = to.split("/")
+    return load(
+        Entry(name, version, LocalPlace(place / "models" / to)), torch.device("cpu"), (place / "code").resolve()
+    )
+
+
+def left(place: Path) -> set[str]:
+    return {path.name for path in place.rglob("*") if "__pycache__" not in str(path)}
+
+
+def test_a_version_says_what_it_is_and_answers_as_the_network(place: Path):
+    done = imported(place, "w.pth", "--labels", place / "classes.txt", *SMALL)
+    assert done.returncode == 0, done.stderr
+    took, built, sees, wrote, serve = done.stdout.splitlines()
+    assert "4 tensors of w.pth, state_dict.module" in took
+    assert "importednets:net, 3 classes: cat, dog, bird" in built
+    assert "32×48" in sees
+    assert all(name in wrote for name in ("labels.txt", "model.safetensors", "model.yaml"))
+    assert f"GRADCAM_MODEL_REPOSITORY={place / 'models'}" in serve
+    folder = place / "models" / "birds" / "1"
+    assert {path.name for path in folder.iterdir()} == {"labels.txt", "model.safetensors", "model.yaml"}
+    spec = yaml.safe_load((folder / "model.yaml").read_text())
+    assert spec["sha256"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert spec["preprocess"]["resize"] == [32, 48]
+    assert safetensors.torch.load_file(folder / "model.safetensors").keys() == net().state_dict().keys()
+    x = torch.randn(2, 3, 32, 48)
+    with torch.no_grad():
+        assert_close(served(place).network.scores(x), net()(x), rtol=0, atol=1e-5)
+
+
+def test_classes_without_labels_are_inferred_from_the_head_and_are_numbers(place: Path):
+    torch.save(torch.nn.DataParallel(net(5)).state_dict(), place / "w5.pth")
+    refused = imported(place, "w5.pth", *SMALL)
+    assert "the head has 5 classes" in refused.stderr
+    assert "have importednets:net build 5" in refused.stderr
+    done = imported(place, "w5.pth", *SMALL, "--set", "options.classes=5")
+    assert done.returncode == 0, done.stderr
+    assert served(place).card.labels == ["0", "1", "2", "3", "4"]
+
+
+def test_an_architecture_of_timm_is_built_with_the_classes_of_the_head(place: Path):
+    import timm
+
+    torch.save({"model": timm.create_model("test_resnet", num_classes=4).half().state_dict()}, place / "t.pth")
+    done = imported(place, "t.pth", architecture="timm/test_resnet")
+    assert done.returncode == 0, done.stderr
+    assert "4 classes: 0, 1, 2, 3" in done.stdout
+    assert served(place).card.preprocess.crop == 160  # as timm's own configuration says
+
+
+def test_one_of_two_is_taken_when_it_is_named(place: Path):
+    torch.save({"state_dict": net().state_dict(), "state_dict_ema": net(seed=2).state_dict()}, place / "two.pth")
+    refused = imported(place, "two.pth", *SMALL)
+    assert "'state_dict' and 'state_dict_ema' would both fit" in refused.stderr
+    assert imported(place, "two.pth", *SMALL, "--take", "state_dict_ema").returncode == 0
+    x = torch.randn(2, 3, 32, 48)
+    with torch.no_grad():
+        assert_close(served(place).network.scores(x), net(seed=2)(x), rtol=0, atol=1e-5)
+
+
+def test_a_version_that_is_there_stays_unless_it_is_to_be_replaced(place: Path):
+    assert imported(place, "w.pth", *SMALL).returncode == 0
+    before = (place / "models/birds/1/model.yaml").read_text()
+    refused = imported(place, "w.pth", *SMALL, "--set", "batch=4")
+    assert (refused.returncode, "is there; --replace" in refused.stderr) == (2, True)
+    assert (place / "models/birds/1/model.yaml").read_text() == before
+    assert imported(place, "w.pth", *SMALL, "--set", "batch=4", "--replace").returncode == 0
+    assert served(place).card.batch == 4
+    assert {path.name for path in (place / "models" / "birds").iterdir()} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("file", "architecture", "options", "exit_code", "says"),
+    [
+        ("w.pth", "importednets:net", ("--set", "preprocess.crop=0"), 1, "sizes of at least 1"),
+        ("w.pth", "importednets:net", ("--set", "layer=attic"), 1, "no layer 'attic'"),
+        ("w.pth", "importednets:net", ("--set", "labels=[a, b]"), 1, "3 classes, but 2 labels"),
+        ("w.pth", "importednets:net", ("--set", "layer"), 2, "--set takes members of model.yaml"),
+        ("w.pth", "importednets:net", ("--set", "a=["), 2, "is no YAML"),
+        ("w.pth", "importednets:none", (), 1, "raised RuntimeError: no GPU"),
+        ("w.pth", "importednets:nowhere", (), 1, "no function 'nowhere'"),
+        ("w.pth", "torchvision/resnet18", (), 1, "doesn't fit torchvision/resnet18"),
+        ("w.pth", "torchvision/resnet999", (), 1, "no classification architecture 'resnet999'"),
+        ("w.pth", "resnet18", (), 2, "--architecture is SOURCE/NAME"),
+        ("w.pth", "onnx/resnet18", (), 2, "--architecture is SOURCE/NAME"),
+        ("w.pth", "", (), 2, "holds weights without an architecture"),
+        ("page.html", "", (), 1, "is a web page"),
+        ("page.html", "importednets:net", (), 1, "are a web page"),
+        ("evil.pth", "importednets:net", (), 1, "never pickled code"),
+    ],
+)  # fmt: skip
+def test_nothing_is_left_of_what_fails(place: Path, file: str, architecture: str, options, exit_code: int, says: str):
+    (place / "page.html").write_text("<html>sign in</html>")
+    torch.save(net(), place / "evil.pth")
+    before = left(place)
+    done = imported(place, file, *options, architecture=architecture)
+    assert (done.returncode, done.stdout) == (exit_code, "")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert left(place) == before
+
+
+@pytest.mark.parametrize("to", [".hidden/1", "birds/.1"])
+def test_a_version_that_no_service_would_see_is_refused(place: Path, to: str):
+    assert "hides neither name nor version" in imported(place, "w.pth", to=to).stderr
+
+
+def test_an_onnx_file_is_imported_as_one_file_with_the_size_that_it_says(place: Path):
+    torch.onnx.export(net(), (torch.zeros(1, 3, 64, 64),), place / "m.onnx", dynamo=True)
+    model = onnx.load(place / "m.onnx")
+    convert_model_to_external_data(model, size_threshold=0, location="m.data")
+    onnx.save(model, place / "m.onnx")
+    done = imported(place, "m.onnx", "--labels", place / "classes.txt", architecture="")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (place / "models/birds/1").iterdir()} == {"labels.txt", "model.onnx", "model.yaml"}
+    model = served(place)
+    assert (model.card.preprocess.crop, model.card.preprocess.resize) == (64, 73)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert_close(model.network.scores(x), net()(x), rtol=0, atol=1e-4)
+
+
+def test_a_program_of_torch_export_is_imported(place: Path):
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(net(), (torch.zeros(2, 3, 224, 224),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, place / "m.pt2")
+    done = imported(place, "m.pt2", "--labels", place / "classes.txt", architecture="")
+    assert done.returncode == 0, done.stderr
+    assert served(place).card.source == "pt2"
