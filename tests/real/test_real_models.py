@@ -27,6 +27,7 @@ from methods.networks import batched_maps
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 from PIL import Image, ImageDraw, ImageFont
+from torch.testing import assert_close
 
 from gradcam_service.inputs import INPUTS
 from gradcam_service.registry.loader import load
@@ -121,6 +122,12 @@ preprocess: {resize: [48, 48], mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
 """
 LINES = "labels: ['0', '180']\npreprocess: {resize: [48, 192], mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}\n"
 
+GRAY = """\
+input: {channels: gray}
+labels: [angry, disgust, fear, happy, sad, surprise, neutral]
+preprocess: {resize: [64, 64], mean: [0.5], std: [0.5]}
+"""
+
 
 def dense_layers(weights, features):
     """The end of O-Net: two fully connected layers."""
@@ -155,3 +162,40 @@ def test_a_network_with_squeeze_and_excitation_sees_how_a_text_lies(tmp_path, up
     probabilities, seen = explained_as_by_hand(model, file, text(upside_down), pooling.input[0], pooled_and_linear)
     assert probabilities[int(upside_down)] > 0.9
     assert seen.any() or not upside_down
+
+
+@pytest.fixture
+def keras(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    return pytest.importorskip("keras")
+
+
+class ChannelsFirst(torch.nn.Module):
+    """A Keras model on PyTorch as a module that takes (N, C, H, W)."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        return self.model(images.permute(0, 2, 3, 1), training=False)
+
+
+@pytest.mark.exhaustive
+def test_a_gray_network_of_keras_reads_an_expression_as_in_keras(tmp_path, keras):
+    """Its last convolution has a map for each class, whose mean is the score: Grad-CAM is the map over 16 cells."""
+    network = keras.models.load_model(carried("fer", "fer/data/emotion_model.hdf5"), compile=False)
+    module, file = ChannelsFirst(network).eval(), tmp_path / "fer.onnx"
+    images, options = torch.zeros(2, 1, 64, 64), {"dynamo": True, "external_data": False, "verbose": False}
+    torch.onnx.export(module, (images,), file, dynamic_shapes=({0: torch.export.Dim("batch")},), **options)
+    model = loaded(tmp_path, file, GRAY)
+    x = given(model, hopper().crop((150, 95, 380, 325)))
+    frontier, scores = model.network.predict(x)
+    with torch.no_grad():
+        assert_close(model.network.probabilities(scores), module(x), rtol=0, atol=1e-5)
+        features = keras.Model(network.input, network.get_layer("conv2d_7").output)
+        last = features(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    for target in range(7):
+        found = batched_maps("gradcam", model.network.cut, frontier, torch.tensor([target]))
+        assert_close(found, last[:, target].relu() / 16, rtol=0, atol=1e-4 * float(last.abs().max()))
+    assert model.card.labels[int(scores.argmax())] in ("neutral", "happy")
