@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from command import gradcam
+from gradcam_service.cli_files import distinct
 from gradcam_service.registry.repository import EMBEDDED
 from gradcam_service.zoo.scenes import CLASSES, scene
 from live import GRADCAM, Service
@@ -103,6 +104,61 @@ def test_targets_whose_labels_are_alike_have_a_file_each(photo: Path, tmp_path: 
     assert {path.stem for path in out.iterdir()} == {f"x-{name}" for name in names}
 
 
+def test_several_pictures_and_the_standard_input_are_answered_one_after_the_other(photo: Path, tmp_path: Path):
+    other = tmp_path / "other.png"
+    Image.fromarray(scene(900035, objects=2, size=256).image).save(other)
+    alone = [gradcam("predict", path, "--top-k", 2).stdout for path in (photo, other)]
+    together = subprocess.run(
+        [GRADCAM, "predict", photo, "nowhere.jpg", __file__, "-", "--top-k", "2"],
+        input=other.read_bytes(),
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert together.stdout.decode() == f"{photo}:\n{alone[0]}-:\n{alone[1]}"
+    missing, text = together.stderr.decode().splitlines()
+    assert missing == "gradcam: nowhere.jpg: No such file or directory"
+    assert text.startswith(f"gradcam: {__file__}: ")
+    assert together.returncode == 2
+
+
+def test_each_of_several_pictures_has_its_files(photo: Path, tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b.png").write_bytes(photo.read_bytes())
+    (tmp_path / "a" / "B.png").write_bytes(photo.read_bytes())
+    pictures = [tmp_path / "b.png", tmp_path / "a" / "B.png", photo]
+    done = gradcam("explain", *pictures, "--target", "star", "--target", "Flower", "-o", tmp_path / "x.png")
+    assert done.returncode == 0, done.stderr
+    written = {path.name for path in tmp_path.glob("x*")}
+    assert written == {f"x-{n}-{label}.png" for n in ("b-0", "B-1", "scene-2") for label in ("star", "flower")}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([("star", 3), ("flower", 5)], ["star", "flower"]),
+        ([("crane", 134), ("crane", 517)], ["crane-134", "crane-517"]),
+        ([("Crane", 134), ("crane", 517)], ["Crane-134", "crane-517"]),
+        ([("a/b", 0), ("a:b", 1), ("c", 2)], ["a_b-0", "a_b-1", "c-2"]),
+        ([("caf\u00e9", 0), ("cafe\u0301", 1)], ["caf\u00e9-0", "cafe\u0301-1"]),
+        ([("x" * 300 + "a", 0), ("x" * 300 + "b", 1)], ["x" * 100 + "-0", "x" * 100 + "-1"]),
+        ([("star rather than crane", 3), ("star rather than crane", 3)], [f"star rather than crane-{n}" for n in "01"]),
+        ([("a", 1), ("a-1", 1), ("A", 1)], ["a-0", "a-1-1", "A-2"]),
+    ],
+)
+def test_names_are_distinct_on_every_file_system(names: list[tuple[str, int]], expected: list[str]):
+    assert distinct(names) == expected
+
+
+def test_nobody_who_reads_is_no_traceback():
+    listing = subprocess.Popen([GRADCAM, "models"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert listing.stdout
+    assert listing.stderr
+    listing.stdout.close()
+    assert listing.stderr.read() == b""
+    assert listing.wait(60) == 1
+
+
 def test_what_no_model_is_is_one_line_of_the_list_and_the_others_are_tried(photo: Path, tmp_path: Path):
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "odd_networks.py").write_text(ODD)
@@ -115,13 +171,13 @@ def test_what_no_model_is_is_one_line_of_the_list_and_the_others_are_tried(photo
         )
     settings = {"model_repository": tmp_path / "models", "python_path": tmp_path / "code"}
     listed = gradcam("models", "--load", **settings)
-    assert (listed.returncode, "Traceback" in listed.stderr) == (1, False)
+    assert (listed.returncode, "Traceback" in listed.stderr) == (2, False)
     states = {name: columns[0] for name, columns in rows(listed.stdout).items()}
     assert states == {"a-leaves@1": "failed", "b-stumbles@1": "failed", "imagenet@1": "ready", "scenes@1": "ready"}
     assert "raised SystemExit: no GPU" in listed.stdout
     assert "to scores (N, classes)" in listed.stdout
     asked = gradcam("explain", photo, "--model", "b-stumbles", "-o", tmp_path / "x.png", **settings)
-    assert asked.returncode == 1
+    assert asked.returncode == 2
     assert asked.stderr.startswith("gradcam: ")
     assert asked.stderr.count("\n") == 1
 
@@ -180,7 +236,7 @@ def test_models_are_tried_before_they_are_published(tmp_path: Path):
             f"source: torchvision\narchitecture: resnet18\nweights: random:0\nlayer: {layer}\n"
         )
     result = gradcam("models", "--load", model_repository=tmp_path)
-    assert result.returncode == 1
+    assert result.returncode == 2
     listed = rows(result.stdout)
     assert listed["mine@1"][:3] == ["ready", "torchvision", "layer2"]
     assert listed["mine@2"] == ["failed"]
@@ -213,6 +269,8 @@ def test_weights_that_can_not_be_fetched_are_the_machines_fault(photo: Path, rep
         (["models", "--url", "example.com"], 2, "no gradcam service at example.com"),
         (["models", "--url", "http://127.0.0.1:9"], 1, "refused"),
         (["predict", __file__], 2, "JPEG, PNG, WebP"),
+        (["predict", "/"], 2, "directory"),
+        (["predict"], 2, "PICTURES"),
     ],
 )
 def test_an_error_is_one_line_and_a_fitting_exit_code(photo: Path, arguments: list[str], code: int, said: str):

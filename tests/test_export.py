@@ -289,7 +289,7 @@ def test_a_scene_is_explained_without_torch(scenes: Path, tmp_path: Path):
     known = open_model("scenes", Settings(device="cpu"))
     for row, target in enumerate([*labels, None]):
         options = ExplainOptions(output=["map"], target=None if target is None else [target])
-        (expected,) = known.explain(picture, options).explanations
+        (expected,) = known.explain(picture.read_bytes(), options).explanations
         expected_map = expected.map
         assert expected_map.any()
         np.testing.assert_allclose(given["heatmap"][row], expected_map, rtol=0, atol=1e-4)
@@ -304,7 +304,9 @@ def test_the_example_of_the_docs_explains_a_picture(scenes: Path, tmp_path: Path
     command = [sys.executable, "-c", code + "\nimport sys; assert 'torch' not in sys.modules; heatmap.tofile('map')"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=100)
     (expected,) = (
-        open_model("scenes", Settings(device="cpu")).explain(picture, ExplainOptions(output=["map"])).explanations
+        open_model("scenes", Settings(device="cpu"))
+        .explain(picture.read_bytes(), ExplainOptions(output=["map"]))
+        .explanations
     )
     expected_map = expected.map
     assert done.stdout.split()[0] == expected.target.label

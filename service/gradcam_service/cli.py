@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import urllib.error
 import urllib.request
@@ -19,11 +18,14 @@ from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
 
 import gradcam_service
-from gradcam_service.errors import ModelFailed, ServiceError, Unavailable
+from gradcam_service.cli_files import STDIN, Outcome, complain, distinct, exit_code
+from gradcam_service.errors import ModelFailed, ServiceError
 from gradcam_service.kinds import load_plugins
 from gradcam_service.settings import Settings
 
 if TYPE_CHECKING:
+    from gradcam_service.core.options import ExplainOptions
+    from gradcam_service.local import Local
     from gradcam_service.registry.repository import Listing
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -42,13 +44,13 @@ def main() -> None:
     except click.Abort:
         _exit("interrupted", 130)
     except ServiceError as error:
-        _exit(error.detail, 1 if isinstance(error, Unavailable) else 2)
+        _exit(error.detail, exit_code(error))
     except OSError as error:
-        _exit(str(error), 1)
+        _exit(str(error), exit_code(error))
 
 
 def _exit(message: str, code: int) -> None:
-    click.echo(f"gradcam: {' '.join(message.split())}", err=True)
+    complain(message)
     sys.exit(code)
 
 
@@ -75,7 +77,7 @@ def serve(**given: str | int | None) -> None:
 def models(load_them: bool, url: str | None) -> None:
     """List the models: what is in the repositories, or with --url what a service has.
 
-    With --load, the exit code is 1 if a model fails. A service with API keys is shown the one in GRADCAM_API_KEY.
+    With --load, the exit code is 2 if a model fails. A service with API keys is shown the one in GRADCAM_API_KEY.
     """
     if url and load_them:
         raise click.UsageError("--load loads models here; a service at --url has loaded its own")
@@ -91,7 +93,7 @@ def models(load_them: bool, url: str | None) -> None:
     for stray in () if url else _scanned().misplaced:
         click.echo(f"    {stray}")
     if load_them and failed:
-        sys.exit(1)
+        sys.exit(2)
 
 
 _MODEL_ROW = "{:20} {:9} {:11} {:16} {:>7} {:>9} {:8} {}"
@@ -204,25 +206,32 @@ def import_(members: Sequence[str], **given: Any) -> None:  # noqa: ANN401  clic
         click.echo(line)
 
 
-def _picture_and_model(command: Command) -> Command:
-    """What every command about a picture takes."""
+def _pictures_and_model(command: Command) -> Command:
+    """What every command about pictures takes."""
     model = click.option("--model", help="name, name@version or name@alias.  [default: GRADCAM_DEFAULT_MODEL]")
-    picture = click.argument("picture", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-    return picture(model(command))
+    pictures = click.argument("pictures", nargs=-1, required=True, type=click.Path(allow_dash=True, path_type=Path))
+    return pictures(model(command))
 
 
 @commands.command()
-@_picture_and_model
+@_pictures_and_model
 @click.option("--top-k", type=click.IntRange(1), default=5, show_default=True, help="How many classes to list.")
-def predict(picture: Path, model: str | None, top_k: int) -> None:
-    """What the model sees in PICTURE; needs no server."""
-    result = _open(model).predict(picture, top_k)
-    click.echo(result.prediction)
-    _warn(result.warnings)
+def predict(pictures: Sequence[Path], model: str | None, top_k: int) -> None:
+    """What the model sees in PICTURES, files or - for the standard input; needs no server."""
+    outcome, local = Outcome(pictures), None
+    for picture, data in outcome.readable():
+        local = local or _open(model)
+        with outcome.of(picture):
+            result = local.predict(data, top_k)
+            if len(pictures) > 1:
+                click.echo(f"{picture}:")
+            click.echo(result.prediction)
+            _warn(result.warnings)
+    sys.exit(outcome.code)
 
 
 @commands.command()
-@_picture_and_model
+@_pictures_and_model
 @click.option("--target", multiple=True, help="Class index or label; repeatable.  [default: the top-1 class]")
 @click.option("--against", multiple=True, help="Class that targets are compared with, or rest for all; repeatable.")
 @click.option("--method", help="One of the model's methods, or all for a grid of them.  [default: gradcam]")
@@ -235,10 +244,10 @@ def predict(picture: Path, model: str | None, top_k: int) -> None:
 @click.option("--alpha", type=float, help="Strength of the overlay, 0 to 1.  [default: 0.5]")
 @click.option("--size", help="image, input or map.  [default: image]")
 @click.option("-o", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Picture to write.")
-def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:  # noqa: ANN401  click's values
-    """Where the model looks in PICTURE; needs no server.
+def explain(pictures: Sequence[Path], model: str | None, file: Path, **given: Any) -> None:  # noqa: ANN401  click's
+    """Where the model looks in PICTURES, files or - for the standard input; needs no server.
 
-    With several targets, each one's picture has its label in its name.
+    With several targets, each one's picture has its label in its name; with several pictures, theirs.
     """
     from gradcam_service.core.options import ExplainOptions
 
@@ -246,26 +255,37 @@ def explain(picture: Path, model: str | None, file: Path, **given: Any) -> None:
     options = _validated(ExplainOptions, {**given, "target": target, "format": _encoding(file)})
     if options.output == ["heatmap"] and options.format != "png":
         raise click.UsageError("a heatmap is a PNG; use -o with a name ending in .png, or --output overlay")
-    local = _open(model)
-    if options.method == "all":
-        with tqdm(local.model.card.method_names(), leave=False) as methods:
-            grid, notes = local.gallery(picture, options, methods)
-        grid.save(file)
-        click.echo(f"every method → {file}")
-        for note in notes:
-            click.echo(f"    but {note}")
-        return
-    result = local.explain(picture, options)
-    explanations = result.explanations
-    files = _a_file_each(
-        file, [(each.name, getattr(each.target, "index", number)) for number, each in enumerate(explanations)]
-    )
-    for explanation, named in zip(explanations, files, strict=True):
+    named = [("stdin" if path == STDIN else path.stem, place) for place, path in enumerate(pictures)]
+    files = dict(zip(pictures, _a_file_each(file, named), strict=True))
+    outcome, local = Outcome(pictures), None
+    for picture, data in outcome.readable():
+        local = local or _open(model)
+        with outcome.of(picture):
+            draw = _draw_all if options.method == "all" else _draw
+            draw(local, picture.name, data, options, files[picture])
+    sys.exit(outcome.code)
+
+
+def _draw_all(local: Local, name: str, data: bytes, options: ExplainOptions, file: Path) -> None:
+    """Write the grid of all methods."""
+    with tqdm(local.model.card.method_names(), leave=False) as methods:
+        grid, notes = local.gallery(name, data, options, methods)
+    grid.save(file)
+    click.echo(f"every method → {file}")
+    for note in notes:
+        click.echo(f"    but {note}")
+
+
+def _draw(local: Local, name: str, data: bytes, options: ExplainOptions, file: Path) -> None:
+    """Write a picture for each target."""
+    result = local.explain(data, options)
+    named = [(each.name, getattr(each.target, "index", place)) for place, each in enumerate(result.explanations)]
+    for explanation, written in zip(result.explanations, _a_file_each(file, named), strict=True):
         drawn = explanation.overlay or explanation.heatmap
         assert drawn is not None
-        named.write_bytes(drawn.data)
+        written.write_bytes(drawn.data)
         note = "; nothing in the picture speaks for it" if explanation.empty else ""
-        click.echo(f"{explanation.target}  → {named}{note}")
+        click.echo(f"{explanation.target}  → {written}{note}")
     _warn(result.warnings)
 
 
@@ -274,14 +294,9 @@ def _warn(warnings: Iterable[str]) -> None:
         click.echo(f"gradcam: warning: {warning}", err=True)
 
 
-def _a_file_each(file: Path, targets: Sequence[tuple[str, int]]) -> list[Path]:
-    """A file for each target's name and number; with the number in its name, if names are alike on some file system."""
-    if len(targets) == 1:
-        return [file]
-    names = [re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", name) for name, _ in targets]
-    if len({name.casefold() for name in names}) < len(set(targets)):
-        names = [f"{name}-{index}" for name, (_, index) in zip(names, targets, strict=True)]
-    return [file.with_stem(f"{file.stem}-{name}") for name in names]
+def _a_file_each(file: Path, names: Sequence[tuple[str, int]]) -> list[Path]:
+    """A file for each of these, with its name where there are several."""
+    return [file] if len(names) == 1 else [file.with_stem(f"{file.stem}-{name}") for name in distinct(names)]
 
 
 @commands.command()
@@ -318,7 +333,7 @@ def _encoding(file: Path) -> str:
     return _ENCODINGS[file.suffix.lower()]
 
 
-def _open(model: str | None) -> Any:  # noqa: ANN401  its type would import torch for every command
+def _open(model: str | None) -> Local:
     settings = _validated(Settings)
     if sys.stderr.isatty():
         click.echo(f"loading {model or settings.default_model} …", err=True)

@@ -6,7 +6,6 @@ import asyncio
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 from PIL import Image
@@ -45,23 +44,25 @@ class Local:
         """``name@version``."""
         return self.entry.key
 
-    def predict(self, path: Path, top_k: int) -> Result:
-        """What the model says about a picture file.
+    def predict(self, data: bytes, top_k: int) -> Result:
+        """What the model says about an encoded picture.
 
         Raises:
             ServiceError: what is wrong with it.
         """
-        return self._ask(path, PredictOptions(top_k=top_k))
+        return self._ask(data, PredictOptions(top_k=top_k))
 
-    def explain(self, path: Path, options: ExplainOptions) -> Result:
-        """Where the model looks for each target in a picture file.
+    def explain(self, data: bytes, options: ExplainOptions) -> Result:
+        """Where the model looks for each target in an encoded picture.
 
         Raises:
-            ServiceError: what is wrong with the file or the options.
+            ServiceError: what is wrong with it or the options.
         """
-        return self._ask(path, options)
+        return self._ask(data, options)
 
-    def gallery(self, path: Path, options: ExplainOptions, methods: Iterable[str]) -> tuple[Image.Image, list[str]]:
+    def gallery(
+        self, name: str, data: bytes, options: ExplainOptions, methods: Iterable[str]
+    ) -> tuple[Image.Image, list[str]]:
         """A labelled grid: the picture, then every method's for each target, and what their colours mean.
 
         Maps of signed colours are shown as they are, all others over the picture.
@@ -71,17 +72,17 @@ class Local:
             these targets or this layer.
 
         Raises:
-            ServiceError: what is wrong with the file or the options.
+            ServiceError: what is wrong with it or the options.
         """
-        card, data = self.model.card, path.read_bytes()
+        card = self.model.card
         received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, self.settings.max_pixels)
-        tiles = [(path.name, received.original())]
+        tiles = [(name, received.original())]
         kinds: set[MapKind] = set()
         notes = list(received.warnings)
         for method in methods:
             asked = {"method": method, "output": ["heatmap", "overlay"], "format": "png", "legend": False}
             try:
-                explanations = self.explain(path, options.model_copy(update=asked)).explanations
+                explanations = self.explain(data, options.model_copy(update=asked)).explanations
             except UnsupportedMethod as error:
                 notes.append(error.detail)
                 continue
@@ -116,8 +117,8 @@ class Local:
             raise finished
         return finished, Timings(0.0, result.forward, result.backward)
 
-    def _ask(self, path: Path, options: PredictOptions) -> Result:
-        (result,) = asyncio.run(self._answers(Call([path.read_bytes()], options))).results
+    def _ask(self, data: bytes, options: PredictOptions) -> Result:
+        (result,) = asyncio.run(self._answers(Call([data], options))).results
         if isinstance(result, ServiceError):
             raise result
         return result

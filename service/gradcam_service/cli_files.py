@@ -1,0 +1,81 @@
+"""Files of the command line: pictures that are read one after the other, and names for what is made of them."""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from gradcam_service.errors import ModelFailed, ServiceError, Unavailable
+
+STDIN = Path("-")
+_LONGEST = 100
+"""Characters of a name in a file's name, of which a file system takes 255 bytes."""
+
+
+def complain(message: str) -> None:
+    """Tell of an error on one line."""
+    click.echo(f"gradcam: {' '.join(message.split())}", err=True)
+
+
+def exit_code(error: ServiceError | OSError) -> int:
+    """2 where the input is at fault, be it a picture, an option or a model; 1 where the machine or the network is."""
+    reason = error.__cause__ if isinstance(error, ModelFailed) else error
+    return 1 if isinstance(reason, OSError | Unavailable) and not isinstance(reason, ModelFailed) else 2
+
+
+@dataclass
+class Outcome:
+    """Outcome of a command about several pictures, which goes on with the others whatever is wrong with one.
+
+    Attributes:
+        pictures: that it is about.
+        code: to exit with.
+    """
+
+    pictures: Sequence[Path]
+    code: int = field(default=0, init=False)
+
+    def readable(self) -> Iterator[tuple[Path, bytes]]:
+        """Each picture that can be read, and its bytes."""
+        for picture in self.pictures:
+            try:
+                data = sys.stdin.buffer.read() if picture == STDIN else picture.read_bytes()
+            except OSError as error:
+                self._failed(picture, error.strerror or str(error), 2)
+            else:
+                yield picture, data
+
+    @contextmanager
+    def of(self, picture: Path) -> Iterator[None]:
+        """Do something with a picture: an error is told of, and no more comes of it."""
+        try:
+            yield
+        except (ServiceError, OSError) as error:
+            self._failed(picture, error.detail if isinstance(error, ServiceError) else str(error), exit_code(error))
+
+    def _failed(self, picture: Path, reason: str, code: int) -> None:
+        complain(f"{picture}: {reason}")
+        self.code = max(self.code, code)
+
+
+def distinct(names: Sequence[tuple[str, int]]) -> list[str]:
+    """Parts of file names that are distinct on every file system, be it blind to case or to how accents are written.
+
+    Args:
+        names: each a name and the index that distinguishes it from others of that name, if any does.
+    """
+    cleaned = [re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", name)[:_LONGEST] for name, _ in names]
+    with_index = [f"{name}-{index}" for name, (_, index) in zip(cleaned, names, strict=True)]
+    with_place = [f"{name}-{place}" for place, name in enumerate(cleaned)]
+    return next(form for form in (cleaned, with_index, with_place) if len(set(map(_folded, form))) == len(form))
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
