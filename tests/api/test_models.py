@@ -56,6 +56,7 @@ def test_a_model_by_itself_tells_its_labels_layers_and_preprocessing_too(client,
     detail = client.get(f"/models/{name}").json()
     assert {key: detail[key] for key in listed(client)[name]} == listed(client)[name]
     assert detail.keys() - listed(client)[name].keys() == {
+        "checks",
         "labels",
         "layers",
         "inner_layers",

@@ -27,9 +27,14 @@ export function say(text) {
   $("said").textContent = text;
 }
 
-export function percent(share) {
+function percent(share) {
   const value = 100 * share;
   return `${value >= 99.95 || value < 0.05 ? value.toFixed(0) : value.toFixed(1)} %`;
+}
+
+/** A class's probability, or a regressor's value. */
+export function strength({ probability, value }) {
+  return probability === undefined ? String(Number(value.toPrecision(4))) : percent(probability);
 }
 
 /** Milliseconds, as many digits as mean something. */

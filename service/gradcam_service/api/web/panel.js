@@ -1,6 +1,6 @@
 /* Beside the picture: which model, what it sees, and how that is explained. */
 
-import { $, element, fill, percent } from "./dom.js";
+import { $, element, fill, strength } from "./dom.js";
 import { cost, isSlow, methodsOf } from "./methods.js";
 import { keyOf } from "./session.js";
 import { MOST } from "./state.js";
@@ -17,9 +17,9 @@ export function showModels(models, chosen, complaint) {
   fill($("model"), models.map((model) => [keyOf(model), named(model)]), chosen);
   const model = models.find((one) => keyOf(one) === chosen);
   $("model-error").textContent = model?.state === "failed" ? `${chosen} can’t be used: ${model.reason ?? "it gives no reason."}` : complaint;
-  const { input, classes, weights, device } = model ?? {};
+  const { input, classes, task, weights, device } = model ?? {};
   $("model-note").textContent = input
-    ? `${classes} classes · sees ${input.width} × ${input.height} pixels · ${weights} · ${device.join(", ")}`
+    ? `${classes} ${task === "regression" ? "values" : "classes"} · sees ${input.width} × ${input.height} pixels · ${weights} · ${device.join(", ")}`
     : "";
 }
 
@@ -58,6 +58,7 @@ export function showClasses(predictions, shown, activation, actions) {
   $("classes-note").textContent = {
     sigmoid: "Each class is judged by itself, so several can be likely.",
     softmax: "The classes share 100 % among them.",
+    identity: "Values, no probabilities.",
   }[activation] ?? "";
   const content = JSON.stringify(predictions);
   if ($("classes").dataset.content !== content) {
@@ -82,11 +83,12 @@ export function showAgainst(listed, labels, chosen) {
   fill($("against"), [["", "nothing: the class by itself"], ["rest", "all other classes"], ...known], chosen);
 }
 
-function row({ index, label, logit, probability }, actions) {
+function row({ index, label, logit, probability, value }, actions) {
   const bar = element("span", { class: "share", "aria-hidden": "true" });
-  bar.style.setProperty("--share", probability);
-  const text = element("span", { class: "text" }, element("span", {}, label), element("b", {}, percent(probability)));
-  const one = element("button", { class: "class", title: `logit ${logit.toFixed(2)}`, onclick: () => actions.only(index) }, text, bar);
+  bar.style.setProperty("--share", probability ?? 0);
+  const text = element("span", { class: "text" }, element("span", {}, label), element("b", {}, strength({ probability, value })));
+  const title = logit === undefined ? "a value" : `logit ${logit.toFixed(2)}`;
+  const one = element("button", { class: "class", title, onclick: () => actions.only(index) }, text, bar);
   const sign = element("span", { "aria-hidden": "true" }, "+");
   const plus = element("button", { class: "plus", "aria-label": `${label} side by side`, onclick: () => actions.toggle(index) }, sign);
   return element("li", {}, one, plus);

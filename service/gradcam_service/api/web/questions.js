@@ -1,6 +1,6 @@
 /* What the present view asks: a question for each of its maps. */
 
-import { duration, percent } from "./dom.js";
+import { duration, strength } from "./dom.js";
 import { cost, isSlow, methodOf, methodsOf } from "./methods.js";
 import { isReady, known, seen, session } from "./session.js";
 
@@ -73,7 +73,7 @@ function question({ model = session.state.model, method, layer = session.state.l
 /** What is said beside a tile's title. */
 function note({ timing, explanation: { target } }) {
   const time = duration(Object.fromEntries(timing).total);
-  const share = percent(target.probability);
+  const share = strength(target);
   return { classes: `${share} · ${time}`, methods: time, models: `${named(target)} ${share} · ${time}` }[session.state.view];
 }
 
@@ -88,7 +88,7 @@ export function classes(shown) {
   const top = seen(state.model);
   const others = shown.filter((index) => index !== null && !top.some((one) => one.index === index));
   const found = others.map((target) => known({ ...state, target: aim(target) })?.explanation.target).filter(Boolean);
-  return [...top, ...found.map(({ index, label, logit, probability }) => ({ index, label, logit, probability }))];
+  return [...top, ...found];
 }
 
 /** An answered question as a command of its own would ask it. */

@@ -21,6 +21,7 @@ export function showAll(stage, actions) {
   const listed = classes(shown);
   showClasses(listed, shown, detail?.activation, actions);
   showAgainst(listed, detail?.labels ?? [], state.against);
+  $("against").disabled = detail?.task === "regression";
   showChoices(stage, detail);
   showPictureNote(detail);
   showLegend(stage, answer);

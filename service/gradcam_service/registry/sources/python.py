@@ -54,4 +54,4 @@ def _made(folder: ModelFolder, code: OperatorCode) -> nn.Module:
     return module
 
 
-SOURCE = Source(_build, weights=False, options=True)
+SOURCE = Source(_build, weights=False, options=True, output=True)
