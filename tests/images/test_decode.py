@@ -2,11 +2,13 @@ import io
 import random
 import struct
 import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from inputs.files import tiff
 from pictures import exif, files, gray16, photo, png_chunk, png_header, tiff_tile
 from PIL import Image, ImageOps
 from torchvision.io import ImageReadMode, decode_image
@@ -22,8 +24,13 @@ ORIENTED = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF"}
 
 
 def reference(data):
+    """By Pillow's own compositing, over white where there is transparency."""
     with Image.open(io.BytesIO(data)) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+        upright = ImageOps.exif_transpose(image)
+        if not upright.has_transparency_data:
+            return upright.convert("RGB")
+        white = Image.new("RGBA", upright.size, "white")
+        return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
 
 
 def assert_same(image, expected):
@@ -81,6 +88,80 @@ def test_gray_of_32_bits_is_read_as_16_if_it_fits():
     np.testing.assert_array_equal(pixels[..., 0], [[0, 0x12], [0x80, 0xFF]])
     with pytest.raises(UndecodableImage, match="32-bit"):
         decode(encoded(Image.fromarray(values * 2), "TIFF"), LIMIT)
+
+
+def translucent(mode):
+    """Red, hidden on the left, half there in the middle, there on the right; the colour hidden is blue."""
+    alpha = np.repeat(np.repeat(np.array([[0, 128, 255]], np.uint8), 4, axis=0), 4, axis=1)
+    colours = np.zeros((4, 12, 3), np.uint8)
+    colours[:, :, 0] = 255
+    colours[:, :4] = (0, 0, 255)
+    if mode == "LA":
+        return Image.merge("LA", [Image.fromarray(colours[:, :, 0] // 5), Image.fromarray(alpha)])
+    return Image.fromarray(np.dstack([colours, alpha]))
+
+
+@pytest.mark.parametrize("encoding", ["PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_what_is_transparent_lies_over_white(encoding, mode):
+    if (encoding, mode) == ("WEBP", "LA"):
+        mode = "RGBA"
+    options = {"lossless": True, "exact": True} if encoding == "WEBP" else {}
+    seen = np.asarray(decode(encoded(translucent(mode), encoding, **options), LIMIT))[0].astype(int)
+    shown = (255, 0, 0) if mode == "RGBA" else (51, 51, 51)
+    half = [round(value * 128 / 255 + 255 * 127 / 255) for value in shown]
+    np.testing.assert_allclose(seen[[0, 4, 8]], [(255, 255, 255), half, shown], atol=1)
+
+
+def test_a_palette_of_translucent_colours_lies_over_white():
+    image = Image.fromarray(np.array([[0, 1, 2]] * 3, np.uint8), mode="P")
+    image.putpalette([0, 0, 255, 255, 0, 0, 0, 255, 0])
+    seen = np.asarray(decode(encoded(image, "PNG", transparency=bytes([0, 128, 255])), LIMIT))
+    np.testing.assert_allclose(seen[0], [(255, 255, 255), (255, 127, 127), (0, 255, 0)], atol=1)
+
+
+def test_one_transparent_shade_of_16_bits_is_white():
+    values = np.array([[0x1234, 0x1235], [0x8000, 0xFFFF]], np.uint16)
+    data = encoded(Image.fromarray(values), "PNG")
+    key = png_chunk(b"tRNS", b"\x12\x34")
+    data = data[:33] + key + data[33:]
+    np.testing.assert_array_equal(np.asarray(decode(data, LIMIT))[..., 0], [[0xFF, 0x12], [0x80, 0xFF]])
+
+
+def test_colours_of_16_bits_are_reduced_to_their_high_byte():
+    values = (np.arange(4 * 5 * 3).reshape(4, 5, 3) * 1000).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0))
+    whole = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    np.testing.assert_array_equal(np.asarray(decode(whole, LIMIT)), values >> 8)
+
+
+def test_inks_are_their_colours():
+    inks = np.array([[(0, 0, 0, 0), (0, 0, 0, 255), (255, 0, 0, 0), (0, 255, 255, 0)]], np.uint8)
+    seen = decode(encoded(Image.fromarray(inks, mode="CMYK"), "TIFF"), LIMIT)
+    np.testing.assert_array_equal(np.asarray(seen)[0], [(255, 255, 255), (0, 0, 0), (0, 255, 255), (255, 0, 0)])
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.zeros((9, 9, 3), np.float32), ["3 bands of 32-bit floating-point numbers", "{channels: rgb, depth: float}"]),
+        (np.zeros((9, 9), np.float32), ["1 band of 32-bit floating-point", "{channels: gray, depth: float}"]),
+        (np.zeros((9, 9), np.float64), ["1 band of 64-bit floating-point"]),
+        (np.zeros((9, 9), np.float16), ["1 band of 16-bit floating-point"]),
+        (np.zeros((9, 9), np.int16), ["1 band of 16-bit signed integers", "{channels: gray, depth: float}"]),
+        (np.zeros((9, 9), np.int8), ["1 band of 8-bit signed integers"]),
+        (np.zeros((9, 9, 3), np.int16), ["3 bands of 16-bit signed integers"]),
+        (np.zeros((9, 9, 7), np.uint16), ["7 bands of 16-bit unsigned integers", "{channels: 7, depth: float}"]),
+        (np.zeros((9, 9), np.complex64), ["1 band of 64-bit complex numbers"]),
+    ],
+)
+def test_numbers_that_are_no_picture_are_refused_for_what_they_are(values, words):
+    with pytest.raises(UndecodableImage) as refused:
+        decode(tiff(values, **({"planarconfig": "contig"} if values.ndim == 3 else {})), LIMIT)
+    for each in words:
+        assert each in refused.value.detail
+    assert "8-bit JPEG or PNG" in refused.value.detail
 
 
 def test_floats_are_refused():

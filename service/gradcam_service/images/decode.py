@@ -6,8 +6,10 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import (
     ExifTags,
     Image,
@@ -17,11 +19,15 @@ from PIL import (
 )
 
 from gradcam_service.errors import TooLarge, UndecodableImage
+from gradcam_service.images.dicom import read_dicom, size_of_dicom
+from gradcam_service.images.samples import described
 from gradcam_service.images.signatures import kind
+from gradcam_service.images.tiff import bands_of_tiff
 
 # Phones' MPO is opened by the JPEG plugin. AVIF is left out: its container may claim 16×16 pixels around a frame of
 # 16384×16384, which libavif decodes first and scales afterwards, so that no limit on pixels would hold.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_MOST_BANDS = 4  # of a picture: red, green and blue, and transparency; or four inks
 _WHAT_WORKS = "send a JPEG, PNG, WebP, GIF, BMP or TIFF picture"
 
 # What Pillow raises for damaged files. Most plugins keep to the first three; the rest come out of odd TIFF tags and
@@ -49,10 +55,11 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     """The picture in ``data``, as it is meant to be seen.
 
     The same pixels as Pillow's ``ImageOps.exif_transpose(Image.open(…)).convert("RGB")``, except that 16-bit gray
-    keeps its high byte, where Pillow would clip it to white. Of an animation, the first frame.
+    keeps its high byte, where Pillow would clip it to white, and that what is transparent lies over white, where Pillow
+    would show colours that nobody sees. Of an animation, the first frame. Of DICOM, what a radiologist sees.
 
     Args:
-        data: a JPEG (MPO too), PNG, WebP, GIF, BMP or TIFF file.
+        data: a JPEG (MPO too), PNG, WebP, GIF, BMP, TIFF or DICOM file.
         max_pixels: the most pixels, width times height, that are decoded.
 
     Returns:
@@ -62,8 +69,28 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         TooLarge: the picture has more than ``max_pixels`` pixels. Known from the header: nothing was decoded.
         UndecodableImage: it is no picture, or of no format named above, or damaged.
     """
+    if kind(data) == "DICOM":
+        picture = read_dicom(data, max_pixels).picture
+        assert picture is not None
+        return Image.fromarray(picture)
     with complaining(data):
+        if kind(data) == "TIFF":
+            _check_tiff(data)
         return rgb(loaded(data, max_pixels))
+
+
+def _check_tiff(data: bytes) -> None:
+    """Raises `UndecodableImage` for numbers without an agreed white, and for more bands than colours have."""
+    if (found := bands_of_tiff(data)) is None:
+        return
+    count, dtype = found
+    if count <= _MOST_BANDS and (dtype.kind == "u" or dtype == np.int32):  # which is what Pillow makes of others, too
+        return
+    channels = {1: "gray", 3: "rgb"}.get(count, count)
+    raise UndecodableImage(
+        f"This TIFF holds {count} band{'s' * (count > 1)} of {described(dtype)}, which have no agreed colours; a model "
+        f"with input: {{channels: {channels}, depth: float}} in its model.yaml takes them, others an 8-bit JPEG or PNG."
+    )
 
 
 @contextmanager
@@ -82,8 +109,10 @@ def complaining(data: bytes) -> Iterator[None]:
 def size_of(data: bytes) -> tuple[int, int]:
     """(width, height) that a picture's header claims, before it is turned upright; (0, 0) where it can't be read."""
     try:
+        if kind(data) == "DICOM":
+            return size_of_dicom(data)
         return Image.open(io.BytesIO(data), formats=_FORMATS).size
-    except DAMAGED:
+    except (*DAMAGED, UndecodableImage):
         return 0, 0
 
 
@@ -122,23 +151,29 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """``image`` in mode RGB: transparency dropped, 16 bits reduced to 8. Raises ValueError if there is no right way."""
-    if image.mode == "RGB":
-        return image
+    """``image`` in mode RGB, over white, 16 bits reduced to 8. Raises ValueError if there is no right way."""
     if image.mode == "F":
         raise ValueError("its pixels are floating-point, which has no agreed white")
     if image.mode.startswith("I"):
-        image = _high_byte(image)
-    image.info.pop("transparency", None)  # dropped in any case, and with it Pillow's warning that it should not be
-    return image.convert("RGB")
+        return Image.fromarray(_high_byte(over_white(image))).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    translucent, white = image.convert("RGBA"), Image.new("RGB", image.size, "white")
+    white.paste(translucent, mask=translucent)
+    return white
 
 
-def _high_byte(image: Image.Image) -> Image.Image:
-    """Mode L with the high byte of each 16-bit pixel. Raises ValueError if some don't fit into 16 bits."""
-    pixels = np.asarray(image)
+def over_white(image: Image.Image) -> NDArray[Any]:
+    """The pixels of a picture of 16 or 32 bits, (H, W); white where a PNG calls their shade transparent."""
+    pixels, hidden = np.asarray(image), image.info.get("transparency")
+    return pixels if hidden is None else np.where(pixels == hidden, pixels.dtype.type(0xFFFF), pixels)
+
+
+def _high_byte(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """The high byte of each 16-bit pixel. Raises ValueError if some don't fit into 16 bits."""
     if pixels.min() < 0 or pixels.max() > 0xFFFF:
         raise ValueError("its 32-bit pixels reach beyond 0 to 65535")
-    return Image.fromarray((pixels >> 8).astype(np.uint8))
+    return (pixels >> 8).astype(np.uint8)
 
 
 def _complaint(data: bytes, error: Exception) -> str:

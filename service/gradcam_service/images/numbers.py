@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gradcam_service.errors import UndecodableImage, first_line
-from gradcam_service.images.decode import DAMAGED, complaining, loaded, rgb, size_of
+from gradcam_service.images.decode import DAMAGED, complaining, loaded, over_white, rgb, size_of
+from gradcam_service.images.dicom import read_dicom
 from gradcam_service.images.samples import Channels, Samples, are_counts, check_size, check_type, of_type
 from gradcam_service.images.signatures import kind
-from gradcam_service.images.tiff import read_bands, size_of_tiff, type_of_tiff
+from gradcam_service.images.tiff import bands_of_tiff, read_bands, size_of_tiff
 
 NPY = b"\x93NUMPY"
 """How NumPy's files begin."""
@@ -36,8 +37,8 @@ def read_numbers(data: bytes, channels: Channels, max_pixels: int) -> Samples:
     """The numbers in a file as they are there.
 
     Args:
-        data: a picture as `decode.decode` reads them, a TIFF file of any number of bands of any depth, uncompressed or
-            deflated where it has several, or a ``.npy`` file.
+        data: a picture as `decode.decode` reads them, of DICOM the values; a TIFF file of any number of bands of any
+            depth, uncompressed or deflated where it has several; or a ``.npy`` file.
         channels: what is wanted. Pictures of 8 bits are converted to ``rgb`` or ``gray``.
         max_pixels: most pixels, of up to four numbers each.
 
@@ -47,6 +48,9 @@ def read_numbers(data: bytes, channels: Channels, max_pixels: int) -> Samples:
     """
     if data.startswith(NPY):
         return of_type(_npy(data, max_pixels))
+    if kind(data) == "DICOM":
+        found = read_dicom(data, max_pixels)
+        return of_type(_pixels(Image.fromarray(found.values), channels)) if found.values.ndim == 3 else found
     with complaining(data):
         if kind(data) == "TIFF":
             return of_type(_tiff(data, channels, max_pixels))
@@ -74,18 +78,20 @@ def _tiff(data: bytes, channels: Channels, max_pixels: int) -> NDArray[Any]:
     bands = read_bands(data, channels, max_pixels)
     if bands is not None:
         return bands
-    pixels, stored = _pixels(loaded(data, max_pixels), channels), type_of_tiff(data)
-    return pixels.astype(stored) if pixels.dtype == np.int32 and stored is not None else pixels
+    pixels, stored = _pixels(loaded(data, max_pixels), channels), bands_of_tiff(data)
+    return pixels.astype(stored[1]) if pixels.dtype == np.int32 and stored is not None else pixels
 
 
 def _pixels(image: Image.Image, channels: Channels) -> NDArray[Any]:
-    """A picture's numbers; its colours as shades, shades as colours, no transparency, where those are wanted."""
+    """A picture's numbers; its colours as shades, shades as colours, over white, where those are wanted."""
     if image.mode == "F" or image.mode.startswith("I"):
-        return np.asarray(image)
+        return over_white(image)
     if channels == "gray":
         return np.asarray(rgb(image).convert("L"))
     if channels == "rgb" or image.mode in ("1", "P", "PA", "YCbCr"):
         return np.asarray(rgb(image))
+    if "transparency" in image.info:
+        return np.asarray(rgb(image).convert(image.mode))
     return np.asarray(image)
 
 

@@ -9,6 +9,7 @@ _HEAD = 1024  # bytes; an XML prologue, comments and all, fits
 _SIGNATURES = [
     (name, re.compile(pattern, re.DOTALL | re.IGNORECASE))
     for name, pattern in (
+        ("DICOM", rb".{128}DICM"),  # first, as what is before that may look like another format
         ("JPEG", rb"\xff\xd8\xff"),
         ("PNG", rb"\x89PNG\r\n\x1a\n"),
         ("WebP", rb"RIFF.{4}WEBP"),

@@ -24,11 +24,12 @@ def size_of_tiff(data: bytes) -> tuple[int, int]:
         return file.pages.first.imagewidth, file.pages.first.imagelength
 
 
-def type_of_tiff(data: bytes) -> np.dtype[Any] | None:
-    """The type of its numbers, of a single bit uint8; None where the header can't be read."""
+def bands_of_tiff(data: bytes) -> tuple[int, np.dtype[Any]] | None:
+    """How many bands, and the type of their numbers (of a single bit uint8); None where the header can't be read."""
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            return file.pages.first.dtype
+            page = file.pages.first
+            return None if page.dtype is None else (page.samplesperpixel, page.dtype)
     except _UNREADABLE:
         return None
 

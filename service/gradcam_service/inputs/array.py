@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gradcam_service.errors import UnfitInput
-from gradcam_service.images.geometry import PreparedImage, prepare_bands
+from gradcam_service.images.geometry import PreparedImage, prepare, prepare_bands
 from gradcam_service.images.numbers import read_numbers, size_of_numbers
-from gradcam_service.images.samples import Samples, described
+from gradcam_service.images.samples import Samples, described, of_type
 from gradcam_service.inputs import Input, Preparing, Received, Takes
 from gradcam_service.inputs._warnings import beyond_unit, hardly_used
 
@@ -31,6 +31,8 @@ def receive(data: bytes, takes: Takes, preprocess: Preparing, max_pixels: int) -
         UnfitInput: they are of another shape or type than the model takes.
     """
     samples = read_numbers(data, "rgb" if takes.channels == "bgr" else takes.channels, max_pixels)
+    if takes.depth == 8 and samples.picture is not None:
+        samples = of_type(samples.picture[:, :, :1])
     values = _fitting(samples, takes)
     black, white = _ends(samples, takes)
     found = float(values.min()), float(values.max())
@@ -40,6 +42,10 @@ def receive(data: bytes, takes: Takes, preprocess: Preparing, max_pixels: int) -
         warnings = hardly_used(found, (black, white), _REMEDY)
     bands = [_unit(values[:, :, band], black, white, clip=takes.range is not None) for band in range(takes.count)]
     seen, region = prepare_bands(bands, **preprocess.geometry() | {"fill": preprocess.mean})
+    if samples.picture is not None:
+        original = Image.fromarray(samples.picture)
+        prepared = prepare(original, **preprocess.geometry() | {"fill": (0, 0, 0)})
+        return Received({"image": seen}, prepared, lambda: original, warnings)
     limits = [_limits(bands[band], values.dtype, black, white) for band in takes.shown]
     pixels = _picture([seen[:, :, band] for band in takes.shown], limits)
     height, width = values.shape[:2]
@@ -111,4 +117,4 @@ def _picture(bands: list[NDArray[np.float32]], limits: list[tuple[float, float]]
     return np.stack(shades, axis=2)
 
 
-INPUT = Input(("image/*", "application/x-npy"), receive, size_of_numbers)
+INPUT = Input(("image/*", "application/x-npy", "application/dicom"), receive, size_of_numbers)

@@ -1,4 +1,4 @@
-"""A picture of 8-bit colours, as cameras take them: JPEG, PNG, WebP, GIF, BMP and TIFF."""
+"""A picture of 8-bit colours, as cameras take them: JPEG, PNG, WebP, GIF, BMP and TIFF; and DICOM as it is seen."""
 
 from __future__ import annotations
 
@@ -53,4 +53,4 @@ def _warnings(image: Image.Image) -> tuple[str, ...]:
     return warnings
 
 
-INPUT = Input(("image/*", "application/x-npy"), receive, size_of_numbers)
+INPUT = Input(("image/*", "application/x-npy", "application/dicom"), receive, size_of_numbers)
