@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from inputs.files import npy, of_16_bits, png, smooth, tiff
+from inputs.dicoms import PATIENT, dicom
+from inputs.files import geotiff, npy, of_16_bits, png, smooth, tiff
 from inputs.models import MODELS, NETWORKS, written
 from PIL import Image
 from torch import nn
@@ -24,9 +25,14 @@ def settings(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def client(settings):
-    with running_eagerly(**settings, max_pixels=1_000_000) as started:
-        yield started.client
+def service(settings):
+    with running_eagerly(**settings, max_pixels=1_000_000, log_level="debug") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def client(service):
+    return service.client
 
 
 def truth(name, numbers):
@@ -52,6 +58,14 @@ SENT = {  # what is sent → model, content, content type, the numbers that the 
     "a gray PNG of 12 bits in 16": ("film", png(TWELVE), "image/png", TWELVE[..., None] / 4095),
     "a TIFF of floats": ("thermal", tiff(DEGREES), "image/tiff", DEGREES[..., None]),
     "a TIFF of four bands": ("satellite", tiff(SCAN, planarconfig="contig"), "application/octet-stream", SCAN / 65535),
+    "a GeoTIFF of four bands": ("satellite", geotiff(SCAN), "image/tiff", SCAN / 65535),
+    "a DICOM file of 12 bits": ("xray", dicom(TWELVE, bits=12), "application/dicom", TWELVE[..., None] / 4095),
+    "a DICOM file in its units": (
+        "thermal",
+        dicom(TWELVE, bits=12, RescaleSlope=0.01, RescaleIntercept=-10),
+        "application/dicom",
+        TWELVE[..., None] * 0.01 - 10,
+    ),
     "an array of four bands": ("satellite", npy(SCAN), "application/octet-stream", SCAN / 65535),
 }
 
@@ -128,13 +142,59 @@ def test_what_a_model_does_not_take_is_refused_saying_what_it_takes(client, name
 
 def test_a_model_says_what_it_takes(client):
     inputs = {name: client.get(f"/models/{name}").json()["input"] for name in MODELS}
-    arrays = {"width": 32, "height": 24, "media_types": ["image/*", "application/x-npy"]}
+    arrays = {"width": 32, "height": 24, "media_types": ["image/*", "application/x-npy", "application/dicom"]}
     assert inputs["xray"] == {**arrays, "channels": 1, "depth": 16}
     assert inputs["film"] == {**arrays, "channels": 1, "depth": 16, "range": [0, 4095]}
     assert inputs["thermal"] == {**arrays, "channels": 1, "depth": "float"}
     assert inputs["satellite"] == {**arrays, "channels": 4, "depth": 16}
     bodies = client.get("/openapi.json").json()["paths"]["/explain"]["post"]["requestBody"]["content"]
-    assert "application/x-npy" in bodies
+    assert {"application/x-npy", "application/dicom"} <= bodies.keys()
+
+
+def test_a_model_of_8_bit_colours_sees_a_dicom_file_as_a_radiologist_does(client):
+    window = {"WindowCenter": 2000, "WindowWidth": 2000, "PhotometricInterpretation": "MONOCHROME1"}
+    shades = 255 - np.clip((TWELVE - 1999.5) / 1999 + 0.5, 0, 1) * 255
+    asked = {"model": "scenes", "output": ["overlay", "map"], "format": "png", "alpha": 0}
+    film, drawn = (
+        result(send(client, "raw", data, media_type, **asked))
+        for data, media_type in (
+            (dicom(TWELVE, bits=12, **window), "application/dicom"),
+            (png((shades + 0.5).astype(np.uint8)), "image/png"),
+        )
+    )
+    pixels = np.asarray(opened(film["explanations"][0]["overlay"]))
+    np.testing.assert_allclose(pixels, np.repeat(shades[..., None], 3, axis=2), atol=1)
+    assert film["predictions"][0]["index"] == drawn["predictions"][0]["index"]
+    np.testing.assert_allclose(film["predictions"][0]["logit"], drawn["predictions"][0]["logit"], atol=0.2)
+
+
+def test_nothing_of_a_patient_is_in_answers_or_logs(service, settings, tmp_path):
+    """Sound, of several frames, cut off, compressed, and refused by the model; by HTTP and by the command line."""
+    whole = dicom(TWELVE, bits=12, WindowCenter=2000, WindowWidth=2000)
+    files = {
+        "whole": whole,
+        "frames": dicom(TWELVE, NumberOfFrames=3),
+        "strange": dicom(TWELVE, PhotometricInterpretation=PATIENT[:16]),
+        "half": whole[: len(whole) // 2],
+        "compressed": whole.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0"),
+    }
+    said = []
+    for name, data in files.items():
+        for model in ("scenes", "xray", "satellite"):
+            for form in ("raw", "multipart", "json"):
+                response = send(service.client, form, data, "application/dicom", model=model, output="map")
+                assert response.status_code == (
+                    200 if (name, model) in {("whole", "scenes"), ("whole", "xray")} else 422
+                )
+                said += [response.text, str(response.headers)]
+        (tmp_path / "film.dcm").write_bytes(data)
+        done = gradcam("predict", tmp_path / "film.dcm", "--model", "xray", **settings)
+        assert done.returncode == (0 if name == "whole" else 2), done.stderr
+        said += [done.stdout, done.stderr]
+    told = " ".join([*said, *service.output])
+    assert "DICOM" in told
+    assert "Unmistakable" not in told
+    assert "Zzyzx" not in told
 
 
 def test_the_command_line_warns(settings, tmp_path):
@@ -156,3 +216,9 @@ def test_the_command_line_takes_such_files(settings, tmp_path):
     width, height = Image.open(tmp_path / "cam.png").size
     assert width > 64  # with a legend
     assert height == 64  # which takes as much
+    for name, data in (("scan.tif", geotiff(SCAN)), ("film.png", png(XRAY)), ("film.dcm", dicom(TWELVE, bits=12))):
+        (tmp_path / name).write_bytes(data)
+        model = "satellite" if name == "scan.tif" else "xray"
+        done = gradcam("explain", tmp_path / name, "--model", model, "-o", tmp_path / "cam.png", **settings)
+        assert done.returncode == 0, done.stderr
+        assert Image.open(tmp_path / "cam.png").size == (64, 48)

@@ -145,7 +145,10 @@ def test_inks_are_their_colours():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (np.zeros((9, 9, 3), np.float32), ["3 bands of 32-bit floating-point numbers", "{channels: rgb, depth: float}"]),
+        (
+            np.zeros((9, 9, 3), np.float32),
+            ["3 bands of 32-bit floating-point numbers", "{channels: rgb, depth: float}"],
+        ),
         (np.zeros((9, 9), np.float32), ["1 band of 32-bit floating-point", "{channels: gray, depth: float}"]),
         (np.zeros((9, 9), np.float64), ["1 band of 64-bit floating-point"]),
         (np.zeros((9, 9), np.float16), ["1 band of 16-bit floating-point"]),
@@ -190,7 +193,6 @@ NOT_READ = {
     "svg": (b'<?xml version="1.0"?>\n<!-- x -->\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
     "pdf": (b"%PDF-1.7\n", "PDF"),
     "zip": (b"PK\x03\x04" + bytes(30), "ZIP"),
-    "heic": (b"\0\0\0\x18ftypheic" + bytes(30), "HEIC"),
     "avif": (b"\0\0\0\x18ftypavif" + bytes(30), "AVIF"),
     "noise": (bytes(range(1, 200)), "no kind of picture"),
     "zeros": (bytes(100), "no kind of picture"),

@@ -6,6 +6,7 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,17 @@ _WHAT_WORKS = "send a JPEG, PNG, WebP, GIF, BMP or TIFF picture"
 
 # What Pillow raises for damaged files. Most plugins keep to the first three; the rest come out of odd TIFF tags and
 # PNG chunks. Truncated data is an OSError, so is a format that nothing recognises.
-DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error)
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+)
 
 _UPRIGHT = {  # EXIF orientation → the transposition that undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -59,7 +70,7 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     would show colours that nobody sees. Of an animation, the first frame. Of DICOM, what a radiologist sees.
 
     Args:
-        data: a JPEG (MPO too), PNG, WebP, GIF, BMP, TIFF or DICOM file.
+        data: a JPEG (MPO too), PNG, WebP, GIF, BMP, TIFF, DICOM or HEIC file.
         max_pixels: the most pixels, width times height, that are decoded.
 
     Returns:
@@ -84,7 +95,7 @@ def _check_tiff(data: bytes) -> None:
     if (found := bands_of_tiff(data)) is None:
         return
     count, dtype = found
-    if count <= _MOST_BANDS and (dtype.kind == "u" or dtype == np.int32):  # which is what Pillow makes of others, too
+    if count <= _MOST_BANDS and (dtype.kind in "bu" or dtype == np.int32):  # which is what Pillow makes of others, too
         return
     channels = {1: "gray", 3: "rgb"}.get(count, count)
     raise UndecodableImage(
@@ -111,7 +122,7 @@ def size_of(data: bytes) -> tuple[int, int]:
     try:
         if kind(data) == "DICOM":
             return size_of_dicom(data)
-        return Image.open(io.BytesIO(data), formats=_FORMATS).size
+        return _opened(data).size
     except (*DAMAGED, UndecodableImage):
         return 0, 0
 
@@ -122,10 +133,30 @@ def loaded(data: bytes, max_pixels: int) -> Image.Image:
     Raises:
         TooLarge: it has more than ``max_pixels`` pixels.
     """
-    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    image = _opened(data)
     _check_size(image, max_pixels)
     image.load()
     return _upright(image)
+
+
+def _opened(data: bytes) -> Image.Image:
+    """A picture of which only the header has been read."""
+    formats = ("HEIF",) if kind(data) == "HEIC" and _reads_heic() else _FORMATS
+    return Image.open(io.BytesIO(data), formats=formats)
+
+
+@cache
+def _reads_heic() -> bool:
+    """Whether the extra ``heic`` is installed, whose plugin Pillow then has.
+
+    Unlike libavif, libheif decodes no frame that is larger than its container claims.
+    """
+    try:
+        import pillow_heif
+    except ModuleNotFoundError:
+        return False
+    pillow_heif.register_heif_opener(thumbnails=False)
+    return True
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
@@ -158,6 +189,9 @@ def rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(_high_byte(over_white(image))).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
+    key = image.info.get("transparency")
+    if isinstance(key, tuple) and max(key) > 0xFF:  # of 16-bit colours, of which Pillow reads the high bytes
+        image.info["transparency"] = tuple(value >> 8 for value in key)
     translucent, white = image.convert("RGBA"), Image.new("RGB", image.size, "white")
     white.paste(translucent, mask=translucent)
     return white
@@ -183,7 +217,11 @@ def _complaint(data: bytes, error: Exception) -> str:
     name = kind(data)
     if name is None:
         return f"The bytes look like no kind of picture known here; {_WHAT_WORKS}."
-    if name.upper() not in _FORMATS:
+    if name == "HEIC" and not _reads_heic():
+        return (
+            f"This HEIC is read where the extra heic is installed (pip install gradcam-service[heic]); {_WHAT_WORKS}."
+        )
+    if name.upper() not in (*_FORMATS, "HEIC"):
         return f"The bytes look like {name}, which is not read here; {_WHAT_WORKS}."
     reason = "its header is unreadable" if isinstance(error, UnidentifiedImageError) else error
     return f"This {name} can't be decoded: {reason}; send it again whole, or convert it to an 8-bit JPEG or PNG."

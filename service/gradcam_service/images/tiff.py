@@ -25,7 +25,7 @@ def size_of_tiff(data: bytes) -> tuple[int, int]:
 
 
 def bands_of_tiff(data: bytes) -> tuple[int, np.dtype[Any]] | None:
-    """How many bands, and the type of their numbers (of a single bit uint8); None where the header can't be read."""
+    """How many bands, and the type of their numbers (of a single bit bool); None where the header can't be read."""
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
