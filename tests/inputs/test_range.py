@@ -93,6 +93,12 @@ def test_numbers_in_units_of_their_own_are_not_warned_about():
     assert received(npy(DEGREES), Takes("", "gray", "float"), std=8.0).warnings == ()
 
 
+@pytest.mark.parametrize(("std", "warned"), [(0.2, 1), (0.02, 0)])
+def test_a_satellite_that_uses_as_much_as_the_model_was_trained_on_is_not(std, warned):
+    reflectances = np.round(smooth((40, 30, 4)) * 3000).astype(np.uint16)
+    assert len(received(npy(reflectances), Takes("", 4, 16), std=std).warnings) == warned
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

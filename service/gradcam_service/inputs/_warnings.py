@@ -8,17 +8,22 @@ _LEAST = 1 / 8
 """Of its range that a picture should use: 12 bits in a file of 16 are 1/16 of its range, and seen as black."""
 
 
-def hardly_used(found: tuple[float, float], ends: tuple[float, float], remedy: str) -> tuple[str, ...]:
+def hardly_used(
+    found: tuple[float, float], ends: tuple[float, float], std: Sequence[float], remedy: str
+) -> tuple[str, ...]:
     """The warning for a picture that uses under an eighth of its range; none for others.
+
+    None either where that is as much as the model was trained on, as with satellites' reflectances.
 
     Args:
         found: its least and its largest number.
         ends: the numbers that the model is given as 0 and 1.
+        std: the model's, of each channel.
         remedy: what would work.
     """
     low, high = sorted(ends)
     used = (min(found[1], high) - max(found[0], low)) / (high - low)
-    if used >= _LEAST:
+    if used >= min(_LEAST, *map(abs, std)):
         return ()
     return (f"its numbers are from {found[0]:g} to {found[1]:g}, under 1/8 of {low:g} to {high:g}; {remedy}",)
 

@@ -39,7 +39,7 @@ def receive(data: bytes, takes: Takes, preprocess: Preparing, max_pixels: int) -
     if takes.depth == "float" and takes.range is None:
         warnings = beyond_unit(found, preprocess.mean, preprocess.std)
     else:
-        warnings = hardly_used(found, (black, white), _REMEDY)
+        warnings = hardly_used(found, (black, white), preprocess.std, _REMEDY)
     bands = [_unit(values[:, :, band], black, white, clip=takes.range is not None) for band in range(takes.count)]
     seen, region = prepare_bands(bands, **preprocess.geometry() | {"fill": preprocess.mean})
     if samples.picture is not None:

@@ -30,7 +30,7 @@ def receive(data: bytes, takes: Takes, preprocess: Preparing, max_pixels: int) -
         geometry["fill"] = geometry["fill"][::-1]
     prepared = prepare(image, **geometry)
     pixels = np.ascontiguousarray(prepared.pixels[:, :, ::-1]) if blue_first else prepared.pixels
-    return Received({"image": pixels}, prepared, lambda: image, _warnings(image))
+    return Received({"image": pixels}, prepared, lambda: image, _warnings(image, preprocess))
 
 
 def _of_array(data: bytes, max_pixels: int) -> Image.Image:
@@ -42,12 +42,12 @@ def _of_array(data: bytes, max_pixels: int) -> Image.Image:
     return Image.fromarray(values).convert("RGB")
 
 
-def _warnings(image: Image.Image) -> tuple[str, ...]:
+def _warnings(image: Image.Image, preprocess: Preparing) -> tuple[str, ...]:
     """All of a picture is looked at only where a few of its pixels are all alike."""
     few = image.resize((min(image.width, _ENOUGH), min(image.height, _ENOUGH)), Image.Resampling.NEAREST)
     for looked_at in (few, image):
         lows, highs = zip(*looked_at.getextrema(), strict=True)
-        warnings = hardly_used((min(lows), max(highs)), (0, 255), _REMEDY)
+        warnings = hardly_used((min(lows), max(highs)), (0, 255), preprocess.std, _REMEDY)
         if not warnings:
             break
     return warnings
