@@ -167,6 +167,16 @@ def test_numbers_that_are_no_picture_are_refused_for_what_they_are(values, words
     assert "8-bit JPEG or PNG" in refused.value.detail
 
 
+def test_a_damaged_tiff_fills_no_log(caplog):
+    whole = bytearray(encoded(photo(), "TIFF"))
+    directory = int.from_bytes(whole[4:8], "little")
+    for tag in range(5):
+        whole[directory + 2 + 12 * tag + 2] = 0xEE  # a type that there isn't
+    with pytest.raises(UndecodableImage, match="TIFF"):
+        decode(bytes(whole), LIMIT)
+    assert not caplog.records
+
+
 def test_floats_are_refused():
     with pytest.raises(UndecodableImage, match="floating-point"):
         decode(encoded(photo().convert("F"), "TIFF"), LIMIT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import zlib
 from typing import Any
 
@@ -16,6 +17,9 @@ _BITS = 8  # of a picture's numbers
 _SINGLE = ("uint16", "int16", "int32", "float32")  # what Pillow reads of a single band, in any compression
 _DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
 _UNREADABLE = (tifffile.TiffFileError, OSError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError)
+
+# Of a damaged file, each tag would be an error in the log; what is wrong with it is the caller's affair, and told.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
 
 
 def size_of_tiff(data: bytes) -> tuple[int, int]:
