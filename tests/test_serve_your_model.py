@@ -24,7 +24,8 @@ from gradcam_service.registry.repository import Entry
 from repository import ROOT
 
 PAGE = (ROOT / "docs/serve-your-model.md").read_text()
-KERAS = ROOT / "tests/registry/keras"
+MADE = {"Keras and TensorFlow": ROOT / "tests/registry/keras", "JAX and Flax": ROOT / "tests/registry/jax"}
+"""Sections whose framework isn't installed: a model that it made once, and what it said of it."""
 BLOCK = re.compile(
     r"^<!-- not run: [^\n]*-->\n```\w+\n.*?^```|^<!-- (?P<prepare>prepare)\n(?P<code>.*?)^-->"
     r"|^```(?P<language>\w+)\n(?P<text>.*?)^```",
@@ -39,6 +40,10 @@ SERVED = {
     "A model of timm from Hugging Face's hub": "hub/1",
     "A folder of Hugging Face transformers": "vit/1",
     "Keras and TensorFlow": "keras/1",
+    "Keras on PyTorch": "keras/2",
+    "JAX and Flax": "jax/1",
+    "TorchScript": "script/1",
+    "Ultralytics YOLO": "yolo/1",
     "ONNX": "onnx/1",
     "A network of your own code": "own/1",
 }
@@ -64,7 +69,8 @@ class Walk:
         self.folder = folder
         self.models: dict[str, Any] = {}
         self.said: dict[str, str] = {}
-        known: dict[str, Any] = {"KERAS": str(KERAS / "model.onnx")}
+        keras, jax = (str(made / "model.onnx") for made in MADE.values())
+        known: dict[str, Any] = {"KERAS": keras, "JAX": jax}
         for section in re.split(r"^## ", PAGE, flags=re.MULTILINE):
             title = section.partition("\n")[0]
             for block in BLOCK.finditer(section):
@@ -109,8 +115,8 @@ def test_the_same_weights_are_found_in_every_checkpoint(walk: Walk, title: str):
 @pytest.mark.parametrize("title", [title for title in SERVED if title not in AGAIN])
 def test_a_section_comes_to_a_model_that_answers_as_it_did_where_it_was_made(walk: Walk, title: str):
     served = walk.served(title)
-    if title == "Keras and TensorFlow":
-        expected = np.load(KERAS / "expected.npz")
+    if title in MADE:
+        expected = np.load(MADE[title] / "expected.npz")
         images, scores = torch.from_numpy(expected["images"]).permute(0, 3, 1, 2), torch.from_numpy(expected["logits"])
     else:
         height, width = served.card.preprocess.input_size
