@@ -82,6 +82,16 @@ def test_gray_of_16_bits_in_a_tiff(byteorder):
     np.testing.assert_array_equal(pixels, np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2))
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_tiff_whose_zero_is_white_is_no_negative(dtype, orientation):
+    values = np.array([[0, 10, 20], [200, 220, 255]]).astype(dtype) * (257 if dtype == np.uint16 else 1)
+    data = tiff(values, photometric="miniswhite", extratags=[(274, "H", 1, orientation)])
+    shown = 255 - np.array([[0, 10, 20], [200, 220, 255]])
+    expected = np.rot90(shown, -1) if orientation == 6 else shown
+    np.testing.assert_array_equal(np.asarray(decode(data, LIMIT))[..., 0], expected)
+
+
 def test_gray_of_32_bits_is_read_as_16_if_it_fits():
     values = np.array([[0, 0x1234], [0x80FF, 0xFFFF]], dtype=np.int32)
     pixels = np.asarray(decode(encoded(Image.fromarray(values), "TIFF"), LIMIT))

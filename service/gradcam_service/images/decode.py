@@ -29,6 +29,7 @@ from gradcam_service.images.tiff import bands_of_tiff
 # 16384×16384, which libavif decodes first and scales afterwards, so that no limit on pixels would hold.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _MOST_BANDS = 4  # of a picture: red, green and blue, and transparency; or four inks
+_PHOTOMETRIC = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION
 _WHAT_WORKS = "send a JPEG, PNG, WebP, GIF, BMP or TIFF picture"
 
 # What Pillow raises for damaged files. Most plugins keep to the first three; the rest come out of odd TIFF tags and
@@ -136,7 +137,14 @@ def loaded(data: bytes, max_pixels: int) -> Image.Image:
     image = _opened(data)
     _check_size(image, max_pixels)
     image.load()
-    return _upright(image)
+    upright = _upright(image)
+    if (
+        image.mode == "I;16"
+        and isinstance(image, TiffImagePlugin.TiffImageFile)
+        and image.tag_v2.get(_PHOTOMETRIC) == 0
+    ):
+        return Image.fromarray(0xFFFF - np.asarray(upright))  # 0 is white, as Pillow knows of 8 bits alone
+    return upright
 
 
 def _opened(data: bytes) -> Image.Image:
