@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from timm.models import save_for_hf
 from torch.testing import assert_close
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.images.geometry import prepare
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry
@@ -42,6 +44,17 @@ def test_a_folder_predicts_as_timm(tmp_path, name, options):
     x = torch.randn(2, *config["input_size"], generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert_close(model.network.scores(x), module(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "squash"])
+def test_a_picture_is_prepared_as_timm_does(tmp_path, crop_mode):
+    saved(tmp_path, described={"pretrained_cfg": {"crop_mode": crop_mode, "crop_pct": 0.8, "input_size": [3, 64, 64]}})
+    described = json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]
+    transform = timm.data.create_transform(**timm.data.resolve_data_config(pretrained_cfg=described))
+    noise = np.random.default_rng(0).integers(0, 256, (20, 28, 3), np.uint8)
+    picture, model = Image.fromarray(noise).resize((280, 200)), loaded(tmp_path)
+    ours = model.images([prepare(picture, **model.card.preprocess.geometry()).pixels])
+    assert_close(ours, transform(picture)[None], rtol=0, atol=1e-5)
 
 
 def test_a_folder_of_gray_pictures_takes_gray_pictures(tmp_path):

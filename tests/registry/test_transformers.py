@@ -154,6 +154,12 @@ def test_transformers_default_of_resizing_differs_by_rounding_alone(tmp_path):
         {"do_rescale": False, "do_normalize": False},
         {"rescale_factor": 1 / 127.5, "image_mean": [1.0, 1.0, 1.0], "image_std": [1.0, 1.0, 1.0]},
         {"size": {"shortest_edge": 64}, "do_center_crop": True, "crop_size": {"height": 64, "width": 64}},
+        {
+            "size": {"height": 80, "width": 96},
+            "do_center_crop": True,
+            "crop_size": {"height": 64, "width": 48},
+        },
+        {"size": {"shortest_edge": 80}, "do_center_crop": True, "crop_size": {"height": 64, "width": 48}},
         {"size": 64, "resample": 0},
         {"resample": 1},
     ],
@@ -180,13 +186,23 @@ def test_a_processor_is_mapped(tmp_path, processing):
         ("ViTImageProcessor", {"resample": 4}, "resample is 4; 0 .nearest., 1 .lanczos., 2"),
         ("ViTImageProcessor", {"size": {"shortest_edge": 64, "longest_edge": 96}}, "size is .*longest_edge"),
         ("EfficientNetImageProcessor", {"rescale_offset": True}, "does more than resize, crop, rescale and normalize"),
-        ("MobileViTImageProcessor", {"do_flip_channel_order": True}, "say preprocess in model.yaml"),
+        ("MobileViTImageProcessor", {"do_flip_channel_order": True}, r"blue first; say input: {channels: bgr}"),
     ],
 )
 def test_a_processor_that_does_something_else_is_refused(tmp_path, kind, processing, says):
     getattr(transformers, kind)(**processing).save_pretrained(tmp_path)
     with pytest.raises(ModelFailed, match=says):
         preprocess_of(tmp_path, json.loads((tmp_path / "preprocessor_config.json").read_text()))
+
+
+def test_a_processor_that_puts_blue_first_is_mapped_where_the_model_takes_that(tmp_path):
+    transformers.MobileViTImageProcessor(**SQUARE, do_center_crop=False).save_pretrained(tmp_path)
+    described = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert preprocess_of(tmp_path, described, blue_first=True).resize == (64, 64)
+    transformers.ViTImageProcessor(**SQUARE).save_pretrained(tmp_path)
+    described = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    with pytest.raises(ModelFailed, match="of 255 away"):
+        preprocess_of(tmp_path, described, blue_first=True)
 
 
 @pytest.fixture(scope="module")

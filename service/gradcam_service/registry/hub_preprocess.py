@@ -21,12 +21,13 @@ _LARGE = 384
 _ELSEWHERE = "; say preprocess in model.yaml"
 
 
-def preprocess_of(folder: Path, described: dict[str, Any]) -> Preprocess:
+def preprocess_of(folder: Path, described: dict[str, Any], blue_first: bool = False) -> Preprocess:
     """Map the image processor of a folder.
 
     Args:
         folder: holds its preprocessor_config.json.
         described: the content of that.
+        blue_first: whether the model is given blue, green and red.
 
     Raises:
         ModelFailed: it does what has no equivalent here, naming that.
@@ -40,11 +41,15 @@ def preprocess_of(folder: Path, described: dict[str, Any]) -> Preprocess:
             f"preprocessor_config.json describes no image processor: {first_line(error)}{_ELSEWHERE}"
         ) from error
     kind = described.get("image_processor_type", type(processor).__name__)
+    if getattr(processor, "do_flip_channel_order", False) and not blue_first:
+        raise ModelFailed(
+            f"{kind} of preprocessor_config.json has blue first; say input: {{channels: bgr}} in model.yaml"
+        )
     try:
         preprocess = _mapped(processor)
     except (ValueError, TypeError) as error:
         raise ModelFailed(f"{kind} of preprocessor_config.json can't be mapped: {error}{_ELSEWHERE}") from error
-    if (off := _difference(processor, preprocess)) > _TOLERANCE:
+    if (off := _difference(processor, preprocess, blue_first)) > _TOLERANCE:
         raise ModelFailed(
             f"{kind} of preprocessor_config.json does more than resize, crop, rescale and normalize: its pixels would "
             f"be {off:.1f} of 255 away{_ELSEWHERE}"
@@ -94,12 +99,12 @@ def _sizes(size: Any, crop: Any, crop_pct: float | None) -> dict[str, Any]:  # n
     return {"resize": resize, "crop": sides[0] if sides[0] == sides[1] else sides}
 
 
-def _difference(processor: Any, preprocess: Preprocess) -> float:  # noqa: ANN401
+def _difference(processor: Any, preprocess: Preprocess, blue_first: bool) -> float:  # noqa: ANN401
     """How far our pixels of a picture of noise are from the processor's on average, of 255."""
     noise = np.random.default_rng(0).integers(0, 256, (24, 48, 3), np.uint8)
     picture = Image.fromarray(noise).resize((192, 96), Image.Resampling.BICUBIC)
     theirs = np.asarray(processor(picture, return_tensors="np")["pixel_values"][0]).transpose(1, 2, 0)
-    ours = prepare(picture, **preprocess.geometry()).pixels / 255.0
+    ours = prepare(picture, **preprocess.geometry()).pixels[:, :, :: -1 if blue_first else 1] / 255.0
     if theirs.shape != ours.shape:
         return 255.0
     return 255 * float(np.abs(theirs * preprocess.std + preprocess.mean - ours).mean())

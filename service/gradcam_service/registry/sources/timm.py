@@ -126,14 +126,16 @@ def _imagenet_labels(config: PretrainedCfg | None) -> list[str]:
 
 
 def _preprocess(config: PretrainedCfg | None) -> Preprocess:
-    """What timm's own evaluation transform does: the shortest side to size / crop_pct, then the centre."""
-    if config is None or config.crop_mode != "center" or config.input_size[1] != config.input_size[2]:
+    """What timm's own evaluation transform does: the shortest side, or both, to size / crop_pct, then the centre."""
+    modes = ("center", "squash")
+    if config is None or config.crop_mode not in modes or config.input_size[1] != config.input_size[2]:
         raise ModelFailed("model.yaml must say how to preprocess: this model's own way is not a square centre crop")
     _, side, _ = config.input_size
+    scaled = math.floor(side / config.crop_pct)
     return Preprocess(
         mean=tuple(config.mean),
         std=tuple(config.std),
-        resize=math.floor(side / config.crop_pct),
+        resize=(scaled, scaled) if config.crop_mode == "squash" else scaled,
         crop=side,
         interpolation=config.interpolation,  # type: ignore[arg-type]
     )

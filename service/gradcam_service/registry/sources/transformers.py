@@ -36,7 +36,7 @@ def _build(folder: ModelFolder) -> Built:
     if preprocess is None:
         if not processor:
             raise ModelFailed(f"model.yaml must say how to preprocess: there is no {_PREPROCESSOR} beside it")
-        preprocess = preprocess_of(folder.path, processor)
+        preprocess = preprocess_of(folder.path, processor, folder.spec.input.channels == "bgr")
     content = hashlib.sha256(json.dumps([config, processor], sort_keys=True).encode()).hexdigest()
     return Built(_module(folder, config), folder.labels() or _labels(config), preprocess, content)
 
