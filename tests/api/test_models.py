@@ -44,7 +44,7 @@ def test_a_ready_model_tells_what_it_is(client, name, classes, activation, side,
     }
     assert (model["classes"], model["activation"], model["weights"]) == (classes, activation, weights)
     assert model["task"] == "classification"
-    colours = {"channels": 3, "depth": 8, "media_types": ["image/*", "application/x-npy"]}
+    colours = {"channels": 3, "depth": 8, "media_types": ["image/*", "application/x-npy", "application/dicom"]}
     assert model["input"] == {"width": side, "height": side, **colours}
     assert model["layer"] == {"name": layer, "shape": shape}
     assert "gradcam" in model["methods"]

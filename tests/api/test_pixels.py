@@ -44,6 +44,10 @@ def translucent():
     return image
 
 
+def over_white():
+    return Image.alpha_composite(Image.new("RGBA", PHOTO.size, "white"), translucent()).convert("RGB")
+
+
 def gray16():
     return np.linspace(0, 65535, 300 * 400).astype(np.uint16).reshape(300, 400)
 
@@ -63,7 +67,7 @@ FILES = {  # name → the file, and the upright picture it holds, by another way
     "tiff": lambda: (encoded(PHOTO, "TIFF"), PHOTO),
     "gray png": lambda: (encoded(PHOTO.convert("L"), "PNG"), PHOTO.convert("L").convert("RGB")),
     "palette png": lambda: (encoded(PHOTO.quantize(64), "PNG"), PHOTO.quantize(64).convert("RGB")),
-    "RGBA png": lambda: (encoded(translucent(), "PNG"), PHOTO),
+    "RGBA png": lambda: (encoded(translucent(), "PNG"), over_white()),
     "16-bit gray png": lambda: (png16(gray16()), high_bytes(gray16())),
     "16-bit RGB png": lambda: (png16(rgb16()), high_bytes(rgb16())),
     "gif, first frame": lambda: (

@@ -32,7 +32,8 @@ _REPEATABLE = ("target", "output")
 
 _HOW = (
     "send multipart/form-data with file parts named image, application/json with image or images in base64, "
-    "or the picture itself as image/*, an array as application/x-npy, or either as application/octet-stream"
+    "or the picture itself as image/*, an array as application/x-npy, DICOM as application/dicom, "
+    "or any of them as application/octet-stream"
 )
 
 

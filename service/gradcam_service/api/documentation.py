@@ -21,8 +21,8 @@ Send a picture in one of three forms, with the same options in each:
 
 * `multipart/form-data`: file parts named `image`, options as form fields;
 * `application/json`: `image` or `images` in base64, options as members;
-* the picture itself as `image/*`, an array of numbers as `application/x-npy`, or either as
-  `application/octet-stream`, options in the query string.
+* the picture itself as `image/*`, an array of numbers as `application/x-npy`, DICOM as `application/dicom`, or any of
+  them as `application/octet-stream`, options in the query string.
 
 To try the forms that take a file, save [this scene](docs/scene.jpg): a star and a flower. A model repository's
 `model.yaml` has [a JSON schema](docs/model.schema.json).
