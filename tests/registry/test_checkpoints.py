@@ -80,6 +80,14 @@ FORMS: dict[str, tuple[object, str]] = {
     "twice the same": ({"state_dict": prefixed("model.") | prefixed("net.")}, "state_dict.model"),
     "features alone wrapped": ({name.replace("features.", "features.module."): STATE[name] for name in STATE}, ""),
     "parts apart": ({"features": network().features.state_dict(), "fc": network().fc.state_dict()}, ""),
+    "a backbone and its head": (
+        {"state_dict": {("head." if "fc." in name else "backbone.") + name: STATE[name] for name in STATE}},
+        "state_dict",
+    ),
+    "weights of classes": (
+        {"state_dict": prefixed("net.") | {"class_weights": torch.ones(3), "ce.pos_weight": torch.ones(3)}},
+        "state_dict.net",
+    ),
     "counters missing": ({name: STATE[name] for name in STATE if "num_batches" not in name}, ""),
     "profiled": (dict(STATE) | {"total_ops": torch.zeros(1), "features.total_params": torch.zeros(1)}, ""),
     "parameters": (dict(network().named_parameters()) | dict(network().named_buffers()), ""),
@@ -96,6 +104,15 @@ def test_a_networks_weights_are_found(tmp_path: Path, form: str, old: bool):
     counters = {key for key in STATE if "num_batches" in key}
     assert STATE.keys() - counters <= found.state.keys() <= STATE.keys()
     assert all(torch.equal(found.state[key], STATE[key]) for key in STATE.keys() - counters)
+
+
+def test_what_was_saved_on_a_gpu_is_read_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")  # as it says of tensors there
+        torch.save({"model": STATE}, tmp_path / "w.pth")
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(tmp_path / "w.pth", weights_only=True)
+    assert torch.equal(fit(STATE, read_tensors(tmp_path / "w.pth")).state["fc.bias"], STATE["fc.bias"])
 
 
 def test_half_precision_is_read_as_the_networks_own(tmp_path: Path):
@@ -154,6 +171,7 @@ def test_where_two_would_fit_both_are_named_and_one_may_be_taken(tmp_path: Path,
     [
         (dict(STATE) | {"head.weight": torch.ones(2, 3)}, r"it has no head\.weight"),
         ({"state_dict": prefixed("backbone.") | {"head.weight": torch.ones(2, 3)}}, r"it has no head\.weight"),
+        ({"state_dict": prefixed("backbone.") | {"head.fc.weight": torch.ones(3, 4)}}, r"it has no head\.fc\.weight"),
         ({name: STATE[name] for name in STATE if name != "fc.bias"}, r"1 of its 9 tensors are missing \(fc\.bias\)"),
         (network(5).state_dict(), r"size mismatch for fc\.weight, fc\.bias: the head has 5 classes"),
         (dict(STATE) | {"features.conv.weight": torch.ones(4, 1, 3, 3)},

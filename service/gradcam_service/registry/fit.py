@@ -23,7 +23,7 @@ _UNUSED = re.compile(rf"num_batches_tracked|{_AUXILIARY}", re.IGNORECASE)
 
 _NO_PART = re.compile(
     rf"{_AUXILIARY}|\w*(loss|criterion)\w*|\w*metrics?|\w*acc(uracy)?|(\w*_)?(ema|teacher)(_\w*)?"
-    r"|total_ops|total_params|attn_mask|relative_coords_table",
+    r"|class_weights?|pos_weight|(bce|ce|nll)(_\w*)?|total_ops|total_params|attn_mask|relative_coords_table",
     re.IGNORECASE,
 )
 """Parts of names of what is evidently no part of a network that answers: of its training, or counted and computed."""
@@ -102,7 +102,7 @@ def fit(network: Mapping[str, Tensor], tensors: Tensors, take: str | None = None
 
 
 def _candidates(keys: Mapping[str, Tensor], tensors: Tensors) -> Iterator[Fit]:
-    """Every place and prefix with tensors of the network's names; what the file holds in several places comes last."""
+    """Every place and prefix with tensors of its names, then those of several prefixes or places together."""
     together = {
         f"{place}.{name}" if place else name: tensor for place in tensors for name, tensor in tensors[place].items()
     }
@@ -119,6 +119,23 @@ def _candidates(keys: Mapping[str, Tensor], tensors: Tensors) -> Iterator[Fit]:
                 state = {key: plain[prefix + key] for key in keys if prefix + key in plain}
                 taken = {prefix + key for key in state}
                 yield Fit(place, prefix, state, {name: plain[name] for name in plain if name not in taken})
+        if one := _by_ends(place, unwrapped, keys):
+            yield one
+
+
+def _by_ends(place: str, named: dict[str, Tensor], keys: Collection[str]) -> Fit | None:
+    """Parts of a network under different prefixes, ``backbone.conv1`` and ``head.fc``, where none is there twice."""
+    state, left = dict[str, Tensor](), dict[str, Tensor]()
+    for name, tensor in named.items():
+        ends = (name[start.end() :] for start in re.finditer(r"^|\.", name))
+        key = next((end for end in ends if end in keys), None)  # the longest
+        if key in state:
+            return None
+        if key is None:
+            left[name] = tensor
+        else:
+            state[key] = tensor
+    return Fit(place, "", state, left) if state else None
 
 
 def _unwrapped(named: dict[str, Tensor], keys: Collection[str]) -> dict[str, Tensor]:

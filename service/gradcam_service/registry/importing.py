@@ -111,7 +111,7 @@ def import_model(order: Import) -> list[str]:
     to = order.to
     if to.exists() and not order.replace:
         raise BadOption(f"{to} is there; --replace replaces it, another name for --to leaves it")
-    if not to.name or to.name.startswith(".") or to.absolute().parent.name.startswith("."):
+    if len(to.parts) == 1 or not to.name or to.name.startswith(".") or to.absolute().parent.name.startswith("."):
         raise BadOption("--to is REPOSITORY/NAME/VERSION, such as models/birds/1, and hides neither name nor version")
     labels = _labels(order)
     source, architecture = _source(order)
