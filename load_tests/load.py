@@ -18,5 +18,5 @@ def locust(url: str, *options: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    with running() as service:
+    with running(default_model="imagenet") as service:
         sys.exit(subprocess.run(locust(service.url, *sys.argv[1:])).returncode)

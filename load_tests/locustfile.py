@@ -6,7 +6,6 @@ See README.md beside this file.
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 import random
@@ -20,11 +19,9 @@ from typing import Any, ClassVar
 from locust import FastHttpUser, LoadTestShape, constant_throughput, events, task
 from locust.env import Environment
 from locust.runners import WorkerRunner
-from PIL import Image
 from urllib3 import encode_multipart_formdata
 
 import gradcam_service
-from gradcam_service.zoo.scenes import scene
 
 SHAPES: dict[str, tuple[float, Callable[[float], float]]] = {
     "steady": (60, lambda done: 1),
@@ -39,20 +36,9 @@ USERS = 10
 RATE = 2
 """Requests a second of each user."""
 
-PHOTOGRAPHS = [
-    path.read_bytes() for path in sorted((Path(gradcam_service.__file__).parent / "api/web/examples").glob("*.jpg"))
-]
+EXAMPLES = Path(gradcam_service.__file__).parent / "api/web/examples"
+PICTURES = [(EXAMPLES / f"{name}.jpg").read_bytes() for name in ("camera", "cat", "coffee")]
 KEY = {"Authorization": f"Bearer {key}"} if (key := os.environ.get("GRADCAM_API_KEY")) else {}
-
-
-def drawn(seed: int) -> bytes:
-    """A scene as its PNG file."""
-    file = io.BytesIO()
-    Image.fromarray(scene(seed).image).save(file, "PNG")
-    return file.getvalue()
-
-
-PICTURES = [*PHOTOGRAPHS, *(drawn(seed) for seed in range(len(PHOTOGRAPHS)))]
 
 
 @dataclass(frozen=True)

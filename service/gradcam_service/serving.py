@@ -219,8 +219,8 @@ def _announce(listening: socket.socket, settings: Settings) -> None:
     print(
         f"\n  gradcam-service is ready at {url}  (documentation: {url}/docs)\n"
         "  Try it:\n\n"
-        f"    curl -s {url}/docs/scene.jpg -o scene.jpg\n"
-        f"    curl -s -H 'Accept: image/jpeg' {key}-F image=@scene.jpg -F target=star {url}/explain -o star.jpg\n",
+        f"    curl -s {url}/docs/camera.jpg -o photo.jpg\n"
+        f"    curl -s -H 'Accept: image/jpeg' {key}-F image=@photo.jpg {url}/explain -o map.jpg\n",
         flush=True,
     )
 

@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         "a runtime or a dialect",
     )
     default_model: str = Field(
-        "scenes", description="the model of a request that names none; it is loaded at the start"
+        "imagenet", description="the model of a request that names none; it is loaded at the start"
     )
     timeout_ms: int = Field(30_000, ge=1, le=600_000, description="deadline of a request that sets none, milliseconds")
     queue_size: int = Field(128, ge=1, description="images accepted and not yet answered, over all API processes")

@@ -120,6 +120,9 @@ def test_an_explanation_tells_the_gradient_and_the_rendering_too(client, png):
         ("/metrics", "text/plain"),
         ("/docs", "text/html"),
         ("/docs/scene.jpg", "image/jpeg"),
+        ("/docs/camera.jpg", "image/jpeg"),
+        ("/docs/coffee.jpg", "image/jpeg"),
+        ("/docs/cat.jpg", "image/jpeg"),
     ],
 )
 def test_each_path_has_its_content_type(client, path, media_type):

@@ -15,7 +15,7 @@ KEY, OLD_KEY, OTHER_KEY = "s3cret-of-anna", "older-s3cret-of-anna", "s3cret-of-b
 TOKEN = "schlüssel-der-leitung"
 GUARDED = [("POST", "/predict"), ("POST", "/explain"), ("GET", "/models"), ("GET", "/models/scenes")]
 ALSO_GUARDED = [("PUT", "/predict"), ("POST", "/predict/")]
-OPEN = ["/livez", "/readyz", "/healthz", "/metrics", "/docs", "/docs/scene.jpg", "/openapi.json", "/"]
+OPEN = ["/livez", "/readyz", "/healthz", "/metrics", "/docs", "/docs/cat.jpg", "/docs/scene.jpg", "/openapi.json", "/"]
 
 
 def line(name, key):

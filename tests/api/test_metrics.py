@@ -176,7 +176,7 @@ def test_no_label_holds_what_a_caller_typed(client):
     assert not [labels for labels in seen if typed.lower() in str(labels).lower()]
     routes = {"/" + path.strip("/") for path in client.get("/openapi.json").json()["paths"]}
     routes |= {"/", "/docs", "/openapi.json", "/docs/scene.jpg", "/docs/oauth2-redirect", "/redoc", "unknown"}
-    routes |= {"/web/{path:path}", "/docs/model.schema.json"}
+    routes |= {"/web/{path:path}", "/docs/model.schema.json", "/docs/camera.jpg", "/docs/coffee.jpg", "/docs/cat.jpg"}
     endpoints = {labels["endpoint"] for labels in seen if "endpoint" in labels}
     assert {endpoint for endpoint in endpoints if not endpoint.startswith("/static-offline")} <= routes
     models = {labels["model"] for labels in seen if "model" in labels}

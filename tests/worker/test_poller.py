@@ -64,7 +64,7 @@ def test_a_scan_that_fails_in_an_unforeseen_way_is_told_and_not_the_last(monkeyp
     assert "the disk is on fire" in found.detail
     assert asked == ["one"]
     polling.rescan("other")
-    assert told.get(timeout=10) == (Snapshot(Listing(), default="scenes"), ["other"])
+    assert told.get(timeout=10) == (Snapshot(Listing(), default="imagenet"), ["other"])
 
 
 def test_a_file_that_is_passed_over_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):

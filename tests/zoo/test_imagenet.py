@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,16 @@ from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor
 from torch.testing import assert_close
 
+from gradcam_service.inputs import INPUTS
+from gradcam_service.registry.built import build
 from gradcam_service.registry.checkpoint import read_tensors
 from gradcam_service.registry.efficientnet_pytorch import timm_names
+from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.packaged import packaged_file
 from gradcam_service.registry.places import LocalPlace
-from gradcam_service.registry.repository import EMBEDDED, Entry
+from gradcam_service.registry.repository import EMBEDDED, Entry, parse_spec
+from repository import ROOT
 
 FOLDER = EMBEDDED / "imagenet" / "1"
 FILES = {
@@ -105,3 +110,20 @@ def test_its_preprocessing_is_that_of_the_reference(model: LoadedModel):
 
 def test_nothing_of_it_is_in_the_package_but_text():
     assert sorted(path.suffix for path in Path(FOLDER).iterdir()) == [".md", ".txt", ".yaml"]
+
+
+def test_the_second_version_of_the_docs_names_photographs_too(tmp_path: Path):
+    page = (ROOT / "docs" / "models.md").read_text()
+    (example,) = re.findall(
+        r"^    source: timm\n    architecture: tf_efficientnet_lite2(?:\n    .+)*", page, re.MULTILINE
+    )
+    spec = parse_spec(re.sub(r"^    ", "", example, flags=re.MULTILINE), "docs/models.md")
+    built = build(ModelFolder(spec, tmp_path))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (built.preprocess.mean, built.preprocess.std))
+    named = {}
+    for name in ("camera", "coffee"):
+        photograph = (ROOT / "service/gradcam_service/api/web/examples" / f"{name}.jpg").read_bytes()
+        pixels = INPUTS["picture"].receive(photograph, spec.input, built.preprocess, 10**6).inputs["image"]
+        image = (torch.tensor(pixels).permute(2, 0, 1) / 255 - mean) / std
+        named[name] = built.labels[int(built.module.eval()(image[None])[0].argmax())]
+    assert named == {"camera": "tripod", "coffee": "espresso"}

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from gradcam_service.api.schemas import Problem
@@ -24,8 +24,9 @@ Send a picture in one of three forms, with the same options in each:
 * the picture itself as `image/*`, an array of numbers as `application/x-npy`, DICOM as `application/dicom`, or any of
   them as `application/octet-stream`, options in the query string.
 
-To try the forms that take a file, save [this scene](docs/scene.jpg): a star and a flower. A model repository's
-`model.yaml` has [a JSON schema](docs/model.schema.json).
+To try the forms that take a file, save a photograph: [a camera on a tripod](docs/camera.jpg),
+[coffee](docs/coffee.jpg), [a cat](docs/cat.jpg), or for the model `scenes` [this scene](docs/scene.jpg), a star and a
+flower. A model repository's `model.yaml` has [a JSON schema](docs/model.schema.json).
 """
 
 _ERRORS: dict[int | str, str] = {
@@ -55,8 +56,16 @@ async def start() -> Response:
 
 @router.get("/docs/scene.jpg")
 async def scene() -> Response:
-    """The picture that the examples use."""
-    return Response(_scene(), media_type="image/jpeg")
+    """A drawn scene, which the model `scenes` knows."""
+    return Response(_example("examples/scene.jpg"), media_type="image/jpeg")
+
+
+@router.get("/docs/camera.jpg")
+@router.get("/docs/coffee.jpg")
+@router.get("/docs/cat.jpg")
+async def photograph(request: Request) -> Response:
+    """A photograph that the page shows, too; web/examples/CREDITS.md says whose."""
+    return Response(_example(f"web/examples/{request.url.path.rpartition('/')[2]}"), media_type="image/jpeg")
 
 
 @router.get("/docs/model.schema.json")
@@ -116,8 +125,8 @@ def _bodies(fields: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
                 "additionalProperties": False,
             },
             "examples": {
-                "one image": {"value": {"image": _base64_scene(), **example}},
-                "two images": {"value": {"images": [_base64_scene(), _base64_scene()], **example}},
+                "one image": {"value": {"image": _base64_photograph(), **example}},
+                "two images": {"value": {"images": [_base64_photograph(), _base64_photograph()], **example}},
             },
         },
         "multipart/form-data": {
@@ -136,9 +145,10 @@ def _bodies(fields: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _scene() -> bytes:
-    return (files("gradcam_service.api") / "examples" / "scene.jpg").read_bytes()
+def _example(path: str) -> bytes:
+    return files("gradcam_service.api").joinpath(path).read_bytes()
 
 
-def _base64_scene() -> str:
-    return base64.b64encode(_scene()).decode("ascii")
+def _base64_photograph() -> str:
+    """A small one: a page of documentation holds several."""
+    return base64.b64encode(_example("examples/coffee.jpg")).decode("ascii")

@@ -37,7 +37,7 @@ async def models(request: Request) -> ModelList:
 
 
 @catalogue.get("/models/{name}", response_model_exclude_none=True, responses=documentation.problems(404, "4XX"))
-async def model(request: Request, name: Annotated[str, Path(examples=["scenes"])]) -> ModelDetail:
+async def model(request: Request, name: Annotated[str, Path(examples=["imagenet"])]) -> ModelDetail:
     """One model version: its classes, the layers it can be explained at, the methods that work."""
     workers = _workers(request)
     found = resolve(workers.models(), name)
@@ -90,7 +90,7 @@ async def rescan(request: Request) -> ModelList:
 )
 async def manage(
     request: Request,
-    name: Annotated[str, Path(examples=["scenes"])],
+    name: Annotated[str, Path(examples=["imagenet"])],
     action: Annotated[Literal["load", "unload", "reload"], Path(examples=["load"])],
 ) -> ModelDetail:
     """Load a model version now, forget it, or load it again from the repository. Needs the admin token.

@@ -38,7 +38,7 @@ async def predict(request: Request) -> Response:
     response_model=ExplainResponse,
     **documentation.inference(
         ExplainOptions,
-        {"target": ["star", "flower"], "output": ["heatmap", "overlay"]},
+        {"output": ["heatmap", "overlay"], "legend": True},
         pictures=("image/png", "image/jpeg", "image/webp"),
     ),
 )

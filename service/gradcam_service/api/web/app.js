@@ -13,7 +13,11 @@ import { Stage } from "./stage.js";
 import { DEFAULT_COLORMAP, MOST, read, write } from "./state.js";
 import { showAll } from "./view.js";
 
-const FIRST = [3, 10]; // a first visit sees the cross and the star side by side, which says more than either
+/** What a first visit sees: two things in one picture, side by side, which say more than either. */
+const FIRST = {
+  imagenet: { picture: "camera", targets: [872, 759] }, // the tripod, the reflex camera
+  scenes: { picture: "cross-star", targets: [3, 10] },
+};
 const ABOUT_THE_PICTURE = ["undecodable_image", "too_large"];
 
 const { state } = session;
@@ -176,9 +180,11 @@ async function start() {
   state.other = (state.other && resolved(state.other)) || otherThan(state.model);
   if (!session.palettes[state.colormap]) state.colormap = DEFAULT_COLORMAP;
   if (state.picture === "own") return update({});
-  const one = EXAMPLES.find(({ name }) => name === state.picture) ?? EXAMPLES[0];
-  const isFirst = one === EXAMPLES[0] && !location.hash && state.model.startsWith("scenes@");
-  await useExample(one, { picture: one.name, targets: isFirst ? FIRST : state.targets });
+  const first = FIRST[state.model.split("@")[0]];
+  const named = (wanted) => EXAMPLES.find(({ name }) => name === wanted);
+  const one = named(state.picture) ?? named(first?.picture) ?? EXAMPLES[0];
+  const isFirst = first && !location.hash;
+  await useExample(one, { picture: one.name, targets: isFirst ? first.targets : state.targets });
 }
 
 function wire() {

@@ -19,7 +19,7 @@ export function showModels(models, chosen, complaint) {
   $("model-error").textContent = model?.state === "failed" ? `${chosen} can’t be used: ${model.reason ?? "it gives no reason."}` : complaint;
   const { input, classes, task, weights, device } = model ?? {};
   $("model-note").textContent = input
-    ? `${classes} ${task === "regression" ? "values" : "classes"} · sees ${input.width} × ${input.height} pixels · ${weights} · ${device.join(", ")}`
+    ? `${classes} ${task === "regression" ? "values" : "classes"} · sees ${input.width} × ${input.height} pixels · ${weights.split("/").at(-1)} · ${device.join(", ")}`
     : "";
 }
 

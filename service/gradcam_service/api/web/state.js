@@ -4,7 +4,7 @@
 export const DEFAULT_COLORMAP = "turbo";
 
 const DEFAULTS = {
-  picture: "cross-star", // name of an example, or "own"
+  picture: "", // name of an example, or "own"; empty: one that the model knows
   model: "", // name@version; empty: the service's default
   method: "gradcam",
   layer: "auto",
