@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -42,9 +43,15 @@ from repository import ROOT
 LARGE = pytest.mark.exhaustive
 
 
+@cache
+def opened() -> Local:
+    """The embedded model."""
+    return open_model("scenes", Settings(device="cpu"))
+
+
 def local(network: Network, side: int) -> Local:
     """The network as a loaded model, with a card made from that of scenes."""
-    known = open_model("scenes", Settings(device="cpu"))
+    known = opened()
     preprocess = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), resize=side + 8, crop=side)
     card = msgspec.structs.replace(known.model.card, preprocess=preprocess, activation=network.activation)
     return Local(known.entry, replace(known.model, card=card, network=network), known.settings)
@@ -240,7 +247,7 @@ def test_the_file_tells_nothing_of_the_machine_that_made_it(scenes: Path):
 
 def test_the_metadata_say_what_a_caller_needs(scenes: Path):
     metadata = onnxruntime.InferenceSession(scenes).get_modelmeta().custom_metadata_map
-    card = open_model("scenes", Settings(device="cpu")).model.card
+    card = opened().model.card
     assert metadata == {
         "model": "scenes@1",
         "digest": card.digest,
@@ -286,7 +293,7 @@ def test_a_scene_is_explained_without_torch(scenes: Path, tmp_path: Path):
     command = [sys.executable, "-c", WITHOUT_TORCH, scenes, picture, answers, *labels]
     subprocess.run(list(map(str, command)), check=True, timeout=100, env=environment)
     given = np.load(answers)
-    known = open_model("scenes", Settings(device="cpu"))
+    known = opened()
     for row, target in enumerate([*labels, None]):
         options = ExplainOptions(output=["map"], target=None if target is None else [target])
         (expected,) = known.explain(picture.read_bytes(), options).explanations
@@ -303,11 +310,7 @@ def test_the_example_of_the_docs_explains_a_picture(scenes: Path, tmp_path: Path
     picture.write_bytes((ROOT / "service/gradcam_service/api/examples/scene.jpg").read_bytes())
     command = [sys.executable, "-c", code + "\nimport sys; assert 'torch' not in sys.modules; heatmap.tofile('map')"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=100)
-    (expected,) = (
-        open_model("scenes", Settings(device="cpu"))
-        .explain(picture.read_bytes(), ExplainOptions(output=["map"]))
-        .explanations
-    )
+    (expected,) = opened().explain(picture.read_bytes(), ExplainOptions(output=["map"])).explanations
     expected_map = expected.map
     assert done.stdout.split()[0] == expected.target.label
     heatmap = np.fromfile(tmp_path / "map", np.float32).reshape(expected_map.shape)

@@ -49,7 +49,7 @@ def explain(service: Service, seed: int, targets: list[str], method: str) -> lis
 def test_concurrent_callers_get_what_each_gets_alone(service: Service):
     asked = [
         (seed, [CLASSES[thing.label] for thing in scene(seed).objects], METHODS[seed % len(METHODS)])
-        for seed in range(48)
+        for seed in range(32)
     ]
     alone = [explain(service, *one) for one in asked]
     batches = value(service.client, "gradcam_batch_size_count")
@@ -86,7 +86,7 @@ def test_no_process_but_the_worker_has_torch(service: Service):
 
 def test_sigterm_lets_a_request_finish_and_ends_every_process():
     with running_eagerly() as service:
-        slow = {"method": "rise", "masks": "1000"}
+        slow = {"method": "rise", "masks": "400"}
         with ThreadPoolExecutor(1) as thread:
             call = thread.submit(
                 httpx.post, f"{service.url}/explain", files={"image": picture(0)}, data=slow, timeout=60
