@@ -7,8 +7,6 @@ from http.client import HTTPConnection
 import pytest
 from PIL import Image
 
-from live import running_eagerly
-
 from .calls import BINARY, ask, base64_of, encoded, full_queue, photo, predict, problem
 
 SMALL = encoded(photo(40, 30), "PNG")
@@ -86,13 +84,6 @@ def test_a_full_queue_is_told_before_the_body_is_sent(limited):
         response = connection.getresponse()
         assert (response.status, response.headers["retry-after"]) == (429, "1")
     connection.close()
-
-
-def test_more_images_than_the_queue_can_ever_hold_are_not_told_to_try_again():
-    with running_eagerly(queue_size=5, api_processes=2) as service:
-        response = service.client.post("/predict", json={"images": [base64_of(SMALL)] * 3})
-        assert "at most 2" in problem(response, 413, "too_large")
-        assert len(service.client.post("/predict", json={"images": [base64_of(SMALL)] * 2}).json()["results"]) == 2
 
 
 def test_refusals_hold_no_place_in_the_queue(limited):

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exposed import LABELS, samples, value
-from live import free_port, running_eagerly, until
+from live import until
 
 from .calls import ask, encoded, photo, predict, problem
 
@@ -194,19 +194,6 @@ def test_a_worker_that_dies_is_reported_counted_and_replaced(limited):
     assert value(asked, "gradcam_worker_restarts_total", device=device, reason="SIGKILL") == 1
     assert value(asked, "gradcam_worker_up", device=device) == 1
     assert value(asked, "gradcam_in_flight") == 0
-
-
-def test_metrics_can_have_a_port_of_their_own():
-    port = free_port()
-    with running_eagerly(metrics_port=port) as service:
-        predict(service.client, SMALL)
-        assert problem(service.client.get("/metrics"), 404, "no_such_path")
-        assert "/metrics" not in service.client.get("/openapi.json").json()["paths"]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as watcher:
-            assert value(
-                watcher, "gradcam_requests_total", endpoint="/predict", model="scenes", method="", status="200"
-            )
-            assert value(watcher, "gradcam_worker_up", device=_device(service.client)) == 1
 
 
 def _device(client):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from gradcam_service.images.colormaps import COLORMAPS, table
-from live import running_eagerly
 
 WEB = importlib.resources.files("gradcam_service.api") / "web"
 FILES = [entry.name for entry in WEB.iterdir() if entry.is_file()]
@@ -75,11 +74,3 @@ def test_every_example_is_small_and_credited():
 def test_text_is_never_parsed_as_markup():
     parsing = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(")
     assert [name for name in FILES if name.endswith(".js") and parsing.search((WEB / name).read_text())] == []
-
-
-def test_where_it_is_off_the_front_door_leads_to_the_documentation():
-    with running_eagerly(playground=False) as started:
-        response = started.client.get("/")
-        assert (response.status_code, response.headers["location"]) == (307, "docs")
-        assert started.client.get("/web/app.js").status_code == 404
-        assert started.client.get("/docs").status_code == 200
