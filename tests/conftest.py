@@ -28,8 +28,11 @@ load: demand
 """
 
 
-LONGEST = ("deploy", "worker", "fuzz", "runtime", "registry", "api", "web", "extending")
-"""Rooms whose files start services, and take longest."""
+LONGEST = (
+    *("deploy", "worker", "fuzz", "runtime", "registry", "test_export.py", "api", "web", "extending"),
+    *("methods", "explain", "zoo"),
+)
+"""Rooms whose files take longest, first those that start services; all others take seconds."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
