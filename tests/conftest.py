@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,9 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
+def _economical() -> None:
     """Threads of several test processes that wait for each other would spin; the services in the tests have theirs."""
     torch.set_num_threads(1)
+    gc.freeze()  # what has been imported stays; while networks are traced, it would be looked through again and again
 
 
 @pytest.fixture(scope="session")
