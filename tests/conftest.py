@@ -6,10 +6,12 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from playwright.sync_api import Browser
+from xdist.scheduler import LoadFileScheduling
 
 from browser import CHROMIUM, Visit, chromium
 from live import ADMIN_TOKEN, Service, running
@@ -30,10 +32,26 @@ load: demand
 
 
 LONGEST = (
-    *("deploy", "worker", "fuzz", "runtime", "registry", "test_export.py", "api", "web", "extending"),
-    *("methods", "explain", "zoo"),
+    *("explain", "methods", "deploy", "worker", "fuzz", "runtime", "registry", "test_export.py", "api", "web"),
+    *("extending", "zoo"),
 )
-"""Rooms whose files take longest, first those that start services; all others take seconds."""
+"""Rooms that take longest; all others take seconds."""
+TOGETHER = (("tests/explain/",), ("tests/methods/", "tests/runtime/test_backbones.py"))
+"""Files that have the same networks traced: one process runs them all, and traces each once."""
+
+
+class Scheduling(LoadFileScheduling):
+    """Has every file run by one process, and those that are `TOGETHER` by the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return next((files[0] for files in TOGETHER if file.startswith(files)), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """Hand out the tests as `Scheduling` says."""
+    return Scheduling(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,10 +66,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _economical() -> None:
+def _economical() -> Iterator[None]:
     """Threads of several test processes that wait for each other would spin; the services in the tests have theirs."""
     torch.set_num_threads(1)
     gc.freeze()  # what has been imported stays; while networks are traced, it would be looked through again and again
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
