@@ -135,6 +135,45 @@ def test_a_module_that_writes_into_its_input_leaves_the_callers_alone():
         assert_close(scores, made(Careless)(x.clone()), rtol=0, atol=0)
 
 
+def written_into(x):
+    x[:, 0] = 0.2 * x[:, 0] + 0.1
+
+
+def set_to_nothing(x):
+    x[:, :, :4] = 0
+    x[x < 0] = 0
+
+
+def channel_by_channel(x):
+    for channel, mean in enumerate((0.4, 0.5, 0.6)):
+        x[:, channel].sub_(mean).div_(0.25)
+
+
+def copied_into(x):
+    x.copy_(x / 2).clamp_(-1, 1)
+
+
+@pytest.mark.parametrize("normalise", [written_into, set_to_nothing, channel_by_channel, copied_into])
+def test_a_module_may_write_into_its_input_in_any_way(normalise):
+    """The scores, the layers and the gradient of the picture are those of a copy; the caller's picture stays."""
+
+    class Own(Net):
+        def forward(self, x):
+            normalise(x)
+            return super().forward(x)
+
+    traced, x = Network(made(Own), (3, 12, 12)), images(2, 12)
+    before, leaf = x.clone(), x.clone().requires_grad_()
+    scores = traced.scores(x)
+    assert torch.equal(x, before)
+    assert traced.cut.layer.name == "relu"
+    expected = made(Own)(leaf.clone())
+    assert_close(scores, expected.detach(), rtol=0, atol=0)
+    (gradient,) = torch.autograd.grad(expected.sum(), leaf)
+    other = before.requires_grad_()
+    assert_close(torch.autograd.grad(traced.traced(other).sum(), other)[0], gradient, rtol=0, atol=1e-7)
+
+
 WRAPPERS = {
     "for several devices": nn.DataParallel,
     "compiled": torch.compile,

@@ -85,6 +85,9 @@ def of_program(program: ExportedProgram) -> fx.GraphModule:
     release(graph)
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default):
         graph.erase_node(node)  # a module that normalises its input in place would change the caller's
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten.copy.default):
+        written_over, value, *_ = node.args  # which has no derivative, though the same by another name has
+        node.target, node.args = torch.ops.aten.expand_as.default, (value, written_over)
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
         graph.erase_node(node)  # of the device and type of the example
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten.detach.default):
