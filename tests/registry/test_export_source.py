@@ -410,3 +410,40 @@ def test_a_rewritten_archive_is_still_a_model(tmp_path):
     expected = loaded(tmp_path, (8, 8)).network.scores(IMAGES + 1)
     rewritten(path, same, **{"extra/notes.txt": b"mine"})
     assert torch.equal(loaded(tmp_path, (8, 8)).network.scores(IMAGES + 1), expected)
+
+
+class Several(nn.Module):
+    """Answers with a structure: scores, and what else there is."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.inner, self.answer = small(), answer
+
+    def forward(self, x):
+        features = self.inner[:2](x)
+        return self.answer(self.inner[2:](features), features)
+
+
+@pytest.mark.parametrize(
+    ("answer", "more"),
+    [
+        (lambda scores, features: (scores, features), {}),
+        (lambda scores, features: {"features": features, "logits": scores}, {}),
+        (lambda scores, features: (features.mean((2, 3)), scores), {"output": 1}),
+        (lambda scores, features: {"embedding": features.mean((2, 3)), "species": scores}, {"output": "species"}),
+    ],
+)
+def test_the_scores_of_a_program_are_found_among_its_outputs(tmp_path, answer, more):
+    exported(tmp_path, Several(answer))
+    network, x = loaded(tmp_path, (8, 8), **more).network, torch.randn(3, 3, 8, 8)
+    with torch.no_grad():
+        assert_close(network.scores(x), small()(x))
+    assert network.cut.head.weight is not None
+
+
+def test_several_outputs_of_a_program_that_could_be_scores_are_refused_by_name(tmp_path):
+    exported(tmp_path, Several(lambda scores, features: {"embedding": features.mean((2, 3)), "species": scores}))
+    with pytest.raises(ModelFailed, match=r"embedding \(N, 4\), species \(N, 7\)"):
+        loaded(tmp_path, (8, 8))
+    with pytest.raises(ModelFailed, match="none is 'genus'"):
+        loaded(tmp_path, (8, 8), output="genus")

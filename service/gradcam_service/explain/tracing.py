@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.graph import CodeGen
+from torch.utils._pytree import tree_unflatten
 
 from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.graph import TRACING, flat, is_flat, release
@@ -74,8 +76,16 @@ def trace(
     return flat(graph_module)
 
 
-def of_program(program: ExportedProgram) -> fx.GraphModule:
-    """An exported program as such a graph."""
+def of_program(program: ExportedProgram, output: str | int | None = None) -> fx.GraphModule:
+    """An exported program as such a graph.
+
+    Args:
+        program: of a module that `trace` would take.
+        output: which of its outputs the scores are, where there are several.
+
+    Raises:
+        UnsupportedMethod: no output is the scores, or several could be.
+    """
     # Guards would check the input's shape, which the worker has done, and run code out of the file.
     with TRACING, _plainly():
         graph_module = program.run_decompositions({}).module(check_guards=False)
@@ -83,6 +93,7 @@ def of_program(program: ExportedProgram) -> fx.GraphModule:
     graph_module._forward_pre_hooks.clear()  # the same checks in another place
     graph = graph_module.graph
     release(graph)
+    _keep_scores(graph, program, output)
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default):
         graph.erase_node(node)  # a module that normalises its input in place would change the caller's
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten.copy.default):
@@ -93,6 +104,18 @@ def of_program(program: ExportedProgram) -> fx.GraphModule:
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten.detach.default):
         node.replace_all_uses_with(node.args[0])
     return flat(graph_module)
+
+
+def _keep_scores(graph: fx.Graph, program: ExportedProgram, wanted: str | int | None) -> None:
+    """Make the scores a graph's one output."""
+    (result,) = graph.find_nodes(op="output")
+    values = [node.meta["val"] for node in result.all_input_nodes]
+    if len(values) == 1 and wanted is None:
+        return
+    scores = scores_in(tree_unflatten(values, program.call_spec.out_spec), wanted)
+    chosen = next(node for node in result.all_input_nodes if node.meta["val"] is scores)
+    result.args = (chosen,)
+    graph.set_codegen(CodeGen())  # whose output is one tensor, not a structure of several
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

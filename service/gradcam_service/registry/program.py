@@ -9,7 +9,7 @@ from torch import SymInt, Tensor
 from torch.export import ExportedProgram
 from torch.export.pt2_archive._package import load_pt2
 
-from gradcam_service.errors import ModelFailed, first_line
+from gradcam_service.errors import ModelFailed, UnsupportedMethod, first_line
 from gradcam_service.explain.tracing import of_program
 from gradcam_service.registry.archive import refuse_code
 from gradcam_service.registry.built import Built, takes_channels
@@ -36,9 +36,11 @@ def loaded(folder: ModelFolder) -> Built:
         (program,) = programs.values()
         program._guards_code = []  # source out of the file, which decompositions would compile and run
         _check_input(program, folder.spec.input.count, preprocess.input_size)
-        module = of_program(program)
+        module = of_program(program, folder.spec.output)
     except ModelFailed:
         raise
+    except UnsupportedMethod as error:
+        raise ModelFailed(error.detail) from error
     except Exception as error:  # whatever a damaged file leads torch to
         raise ModelFailed(f"{path.name} can't be loaded: {first_line(error)}") from error
     with path.open("rb") as file:
