@@ -18,7 +18,7 @@ EVERYWHERE = [  # one of each kind of response
     ("GET", "/web/app.js", 200),
     ("GET", "/nothing/here", 404),
     ("GET", "/predict", 405),
-    ("POST", "/predict", 415),
+    ("POST", "/predict", 400),
 ]
 HOSTILE = ["a b", "<script>alert(1)</script>", 'a"b', "a,b", "a\tb", "%0d%0aX: y", "x" * 129, "é".encode(), b"\xff", ""]
 
