@@ -170,8 +170,9 @@ def test_inks_are_their_colours():
     ],
 )
 def test_numbers_that_are_no_picture_are_refused_for_what_they_are(values, words):
+    contiguous = {"planarconfig": "contig"} if values.ndim == 3 else {}
     with pytest.raises(UndecodableImage) as refused:
-        decode(tiff(values, **({"planarconfig": "contig"} if values.ndim == 3 else {})), LIMIT)
+        decode(tiff(values, photometric="minisblack", **contiguous), LIMIT)
     for each in words:
         assert each in refused.value.detail
     assert "8-bit JPEG or PNG" in refused.value.detail

@@ -172,19 +172,18 @@ def test_the_size_of_what_a_model_receives(tmp_path, geometry, size):
     assert preprocess.input_size == size
 
 
-@pytest.mark.parametrize("channels", ["bgr", "gray", 4])
-def test_channels_may_be_said_in_either_place(tmp_path, channels):
-    there = parsed(tmp_path, f"{SPEC}preprocess: {{pad: 8, channels: {channels}, {NORMAL}}}")
-    here = parsed(tmp_path, f"{SPEC}input: {{channels: {channels}}}\npreprocess: {{pad: 8, {NORMAL}}}")
-    both = parsed(
-        tmp_path, f"{SPEC}input: {{channels: {channels}}}\npreprocess: {{pad: 8, channels: {channels}, {NORMAL}}}"
-    )
+@pytest.mark.parametrize(("channels", "count"), [("bgr", 3), ("gray", 1), (4, 4)])
+def test_channels_may_be_said_in_either_place(tmp_path, channels, count):
+    said, rest = f"channels: {channels}", f"pad: 8, mean: {[0] * count}, std: {[1] * count}"
+    there = parsed(tmp_path, f"{SPEC}preprocess: {{{said}, {rest}}}")
+    here = parsed(tmp_path, f"{SPEC}input: {{{said}}}\npreprocess: {{{rest}}}")
+    both = parsed(tmp_path, f"{SPEC}input: {{{said}}}\npreprocess: {{{said}, {rest}}}")
     assert there == here == both
     assert there.input.channels == channels
     with pytest.raises(ModelFailed, match=r"input\.channels and preprocess\.channels say different things"):
-        parsed(tmp_path, f"{SPEC}input: {{channels: rgb}}\npreprocess: {{pad: 8, channels: {channels}, {NORMAL}}}")
+        parsed(tmp_path, f"{SPEC}input: {{channels: rgb}}\npreprocess: {{{said}, {rest}}}")
     with pytest.raises(ModelFailed, match=r"input\.channels"):
-        parsed(tmp_path, f"{SPEC}preprocess: {{pad: 8, channels: grb, {NORMAL}}}")
+        parsed(tmp_path, f"{SPEC}preprocess: {{channels: grb, {rest}}}")
 
 
 def test_padding_has_the_mean_colour():
