@@ -64,6 +64,11 @@ def test_explain_writes_a_picture_for_each_target(photo: Path, tmp_path: Path):
     assert not np.array_equal(*levels)
 
 
+def test_no_deadline_of_requests_ends_a_command(photo: Path, tmp_path: Path):
+    done = gradcam("explain", photo, "-o", tmp_path / "cam.png", timeout_ms=1)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("against", [["rest"], ["arrow", "circle"]])
 def test_explain_compares_a_class_with_others(photo: Path, service: Service, tmp_path: Path, against: list[str]):
     compared = [argument for other in against for argument in ("--against", other)]

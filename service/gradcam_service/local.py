@@ -26,6 +26,9 @@ from gradcam_service.settings import Settings
 from gradcam_service.worker.engine import Pending, limit_threads, pick_device, run
 from gradcam_service.worker.messages import Answer, Inputs, Question, Timings
 
+_PATIENCE = 24 * 3600 * 1000
+"""Milliseconds that a picture may take: whoever waits for a command can end it."""
+
 
 @dataclass(frozen=True)
 class Local:
@@ -159,4 +162,4 @@ def open_model(reference: str | None, settings: Settings) -> Local:
     model = resolve(listing.models(), reference or settings.default_model)
     entry = next(entry for entry in listing if entry.key == model.key)
     loaded = load(entry, pick_device(settings.device), settings.python_path, settings.cache_bytes)
-    return Local(model, loaded, settings)
+    return Local(model, loaded, settings.model_copy(update={"timeout_ms": _PATIENCE}))
