@@ -18,8 +18,9 @@ def test_made_up_requests_are_answered_as_documented(fuzz: bool, tmp_path: Path)
             [
                 *(st, "--config-file", Path(__file__).with_name("schemathesis.toml")),
                 *("run", f"{service.url}/openapi.json", "--phases", "examples,coverage,fuzzing"),
-                # No schema can say that bytes are a picture, and which options go together.
-                *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
+                # No schema can say that bytes are a picture, and which options go together. PUT is answered as POST and
+                # left out of the document, where it would say everything twice.
+                *("--checks", "all", "--exclude-checks", "positive_data_acceptance,unsupported_method"),
                 *("--max-examples", "2000" if fuzz else "30", "--seed", "1", "--generation-database", "none"),
                 *("--continue-on-failure", "--no-color"),
             ],
