@@ -32,10 +32,10 @@ load: demand
 
 
 LONGEST = (
-    *("explain", "methods", "deploy", "worker", "fuzz", "runtime", "registry", "test_export.py", "api", "web"),
-    *("extending", "zoo"),
+    *("explain", "methods", "deploy", "worker", "fuzz", "runtime", "registry", "real", "test_serve_your_model.py"),
+    *("test_export.py", "api", "web", "extending", "zoo"),
 )
-"""Rooms that take longest; all others take seconds."""
+"""Rooms and files that take longest; all others take seconds."""
 TOGETHER = (("tests/explain/",), ("tests/methods/", "tests/runtime/test_backbones.py"))
 """Files that have the same networks traced: one process runs them all, and traces each once."""
 
