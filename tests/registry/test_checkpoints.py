@@ -319,6 +319,28 @@ def test_what_is_no_model_is_told_what_it_is(tmp_path: Path, source: str, own: s
     assert len(caught.value.detail) <= 300
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("saved_model.pb", "a TensorFlow SavedModel"),
+        ("config.json", "with source: transformers"),
+        ("x", "but a folder"),
+    ],
+)
+def test_a_folder_is_told_what_it_is(tmp_path: Path, name: str, says: str):
+    (tmp_path / "w.pth").mkdir()
+    (tmp_path / "w.pth" / name).touch()
+    with pytest.raises(ModelFailed, match=rf"weights w\.pth is no file but .*{says}"):
+        build(ModelFolder(parse_spec("source: torchvision\narchitecture: alexnet\nweights: w.pth\n", "x"), tmp_path))
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.to_sparse, lambda tensor: tensor.to("meta")], ids=["sparse", "meta"])
+def test_tensors_whose_numbers_are_not_there_are_none(tmp_path: Path, change):
+    torch.save({"model": {name: change(tensor) for name, tensor in STATE.items()}}, tmp_path / "w.pth")
+    with pytest.raises(ModelFailed, match="something else than a state dict of tensors"):
+        read_tensors(tmp_path / "w.pth")
+
+
 SAVES = """
 import sys, torch
 from torch import nn

@@ -6,6 +6,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import safetensors
 import torch
@@ -115,9 +116,16 @@ def _places(content: object, place: str, depth: int) -> Iterator[tuple[str, dict
         content = dict(enumerate(content))
     if isinstance(content, Mapping) and depth < 4:
         named = {key: value for key, value in content.items() if isinstance(key, str | int)}
-        yield place, {key: value for key, value in named.items() if isinstance(key, str) and isinstance(value, Tensor)}
+        yield place, {key: value for key, value in named.items() if isinstance(key, str) and _is_plain(value)}
         for key, value in named.items():
             yield from _places(value, f"{place}.{key}" if place else str(key), depth + 1)
+
+
+def _is_plain(value: object) -> TypeGuard[Tensor]:
+    """Whether it is a tensor whose numbers are there: none that is sparse, quantised, or of the device meta."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
+        return False
+    return not value.is_quantized and not value.is_meta
 
 
 def some(names: Collection[str], most: int = 3) -> str:

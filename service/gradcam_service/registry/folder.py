@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.registry.foreign import foreign_folder
 from gradcam_service.registry.labels import from_file as labels_of_file
 from gradcam_service.registry.places import inside
 from gradcam_service.registry.spec import Preprocess, Spec
@@ -35,7 +36,8 @@ class ModelFolder:
         try:
             path = inside(self.path, name)
             if path.exists() and not stat.S_ISREG(path.stat().st_mode):  # a pipe would keep its reader waiting
-                raise ModelFailed(f"{member} {name} is no file")
+                what = foreign_folder(path)
+                raise ModelFailed(f"{member} {name} is no file{f' but {what}' if what else ''}")
         except (OSError, RuntimeError, ValueError) as error:  # too long, links in a circle, a NUL
             raise ModelFailed(f"{member} {name!r} is no path: {getattr(error, 'strerror', None) or error}") from error
         return path

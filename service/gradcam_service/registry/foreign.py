@@ -83,6 +83,17 @@ def foreign(path: Path, wanted: Format) -> str:
     return found
 
 
+def foreign_folder(path: Path) -> str:
+    """Tell what a folder is that was given as a file: ``a TensorFlow SavedModel: …``; empty where it is none."""
+    if not path.is_dir():
+        return ""
+    if (path / "saved_model.pb").exists():
+        return f"a TensorFlow SavedModel: {_TO_ONNX}"
+    if (path / "config.json").exists():
+        return "a folder of Hugging Face's: its files belong beside model.yaml, with source: transformers or timm"
+    return "a folder"
+
+
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(4096)
