@@ -324,7 +324,7 @@ def test_what_is_no_model_is_told_what_it_is(tmp_path: Path, source: str, own: s
     [
         ("saved_model.pb", "a TensorFlow SavedModel"),
         ("config.json", "with source: transformers"),
-        ("x", "but a folder"),
+        ("x", "a folder"),
     ],
 )
 def test_a_folder_is_told_what_it_is(tmp_path: Path, name: str, says: str):
