@@ -313,7 +313,7 @@ def states(service: Service) -> dict[str, str]:
 
 
 def test_the_model_used_longest_ago_makes_room(cramped: Service):
-    never = {"large": "unloaded"}
+    never = {"large": "unloaded", "imagenet": "unloaded"}
     assert ask(cramped, "one").status_code == 200
     assert states(cramped) == {"one": "ready", "two": "unloaded", "scenes": "ready"} | never
     assert ask(cramped, "scenes").status_code == 200
