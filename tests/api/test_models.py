@@ -16,9 +16,9 @@ def test_every_version_in_the_repositories_is_listed_with_its_state(client):
     assert body["default"] == "scenes"
     assert [(m["name"], m["version"]) for m in body["models"]] == [
         ("alexnet", "1"),
-        ("imagenet", "1"),
         ("resnet18", "1"),
         ("resnet50", "1"),
+        ("imagenet", "1"),
         ("scenes", "1"),
     ]
     states = {name: model["state"] for name, model in listed(client).items()}

@@ -14,7 +14,6 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
-/** Put options, [value, text, disabled?], into a select and choose one. */
 export function fill(select, options, chosen) {
   select.replaceChildren(
     ...options.map(([value, text, disabled]) => element("option", { value, disabled }, text)),

@@ -76,7 +76,7 @@ export function showClasses(predictions, shown, activation, actions) {
   }
 }
 
-/** What the classes on the stage may be compared with: nothing, all others, one of those listed or the one chosen. */
+/** What the classes on the stage may be compared with. */
 export function showAgainst(listed, labels, chosen) {
   const known = new Map(listed.map(({ index, label }) => [String(index), label]));
   if (/^\d+$/.test(chosen) && !known.has(chosen)) known.set(chosen, labels[chosen] ?? `class ${chosen}`);
@@ -96,7 +96,7 @@ function row({ index, label, logit, probability, value }, actions) {
 
 const plain = (name) => name.normalize("NFKC").toLowerCase().replaceAll("_", " ").split(/\s+/).filter(Boolean).join(" ");
 
-/** The classes that were typed, as the service reads a target: by label, number, or a name in any case; their indices. */
+/** Indices of the classes that were typed, read as the service reads a target. */
 export function typed(text, labels) {
   const called = (names, wanted) => [...labels.keys()].filter((index) => names(labels[index]).includes(wanted));
   const exact = called((label) => [label], text.trim());

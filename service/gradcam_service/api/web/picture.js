@@ -35,7 +35,6 @@ export async function opened(blob, name, { example = "", scene = false } = {}) {
   return { id: ++counted, blob, name, example, scene, url: image.src, ...size };
 }
 
-/** Put the examples on the page; `choose` gets the one that is clicked. */
 export function list(choose) {
   $("examples").replaceChildren(
     ...EXAMPLES.map((one) => {

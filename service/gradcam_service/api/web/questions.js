@@ -11,7 +11,6 @@ export function targets() {
   return [seen(state.model)[0]?.index ?? null];
 }
 
-/** What a request calls a class, or that class rather than another: JSON text. */
 function aim(index, against = session.state.against) {
   const other = against === "rest" || against === "" ? against : Number(against);
   return other === "" || index === null || other === index ? index : JSON.stringify({ class: index, against: other });
@@ -82,7 +81,6 @@ export function labelOf(index) {
   return session.details.get(session.state.model)?.labels?.[index] ?? `class ${index}`;
 }
 
-/** The classes to list: the top ones, and whichever else is on the stage. */
 export function classes(shown) {
   const { state } = session;
   const top = seen(state.model);
@@ -91,7 +89,6 @@ export function classes(shown) {
   return [...top, ...found];
 }
 
-/** An answered question as a command of its own would ask it. */
 export function asked(question) {
   const { target } = known(question).explanation;
   const { model, method, layer } = question;

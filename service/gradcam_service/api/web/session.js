@@ -27,10 +27,8 @@ export const isReady = (model) => session.models.find((one) => keyOf(one) === mo
 
 const about = (picture, { model, method, layer, target }) => [picture?.id, model, method, layer, target].join("|");
 
-/** The answer to a question about the present picture, if it is known. */
 export const known = (question) => answers.get(about(session.picture, question));
 
-/** The top classes that a model sees in the present picture, if they are known. */
 export const seen = (model) => predictions.get(`${session.picture?.id}|${model}`) ?? [];
 
 /** Another picture from now on. */
@@ -66,7 +64,6 @@ async function loaded(model, picture, signal) {
   await describe(model);
 }
 
-/** Get to know a model's labels, layers and methods, once however many ask. */
 export function describe(model) {
   if (!describing.has(model)) {
     const learn = async () => {
@@ -86,7 +83,6 @@ export async function lookAround() {
   if (session.models.some((one) => one.state === "loading")) setTimeout(lookAgain, POLLING);
 }
 
-/** See what has become of the models; what can't be seen now is left as it was. */
 export async function lookAgain() {
   await lookAround().catch(() => {});
   session.changed();

@@ -165,7 +165,6 @@ export class Tile {
   }
 }
 
-/** A size of the same aspect, its longest side at most `limit`. */
 function fitted({ width, height }, limit) {
   const scale = limit / Math.max(width, height);
   return { width: Math.max(1, Math.round(width * Math.min(scale, 1))), height: Math.max(1, Math.round(height * Math.min(scale, 1))) };
