@@ -74,7 +74,7 @@ def test_a_class_that_is_not_among_the_top_is_explained_by_its_name(playground):
 
 def test_a_class_is_read_as_the_service_reads_it(playground):
     """By label, number or a name in any case; of a name of several classes, the page tells the numbers."""
-    playground.open()
+    playground.open(tiles=2)
     labels = ["tabby, tabby cat", "crane", "tiger cat", "Crane", "crane"]
     typed = "([text, labels]) => import('/web/panel.js').then((panel) => panel.typed(text, labels))"
     expected = {"Tabby": [0], "tabby_cat": [0], "2": [2], "Crane": [3], "CRANE": [1, 3, 4], "5": [], "cat": [], "": []}
