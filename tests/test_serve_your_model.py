@@ -24,7 +24,7 @@ from gradcam_service.registry.repository import Entry
 from repository import ROOT
 
 PAGE = (ROOT / "docs/serve-your-model.md").read_text()
-MADE = {"Keras and TensorFlow": ROOT / "tests/registry/keras", "JAX and Flax": ROOT / "tests/registry/jax"}
+MADE = {"Keras and TensorFlow": ROOT / "tests/registry/keras", "JAX and Flax": ROOT / "tests/registry/flax_model"}
 """Sections whose framework isn't installed: a model that it made once, and what it said of it."""
 BLOCK = re.compile(
     r"^<!-- not run: [^\n]*-->\n```\w+\n.*?^```|^<!-- (?P<prepare>prepare)\n(?P<code>.*?)^-->"

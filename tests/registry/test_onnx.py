@@ -138,7 +138,7 @@ def test_a_relu_of_an_onnx_file_is_guided(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("folder", "size", "layer"), [("keras", (48, 64), (24, 12, 16)), ("jax", (32, 48), (16, 16, 24))]
+    ("folder", "size", "layer"), [("keras", (48, 64), (24, 12, 16)), ("flax_model", (32, 48), (16, 16, 24))]
 )
 def test_a_model_is_explained_as_the_framework_that_made_it_would(folder, size, layer):
     """Scores by TensorFlow or JAX and Grad-CAM by its own gradients, computed once (keras/README.md, jax/make.py)."""
