@@ -11,12 +11,12 @@ import pytest
 import tifffile
 import torch
 from fuzz.test_images import damaged
-from inputs.files import npy, of_16_bits, png, smooth, tiff
 from PIL import Image
 
 from gradcam_service.errors import TooLarge, UndecodableImage, UnfitInput
 from gradcam_service.inputs import INPUTS, Takes
 from gradcam_service.registry.spec import Preprocess
+from inputs.files import npy, of_16_bits, png, smooth, tiff
 
 GRAY_16, GRAY_FLOAT, FOUR_16 = Takes("", "gray", 16), Takes("", "gray", "float"), Takes("", 4, 16)
 

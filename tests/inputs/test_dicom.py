@@ -8,9 +8,6 @@ import warnings
 import numpy as np
 import pytest
 from fuzz.test_images import damaged
-from inputs.dicoms import PATIENT, dicom, table
-from inputs.files import smooth
-from inputs.test_array import received
 from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -27,6 +24,9 @@ from pydicom.uid import (
 from gradcam_service.errors import ServiceError, TooLarge, UndecodableImage
 from gradcam_service.images.dicom import windowed
 from gradcam_service.inputs import INPUTS, Takes
+from inputs.dicoms import PATIENT, dicom, table
+from inputs.files import smooth
+from inputs.test_array import received
 
 GRAY_8, GRAY_16, GRAY_FLOAT = Takes("", "gray", 8), Takes("", "gray", 16), Takes("", "gray", "float")
 TWELVE = np.round(smooth((40, 30)) * 4095).astype(np.uint16)

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from inputs.files import npy, png, smooth
-from inputs.test_array import received
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
 from gradcam_service.images.canvas import place
 from gradcam_service.inputs import INPUTS, Takes
 from gradcam_service.registry.spec import Preprocess
+from inputs.files import npy, png, smooth
+from inputs.test_array import received
 
 GEOMETRIES = {
     "resize, crop": {"resize": 64, "crop": 48},

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from inputs.files import npy, of_16_bits, png, smooth, tiff
-from inputs.test_array import received
 from pydantic import TypeAdapter
 
 from gradcam_service.errors import UnfitInput
 from gradcam_service.inputs import Takes
+from inputs.files import npy, of_16_bits, png, smooth, tiff
+from inputs.test_array import received
 
 TWELVE = np.round(smooth((40, 30)) * 4095).astype(np.uint16)
 LIKE_8 = np.round(TWELVE / 4095 * 255).astype(np.uint8)
