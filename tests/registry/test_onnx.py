@@ -141,7 +141,7 @@ def test_a_relu_of_an_onnx_file_is_guided(tmp_path):
     ("folder", "size", "layer"), [("keras", (48, 64), (24, 12, 16)), ("flax_model", (32, 48), (16, 16, 24))]
 )
 def test_a_model_is_explained_as_the_framework_that_made_it_would(folder, size, layer):
-    """Scores by TensorFlow or JAX, Grad-CAM by its own gradients, computed once (keras/README.md, flax_model/make.py)."""
+    """Scores by TensorFlow or JAX, Grad-CAM by its own gradients, computed once: README.md or make.py beside them."""
     expected = np.load(Path(__file__).parent / folder / "expected.npz")
     network = imported(Path(__file__).parent / folder, size)
     x = torch.from_numpy(expected["images"]).permute(0, 3, 1, 2)
