@@ -28,6 +28,8 @@ from inputs.dicoms import PATIENT, dicom, table
 from inputs.files import smooth
 from inputs.test_array import received
 
+pytestmark = pytest.mark.filterwarnings("ignore:::pydicom")
+
 GRAY_8, GRAY_16, GRAY_FLOAT = Takes("", "gray", 8), Takes("", "gray", 16), Takes("", "gray", "float")
 TWELVE = np.round(smooth((40, 30)) * 4095).astype(np.uint16)
 HOUNSFIELD = {"RescaleSlope": 1, "RescaleIntercept": -1024, "WindowCenter": 40, "WindowWidth": 400}
@@ -278,7 +280,6 @@ def told(data, takes, caplog):
     return " ".join([*said, caplog.text, *(str(warning.message) for warning in warned)])
 
 
-@pytest.mark.filterwarnings("ignore:::pydicom")
 @pytest.mark.parametrize("takes", [Takes(), GRAY_16])
 def test_nothing_of_a_patient_is_told_whatever_tag_holds_it(takes, caplog):
     whole = dcmread(io.BytesIO(dicom(TWELVE, bits=12, **HOUNSFIELD)))

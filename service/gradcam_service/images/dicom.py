@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import logging
 import warnings
+from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _GRAYS = ("MONOCHROME1", "MONOCHROME2")
-_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "PALETTE COLOR")
+_LUMINANCES = ("YBR_FULL", "YBR_FULL_422")
+_PALETTE = "PALETTE COLOR"
+_COLOURS = ("RGB", *_LUMINANCES, _PALETTE)
 _TAGS = [
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel", "PlanarConfiguration"),
     *("PhotometricInterpretation", "Rows", "Columns", "NumberOfFrames", "PixelData"),
@@ -39,6 +43,10 @@ _ITEM = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _MOST_ITEMS = 10_000  # each takes pydicom 70 µs, however empty
 _BEFORE_TAGS = 132  # bytes
 _WORD = 0xFFFF
+_Work = Callable[[NDArray[Any]], NDArray[Any]]
+_MOST_BITS = 16  # of what a lookup table gives
+_STRIP = 2**16
+"""Pixels that are worked on at a time, so that what they become in between, of 8 bytes each, takes little memory."""
 
 
 def size_of_dicom(data: bytes) -> tuple[int, int]:
@@ -61,7 +69,8 @@ def read_dicom(data: bytes, max_pixels: int) -> Samples:
 
     Raises:
         TooLarge: it has more than ``max_pixels`` pixels; known from the header.
-        UndecodableImage: it is damaged, or compressed, or of several frames, or the extra isn't installed.
+        UndecodableImage: it is damaged, or compressed, or of several frames or single bits, or its tags contradict each
+            other, or the extra isn't installed.
     """
     dataset = _read(data)
     try:
@@ -108,6 +117,7 @@ def _after_preamble(data: bytes) -> io.BytesIO:
     return file
 
 
+@cache
 def _keep_silent() -> None:
     """None of pydicom's ways to complain may quote what is in a file."""
     from pydicom import config
@@ -139,61 +149,116 @@ def _check_syntax(transfer_syntax: str) -> None:
 
 
 def _check(dataset: Dataset, max_pixels: int) -> None:
-    """See that there is one frame, within the limit, of a kind that is read."""
+    """See that there is one frame, within the limit, of a kind that is read, and that its tags agree (C.7.6.3)."""
     if "PixelData" not in dataset:
         raise _undecodable("it holds no picture")
-    samples = dataset.SamplesPerPixel
-    check_size((dataset.Rows, dataset.Columns, samples), max_pixels)
+    check_size((dataset.Rows, dataset.Columns, dataset.SamplesPerPixel), max_pixels)
     if int(dataset.get("NumberOfFrames") or 1) != 1:
         raise _undecodable("it has several frames, and a picture is one; a file for each frame would work")
-    if dataset.PhotometricInterpretation not in (*_GRAYS, *_COLOURS):
+    photometric = dataset.PhotometricInterpretation
+    if photometric not in (*_GRAYS, *_COLOURS):
         raise _undecodable(f"its colours are none of {', '.join((*_GRAYS, *_COLOURS))}")
+    if dataset.SamplesPerPixel != _samples(dataset):
+        raise _undecodable(f"its SamplesPerPixel is not {_samples(dataset)}, as it is of {photometric}")
+    if _samples(dataset) > 1 and dataset.PixelRepresentation != 0:
+        raise _undecodable(f"its {photometric} is of signed numbers; unsigned ones (PixelRepresentation 0) would work")
+    if dataset.BitsAllocated == 1:
+        raise _undecodable("its pixels are single bits (BitsAllocated 1); 8 or 16 bits would work")
+    if dataset.get("HighBit", dataset.BitsStored - 1) != dataset.BitsStored - 1:
+        raise _undecodable("its values are not in the lowest bits (HighBit is not BitsStored - 1)")
+    if photometric in _LUMINANCES and (dataset.BitsAllocated, dataset.BitsStored) != (8, 8):
+        raise _undecodable(f"its {photometric} has other than 8 bits; RGB would work")
+
+
+def _samples(dataset: Dataset) -> int:
+    return 1 if dataset.PhotometricInterpretation in (*_GRAYS, _PALETTE) else 3
 
 
 def _stored(dataset: Dataset) -> NDArray[Any]:
-    """Pixels without what may lie in the bits above those that are stored, such as overlays of old."""
+    """Pixels (H, W) or (H, W, 3), without what may lie in the bits above those that are stored, as overlays of old."""
     from pydicom.pixels.utils import pixel_array
 
-    values = pixel_array(dataset)
-    unused = 8 * values.dtype.itemsize - dataset.BitsStored
-    return (values << unused) >> unused if 0 < unused < 8 * values.dtype.itemsize and values.ndim == 2 else values
+    values = pixel_array(dataset, raw=True)
+    shape = (dataset.Rows, dataset.Columns)
+    if values.shape != (shape if _samples(dataset) == 1 else (*shape, 3)):
+        raise ValueError("its pixels are of another shape than its header says")
+    if unused := 8 * values.dtype.itemsize - dataset.BitsStored:
+        values <<= unused
+        values >>= unused
+    return values
+
+
+def _in_strips(values: NDArray[Any], work: _Work, dtype: Any) -> NDArray[Any]:  # noqa: ANN401
+    """What becomes of each pixel of (H, W) or (H, W, 3), converted to a type."""
+    made = np.empty(values.shape, dtype)
+    pixels, becomes = (array.reshape(-1, *values.shape[2:]) for array in (values, made))
+    for begin in range(0, len(pixels), _STRIP):
+        becomes[begin : begin + _STRIP] = work(pixels[begin : begin + _STRIP])
+    return made
 
 
 def _shades(dataset: Dataset) -> Samples:
-    values, (low, high) = _modality(dataset)
+    values, ends = _modality(dataset)
+    shade, negative = _shading(values, dataset), dataset.PhotometricInterpretation == "MONOCHROME1"
+
+    def levels(part: NDArray[Any]) -> NDArray[Any]:
+        shades = np.clip(shade(part), 0, 1)
+        return (1 - shades if negative else shades) * 255 + 0.5
+
+    gray = _in_strips(values, levels, np.uint8)
+    return Samples(values, ends[::-1] if negative else ends, np.stack([gray] * 3, axis=2))
+
+
+def _shading(values: NDArray[Any], dataset: Dataset) -> _Work:
+    """How values become shades, from 0 to 1 and perhaps beyond: by the first VOI LUT or window, else end to end."""
     if dataset.get("VOILUTSequence"):
-        table = dataset.VOILUTSequence[0]
-        shade = _looked_up(values, table.LUTDescriptor, table.LUTData, dataset) / (2.0 ** table.LUTDescriptor[2] - 1)
-    elif "WindowCenter" in dataset and "WindowWidth" in dataset:
-        shade = windowed(
-            values, _first(dataset.WindowCenter), _first(dataset.WindowWidth), dataset.get("VOILUTFunction")
-        )
-    else:
-        shade = (values - values.min()) / (float(np.ptp(values)) or 1.0)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        low, high, shade = high, low, 1 - shade
-    levels = (np.clip(shade, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return Samples(values, (low, high), np.stack([levels] * 3, axis=2))
+        look_up, white = _lookup(dataset.VOILUTSequence[0], values, dataset)
+        return lambda part: look_up(part) / white
+    if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
+        center, width = _first(dataset.WindowCenter), _first(dataset.WindowWidth)
+        function = dataset.get("VOILUTFunction")
+        if not np.isfinite((center, width)).all() or (width <= 0 and function in ("LINEAR_EXACT", "SIGMOID")):
+            raise _undecodable("its window has no finite center, or no width")
+        return lambda part: windowed(part, center, width, function)
+    low, spread = values.min(), float(np.ptp(values)) or 1.0
+    return lambda part: (part - low) / spread
 
 
 def _modality(dataset: Dataset) -> tuple[NDArray[np.float32], tuple[float, float]]:
     """Values after the modality LUT or rescaling, and the least and the largest that its bits can hold."""
     stored = _stored(dataset)
     if dataset.get("ModalityLUTSequence"):
-        table = dataset.ModalityLUTSequence[0]
-        values = _looked_up(stored, table.LUTDescriptor, table.LUTData, dataset)
-        return values.astype(np.float32), (0.0, 2.0 ** table.LUTDescriptor[2] - 1)
+        look_up, white = _lookup(dataset.ModalityLUTSequence[0], stored, dataset)
+        return _in_strips(stored, look_up, np.float32), (0.0, white)
     slope, intercept = (
-        float(dataset.get(name, default)) for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
+        float(default if (value := dataset.get(name)) is None else value)
+        for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
     )
     steps = 2**dataset.BitsStored
     ends = (-steps // 2, steps // 2 - 1) if dataset.PixelRepresentation == 1 else (0, steps - 1)
     low, high = sorted(end * slope + intercept for end in ends)
-    return (stored * slope + intercept).astype(np.float32), (low, high)
+    with np.errstate(over="ignore"):
+        extent = np.array([low, high, high - low], np.float32)
+    if not (np.isfinite(extent).all() and extent[1] > extent[0]):
+        raise _undecodable("its RescaleSlope and RescaleIntercept leave no values that are finite and differ")
+    return _in_strips(stored, lambda part: part * slope + intercept, np.float32), (low, high)
 
 
-def _looked_up(values: NDArray[Any], descriptor: Any, data: Any, dataset: Dataset) -> NDArray[Any]:  # noqa: ANN401
-    """Values through a lookup table: how many entries, the value of the first, and bits; DICOM PS3.3, C.11.1.1.
+def _lookup(table: Dataset, values: NDArray[Any], dataset: Dataset) -> tuple[_Work, float]:
+    """What looks values up in the table of a modality or VOI LUT, and the largest that its bits can hold."""
+    bits = table.LUTDescriptor[2]
+    if not 1 <= bits <= _MOST_BITS:
+        raise _undecodable(f"its lookup table has not from 1 to {_MOST_BITS} bits")
+    return _looking_up(values, table.LUTDescriptor, table.LUTData, dataset), 2.0**bits - 1
+
+
+def _looking_up(
+    values: NDArray[Any],
+    descriptor: Any,  # noqa: ANN401
+    data: Any,  # noqa: ANN401
+    dataset: Dataset,
+) -> _Work:
+    """What looks these values up, or a part of them. A descriptor is a table's length, first value and bits (C.11.1.1).
 
     Not pydicom's ``apply_voi``, whose indices wrap at 256 where the entries have 8 bits.
     """
@@ -206,9 +271,8 @@ def _looked_up(values: NDArray[Any], descriptor: Any, data: Any, dataset: Datase
         dtype = "u1" if len(data) < 2 * count else f"{'<' if little_endian else '>'}u2"
         table = np.frombuffer(data, dtype)[:count]
     else:
-        table = np.asarray(data)
-    found: NDArray[Any] = table[np.clip(values.astype(np.int64) - first, 0, len(table) - 1)]
-    return found
+        table = np.asarray(data, np.uint16)
+    return lambda part: table[np.clip(part.astype(np.int64) - first, 0, len(table) - 1)]
 
 
 def windowed(values: NDArray[Any], center: float, width: float, function: str | None) -> NDArray[np.float64]:
@@ -236,14 +300,25 @@ def _first(value: Any) -> float:  # noqa: ANN401  a number, or several
 
 
 def _colours(dataset: Dataset) -> Samples:
-    values, bits = _stored(dataset), dataset.BitsStored
-    if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        names = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
-        tables = [(dataset[f"{name}Descriptor"].value, dataset[f"{name}Data"].value) for name in names]
-        values = np.stack([_looked_up(values, *table, dataset) for table in tables], axis=2)
-        bits = 8 * values.dtype.itemsize
-    picture = (values >> max(bits - 8, 0)).astype(np.uint8)
+    from pydicom.pixels.processing import convert_color_space
+
+    stored, bits = _stored(dataset), dataset.BitsStored
+    if dataset.PhotometricInterpretation == _PALETTE:
+        bands = [_of_palette(stored, colour, dataset) for colour in ("Red", "Green", "Blue")]
+        picture = np.stack(bands, axis=2)
+    elif dataset.PhotometricInterpretation in _LUMINANCES:  # of which even twice as wide ones are as wide now
+        picture = _in_strips(stored, lambda part: convert_color_space(part, "YBR_FULL", "RGB"), np.uint8)
+    else:
+        picture = _in_strips(stored, lambda part: part >> max(bits - 8, 0), np.uint8)
     return Samples(picture, (0.0, 255.0), picture)
+
+
+def _of_palette(stored: NDArray[Any], colour: str, dataset: Dataset) -> NDArray[np.uint8]:
+    """One of the colours (H, W) that these indices (H, W) stand for."""
+    name = f"{colour}PaletteColorLookupTable"
+    look_up = _looking_up(stored, dataset[f"{name}Descriptor"].value, dataset[f"{name}Data"].value, dataset)
+    of_8_bits = 8 * (look_up(stored[:1, :1]).dtype.itemsize - 1)
+    return _in_strips(stored, lambda part: look_up(part) >> of_8_bits, np.uint8)
 
 
 def _undecodable(reason: str) -> UndecodableImage:
