@@ -19,10 +19,13 @@ import safetensors.torch
 import torch
 import torchvision
 from torch import nn
+from torch.testing import assert_close
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.explain.network import Network
 from gradcam_service.registry.built import build, filled
 from gradcam_service.registry.checkpoint import read_tensors
+from gradcam_service.registry.checks import examine
 from gradcam_service.registry.fit import Misfit, fit
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.repository import parse_spec
@@ -185,6 +188,36 @@ def test_what_does_not_fit_is_told(tmp_path: Path, content: object, says: str):
         fit(STATE, read_tensors(tmp_path / "w.pth"))
 
 
+def test_what_is_taken_by_its_name_must_be_the_networks_too():
+    deeper = STATE | {"features.second.weight": torch.ones(4, 4, 3, 3)}
+    with pytest.raises(Misfit, match=r"it has no features\.second\.weight; is it another architecture"):
+        fit(STATE, {"model": dict(deeper), "ema": OTHER | deeper}, take="ema")
+    both = {"state_dict": prefixed("encoder.") | {"projector.weight": torch.ones(3, 4)}}
+    with pytest.raises(Misfit, match=r"it has no projector\.weight"):
+        fit(STATE, both)
+    assert fit(STATE, both, take="state_dict.encoder").left.keys() == {"projector.weight"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ema.weight", "ema_attn.weight", "features.ema.weight", "ce_block.weight", "acc.weight", "metrics.weight",
+     "teacher.weight", "features.asymmetric.weight"],
+)  # fmt: skip
+@pytest.mark.parametrize("prefix", ["", "net."])
+def test_learned_parts_of_a_network_are_not_taken_for_its_training(name: str, prefix: str):
+    with pytest.raises(Misfit, match="is it another architecture") as caught:
+        fit(STATE, {"": prefixed(prefix) | {prefix + name: torch.ones(3)}})
+    assert prefix + name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["ema_model.w", "model_ema.decay", "teacher.fc.weight", "train_acc.total", "metrics.0.sum", "ce.weight"]
+)
+def test_what_stands_beside_a_network_may_be_of_its_training(name: str):
+    found = fit(STATE, {"": prefixed("net.") | {name: torch.ones(3)}})
+    assert (found.prefix, [*found.left]) == ("net.", [name])
+
+
 def folder(path: Path, labels: str = "") -> ModelFolder:
     return ModelFolder(parse_spec(f"source: python\narchitecture: nets:net\nweights: w.pth\n{labels}", "x"), path)
 
@@ -220,11 +253,44 @@ def test_auxiliary_heads_may_be_missing_or_more(tmp_path: Path, build):
     with torch.no_grad():
         assert torch.equal(found[0](images), bare.eval()(images))
     states = [module.state_dict() for module in found]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])  # or each load had another digest
+    for name in states[0]:
+        assert_close(states[0][name], states[1][name], rtol=0, atol=0, equal_nan=True)  # or each had another digest
     torch.save(whole.state_dict(), tmp_path / "w.pth")
     filled(bare, tmp_path / "w.pth", folder(tmp_path))
     with torch.no_grad():
         assert torch.equal(bare(images), whole.eval()(images))
+
+
+@pytest.mark.parametrize("build", [torchvision.models.googlenet, torchvision.models.inception_v3])
+def test_auxiliary_heads_may_be_of_other_classes(tmp_path: Path, build):
+    trained = build(init_weights=False)
+    trained.fc = nn.Linear(trained.fc.in_features, 3)  # as whoever fine-tunes it alone does
+    torch.save(trained.state_dict(), tmp_path / "w.pth")
+    module = filled(build(num_classes=3, init_weights=False), tmp_path / "w.pth", folder(tmp_path)).eval()
+    images = torch.randn(1, 3, 96, 96)
+    with torch.no_grad():
+        assert torch.equal(module(images), trained.eval()(images))
+    found = fit(build(init_weights=False).state_dict(), read_tensors(tmp_path / "w.pth"), any_head=True)
+    assert found.classes == 3
+
+
+class Both(nn.Module):
+    """A network whose auxiliary head has a part in the scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc, self.aux = nn.Conv2d(3, 4, 3), nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pooled = self.conv(images).relu().mean((2, 3))
+        return self.fc(pooled) + 0.4 * self.aux(pooled)
+
+
+def test_a_head_that_is_missing_and_answers_is_refused(tmp_path: Path):
+    torch.save({name: one for name, one in Both().state_dict().items() if "aux" not in name}, tmp_path / "w.pth")
+    module = filled(Both(), tmp_path / "w.pth", folder(tmp_path)).eval()
+    with pytest.raises(ModelFailed, match="are its weights damaged or incomplete"):
+        examine(Network(module, (3, 8, 8)), 3, (8, 8), torch.device("cpu"))
 
 
 def zipped(path: Path, *names: str) -> None:

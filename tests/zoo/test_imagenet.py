@@ -18,6 +18,7 @@ from gradcam_service.inputs import INPUTS
 from gradcam_service.registry.built import build
 from gradcam_service.registry.checkpoint import read_tensors
 from gradcam_service.registry.efficientnet_pytorch import timm_names
+from gradcam_service.registry.fit import fit
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.packaged import packaged_file
@@ -55,6 +56,12 @@ def test_every_tensor_gets_the_name_that_timm_has_for_it(size: str, tensors: int
     assert {name: id(tensor) for name, tensor in timm_names(shuffled, set(wanted)).items()} == {
         name: id(tensor) for name, tensor in renamed.items()
     }
+
+
+def test_a_published_file_fits_timms_network():
+    wanted = timm.create_model("tf_efficientnet_lite0").state_dict()
+    found = fit(wanted, read_tensors(packaged_file(FILES["lite0"])))
+    assert (found.state.keys(), found.name, found.left) == (wanted.keys(), "", {})
 
 
 def test_squeeze_and_excitation_is_named_too():

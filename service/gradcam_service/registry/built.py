@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from gradcam_service.errors import ModelFailed, in_one_line
 from gradcam_service.registry.checkpoint import read_tensors, some
-from gradcam_service.registry.efficientnet_pytorch import timm_names
 from gradcam_service.registry.fit import Misfit, fit
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.sources import SOURCES
@@ -99,19 +98,24 @@ def filled(module: nn.Module, path: Path, folder: ModelFolder) -> nn.Module:
     """
     network = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
     try:
-        found = fit(network, {place: timm_names(named, network) for place, named in read_tensors(path).items()})
+        found = fit(network, read_tensors(path))
     except Misfit as error:
         raise ModelFailed(_told(error, folder)) from error
     if found.name or found.left:
         fields = {"weights": folder.spec.weights, "taken": found.name or "all", "left": some(found.left, 5)}
         log.info("weights are a part of their file", extra={"fields": fields})
-    # What isn't there answers nobody, and must be the same at each load.
-    unused = {name: torch.zeros_like(tensor) for name, tensor in network.items() if name not in found.state}
+    # What isn't there answers nobody, and must be the same at each load: counters, and heads that are no numbers, so
+    # that the checks of a load see it where one answers nevertheless.
+    unused = {name: _unset(tensor) for name, tensor in network.items() if name not in found.state}
     try:
         module.load_state_dict(unused | found.state, strict=False)
     except RuntimeError as error:  # of tensors that can't be copied, such as quantised ones
         raise ModelFailed(f"weights {folder.spec.weights} can't be loaded: {in_one_line(error)}") from error
     return module
+
+
+def _unset(tensor: Tensor) -> Tensor:
+    return torch.full_like(tensor, torch.nan) if tensor.is_floating_point() else torch.zeros_like(tensor)
 
 
 def _told(error: Misfit, folder: ModelFolder) -> str:

@@ -78,7 +78,7 @@ def _pictures(channels: int, size: tuple[int, int]) -> Tensor:
 def _finite(scores: Tensor) -> CheckCard:
     found = scores.isfinite()
     if not found.any():
-        raise ModelFailed(f"every score of the model is {scores[0, 0].item()}; are its weights damaged?")
+        raise ModelFailed(f"every score of the model is {scores[0, 0].item()}; are its weights damaged or incomplete?")
     detail = "some scores of made-up pictures are not finite; answers with such scores are refused"
     return CheckCard("finite", bool(found.all()), "" if found.all() else detail)
 

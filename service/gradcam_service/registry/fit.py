@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from gradcam_service.errors import shortened
 from gradcam_service.registry.checkpoint import Tensors, some
+from gradcam_service.registry.efficientnet_pytorch import timm_names
 
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """Parts of names that wrappers add, wherever they wrap: DataParallel, torch.compile, FSDP."""
@@ -22,11 +23,14 @@ _UNUSED = re.compile(rf"num_batches_tracked|{_AUXILIARY}", re.IGNORECASE)
 """Parts of names of what answers nobody: counters, and heads of training alone, as of GoogLeNet and Inception."""
 
 _NO_PART = re.compile(
-    rf"{_AUXILIARY}|\w*(loss|criterion)\w*|\w*metrics?|\w*acc(uracy)?|(\w*_)?(ema|teacher)(_\w*)?"
-    r"|class_weights?|pos_weight|(bce|ce|nll)(_\w*)?|total_ops|total_params|attn_mask|relative_coords_table",
+    rf"{_AUXILIARY}|\w*(loss|criterion)\w*|\w+_(metrics?|acc(uracy)?)|(bce|ce|nll)(_with_logits)?"
+    r"|class_weights?|pos_weight|total_ops|total_params|attn_mask|relative_coords_table",
     re.IGNORECASE,
 )
 """Parts of names of what is evidently no part of a network that answers: of its training, or counted and computed."""
+
+_BESIDE = re.compile(r"metrics?|acc(uracy)?|(\w*_)?(ema|teacher)(_\w*)?", re.IGNORECASE)
+"""The same, beside a network's own prefix alone: within it, ``ema`` and ``acc`` are parts of networks, too."""
 
 
 class Misfit(Exception):
@@ -49,7 +53,8 @@ class Fit:
     Attributes:
         place: of the dictionary that holds them; empty for the file's own.
         prefix: that their names have there, with its dot.
-        state: tensors by the network's names, of its shapes; without what isn't there and answers nobody.
+        state: tensors by the network's names, of its shapes; without what answers nobody and isn't there, or is of
+            another shape.
         left: what else that dictionary holds.
         classes: of a head of another number of classes than the network's; None where it has the same.
     """
@@ -70,7 +75,8 @@ def fit(network: Mapping[str, Tensor], tensors: Tensors, take: str | None = None
     """Find a network's weights among the tensors of a file: in one dictionary, under one prefix.
 
     All that a network answers with must be there. What else that dictionary holds must evidently be no part of it: an
-    auxiliary head, something of the training. Other dictionaries may hold anything.
+    auxiliary head, something of the training. Other dictionaries may hold anything, and so may other prefixes where one
+    is taken by its name. Names of efficientnet-pytorch are taken for timm's.
 
     Args:
         network: its state dict.
@@ -82,6 +88,7 @@ def fit(network: Mapping[str, Tensor], tensors: Tensors, take: str | None = None
         Misfit: they are not there, or in two places with different values.
     """
     keys = {name: tensor for name, tensor in network.items() if isinstance(tensor, Tensor)}
+    tensors = {place: timm_names(named, keys) for place, named in tensors.items()}
     found = [one for one in _candidates(keys, tensors) if take is None or one.name == take]
     fits = [one for one in found if not _missing(keys, one)]
     fits = [one for one in fits if not _unlike(keys, one)] or fits[:1]
@@ -96,9 +103,9 @@ def fit(network: Mapping[str, Tensor], tensors: Tensors, take: str | None = None
         if misfit.classes is None or not any_head:
             raise misfit
         chosen = replace(chosen, classes=misfit.classes)
-    if take is None and (left := _unknown(chosen, others)):
+    if left := [name for name in _unknown(chosen, others) if take is None or name.startswith(chosen.prefix)]:
         raise Misfit(f"it has no {some(left)}; is it another architecture?")
-    return chosen
+    return _without_other_heads(keys, chosen)
 
 
 def _candidates(keys: Mapping[str, Tensor], tensors: Tensors) -> Iterator[Fit]:
@@ -167,12 +174,28 @@ def _alike(one: Fit, other: Fit) -> bool:
 
 
 def _missing(keys: Mapping[str, Tensor], one: Fit) -> list[str]:
-    return [key for key in keys if key not in one.state and not any(map(_UNUSED.fullmatch, key.split(".")))]
+    return [key for key in keys if key not in one.state and not _is_unused(key)]
+
+
+def _is_unused(key: str) -> bool:
+    return any(map(_UNUSED.fullmatch, key.split(".")))
+
+
+def _reshaped(keys: Mapping[str, Tensor], one: Fit) -> list[str]:
+    """Names of tensors that are of another shape than the network's."""
+    return [key for key, tensor in one.state.items() if not is_lazy(keys[key]) and tensor.shape != keys[key].shape]
 
 
 def _unlike(keys: Mapping[str, Tensor], one: Fit) -> list[str]:
-    """Names of tensors that are of another shape than the network's."""
-    return [key for key, tensor in one.state.items() if not is_lazy(keys[key]) and tensor.shape != keys[key].shape]
+    """The same, of those that a network answers with."""
+    return [key for key in _reshaped(keys, one) if not _is_unused(key)]
+
+
+def _without_other_heads(keys: Mapping[str, Tensor], one: Fit) -> Fit:
+    """Leave out auxiliary heads of other shapes, as where ``fc`` alone was replaced for other classes."""
+    heads = {key: one.state[key] for key in _reshaped(keys, one) if _is_unused(key)}
+    state = {key: tensor for key, tensor in one.state.items() if key not in heads}
+    return replace(one, state=state, left=one.left | {one.prefix + key: tensor for key, tensor in heads.items()})
 
 
 def _unknown(one: Fit, others: Collection[Fit] = ()) -> list[str]:
@@ -183,8 +206,14 @@ def _unknown(one: Fit, others: Collection[Fit] = ()) -> list[str]:
         for name, tensor in one.left.items()
         if id(tensor) not in elsewhere
         and (tensor.is_floating_point() or tensor.is_complex())
-        and not any(map(_NO_PART.fullmatch, name.split(".")))
+        and not _is_no_part(name.split("."), one.prefix.split(".")[:-1])
     ]
+
+
+def _is_no_part(parts: list[str], prefix: list[str]) -> bool:
+    """Whether a name says that a tensor is none of the network whose names begin with a prefix."""
+    beside = next((part for part, own in zip(parts, prefix, strict=False) if part != own), "")
+    return any(map(_NO_PART.fullmatch, parts)) or bool(_BESIDE.fullmatch(beside))
 
 
 def _misfit(keys: Mapping[str, Tensor], one: Fit, unlike: list[str]) -> Misfit:
