@@ -12,9 +12,11 @@ from torch.testing import assert_close
 
 from gradcam_service.errors import ModelFailed
 from gradcam_service.images.geometry import prepare
+from gradcam_service.registry.built import build
+from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.places import LocalPlace
-from gradcam_service.registry.repository import Entry
+from gradcam_service.registry.repository import Entry, parse_spec
 
 
 def saved(folder, name="test_resnet", described=None, **options):
@@ -55,6 +57,17 @@ def test_a_picture_is_prepared_as_timm_does(tmp_path, crop_mode):
     picture, model = Image.fromarray(noise).resize((280, 200)), loaded(tmp_path)
     ours = model.images([prepare(picture, **model.card.preprocess.geometry()).pixels])
     assert_close(ours, transform(picture)[None], rtol=0, atol=1e-5)
+
+
+def test_of_a_file_of_a_training_the_network_is_taken_and_never_the_first_of_two(tmp_path):
+    module = saved(tmp_path)
+    state = {name: tensor + 1 for name, tensor in module.state_dict().items()}
+    torch.save({"optimizer": {"lr": torch.ones(1)}, "model": state}, tmp_path / "last.pth")
+    weights = build(ModelFolder(parse_spec("source: timm\nweights: last.pth\n", ""), tmp_path)).module.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in state.items())
+    torch.save({"model": module.state_dict(), "ema": state}, tmp_path / "last.pth")
+    with pytest.raises(ModelFailed, match=r"last\.pth: 'model' and 'ema' would both fit; save one alone"):
+        build(ModelFolder(parse_spec("source: timm\nweights: last.pth\n", ""), tmp_path))
 
 
 def test_a_folder_of_gray_pictures_takes_gray_pictures(tmp_path):

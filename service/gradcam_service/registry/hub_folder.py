@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradcam_service.errors import ModelFailed
-from gradcam_service.registry.checkpoint import read_tensors
+from gradcam_service.registry.checkpoint import Tensors, read_tensors
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.weights import verified, weights_file
 
@@ -42,7 +42,7 @@ def state(folder: ModelFolder) -> dict[str, Tensor]:
         ModelFailed: there are none, or they are pickled, or elsewhere.
     """
     if folder.spec.weights is not None:
-        return next(iter(read_tensors(weights_file(folder)).values()))
+        return _largest(read_tensors(weights_file(folder)), folder.spec.weights)
     index = described(folder, _INDEX).get("weight_map", {})
     names = sorted(set(map(str, index.values()))) if isinstance(index, Mapping) and index else ["model.safetensors"]
     if folder.spec.sha256 and len(names) > 1:
@@ -57,6 +57,18 @@ def state(folder: ModelFolder) -> dict[str, Tensor]:
             )
         tensors |= read_tensors(verified(path, folder.spec.sha256))[""]
     return tensors
+
+
+def _largest(tensors: Tensors, weights: str) -> dict[str, Tensor]:
+    """The dictionary that is the network's: beside it, an optimizer's are small.
+
+    Raises:
+        ModelFailed: another has the same names.
+    """
+    (place, largest), *others = sorted(tensors.items(), key=lambda item: len(item[1]), reverse=True)
+    if other := next((name for name, named in others if named.keys() == largest.keys()), None):
+        raise ModelFailed(f"weights {weights}: {place!r} and {other!r} would both fit; save one alone")
+    return largest
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
