@@ -319,6 +319,17 @@ def test_tensors_beside_the_file_are_part_of_the_model(tmp_path):
         imported(folder, (2, 2), sha256=digest)
 
 
+def test_a_digest_does_not_cover_what_a_constant_keeps_in_another_file(tmp_path):
+    folder = external(tmp_path, "weights.bin")
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    weights = model.graph.initializer.pop(0)
+    model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [weights.name], value=weights))
+    onnx.save(model, folder / "model.onnx")
+    digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    with pytest.raises(ModelFailed, match="sha256 does not cover"):
+        imported(folder, (2, 2), sha256=digest)
+
+
 @pytest.mark.parametrize("location", ["../weights.bin", "/etc/hostname", "nowhere.bin"])
 def test_files_elsewhere_are_never_read(tmp_path, location):
     (tmp_path / "models").mkdir()

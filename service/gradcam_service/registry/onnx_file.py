@@ -33,7 +33,7 @@ def read(path: Path, digest: str | None) -> onnx.ModelProto:
     """
     try:
         model = onnx.load(path, load_external_data=False)
-        if digest and any(uses_external_data(tensor) for tensor in model.graph.initializer):
+        if digest and has_other_files(model):
             raise ModelFailed(f"{path.name} keeps tensors in other files, which its sha256 does not cover; save as one")
         onnx.load_external_data_for_model(model, str(path.parent))
         _check(model)
@@ -45,6 +45,11 @@ def read(path: Path, digest: str | None) -> onnx.ModelProto:
         what = foreign(path, "onnx") or f"no valid ONNX model: {first_line(error)}"
         raise ModelFailed(f"{path.name} is {what}") from error
     return model
+
+
+def has_other_files(model: onnx.ModelProto) -> bool:
+    """Whether a model, loaded without them, keeps tensors in files beside it."""
+    return any(map(uses_external_data, _tensors(model)))
 
 
 def _check(model: onnx.ModelProto) -> None:
@@ -74,18 +79,15 @@ def in_float32(model: onnx.ModelProto) -> None:
     """Turn half precision, and all of a model of doubles, into float32: small gradients would vanish in half."""
     double = [value for value in model.graph.input if value.type.tensor_type.elem_type == TensorProto.DOUBLE]
     others = {TensorProto.FLOAT16, TensorProto.BFLOAT16, *([TensorProto.DOUBLE] if double else [])}
-    graphs = list(_graphs(model))
-    for graph in graphs:
+    for graph in _graphs(model):
         del graph.value_info[:]  # said again by whoever infers it
         for value in (*graph.input, *graph.output):
             if value.type.tensor_type.elem_type in others:
                 value.type.tensor_type.elem_type = TensorProto.FLOAT
-        _convert(graph.initializer, others)
-    for node in (node for part in (*graphs, *model.functions) for node in part.node):
-        for attribute in node.attribute:
-            _convert([attribute.t, *attribute.tensors], others)
-            if attribute.name in ("to", "dtype") and attribute.i in others:
-                attribute.i = TensorProto.FLOAT
+    _convert(_tensors(model), others)
+    for attribute in _attributes(model):
+        if attribute.name in ("to", "dtype") and attribute.i in others:
+            attribute.i = TensorProto.FLOAT
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
@@ -96,6 +98,20 @@ def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
         yield graph
         attributes = [attribute for node in graph.node for attribute in node.attribute]
         waiting += [inner for attribute in attributes for inner in (attribute.g, *attribute.graphs) if inner.node]
+
+
+def _attributes(model: onnx.ModelProto) -> Iterator[onnx.AttributeProto]:
+    """Those of all operators, in whatever graph or function."""
+    for part in (*_graphs(model), *model.functions):
+        yield from (attribute for node in part.node for attribute in node.attribute)
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """All that hold numbers: graphs' initializers and operators' attributes."""
+    for graph in _graphs(model):
+        yield from graph.initializer
+    for attribute in _attributes(model):
+        yield from (attribute.t, *attribute.tensors)
 
 
 def _convert(tensors: Iterable[TensorProto], types: Collection[int]) -> None:
