@@ -15,17 +15,25 @@ from torch import nn
 from torch.testing import assert_close
 
 from command import gradcam
+from gradcam_service.registry.importing import put
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry
 
 CODE = """
+from pathlib import Path
+
 import torch
 from torch import nn
 
 def net(classes=3):
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+
+def slow(folder):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    Path(folder, "theirs").touch()
+    return net()
 
 def none():
     raise RuntimeError("no GPU")
@@ -143,6 +151,11 @@ def test_a_version_that_is_there_stays_unless_it_is_to_be_replaced(place: Path):
         ("w.pth", "importednets:net", ("--set", "labels=[a, b]"), "3 classes, but 2 labels"),
         ("w.pth", "importednets:net", ("--set", "layer"), "--set takes members of model.yaml"),
         ("w.pth", "importednets:net", ("--set", "a=["), "is no YAML"),
+        ("w.pth", "importednets:net", ("--set", "labels=classes.txt"), "of a file, --labels FILE"),
+        ("w.pth", "importednets:net", ("--set", "labels="), "labels are a list"),
+        ("w.pth", "importednets:net", ("--set", "labels.x=1"), "labels has no members"),
+        ("w.pth", "importednets:net", ("--set", "source.x=1"), "source has no members"),
+        ("w.pth", "importednets:net", ("--set", "a=2026-02-30"), "is no YAML"),
         ("w.pth", "importednets:none", (), "raised RuntimeError: no GPU"),
         ("w.pth", "importednets:nowhere", (), "no function 'nowhere'"),
         ("w.pth", "torchvision/resnet18", (), "doesn't fit torchvision/resnet18"),
@@ -166,9 +179,45 @@ def test_nothing_is_left_of_what_fails(place: Path, file: str, architecture: str
     assert left(place) == before
 
 
-@pytest.mark.parametrize("to", [".hidden/1", "birds/.1"])
+@pytest.mark.parametrize("to", [".hidden/1", "birds/.1", "birds@home/1", "birds/1@2"])
 def test_a_version_that_no_service_would_see_is_refused(place: Path, to: str):
-    assert "hides neither name nor version" in imported(place, "w.pth", to=to).stderr
+    assert "hides neither name nor version; in neither is an @" in imported(place, "w.pth", to=to).stderr
+
+
+def test_a_version_that_comes_while_another_is_tried_stays(place: Path):
+    theirs = ("--set", f"options.folder={place / 'models/slow/1'}")
+    refused = imported(place, "w.pth", *SMALL, *theirs, architecture="importednets:slow", to="slow/1")
+    assert (refused.returncode, "is there; --replace" in refused.stderr) == (2, True)
+    assert [path.name for path in (place / "models/slow/1").iterdir()] == ["theirs"]
+
+
+def test_a_version_that_cannot_be_replaced_is_where_it_was(tmp_path: Path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "mine").touch()
+    with pytest.raises(FileNotFoundError):
+        put(tmp_path / "vanished", tmp_path / "1", tmp_path / "old")
+    assert [path.name for path in tmp_path.rglob("*")] == ["1", "mine"]
+
+
+def test_labels_are_the_text_that_is_written(place: Path):
+    done = imported(place, "w.pth", *SMALL, "--set", "labels=[no, '[x]', 007]")
+    assert done.returncode == 0, done.stderr
+    assert served(place).card.labels == ["no", "[x]", "007"]
+
+
+def test_a_task_brings_its_own_activation(place: Path):
+    done = imported(place, "w.pth", *SMALL, "--set", "task=regression")
+    assert done.returncode == 0, done.stderr
+    assert (served(place).card.task, served(place).card.activation) == ("regression", "identity")
+
+
+def test_where_to_serve_from_is_said_in_full(place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(place)
+    done = gradcam(
+        "import", "w.pth", "--architecture", "importednets:net", "--to", "birds/1", *SMALL,
+        python_path=(place / "code").resolve(),
+    )  # fmt: skip
+    assert f"GRADCAM_MODEL_REPOSITORY={place} gradcam serve, and ask for model=birds@1" in done.stdout
 
 
 def test_an_onnx_file_is_imported_as_one_file_with_the_size_that_it_says(place: Path):
@@ -184,6 +233,24 @@ def test_an_onnx_file_is_imported_as_one_file_with_the_size_that_it_says(place: 
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert_close(model.network.scores(x), net()(x), rtol=0, atol=1e-4)
+
+
+def test_an_onnx_file_whose_weights_are_inputs_or_constants_is_one_file_of_its_size(place: Path):
+    torch.onnx.export(net(), (torch.zeros(1, 3, 64, 64),), place / "m.onnx", dynamo=True, external_data=False)
+    model = onnx.load(place / "m.onnx")
+    graph = model.graph
+    first, *rest = graph.initializer
+    (place / "m.data").write_bytes(first.raw_data)
+    first.ClearField("raw_data")
+    first.data_location = onnx.TensorProto.EXTERNAL
+    first.external_data.add(key="location", value="m.data")
+    graph.node.insert(0, onnx.helper.make_node("Constant", [], [first.name], value=first))
+    graph.initializer.remove(first)
+    graph.input.extend(onnx.helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in rest)
+    onnx.save(model, place / "m.onnx")
+    done = imported(place, "m.onnx", architecture="")
+    assert done.returncode == 0, done.stderr
+    assert served(place).card.preprocess.crop == 64
 
 
 def test_a_program_of_torch_export_is_imported(place: Path):

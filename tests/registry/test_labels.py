@@ -8,6 +8,7 @@ import yaml
 
 from gradcam_service.errors import ModelFailed
 from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.labels import from_file, to_file
 from gradcam_service.registry.repository import parse_spec
 
 HEAD = "source: zoo\narchitecture: scenes\nweights: random:0\n"
@@ -61,6 +62,13 @@ def test_labels_may_be_in_model_yaml_and_are_the_text_that_is_written(tmp_path: 
 def test_lines_end_at_line_feeds_alone(tmp_path: Path, character: str):
     text = f"a{character}b\n\tc {character}\nd\n{character}\n\n"
     assert of_file(tmp_path, text, "labels.txt") == [f"a{character}b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    "labels", [["cat", "dog"], ["[x]"], ["{a: b}", "cat"], ["cat", "[x]"], ["cat", ""], ["", "[x]"], ["a\nb", "é"]]
+)
+def test_labels_that_are_written_are_read_again(labels: list[str]):
+    assert from_file(to_file(labels), "labels.txt") == labels
 
 
 def test_a_label_in_brackets_is_a_label(tmp_path: Path):

@@ -16,7 +16,7 @@ import yaml
 from gradcam_service.errors import BadOption, ModelFailed, ServiceError, first_line, in_one_line
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.foreign import foreign, known_format
-from gradcam_service.registry.labels import from_file, listed
+from gradcam_service.registry.labels import TextLoader, from_file, listed, to_file
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry, parse_spec
 from gradcam_service.registry.sources import SOURCES
@@ -83,7 +83,7 @@ class _Found:
 
 
 def member(text: str) -> tuple[str, Any]:
-    """Read ``MEMBER=VALUE``, the value as in ``model.yaml``.
+    """Read ``MEMBER=VALUE``, the value as in ``model.yaml``: labels are the text that is written.
 
     Raises:
         BadOption: it is no such thing.
@@ -91,8 +91,8 @@ def member(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     try:
         if equals and re.fullmatch(r"\w+(\.\w+)?", name):
-            return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
+            return name, yaml.load(value, TextLoader if name == "labels" else yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date that is none
         raise BadOption(f"--set {name}: {value!r} is no YAML: {first_line(error)}") from error
     raise BadOption(f"--set takes members of model.yaml, activation=sigmoid or preprocess.crop=299, not {text!r}")
 
@@ -109,10 +109,12 @@ def import_model(order: Import) -> list[str]:
         OSError: it can't be written.
     """
     to = order.to
-    if to.exists() and not order.replace:
-        raise BadOption(f"{to} is there; --replace replaces it, another name for --to leaves it")
-    if len(to.parts) == 1 or not to.name or to.name.startswith(".") or to.absolute().parent.name.startswith("."):
-        raise BadOption("--to is REPOSITORY/NAME/VERSION, such as models/birds/1, and hides neither name nor version")
+    _refuse_existing(order)
+    if len(to.parts) == 1 or not to.name or any(re.match(r"\.|.*@", part) for part in to.absolute().parts[-2:]):
+        raise BadOption(
+            "--to is REPOSITORY/NAME/VERSION, such as models/birds/1, and hides neither name nor version; "
+            "in neither is an @"
+        )
     labels = _labels(order)
     source, architecture = _source(order)
     with tempfile.TemporaryDirectory(prefix=".importing-", dir=_existing(to.absolute())) as place:
@@ -125,11 +127,32 @@ def import_model(order: Import) -> list[str]:
         text = _written(order, found, folder)
         parse_spec(text, "model.yaml")
         card = _loaded(order, folder)
-        to.parent.mkdir(parents=True, exist_ok=True)
-        if to.exists():
-            to.rename(Path(place) / "old")
-        folder.rename(to)
+        _refuse_existing(order)  # it may have come meanwhile
+        put(folder, to, Path(place) / "old")
     return list(_said(order, found, card))
+
+
+def _refuse_existing(order: Import) -> None:
+    if order.to.exists() and not order.replace:
+        raise BadOption(f"{order.to} is there; --replace replaces it, another name for --to leaves it")
+
+
+def put(folder: Path, to: Path, aside: Path) -> None:
+    """Move a folder into its place, and what was there aside; back again where the folder can't be moved.
+
+    Raises:
+        OSError: it can't be moved; what was there is there.
+    """
+    to.parent.mkdir(parents=True, exist_ok=True)
+    was_there = to.exists()
+    if was_there:
+        to.rename(aside)
+    try:
+        folder.rename(to)
+    except OSError:
+        if was_there:
+            aside.rename(to)
+        raise
 
 
 def _existing(path: Path) -> Path:
@@ -138,7 +161,10 @@ def _existing(path: Path) -> Path:
 
 def _labels(order: Import) -> list[str] | None:
     if order.labels is None:
-        return next((listed(value) for name, value in order.members if name == "labels"), None)
+        try:
+            return next((listed(value) for name, value in order.members if name == "labels"), None)
+        except ValueError as error:
+            raise BadOption(f"--set labels: {error}; of a file, --labels FILE") from error
     try:
         return from_file(order.labels.read_text(encoding="utf-8-sig"), order.labels.name)
     except ValueError as error:
@@ -215,7 +241,9 @@ def _onnx_sides(file: Path) -> tuple[int, int] | None:
     """Height and width that an ONNX model says it takes."""
     import onnx
 
-    inputs = onnx.load(file, load_external_data=False).graph.input
+    graph = onnx.load(file, load_external_data=False).graph
+    weights = {tensor.name for tensor in graph.initializer}  # inputs as well, before IR version 4
+    inputs = [value for value in graph.input if value.name not in weights]
     if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
         return None
     _, *lengths = (length.dim_value for length in inputs[0].type.tensor_type.shape.dim)
@@ -238,7 +266,10 @@ def _with_members(spec: dict[str, Any], members: Iterable[tuple[str, Any]]) -> d
     spec = dict(spec)
     for name, value in members:
         outer, _, inner = name.partition(".")
-        spec[outer] = {**(spec.get(outer) or {}), inner: value} if inner else value
+        within = (spec.get(outer) or {}) if inner else {}
+        if not isinstance(within, dict):
+            raise BadOption(f"--set {name}: {outer} has no members; it is said as --set {outer}=VALUE")
+        spec[outer] = {**within, inner: value} if inner else value
     return spec
 
 
@@ -256,9 +287,10 @@ def _written(order: Import, found: _Found, folder: Path) -> str:
         spec["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
     if found.labels:
         spec["labels"] = "labels.txt"
-        (folder / "labels.txt").write_text("".join(f"{label}\n" for label in found.labels), encoding="utf-8")
-    spec.setdefault("activation", "softmax")
+        (folder / "labels.txt").write_text(to_file(found.labels), encoding="utf-8")
     spec = _with_members(spec, ((name, value) for name, value in order.members if name != "labels"))
+    if "task" not in spec:  # others have activations of their own
+        spec.setdefault("activation", "softmax")
     lines = [f"# Of {order.file.name}, by gradcam import; what else may be said here: docs/models.md"]
     for name in ("source", "architecture", "weights", "sha256", "labels", "activation", *spec):
         if name in spec:
@@ -276,9 +308,10 @@ def _copy_model(file: Path, to: Path) -> None:
     """Copy a model, as one file."""
     if to.suffix == ".onnx":
         import onnx
-        from onnx.external_data_helper import uses_external_data
 
-        if any(uses_external_data(tensor) for tensor in onnx.load(file, load_external_data=False).graph.initializer):
+        from gradcam_service.registry.onnx_file import has_other_files
+
+        if has_other_files(onnx.load(file, load_external_data=False)):
             onnx.save(onnx.load(file), to)
             return
     shutil.copyfile(file, to)
@@ -294,7 +327,7 @@ def _loaded(order: Import, folder: Path) -> Card:
 
 
 def _said(order: Import, found: _Found, card: Card) -> Iterator[str]:
-    repository, name, version = order.to.parent.parent, order.to.absolute().parent.name, order.to.name
+    repository, (name, version) = order.to.absolute().parent.parent, order.to.absolute().parts[-2:]
     files = sorted(order.to.iterdir())
     left = f"; left: {', '.join([*found.fit.left][:3])}" if found.fit and found.fit.left else ""
     shown = ", ".join(card.labels[:5]) + (", …" if len(card.labels) > 5 else "")

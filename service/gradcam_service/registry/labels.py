@@ -54,6 +54,13 @@ def from_file(text: str, name: str) -> list[str]:
     return [line.strip() for line in text.split("\n")]
 
 
+def to_file(labels: list[str]) -> str:
+    """Text of a file from which `from_file` reads these labels: a line each, or JSON where those would be misread."""
+    if all(labels) and not any("\n" in label for label in labels) and not labels[0].startswith(("[", "{")):
+        return "".join(f"{label}\n" for label in labels)
+    return json.dumps(labels, ensure_ascii=False, indent=1) + "\n"
+
+
 def _parsed(text: str) -> object:
     try:
         return json.loads(text)
