@@ -9,7 +9,8 @@ from queue import SimpleQueue
 import pytest
 
 from gradcam_service.errors import ModelFailed
-from gradcam_service.registry.repository import Listing, scan
+from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.repository import Entry, Listing, scan
 from gradcam_service.settings import Settings
 from gradcam_service.worker import poller
 from gradcam_service.worker.poller import RepositoryPoller, Snapshot
@@ -65,6 +66,17 @@ def test_a_scan_that_fails_in_an_unforeseen_way_is_told_and_not_the_last(monkeyp
     assert asked == ["one"]
     polling.rescan("other")
     assert told.get(timeout=10) == (Snapshot(Listing(), default="imagenet"), ["other"])
+
+
+@pytest.mark.parametrize(
+    ("default", "at_start"),
+    [("a", ["10"]), ("a@2", ["2"]), ("a@best", ["9"]), ("a@9", ["9"]), ("a@attic", []), ("b", []), ("", [])],
+)
+def test_of_the_versions_on_demand_the_default_one_alone_is_loaded_at_the_start(default: str, at_start: list[str]):
+    entries = tuple(Entry("a", version, LocalPlace(Path("a", version))) for version in ("9", "10", "2"))
+    on_demand = frozenset(entry.key for entry in entries)
+    snapshot = Snapshot(Listing(entries, {"a": {"best": "9", "9": "10"}}), on_demand, default)
+    assert [entry.version for entry in entries if not snapshot.waits(entry)] == at_start
 
 
 def test_a_file_that_is_passed_over_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from gradcam_service.errors import ModelFailed, in_one_line
+from gradcam_service.errors import ModelFailed, UnknownModel, in_one_line
 from gradcam_service.registry.repository import Entry, Listing, scan
+from gradcam_service.registry.spec import resolve
 from gradcam_service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,9 +40,12 @@ class Snapshot:
         return entry.key in self.on_demand and not self._is_default(entry)
 
     def _is_default(self, entry: Entry) -> bool:
-        name, _, wanted = self.default.partition("@")
-        aliases = self.listing.aliases.get(name, {})
-        return entry.name == name and aliases.get(wanted, wanted) in ("", entry.version)
+        if entry.name != self.default.partition("@")[0]:
+            return False
+        try:
+            return resolve(self.listing.models(), self.default).key == entry.key
+        except UnknownModel:
+            return False
 
 
 class RepositoryPoller(Generic[Asked]):
