@@ -77,6 +77,11 @@ def test_random_weights_are_those_of_torchvision_from_that_seed(resnet):
         assert_close(resnet.network.predict(images)[1], module(expected), rtol=0, atol=1e-4)
 
 
+def test_a_sample_of_values_is_refused_for_it_names_a_class(tmp_path):
+    with pytest.raises(ModelFailed, match="task regression takes no sample"):
+        load(entry(tmp_path, RESNET + "task: regression\nsample: {image: a.png, label: 0}\n"), CPU)
+
+
 def test_another_seed_gives_other_weights_and_the_callers_random_numbers_go_on(tmp_path):
     torch.manual_seed(3)
     expected = torch.rand(4)

@@ -227,6 +227,8 @@ class Spec(BaseModel):
             raise ValueError(
                 f"activation {self.activation} goes with task {others}; task {self.task} takes {' or '.join(known)}"
             )
+        if self.sample and "softmax" not in known:
+            raise ValueError(f"task {self.task} takes no sample, which names the most probable class")
         if self.input.reader not in INPUTS:
             raise ValueError(f"input.kind {self.input.kind!r} isn't known; there are {', '.join(INPUTS)}")
         source = SOURCES[self.source]
