@@ -5,6 +5,7 @@ import gzip
 import json
 import socket
 import threading
+import tracemalloc
 import zlib
 from contextlib import ExitStack, contextmanager
 
@@ -13,15 +14,17 @@ import pytest
 from PIL import Image
 from starlette.requests import Request
 
-from gradcam_service.api import bodies
+from gradcam_service.api import bodies, multipart
 from gradcam_service.api.base64_text import decode_base64
 from gradcam_service.api.encodings import decoded
 from gradcam_service.core.admission import Capacity
 from gradcam_service.core.options import PredictOptions
+from gradcam_service.errors import BadRequest, TooLarge
 from gradcam_service.settings import Settings
 from live import until
 
 from .calls import BINARY, answered, ask, base64_of, encoded, opened, photo, predict, problem
+from .raw import part
 
 SMALL = encoded(photo(40, 30), "PNG")
 PADDED = SMALL + bytes(150_000 - len(SMALL))
@@ -128,6 +131,55 @@ def test_base64_is_the_same_at_the_border_of_its_parts(size):
     assert decode_base64(base64_of(data), "here") == data
 
 
+def test_base64_of_a_million_blanks_takes_little_memory():
+    text = "AA " * 2**20
+    tracemalloc.start()
+    assert decode_base64(text, "here") == bytes(3 * 2**19)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * len(text)
+
+
+@pytest.mark.parametrize("text", ["\u00e9" + "AAAA" * 10, "AAAA\u00a0AAAA", "AAAA\ud800", "AA*A"])
+def test_what_are_no_letters_of_base64_is_refused(text):
+    with pytest.raises(BadRequest, match="here is not base64, whose letters are"):
+        decode_base64(text, "here")
+
+
+FORM = {"content-type": "multipart/form-data; boundary=x"}
+
+
+def form(data, *head):
+    return part(['Content-Disposition: form-data; name="image"', *head], data) + b"--x--\r\n"
+
+
+@pytest.mark.parametrize(("size", "thread"), [(1000, "MainThread"), (900_000, "pixels_0")])
+def test_long_base64_in_a_form_is_decoded_in_its_turn(monkeypatch, size, thread):
+    seen = []
+
+    def watched(text, where):
+        seen.append(threading.current_thread().name)
+        return decode_base64(text, where)
+
+    monkeypatch.setattr(multipart, "decode_base64", watched)
+    data = np.random.default_rng(0).bytes(size)
+    assert read(FORM, form(base64_of(data).encode()))[0] == [data]
+    assert seen == [thread]
+
+
+@pytest.mark.parametrize(
+    "data", [b"BM" + b"~" * 4 + bytes(4) + b"~" * 90, bytes(128) + b"DICM" + b"~" * 300, b"GIF87a~~"]
+)
+def test_a_part_of_ascii_letters_that_is_a_picture_is_no_base64(data):
+    assert data.isascii()
+    assert read(FORM, form(data))[0] == [data]
+
+
+@pytest.mark.parametrize("media_type", ["image/x-portable-pixmap", "application/octet-stream", "Application/DICOM"])
+def test_a_part_whose_type_is_that_of_a_picture_is_no_base64(media_type):
+    assert read(FORM, form(b"P3 1 1 255 0 0 0", f"Content-Type: {media_type}"))[0] == [b"P3 1 1 255 0 0 0"]
+
+
 @pytest.mark.parametrize(("size", "thread"), [(1000, "MainThread"), (900_000, "pixels_0")])
 def test_long_json_is_read_off_the_event_loop(monkeypatch, size, thread):
     seen = []
@@ -145,11 +197,12 @@ def test_long_json_is_read_off_the_event_loop(monkeypatch, size, thread):
     assert seen == [thread]
 
 
-def read(headers, body):
+def read(headers, body, **given):
     """The images that are read from a body, and the bytes that are held of the process's capacity for them."""
 
     async def reading():
-        settings, capacity = Settings(cpus=1), Capacity(Settings(cpus=1))
+        settings = Settings(cpus=1, **given)
+        capacity = Capacity(settings)
         chunk = {"type": "http.request", "body": body}
 
         async def receive():
@@ -199,6 +252,36 @@ def test_a_compressed_body_is_what_it_was_in_whatever_chunks_it_comes(size, fill
         pieces = inflated((body[start : start + step] for start in range(0, len(body), step)), coding)
         assert b"".join(pieces) == data
         assert max(map(len, pieces), default=0) <= 2**18
+
+
+def test_empty_members_of_gzip_leave_others_their_turn():
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def sent():
+        yield gzip.compress(b"") * 500
+
+    async def reading():
+        waiting = asyncio.create_task(others())
+        pieces = [piece async for piece in decoded(sent(), "gzip")]
+        waiting.cancel()
+        return pieces
+
+    assert asyncio.run(reading()) == []
+    assert turns >= 500
+
+
+def test_a_body_is_no_larger_than_the_limit_however_little_it_holds():
+    headers = {"content-type": "image/png", "content-encoding": "gzip"}
+    with pytest.raises(TooLarge, match="10000 bytes"):
+        read(headers, gzip.compress(b"") * 600, max_body_bytes=10_000)
+    members = gzip.compress(b"") * 400 + gzip.compress(SMALL)
+    assert read(headers, members, max_body_bytes=len(members))[0] == [SMALL]
 
 
 def test_a_small_body_that_holds_a_large_one_is_refused_before_it_is_decoded(limited):

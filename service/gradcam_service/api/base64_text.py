@@ -9,7 +9,8 @@ from gradcam_service.errors import BadRequest
 
 _LONG = 2**20
 """Characters that keep the event loop for a millisecond."""
-_STANDARD = str.maketrans("-_", "+/")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+_BLANKS = b" \t\r\n\f\v"
 
 
 def decode_base64(text: object, where: str) -> bytes:
@@ -25,12 +26,13 @@ def decode_base64(text: object, where: str) -> bytes:
         header, comma, text = text.partition(",")
         if not comma or header.rpartition(";")[2].strip().lower() != "base64":
             raise BadRequest(f"{where} is a data: URI without ';base64,'; only base64 is read")
-    text = "".join(text.split()).translate(_STANDARD)
-    padding = len(text) - len(text := text.rstrip("="))
-    if "=" in text or len(text) % 4 == 1 or (padding and (padding > 2 or (len(text) + padding) % 4)):
-        raise BadRequest(f"{where} is not base64: its length or padding is wrong")
-    text += "=" * (-len(text) % 4)
-    try:  # a part at a time, between which other threads get their turn
-        return b"".join(base64.b64decode(text[i : i + _LONG], validate=True) for i in range(0, len(text), _LONG))
+    try:
+        given = text.encode("ascii").translate(_STANDARD, delete=_BLANKS)
+        letters = given.rstrip(b"=")
+        padding = len(given) - len(letters)
+        if b"=" in letters or len(letters) % 4 == 1 or (padding and (padding > 2 or len(given) % 4)):
+            raise BadRequest(f"{where} is not base64: its length or padding is wrong")
+        letters += b"=" * (-len(letters) % 4)  # a part at a time, between which other threads get their turn
+        return b"".join(base64.b64decode(letters[i : i + _LONG], validate=True) for i in range(0, len(letters), _LONG))
     except (binascii.Error, ValueError):
         raise BadRequest(f"{where} is not base64, whose letters are A-Z, a-z, 0-9, + and /, or - and _") from None

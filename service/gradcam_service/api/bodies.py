@@ -6,11 +6,11 @@ import asyncio
 import codecs
 import re
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from fnmatch import fnmatchcase
 from functools import partial
 from time import monotonic
+from typing import TypeVar
 
 import msgspec
 from fastapi import Request
@@ -19,15 +19,16 @@ from starlette.requests import ClientDisconnect
 
 from gradcam_service.api.base64_text import decode_base64
 from gradcam_service.api.encodings import content_coding, decoded
-from gradcam_service.api.multipart import read_form
+from gradcam_service.api.multipart import carries_picture, read_form
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, Options
 from gradcam_service.errors import BadOption, BadRequest, ClientLeft, TooLarge, TooSlow, UnsupportedMedia
-from gradcam_service.inputs import media_types
 from gradcam_service.settings import Settings
 
+Outcome = TypeVar("Outcome")
+
 _LONG = 2**20
-"""Bytes of JSON that keep the event loop for a millisecond."""
+"""Bytes of JSON or base64 that keep the event loop for a millisecond."""
 _REPEATABLE = ("target", "output")
 
 _HOW = (
@@ -49,7 +50,7 @@ async def read_call(
         TooLarge: the body or the number of images is over its limit.
         TooSlow: the body did not arrive in time.
         TooManyBytes: it didn't say how long it is, and there is no room for so many bytes.
-        DeadlineExceeded: a long body of JSON was not decoded in time.
+        DeadlineExceeded: a long body of JSON or base64 was not decoded in time.
         ClientLeft: the connection was closed before the body was whole.
     """
     content_type = request.headers.get("content-type", "").strip()
@@ -75,15 +76,21 @@ async def _read(
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
         async with _in_time(settings):
-            images, fields = await read_form(content_type, body, settings.most_images, settings.max_body_bytes)
+            parts, fields = await read_form(content_type, body, settings.most_images, settings.max_body_bytes)
+        in_base64 = sum(len(part.data) for part in parts if part.encoded)
+        images = await _in_turn(lambda: [part.picture() for part in parts], in_base64, settings, admission)
         return images, _gathered(fields)
     if media_type == "application/json":
         whole = await _whole(body, settings)
-        in_turn = partial(admission.run, monotonic() + settings.timeout_ms / 1e3)
-        return _json(whole) if len(whole) <= _LONG else await in_turn(partial(_json, whole))
-    if any(fnmatchcase(media_type, read) for read in ("application/octet-stream", *media_types())):
+        return await _in_turn(partial(_json, whole), len(whole), settings, admission)
+    if carries_picture(media_type):
         return [await _whole(body, settings)], {}
     raise UnsupportedMedia(f"content type {media_type!r} carries no image; {_HOW}")
+
+
+async def _in_turn(work: Callable[[], Outcome], size: int, settings: Settings, admission: Admission) -> Outcome:
+    """What comes of work on so many bytes, done in a thread where it would keep the event loop for long."""
+    return work() if size <= _LONG else await admission.run(monotonic() + settings.timeout_ms / 1e3, work)
 
 
 def _sniffed(body: bytes) -> str:
@@ -141,23 +148,32 @@ def declared_size(request: Request) -> int:
 
 async def _limited(request: Request, limit: int, admission: Admission) -> AsyncGenerator[bytes, None]:
     """The body's chunks, decoded, as long as it stays within ``limit`` bytes; ``admission`` holds them."""
-    too_large = TooLarge(f"the body is larger than {limit} bytes, the most that is accepted")
     coding = content_coding(request.headers)
     declared = declared_size(request)
     if declared > limit:
-        raise too_large
-    chunks = request.stream()
-    size = 0
+        raise _too_large(limit)
+    chunks = _within(limit, request.stream())
     try:
-        async for chunk in decoded(chunks, coding) if coding else chunks:
-            size += len(chunk)
-            if size > limit:
-                raise too_large
+        async for chunk in _within(limit, decoded(chunks, coding)) if coding else chunks:
             if coding or not declared:
                 admission.take_bytes(len(chunk))
             yield chunk
     except ClientDisconnect:
         raise ClientLeft("the connection was closed before the body was whole") from None
+
+
+async def _within(limit: int, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+    """The chunks, as long as they are no more bytes in all."""
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        yield chunk
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {limit} bytes, the most that is accepted")
 
 
 def _gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:

@@ -12,6 +12,8 @@ from gradcam_service.errors import BadRequest, UnsupportedMedia
 
 _PIECE = 2**18
 """Most bytes that are decoded at a time, which takes about a millisecond."""
+_FED = 2**14
+"""Most bytes that are given to zlib at a time, which copies what it leaves of them."""
 
 
 def content_coding(headers: Headers) -> str | None:
@@ -38,25 +40,25 @@ async def decoded(chunks: AsyncIterable[bytes], coding: str) -> AsyncGenerator[b
     """
     inflate, piece = None, b""
     async for chunk in chunks:
-        rest = chunk
-        while rest or len(piece) == _PIECE:  # after a full piece, more may be due without any input
-            inflate = inflate or zlib.decompressobj(_window(coding, rest))
+        sent, at = memoryview(chunk), 0
+        while at < len(sent) or len(piece) == _PIECE:  # after a full piece, more may be due without any input
+            fed = sent[at : at + _FED]
+            inflate = inflate or zlib.decompressobj(_window(coding, fed))
             try:
-                piece = inflate.decompress(rest, _PIECE)
+                piece = inflate.decompress(fed, _PIECE)
             except zlib.error as error:
                 raise BadRequest(f"the body is not in the content encoding {coding}: {error}") from None
             if piece:
                 yield piece
-                await asyncio.sleep(0)  # others get their turn
-            rest = inflate.unconsumed_tail
+            await asyncio.sleep(0)  # others get their turn, also between members that are empty
+            at += len(fed) - len(inflate.unused_data if inflate.eof else inflate.unconsumed_tail)
             if inflate.eof:  # gzip may go on with another member (RFC 1952, 2.2)
-                rest, piece = inflate.unused_data, b""
-                inflate = None
+                inflate, piece = None, b""
     if inflate is not None:
         raise BadRequest(f"the body ends before its content encoding {coding} does")
 
 
-def _window(coding: str, begin: bytes) -> int:
+def _window(coding: str, begin: memoryview) -> int:
     """The ``wbits`` of zlib; some take deflate for RFC 1951 alone, and not for that in RFC 1950 as HTTP does."""
     if coding == "gzip":
         return 16 + zlib.MAX_WBITS

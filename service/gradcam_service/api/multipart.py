@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
+from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
@@ -11,9 +12,31 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from gradcam_service.api.base64_text import decode_base64
 from gradcam_service.errors import BadRequest, TooLarge
+from gradcam_service.images.signatures import kind
+from gradcam_service.inputs import media_types
 
 _IMAGE = ("image", "image[]")
 """Names of parts that are pictures, in any case; PHP writes brackets where there may be several."""
+
+
+class Part(NamedTuple):
+    """Part of a form that holds a picture.
+
+    Attributes:
+        data: its bytes.
+        encoded: whether they are the picture's in base64.
+    """
+
+    data: bytes
+    encoded: bool
+
+    def picture(self) -> bytes:
+        """The bytes of the picture, decoded if need be. Raises `BadRequest` where they are no base64."""
+        if not self.encoded:
+            return self.data
+        return decode_base64(
+            self.data.decode("latin-1"), "the part named image is text, where file parts would work, too; it"
+        )
 
 
 class _Parser(MultiPartParser):
@@ -36,8 +59,8 @@ class _Parser(MultiPartParser):
 
 async def read_form(
     content_type: str, body: AsyncGenerator[bytes, None], most_images: int, most_bytes: int
-) -> tuple[list[bytes], list[tuple[str, str]]]:
-    """The images of a form, and its options as pairs of name and text.
+) -> tuple[list[Part], list[tuple[str, str]]]:
+    """The parts of a form that are images, and its options as pairs of name and text.
 
     Args:
         content_type: the request's, with the form's boundary.
@@ -61,13 +84,14 @@ async def read_form(
         raise BadRequest("the multipart body's charset can't be used; utf-8 would work") from None
     if form and not parser.ended:
         raise BadRequest("the multipart body ends before its last boundary")
-    images: list[bytes] = []
+    images: list[Part] = []
     options: list[tuple[str, str]] = []
     for name, value in form.multi_items():
         if isinstance(value, UploadFile) != _is_image(name):
             raise BadRequest(f"part {name!r}: images are file parts named image, options are plain fields")
         if isinstance(value, UploadFile):
-            images.append(await _image(value))
+            data = await value.read()
+            images.append(Part(data, _is_encoded(value, data)))
             await value.close()  # or its bytes would be held twice
         else:
             options.append((name, value))
@@ -78,11 +102,15 @@ def _is_image(name: str) -> bool:
     return name.lower() in _IMAGE
 
 
-async def _image(part: UploadFile) -> bytes:
-    """The picture in a part: its bytes, or what is in base64 there if its head says so or it is a plain text field."""
-    data = await part.read()
-    encoded = part.headers.get("content-transfer-encoding", "").strip().lower() == "base64"
-    if encoded or (not part.filename and data.isascii()):
-        where = "the part named image is text, where file parts would work, too; it"
-        return await asyncio.to_thread(decode_base64, data.decode("latin-1"), where)
-    return data
+def carries_picture(content_type: str) -> bool:
+    """Whether a body or a part of this type is a picture, an array or another input as it is."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return any(fnmatchcase(media_type, read) for read in ("application/octet-stream", *media_types()))
+
+
+def _is_encoded(part: UploadFile, data: bytes) -> bool:
+    """Whether a part's head says that it is base64, or it is a plain text field of nothing else that is known."""
+    if part.headers.get("content-transfer-encoding", "").strip().lower() == "base64":
+        return True
+    as_it_is = part.filename or carries_picture(part.content_type or "")
+    return not as_it_is and data.isascii() and kind(data) in (None, "text")
