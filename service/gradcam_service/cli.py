@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
 
 import gradcam_service
-from gradcam_service.cli_files import STDIN, Outcome, complain, distinct, exit_code
+from gradcam_service.cli_files import STDIN, Outcome, a_file_each, complain, exit_code
 from gradcam_service.errors import ModelFailed, ServiceError
 from gradcam_service.kinds import load_plugins
 from gradcam_service.settings import Settings
@@ -255,8 +255,9 @@ def explain(pictures: Sequence[Path], model: str | None, file: Path, **given: An
     options = _validated(ExplainOptions, {**given, "target": target, "format": _encoding(file)})
     if options.output == ["heatmap"] and options.format != "png":
         raise click.UsageError("a heatmap is a PNG; use -o with a name ending in .png, or --output overlay")
+    pictures = tuple(dict.fromkeys(pictures))  # one named twice would be drawn twice into the same file
     named = [("stdin" if path == STDIN else path.stem, place) for place, path in enumerate(pictures)]
-    files = dict(zip(pictures, _a_file_each(file, named), strict=True))
+    files = dict(zip(pictures, a_file_each(file, named), strict=True))
     outcome, local = Outcome(pictures), None
     for picture, data in outcome.readable():
         local = local or _open(model)
@@ -280,7 +281,7 @@ def _draw(local: Local, name: str, data: bytes, options: ExplainOptions, file: P
     """Write a picture for each target."""
     result = local.explain(data, options)
     named = [(each.name, getattr(each.target, "index", place)) for place, each in enumerate(result.explanations)]
-    for explanation, written in zip(result.explanations, _a_file_each(file, named), strict=True):
+    for explanation, written in zip(result.explanations, a_file_each(file, named), strict=True):
         drawn = explanation.overlay or explanation.heatmap
         assert drawn is not None
         written.write_bytes(drawn.data)
@@ -292,11 +293,6 @@ def _draw(local: Local, name: str, data: bytes, options: ExplainOptions, file: P
 def _warn(warnings: Iterable[str]) -> None:
     for warning in warnings:
         click.echo(f"gradcam: warning: {warning}", err=True)
-
-
-def _a_file_each(file: Path, names: Sequence[tuple[str, int]]) -> list[Path]:
-    """A file for each of these, with its name where there are several."""
-    return [file] if len(names) == 1 else [file.with_stem(f"{file.stem}-{name}") for name in distinct(names)]
 
 
 @commands.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import unicodedata
@@ -15,8 +16,10 @@ import click
 from gradcam_service.errors import ModelFailed, ServiceError, Unavailable
 
 STDIN = Path("-")
-_LONGEST = 100
-"""Characters of a name in a file's name, of which a file system takes 255 bytes."""
+_LONGEST = 255
+"""Bytes of a file's name, the most that a file system takes."""
+_MOST = 100
+"""Bytes of a picture's or a target's name in it."""
 
 
 def complain(message: str) -> None:
@@ -65,16 +68,34 @@ class Outcome:
         self.code = max(self.code, code)
 
 
-def distinct(names: Sequence[tuple[str, int]]) -> list[str]:
+def a_file_each(file: Path, names: Sequence[tuple[str, int]]) -> list[Path]:
+    """A file for each of these, with its name where there are several; `distinct` has what they are.
+
+    Names get half of the room that the file's own name leaves, as others may follow.
+    """
+    if len(names) == 1:
+        return [file]
+    last = max(len(names), *(index for _, index in names))
+    room = (_LONGEST - len(os.fsencode(file.name)) - len(f"--{last}")) // 2
+    return [file.with_stem(f"{file.stem}-{name}") for name in distinct(names, max(0, min(room, _MOST)))]
+
+
+def distinct(names: Sequence[tuple[str, int]], most: int = _MOST) -> list[str]:
     """Parts of file names that are distinct on every file system, be it blind to case or to how accents are written.
 
     Args:
         names: each a name and the index that distinguishes it from others of that name, if any does.
+        most: bytes of a name, to which an index may be added.
     """
-    cleaned = [re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", name)[:_LONGEST] for name, _ in names]
+    cleaned = [_cut(re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", name), most) for name, _ in names]
     with_index = [f"{name}-{index}" for name, (_, index) in zip(cleaned, names, strict=True)]
     with_place = [f"{name}-{place}" for place, name in enumerate(cleaned)]
     return next(form for form in (cleaned, with_index, with_place) if len(set(map(_folded, form))) == len(form))
+
+
+def _cut(name: str, most: int) -> str:
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= most else encoded[:most].decode(errors="ignore")  # no half letter is left
 
 
 def _folded(name: str) -> str:
