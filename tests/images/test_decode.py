@@ -84,9 +84,10 @@ def test_gray_of_16_bits_in_a_tiff(byteorder):
 
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_tiff_whose_zero_is_white_is_no_negative(dtype, orientation):
+@pytest.mark.parametrize("layout", [{"byteorder": ">"}, {"byteorder": "<"}, {"byteorder": ">", "compression": "zlib"}])
+def test_a_tiff_whose_zero_is_white_is_no_negative(dtype, orientation, layout):
     values = np.array([[0, 10, 20], [200, 220, 255]]).astype(dtype) * (257 if dtype == np.uint16 else 1)
-    data = tiff(values, photometric="miniswhite", extratags=[(274, "H", 1, orientation)])
+    data = tiff(values, photometric="miniswhite", extratags=[(274, "H", 1, orientation)], **layout)
     shown = 255 - np.array([[0, 10, 20], [200, 220, 255]])
     expected = np.rot90(shown, -1) if orientation == 6 else shown
     np.testing.assert_array_equal(np.asarray(decode(data, LIMIT))[..., 0], expected)

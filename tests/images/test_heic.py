@@ -6,6 +6,7 @@ import sys
 from unittest.mock import patch
 
 import numpy as np
+import pillow_heif
 import pytest
 from pictures import exif, photo
 from PIL import Image
@@ -13,8 +14,6 @@ from PIL import Image
 from gradcam_service.errors import TooLarge, UndecodableImage
 from gradcam_service.images import decode as room
 from gradcam_service.images.decode import decode, size_of
-
-pillow_heif = pytest.importorskip("pillow_heif")
 
 
 def heic(image, **options):

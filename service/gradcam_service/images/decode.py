@@ -60,6 +60,9 @@ _UPRIGHT = {  # EXIF orientation → the transposition that undoes it
 # can't say how large the picture is.
 Image.MAX_IMAGE_PIXELS = None
 
+# 16 bits of which 0 is white, big-endian: Pillow knows them little-endian alone, but reads them once they are named.
+TiffImagePlugin.OPEN_INFO.setdefault((TiffImagePlugin.MM, 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
+
 Image.preinit()  # imports the usual plugins, which would otherwise keep the first caller waiting
 
 
@@ -139,7 +142,7 @@ def loaded(data: bytes, max_pixels: int) -> Image.Image:
     image.load()
     upright = _upright(image)
     if (
-        image.mode == "I;16"
+        image.mode in ("I;16", "I;16B")
         and isinstance(image, TiffImagePlugin.TiffImageFile)
         and image.tag_v2.get(_PHOTOMETRIC) == 0
     ):
