@@ -15,6 +15,8 @@ from gradcam_service.cpus import usable
 
 _PREFIX = "GRADCAM_"
 _SHORTEST_TOKEN = 16
+_ORIGINS = r"\*|(?!https:.*:443$|http:.*:80$)https?://(\[[\da-f:.]+\]|[\w.-]+)(:\d+)?"
+"""As browsers write them in ``Origin``: a scheme, a host, and a port where it isn't the scheme's own."""
 """Characters; a shorter one could be guessed."""
 
 
@@ -162,8 +164,11 @@ class Settings(BaseSettings):
     @classmethod
     def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
-            if not re.fullmatch(r"\*|https?://[^/?#\s@]+", origin):
-                raise ValueError(f"{origin!r} is no origin; https://app.example.com, without a path, would be one")
+            if not re.fullmatch(_ORIGINS, origin, re.ASCII | re.IGNORECASE):
+                raise ValueError(
+                    f"{origin!r} is no origin as browsers write it; https://app.example.com would be one, or "
+                    "http://localhost:3000: no path, no default port, each subdomain by itself; or * for all"
+                )
         return tuple(map(str.lower, origins))
 
     @field_validator("model_repository", "cors_origins", mode="before")

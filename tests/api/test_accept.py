@@ -71,6 +71,9 @@ def test_the_picture_is_the_one_that_json_holds(client, png, accept, options):
         ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "application/json"),
         ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "application/json"),  # Java's HttpURLConnection
         ("text/html,application/xhtml+xml,image/avif,image/webp,image/apng,*/*;q=0.8", "application/json"),
+        ("image/jpeg, text/html;q=0.1", "image/jpeg"),
+        ("text/html;q=0.1, image/png, */*;q=0.1", "image/png"),
+        ("text/html, image/png", "application/json"),
         (";;,,=", "application/json"),
     ],
 )

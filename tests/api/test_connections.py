@@ -157,6 +157,26 @@ def test_what_is_no_http_is_a_400(connect):
     assert problem(received(connect(b"\x16\x03\x01\x02\x00\x01\r\n\r\n")))[:2] == (400, "malformed")
 
 
+def test_a_browser_s_question_on_a_connection_too_many_is_answered_and_that_connection_closed(strict, connect):
+    def refused():
+        with httpx.Client(base_url=strict.url) as client:
+            return value(client, "gradcam_rejected_total", reason="too_many_connections")
+
+    before = refused()
+    time.sleep(0.2)  # that connection is closed by now
+    open_ones = [connect(HEAD + b"\r\n") for _ in range(6)]
+    for one in open_ones:
+        assert alive(one)
+    asked = b"Origin: https://a.com\r\nAccess-Control-Request-Method: POST\r\n\r\n"
+    answer = received(connect(b"OPTIONS /predict HTTP/1.1\r\nHost: here\r\n" + asked)).lower()
+    assert answer.startswith(b"http/1.1 200")
+    assert answer.count(b"\r\nconnection: close\r\n") == 1
+    for one in open_ones:
+        one.close()
+    until(lambda: received(connect(OTHER + b"Connection: close\r\n\r\n"))[:12], b"HTTP/1.1 200")
+    assert refused() == before
+
+
 def test_one_connection_too_many_is_refused_until_another_is_closed(connect):
     open_ones = [connect(HEAD + b"\r\n") for _ in range(6)]
     for one in open_ones:
@@ -164,6 +184,7 @@ def test_one_connection_too_many_is_refused_until_another_is_closed(connect):
     answer = received(connect(OTHER + b"Origin: https://a.com\r\n\r\n"))
     assert problem(answer) == (503, "too_many_connections", "6 connections are open, the most that are accepted")
     assert b"\r\nretry-after: 2\r\n" in answer
+    assert answer.count(b"\r\nconnection: close\r\n") == 1
     assert b"\r\naccess-control-allow-origin: https://a.com\r\n" in answer
     assert alive(connect(HEAD + b"\r\n"))
     open_ones[0].close()

@@ -22,7 +22,7 @@ def listed(response, header):
 
 
 @pytest.mark.parametrize("origin", [ORIGIN, "http://localhost:3000"])
-@pytest.mark.parametrize("method", ["POST", "PUT", "GET"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "GET", "HEAD"])
 def test_a_page_of_a_named_origin_may_send_what_the_api_reads(limited, origin, method):
     response = preflight(limited.client, origin, method)
     assert response.status_code == 200
@@ -62,7 +62,28 @@ def test_without_origins_that_are_named_no_page_may(client):
     assert "access-control-allow-origin" not in response.headers
 
 
-@pytest.mark.parametrize("origin", ["app.example.com", "https://a.com/", "https://a.com/b", "ftp://a.com", "**"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *(
+            "app.example.com",
+            "https://a.com/",
+            "https://a.com/b",
+            "ftp://a.com",
+            "**",
+            "https://a.com:",
+            "https://a.com:b",
+        ),
+        *("https://*.example.com", "https://*", "https://a.com:443", "HTTP://a.com:80", "https://b\u00fccher.example"),
+    ],
+)
 def test_what_is_no_origin_is_refused_at_the_start(origin):
     with pytest.raises(ValueError, match="is no origin"):
         Settings(cors_origins=origin)
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "HTTPS://A.com", "https://a.com:8443", "http://a.com:443", "http://[::1]:3000", "http://127.0.0.1"]
+)
+def test_what_browsers_write_is_an_origin(origin):
+    assert Settings(cors_origins=origin).cors_origins == (origin.lower(),)

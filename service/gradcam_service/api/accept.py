@@ -8,19 +8,18 @@ from gradcam_service.core.options import Call, ExplainOptions
 from gradcam_service.errors import BadOption
 
 _PICTURES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "image/*": None}
-_JSON = ("application/json", "application/*", "application/problem+json", "*/*")
+_JSON = ("application/json", "application/*", "application/problem+json", "*/*", "text/html")
+"""What is answered with JSON; browsers and Java's HttpURLConnection take HTML first whatever they ask for."""
 
 
 def wants_picture(accept: str, output: Sequence[str] | None) -> str | None:
     """The picture type that an ``Accept`` header prefers, ``image/*`` among them; None if it prefers JSON.
 
-    Who takes HTML, too, hasn't asked for a picture. Types that the wanted output doesn't come in are passed over,
+    Who prefers HTML hasn't asked for a picture. Types that the wanted output doesn't come in are passed over,
     unless nothing else is acceptable.
     """
     possible = ("image/png", "image/*") if output == ["heatmap"] else tuple(_PICTURES)
     ranked = _by_preference(accept)
-    if "text/html" in ranked:  # the header that a browser or Java's HttpURLConnection sends with whatever it asks for
-        return None
     known = [media_type for media_type in ranked if media_type in (*_JSON, *_PICTURES)]
     best = [media_type for media_type in known if media_type in (*_JSON, *possible)] or known
     return best[0] if best and best[0] in _PICTURES else None

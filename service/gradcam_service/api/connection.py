@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gradcam_service import metrics
 from gradcam_service.api import problems
@@ -78,7 +79,7 @@ class Connection(IgnoringUpgrades):
         if self._surplus and not offered and self.url != _ALIVE:
             most = self._settings.max_connections
             error = TooManyConnections(f"{most} connections are open, the most that are accepted")
-            self.app = with_cors(_refusal(error, self.url.decode("latin-1")), self._settings)
+            self.app = _closing(with_cors(_refusing(error, self.url.decode("latin-1")), self._settings))
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
@@ -124,18 +125,41 @@ class Connection(IgnoringUpgrades):
         self.transport.close()
 
 
+def _refusing(error: ServiceError, path: str) -> ASGIApp:
+    """An application that refuses whatever reaches it, which a browser's question whether it may ask does not."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await _refusal(error, path)(scope, receive, send)
+
+    return refuse
+
+
+def _closing(app: ASGIApp) -> ASGIApp:
+    """An application after whose answer the connection is closed."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return answer
+
+
 def _refusal(error: ServiceError, path: str = "") -> Response:
-    """What is answered where the application is not asked; the connection is closed then."""
+    """What is answered where the application is not asked."""
     request_id = uuid.uuid4().hex
     log.warning("refused", extra={"fields": {"problem": error.code, "request_id": request_id}})
     metrics.REJECTED.labels(error.code).inc()
     response = problems.respond(error, request_id, path)
     response.headers["X-Request-ID"] = request_id
-    response.headers["Connection"] = "close"
     return response
 
 
 def _encoded(response: Response) -> bytes:
+    """The last answer on a connection."""
     status = f"HTTP/1.1 {response.status_code} {HTTPStatus(response.status_code).phrase}".encode()
-    headers = [b": ".join(header) for header in response.raw_headers]
+    headers = [b": ".join(header) for header in (*response.raw_headers, (b"connection", b"close"))]
     return b"\r\n".join([status, *headers, b"", bytes(response.body)])

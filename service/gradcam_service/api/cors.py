@@ -23,7 +23,7 @@ def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
     return CORSMiddleware(
         app,
         allow_origins=settings.cors_origins,
-        allow_methods=("GET", "POST", "PUT"),
+        allow_methods=("GET", "HEAD", "POST", "PUT"),
         allow_headers=_SENT,
         expose_headers=_READ,
         max_age=_KEPT,
