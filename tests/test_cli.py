@@ -19,11 +19,11 @@ from gradcam_service.zoo.scenes import CLASSES, scene
 from live import GRADCAM, Service
 
 
-def in_a_process(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {f"GRADCAM_{name.upper()}": str(value) for name, value in settings.items()}
-    return subprocess.run(
-        [GRADCAM, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+def in_a_process(*arguments: object, given: bytes = b"") -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"GRADCAM_DEFAULT_MODEL": "scenes"}
+    command = [GRADCAM, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, input=given, capture_output=True, timeout=120, check=False)
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +113,9 @@ def test_several_pictures_and_the_standard_input_are_answered_one_after_the_othe
     other = tmp_path / "other.png"
     Image.fromarray(scene(900035, objects=2, size=256).image).save(other)
     alone = [gradcam("predict", path, "--top-k", 2).stdout for path in (photo, other)]
-    together = subprocess.run(
-        [GRADCAM, "predict", photo, "nowhere.jpg", __file__, "-", "--top-k", "2"],
-        input=other.read_bytes(),
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert together.stdout.decode() == f"{photo}:\n{alone[0]}-:\n{alone[1]}"
-    missing, text = together.stderr.decode().splitlines()
+    together = in_a_process("predict", photo, "nowhere.jpg", __file__, "-", "--top-k", 2, given=other.read_bytes())
+    assert together.stdout == f"{photo}:\n{alone[0]}-:\n{alone[1]}"
+    missing, text = together.stderr.splitlines()
     assert missing == "gradcam: nowhere.jpg: No such file or directory"
     assert text.startswith(f"gradcam: {__file__}: ")
     assert together.returncode == 2

@@ -161,9 +161,9 @@ def test_every_other_method_explains_a_contrast():
 
 
 def test_kinds_of_target_are_known_by_their_files_names():
-    assert set(TARGETS) == {"class_", "contrast"}
+    assert set(TARGETS) == {"class_", "contrast", "value"}
     assert isinstance(TARGETS["class_"].objective([1], torch.zeros(1, 3)), Logit)
-    assert [name for name in TARGETS if TARGETS[name].is_logit] == ["class_"]
+    assert [name for name in TARGETS if TARGETS[name].is_logit] == ["class_", "value"]
 
 
 def test_numbers_by_hand():

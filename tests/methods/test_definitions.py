@@ -217,7 +217,7 @@ def test_finercam_without_another_class_is_gradcam():
     module = tiny_module()
     module.head[-1] = nn.Linear(8, 1)
     nn.init.ones_(module.head[-1].weight)
-    network, image = Network(module, (3, 24, 24), activation="sigmoid"), picture(24)
+    network, image = Network(module, (3, 24, 24), activation="identity"), picture(24)
     assert error(maps_of(network, image, "finercam"), maps_of(network, image, "gradcam")) < 1e-6
 
 
