@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from gradcam_service.errors import UnsupportedMethod
+from gradcam_service.explain.activation import Activation
 from gradcam_service.explain.graph import flat, is_reshaped, operator_name, scores_node, shape_of
 from gradcam_service.explain.outputs import is_a_row
-
-Activation = Literal["softmax", "sigmoid", "none", "identity"]
-"""What makes probabilities of scores; ``none`` where they are what they are, ``identity`` where they are values."""
 
 aten = torch.ops.aten
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from gradcam_service.errors import UnknownLayer, UnsupportedMethod
+from gradcam_service.explain.activation import Activation
 from gradcam_service.explain.cut import Cut, cut
 from gradcam_service.explain.default_layer import default_layers
-from gradcam_service.explain.endings import Activation, scores_of
+from gradcam_service.explain.endings import scores_of
 from gradcam_service.explain.frontier import Frontier, Values
 from gradcam_service.explain.graph import (
     TRACING,

@@ -29,7 +29,7 @@ def scores_in(answer: object, wanted: str | int | None = None) -> Tensor:
     found = dict(_tensors(answer))
     if wanted is not None:
         if str(wanted) not in found:
-            raise UnsupportedMethod(f"output: the network answers with {_told(answer, found)}; none is {wanted!r}")
+            raise UnsupportedMethod(f"output: the network answers with {_shown(answer, found)}; none is {wanted!r}")
         return found[str(wanted)]
     for name in _CALLED:
         called = [value for path, value in found.items() if path.rpartition(".")[2] == name]
@@ -53,7 +53,7 @@ def _only(candidates: list[Tensor], answer: object, found: Mapping[str, Tensor])
     if len(candidates) == 1:
         return candidates[0]
     example = next((path for path, value in found.items() if is_a_row(value.shape)), next(iter(found), "logits"))
-    raise UnsupportedMethod(f"the network answers with {_told(answer, found)}; {_PUT_RIGHT}, as in output: {example}")
+    raise UnsupportedMethod(f"the network answers with {_shown(answer, found)}; {_PUT_RIGHT}, as in output: {example}")
 
 
 def _tensors(answer: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -83,7 +83,7 @@ def _holds_others(answer: object) -> bool:
     )
 
 
-def _told(answer: object, found: Mapping[str, Tensor]) -> str:
+def _shown(answer: object, found: Mapping[str, Tensor]) -> str:
     names = f" with {', '.join(map(str, _members(answer)))}" if _members(answer) else ""
     shapes = ", ".join(f"{path} {_shape(value)}" for path, value in found.items() if path)
     return f"a {type(answer).__name__}{names}" + (f" ({shapes})" if shapes else "")

@@ -22,6 +22,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from gradcam_service.errors import BadOption, UnknownLayer, UnknownModel, UnsupportedMethod, shortened
+from gradcam_service.explain.activation import Activation
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.inputs import INPUTS, Takes
 from gradcam_service.kinds import no_such
@@ -32,7 +33,6 @@ from gradcam_service.runtime import RUNTIMES
 from gradcam_service.tasks import TASKS, activations
 
 State = Literal["unloaded", "loading", "ready", "failed"]
-Activation = Literal["softmax", "sigmoid", "none", "identity"]
 
 
 def _channels_of_input(schema: dict[str, Any]) -> None:
