@@ -249,3 +249,24 @@ def test_two_linear_layers_after_the_average_are_one():
     assert_close(found.cut.head.weight, net.fc[2].weight @ net.fc[0].weight)
     net.fc[1] = nn.Tanh()
     assert Network(net, (3, 16, 16)).cut.head.weight is None
+
+
+HEADS = {
+    "one logit": (nn.Linear(8, 1), "sigmoid"),
+    "one layer": (nn.Linear(8, 3), "softmax"),
+    "two layers": (nn.Sequential(nn.Linear(8, 5), nn.Linear(5, 3)), "softmax"),
+}
+
+
+@pytest.mark.parametrize(("head", "activation"), HEADS.values(), ids=HEADS)
+def test_the_weight_of_the_head_moves_with_the_network(head, activation):
+    """It is a product of parameters, made when the network is cut; here to a device without memory."""
+    net = Net()
+    net.fc = head
+    meta = torch.device("meta")
+    found = Network(net.eval(), (3, 16, 16), activation=activation).to(meta)
+    assert found.cut.head.weight.device == meta
+    assert found.cut is found.cut_at("auto")
+    frontier, scores = found.predict(images(3, 16).to(meta))
+    gradients = found.cut.head.gradients(frontier, Logit(torch.zeros(3, dtype=torch.long, device=meta)))
+    assert scores.device == gradients.device == meta

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from api.calls import encoded, explain, predict, values
 from gradcam_service.explain.methods import METHODS
+from gradcam_service.explain.network import Network
 from gradcam_service.images.geometry import prepare
+from gradcam_service.registry.checks import examine
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import scan
 from gradcam_service.targets import Target
@@ -50,6 +53,12 @@ def test_every_method_draws_the_same_map(method):
         assert found.targets == expected.targets
         assert np.abs(found.scores - expected.scores).max() < 1e-3
         assert np.abs(found.maps - expected.maps).max(initial=0) <= 1e-2 * np.abs(expected.maps).max(initial=0)
+
+
+def test_one_logit_has_a_gradient_there():
+    features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = Network(nn.Sequential(*features, nn.Linear(8, 1)).eval(), (3, 32, 32), activation="sigmoid")
+    assert examine(network.to(torch.device(DEVICE)), 3, (32, 32), torch.device(DEVICE)).lacking == {}
 
 
 def test_the_service_answers_from_its_graphs():

@@ -135,9 +135,9 @@ class Network:
         """Move all parameters to ``device``."""
         self.traced.to(device)
         self.__dict__.pop("guided", None)  # made again from what has moved
-        self.cut.backbone.to(device)
-        self.cut.head.module.to(device)
-        self._cut.cache_clear()
+        self._cut.cache_clear()  # cuts, too: buffers and products of weights in them are copies
+        self.cut = self._cut(self.cut.layer)
+        self.backbone = self.cut.backbone
         return self
 
     def with_backbone(self, backbone: Backbone) -> Network:
