@@ -431,6 +431,11 @@ class Several(nn.Module):
         (lambda scores, features: {"features": features, "logits": scores}, {}),
         (lambda scores, features: (features.mean((2, 3)), scores), {"output": 1}),
         (lambda scores, features: {"embedding": features.mean((2, 3)), "species": scores}, {"output": "species"}),
+        (lambda scores, features: {"logits": scores}, {}),
+        (lambda scores, features: (scores,), {}),
+        (lambda scores, features: (scores, None), {}),
+        (lambda scores, features: (None, features, scores), {}),
+        (lambda scores, features: {"logits": scores, "probabilities": scores}, {}),
     ],
 )
 def test_the_scores_of_a_program_are_found_among_its_outputs(tmp_path, answer, more):
@@ -438,6 +443,7 @@ def test_the_scores_of_a_program_are_found_among_its_outputs(tmp_path, answer, m
     network, x = loaded(tmp_path, (8, 8), **more).network, torch.randn(3, 3, 8, 8)
     with torch.no_grad():
         assert_close(network.scores(x), small()(x))
+        assert_close(network.traced(x), small()(x))  # as methods of the picture ask it
     assert network.cut.head.weight is not None
 
 

@@ -109,13 +109,12 @@ def of_program(program: ExportedProgram, output: str | int | None = None) -> fx.
 def _keep_scores(graph: fx.Graph, program: ExportedProgram, wanted: str | int | None) -> None:
     """Make the scores a graph's one output."""
     (result,) = graph.find_nodes(op="output")
-    values = [node.meta["val"] for node in result.all_input_nodes]
-    if len(values) == 1 and wanted is None:
-        return
+    (leaves,) = result.args  # of the structure that the program answers with, some the same tensor, some none at all
+    values = [leaf.meta["val"] if isinstance(leaf, fx.Node) else leaf for leaf in leaves]
     scores = scores_in(tree_unflatten(values, program.call_spec.out_spec), wanted)
     chosen = next(node for node in result.all_input_nodes if node.meta["val"] is scores)
     result.args = (chosen,)
-    graph.set_codegen(CodeGen())  # whose output is one tensor, not a structure of several
+    graph.set_codegen(CodeGen())  # whose output is one tensor, not a structure
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
