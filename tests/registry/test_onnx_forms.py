@@ -85,9 +85,23 @@ ENDS = {
         node("Reshape", "clipped shape", "scores"),
     ],
     "log-softmax": [node("LogSoftmax", "y", "scores", axis=1)],
+    "softmax of the last dimension": [node("Softmax", "y", "scores")],
+    "softmax written out": [
+        node("ReduceMax", "y", "largest", axes=[1], keepdims=1),
+        node("Sub", "y largest", "shifted"),
+        node("Exp", "shifted", "powers"),
+        node("ReduceSum", "powers one", "total", keepdims=1),
+        node("Div", "powers total", "scores"),
+    ],
     "reshapes that lead back": [node("Unsqueeze", "y two", "u"), node("Reshape", "u shape", "scores")],
 }
-END = {"low": np.float32(1e-6), "high": np.float32(0.6), "shape": np.int64([-1, 2]), "two": np.int64([2])}
+END = {
+    "low": np.float32(1e-6),
+    "high": np.float32(0.6),
+    "shape": np.int64([-1, 2]),
+    "two": np.int64([2]),
+    "one": np.int64([1]),
+}
 FORMS = {
     "half": {"nodes": network(), "dtype": HALF, "outputs": {"scores": (HALF, ("N", 2))}},
     "double": {"nodes": network(), "dtype": DOUBLE, "outputs": {"scores": (DOUBLE, ("N", 2))}},
@@ -202,6 +216,13 @@ def test_a_black_box_loses_its_softmax_too(tmp_path):
     network_ = loaded(tmp_path).network
     scores = network_.scores(torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(4)))
     assert scores.min() < 0
+
+
+@pytest.mark.parametrize("ending", ["Softmax", "LogSoftmax"])
+def test_a_softmax_over_the_images_is_no_ending_but_refused(tmp_path, ending):
+    saved(tmp_path, [*network(scores="y"), node(ending, "y", "scores", axis=0)])
+    with pytest.raises(ModelFailed, match="mixes the pictures of a batch"):
+        loaded(tmp_path)
 
 
 @pytest.mark.parametrize("channels", [1, 4])

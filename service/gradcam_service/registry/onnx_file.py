@@ -183,7 +183,7 @@ def keep_logits(model: onnx.ModelProto, activation: str) -> None:
     while node is not None and node.domain == "" and node.op_type in (*_RESHAPES, *_ROUNDS_OFF):
         after.append(node)
         node = producers.get(node.input[0])
-    if node is None or node.domain != "" or node.op_type not in _ENDINGS:
+    if node is None or node.domain != "" or node.op_type not in _ENDINGS or not _is_over_classes(node):
         return
     ending = _ENDINGS[node.op_type]
     if ending != activation:
@@ -192,6 +192,11 @@ def keep_logits(model: onnx.ModelProto, activation: str) -> None:
         if dropped.op_type not in _RESHAPES:
             dropped.op_type = "Identity"
             del dropped.input[1:], dropped.attribute[:]
+
+
+def _is_over_classes(node: onnx.NodeProto) -> bool:
+    """Whether a softmax is over the second dimension or the last, one of which is the default, not over the images."""
+    return all(attribute.i in (1, -1) for attribute in node.attribute if attribute.name == "axis")
 
 
 def named_classes(model: onnx.ModelProto, classes: int) -> list[str]:
