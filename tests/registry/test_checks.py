@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from gradcam_service.errors import ModelFailed
@@ -10,7 +11,7 @@ from gradcam_service.explain.method import Need
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import refusals
-from gradcam_service.registry.checks import examine
+from gradcam_service.registry.checks import examine, rounding
 
 SIZE = (32, 32)
 GRADIENT_OF_LAYER = {name for name, method in METHODS.items() if Need.LAYER_GRADIENT in method.needs}
@@ -129,6 +130,24 @@ def test_what_may_be_wrong_with_scores_is_told():
     best = examined(lambda self, x: torch.maximum((z := self.fc(self.pooled(x))).sigmoid(), (-z).sigmoid()), "sigmoid")
     assert "between 0 and 1" in check(best, "logits").detail
     assert "below 0 or above 1" in check(examined(activation="none"), "logits").detail
+
+
+def test_one_score_that_may_be_a_probability_is_told_and_a_small_logit_is_none():
+    """The other side of the question, which is its negative, tells nothing."""
+    best = examined(lambda self, x: self.fc(self.pooled(x)).sigmoid() ** 2, "sigmoid", classes=1)
+    assert "between 0 and 1" in check(best, "logits").detail
+    for classes in (1, 3):
+        small = examined(lambda self, x: 0.5 + 1e-2 * self.fc(self.pooled(x)), "sigmoid", classes=classes)
+        assert check(small, "logits").passed
+
+
+def test_a_gpu_that_rounds_to_tf32_may_differ_by_that():
+    with FakeTensorMode():
+        images = {device: torch.empty(1, device=device) for device in ("cpu", "cuda")}
+    with torch.backends.cudnn.flags(allow_tf32=True):
+        assert [rounding(image) for image in images.values()] == [2**-23, 2**-10]
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        assert [rounding(image) for image in images.values()] == [2**-23, 2**-23]
 
 
 def test_scores_that_are_no_numbers_are_refused_and_some_are_told():

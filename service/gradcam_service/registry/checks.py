@@ -2,7 +2,8 @@
 
 Two made-up pictures are predicted together, and one of them alone, twice. What can't be right is refused; what may be
 is told in the model's card. Scores may differ by `_TOLERANCE` of the largest, which is also what runtimes may differ
-by, and by what the rounding of the picture itself changes in a network that is that sensitive.
+by, and by what the rounding of the picture itself, to what its device computes with, changes in a network that is that
+sensitive.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.nn.functional import interpolate
 
 from gradcam_service.errors import ModelFailed, first_line
 from gradcam_service.explain.cut import gradient
+from gradcam_service.explain.endings import has_both_sides
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.graph import ancestors, descendants, operator_name, scores_node
 from gradcam_service.explain.layers import non_differentiable
@@ -26,8 +28,12 @@ from gradcam_service.explain.objectives import Logit
 from gradcam_service.registry.spec import CheckCard
 
 _TOLERANCE = 1e-4
+_EPS_TF32 = 2.0**-10
+"""Of the ten bits that GPUs keep of float32 (https://docs.pytorch.org/docs/stable/notes/cuda.html)."""
 _SUM = 1e-3
 """How far from one the sum of probabilities may be, which may have been clipped or computed in half precision."""
+_STRONG = 100
+"""How many times stronger than a picture another is that would drive small logits out of the range of probabilities."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,10 @@ def examine(network: Network, channels: int, size: tuple[int, int], device: torc
     finite = _finite(scores)
     repeatable = _repeatable(network, images, alone, again)
     independent = _independent(network, images, scores, alone)
-    told = _told(scores, network.activation)
+    logits = _logits(network, images, scores)
     lacking = _without_gradient(network, images, frontier, scores)
     passes = CheckCard("gradient", not lacking, "; ".join(dict.fromkeys(lacking.values())))
-    return Findings([finite, repeatable, independent, told, passes], lacking)
+    return Findings([finite, repeatable, independent, logits, passes], lacking)
 
 
 def _pictures(channels: int, size: tuple[int, int]) -> Tensor:
@@ -109,8 +115,14 @@ def _differs(network: Network, image: Tensor, found: Tensor, expected: Tensor) -
     if beyond <= 0:
         return False
     signs = torch.randint(0, 2, image.shape, generator=torch.Generator().manual_seed(0)).to(image) * 2 - 1
-    rounded = network.scores(image * (1 + torch.finfo(image.dtype).eps * signs))
+    rounded = network.scores(image * (1 + rounding(image) * signs))
     return beyond > 2 * _largest(rounded - expected)
+
+
+def rounding(image: Tensor) -> float:
+    """The relative distance of the numbers that a convolution of an image tells apart, on the image's device."""
+    tf32 = image.device.type == "cuda" and torch.backends.cudnn.allow_tf32
+    return _EPS_TF32 if tf32 else torch.finfo(image.dtype).eps
 
 
 def _largest(values: Tensor) -> float:
@@ -118,9 +130,9 @@ def _largest(values: Tensor) -> float:
     return float(values[values.isfinite()].abs().max()) if values.isfinite().any() else 0.0
 
 
-def _told(scores: Tensor, activation: str) -> CheckCard:
+def _logits(network: Network, images: Tensor, scores: Tensor) -> CheckCard:
     """Whether the scores are what the activation is applied to, as far as can be told."""
-    inside = bool(((scores >= 0) & (scores <= 1)).all())
+    activation, inside = network.activation, _inside(scores)
     sums = (scores.sum(1) - 1).abs().max()
     detail = ""
     if activation == "softmax" and inside and sums <= _SUM:
@@ -130,11 +142,23 @@ def _told(scores: Tensor, activation: str) -> CheckCard:
         )
     if activation == "softmax" and scores.logsumexp(1).abs().max() <= _SUM:
         detail = "the scores are logarithms of probabilities; these are right, and maps explain their logarithms"
-    elif activation == "sigmoid" and inside and scores.std() > 0:
+    elif activation == "sigmoid" and _are_probabilities(network, images, scores):
         detail = "all scores are between 0 and 1; if they are probabilities already, say activation: none"
     elif activation == "none" and not inside:
         detail = "scores as they are, some below 0 or above 1, so that probability in answers is none"
     return CheckCard("logits", not detail, detail)
+
+
+def _are_probabilities(network: Network, images: Tensor, scores: Tensor) -> bool:
+    """Whether scores seem to be probabilities each: they stay between 0 and 1 however strong the picture is."""
+    own = slice(1, None) if has_both_sides(network.traced) else slice(None)
+    if not _inside(scores[:, own]) or not scores[:, own].std() > 0:
+        return False
+    return _inside(network.scores(_STRONG * images)[:, own])
+
+
+def _inside(scores: Tensor) -> bool:
+    return bool(((scores >= 0) & (scores <= 1)).all())
 
 
 def _without_gradient(network: Network, images: Tensor, frontier: Frontier, scores: Tensor) -> dict[Need, str]:
