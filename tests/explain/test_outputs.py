@@ -202,6 +202,9 @@ NO_ENDING = {
     "a softmax over the images": lambda scores, _: scores.softmax(0),
     "a class left out": lambda scores, _: scores.softmax(1)[:, 1:],
     "scores over other scores": lambda scores, _: scores.exp() / (1 + scores.exp()).sum(1, keepdim=True),
+    "scores over their sum": lambda scores, _: scores / scores.sum(1, keepdim=True),
+    "a softmax over the images, written out": lambda scores, _: scores.exp() / scores.exp().sum(0, keepdim=True),
+    "exponentials over all of them": lambda scores, _: scores.exp() / scores.exp().sum(),
 }
 
 
@@ -210,6 +213,33 @@ def test_what_changes_the_scores_otherwise_is_the_networks_own(end):
     with torch.no_grad():
         expected = Net(end)(images(3, 16))
     assert_close(network(end).scores(images(3, 16)), expected, rtol=0, atol=1e-6)
+
+
+def test_a_parameter_over_the_scores_is_the_networks_own():
+    net = Net().eval()
+    net.scale, net.end = nn.Parameter(torch.tensor([2.0, 3.0, 4.0])), lambda scores, _: net.scale / scores
+    expected = net.scale.detach() / truth()
+    assert_close(Network(net, (3, 16, 16)).scores(images(3, 16)), expected, rtol=0, atol=1e-6)
+
+
+SHIFTS = {
+    "of another tensor": lambda scores, features: features.amax((2, 3))[:, :3],
+    "the largest of another tensor": lambda scores, features: features.amax((1, 2, 3))[:, None],
+    "one of several results": lambda scores, features: features[:, :3, :2, 0].max(2).values,
+    "the places of the largest": lambda scores, _: scores[:, None].max(2).indices,
+    "the largest of a class": lambda scores, _: scores.amax(0, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("shift", SHIFTS.values(), ids=SHIFTS)
+def test_what_else_than_their_largest_is_taken_from_logits_before_a_softmax_stays(shift):
+    def shifted(scores, features):
+        return scores - shift(scores, features)
+
+    with torch.no_grad():
+        expected = Net(shifted)(images(3, 16))
+    found = network(lambda scores, features: written_out(shifted(scores, features))).scores(images(3, 16))
+    assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("activation", ["none", "identity"])

@@ -77,7 +77,7 @@ def has_both_sides(graph_module: fx.GraphModule) -> bool:
 
 def _what_is_passed_on(graph_module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     """The value that a node reshapes, rounds off, scales or shifts as a whole; None where it does something else."""
-    name = operator_name(node).removesuffix("_") if node.op == "call_function" else ""
+    name = _called(node).removesuffix("_")
     if is_reshaped(node) or operator_name(node) in _ROUNDS_OFF or name in _ROUNDS_OFF:
         return node.all_input_nodes[0]
     if name not in _AFFINE or len(node.args) != len(("value", "number")) or node.kwargs:
@@ -101,18 +101,39 @@ def _number(graph_module: fx.GraphModule, value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+def _called(node: fx.Node) -> str:
+    """The name of the operator that a node calls; empty of a tensor that is kept or given, whatever its name."""
+    return operator_name(node) if node.op == "call_function" else ""
+
+
 def _softmax_written_out(node: fx.Node) -> fx.Node | None:
     """The logits z of exp(z) / Σ exp(z), as older exporters write softmax, also of exp(z − max z); else None."""
-    if operator_name(node) != "div" or len(node.all_input_nodes) != len(("exp", "sum")):
+    if _called(node) != "div" or [_called(value) for value in node.all_input_nodes] != ["exp", "sum"]:
         return None
     exponential, total = node.all_input_nodes
-    summed = total.all_input_nodes[0] if operator_name(total) == "sum" else total
-    (logits, *_), names = exponential.all_input_nodes, [operator_name(exponential), operator_name(summed)]
-    if names != ["exp", "exp"] or summed.all_input_nodes != [logits] or summed is total:
+    (logits,), (summed,) = exponential.all_input_nodes, total.all_input_nodes
+    if _called(summed) != "exp" or summed.all_input_nodes != [logits] or not _is_sum_over_classes(total):
         return None
-    if operator_name(logits) == "sub" and operator_name(logits.all_input_nodes[-1]) in ("amax", "max", "getitem"):
-        logits = logits.all_input_nodes[0]
-    return logits
+    return _unshifted(logits, shape_of(total))
+
+
+def _is_sum_over_classes(total: fx.Node) -> bool:
+    """Whether a sum is over one dimension, which it keeps, and that is not the images'."""
+    (values,), dimensions = total.all_input_nodes, (*total.args[1:], None)[0]
+    shape, before = shape_of(total), shape_of(values)
+    if shape is None or before is None or len(shape) != len(before) or not isinstance(dimensions, list | tuple):
+        return False
+    return len(dimensions) == 1 and isinstance(dimensions[0], int) and dimensions[0] % (len(before) + 1) != 0
+
+
+def _unshifted(logits: fx.Node, kept: tuple[int, ...] | None) -> fx.Node:
+    """The z of z − max z, which has the same softmax, where the maximum is of the shape ``kept`` or one number."""
+    if _called(logits) != "sub" or len(logits.all_input_nodes) != len(("z", "max")) or logits.kwargs:
+        return logits
+    source, largest = logits.all_input_nodes
+    maximum = largest.all_input_nodes[0] if _called(largest) == "getitem" and largest.args[1] == 0 else largest
+    is_shift = _called(maximum) in ("amax", "max") and maximum.all_input_nodes == [source]
+    return source if is_shift and shape_of(largest) in ((), kept) else logits
 
 
 def _is_of_the_batch(node: fx.Node) -> bool:
