@@ -32,10 +32,10 @@ rolling: $(VENV)/.dev  ## replace two replicas behind HAProxy under load; no req
 	PYTHONPATH=tests $(BIN)/python load_tests/rolling.py --html build/rolling.html $(LOAD)
 
 chaos: $(VENV)/.dev  ## every fault that docs/operations.md promises to tolerate, at full length
-	$(BIN)/pytest tests/worker/test_fault_tolerance.py tests/worker/test_versions.py --chaos --timeout 1800 -rP
+	$(BIN)/pytest tests/worker/test_fault_tolerance.py tests/worker/test_versions.py --chaos --timeout 1800 -rP --show-capture=stdout
 
 fuzz: $(VENV)/.dev  ## thousands of made-up requests and damaged pictures
-	$(BIN)/pytest -n 2 tests/fuzz --fuzz
+	$(BIN)/pytest -n 2 tests/fuzz --fuzz --timeout 1800 -rP --show-capture=stdout
 
 docs: $(VENV)/.installed  ## write the tables of docs/ that the code fills
 	$(BIN)/python docs/tables.py
