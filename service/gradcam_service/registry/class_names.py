@@ -34,7 +34,7 @@ def class_index(written: int | str, labels: Sequence[str]) -> int:
     if meant:
         among = _told(meant, labels)
         raise UnknownTarget(f"{len(meant)} classes are labelled {shown!r}: {among}; an index names one")
-    listed = ", ".join(labels[:12]) + (", …" if len(labels) > 12 else "")
+    listed = ", ".join(label.partition(",")[0] for label in labels[:12]) + (", …" if len(labels) > 12 else "")
     there_are = f"the model has {len(labels)} classes, 0 to {len(labels) - 1}: {listed}"
     if isinstance(written, int):
         raise UnknownTarget(f"there is no class {shown}; {there_are}")
