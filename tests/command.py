@@ -10,11 +10,14 @@ import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from unittest.mock import patch
 
+from gradcam_service import kinds
 from gradcam_service.cli import main
 
 
 def gradcam(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
     """Call the command's entry point with settings by their lower-case names: its output and its exit code.
+
+    Plugins are those of the call alone.
 
     The default model is `scenes`, which has ground truth, unless a test says otherwise.
     """
@@ -24,6 +27,7 @@ def gradcam(*arguments: object, **settings: object) -> subprocess.CompletedProce
     output, errors, code = io.StringIO(), io.StringIO(), 0
     with (
         patch.dict(os.environ, environment),
+        patch.dict(kinds._PLUGINS, {constant: {**files} for constant, files in kinds._PLUGINS.items()}, clear=True),
         patch.object(sys, "argv", command),
         redirect_stdout(output),
         redirect_stderr(errors),
