@@ -269,7 +269,7 @@ def explain(pictures: Sequence[Path], model: str | None, file: Path, **given: An
 
 def _draw_all(local: Local, name: str, data: bytes, options: ExplainOptions, file: Path) -> None:
     """Write the grid of all methods."""
-    with tqdm(local.model.card.method_names(), leave=False) as methods:
+    with tqdm(local.model.card.method_names(), leave=False, disable=None) as methods:
         grid, notes = local.gallery(name, data, options, methods)
     grid.save(file)
     click.echo(f"every method → {file}")

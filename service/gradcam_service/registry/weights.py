@@ -113,7 +113,7 @@ def _download(url: str, path: Path) -> None:
     with (
         _opened(url) as (source, total),
         path.open("wb") as file,
-        tqdm(total=total, unit="B", unit_scale=True, desc=name, delay=1) as progress,
+        tqdm(total=total, unit="B", unit_scale=True, desc=name, delay=1, disable=None) as progress,
     ):
         while chunk := source.read(1 << 20):
             progress.update(file.write(chunk))
