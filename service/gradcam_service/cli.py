@@ -81,16 +81,20 @@ def models(load_them: bool, url: str | None) -> None:
     """
     if url and load_them:
         raise click.UsageError("--load loads models here; a service at --url has loaded its own")
+    listed: Iterable[_Listed]
+    strays: Sequence[str] = ()
     if url:
-        listed: Iterable[_Listed] = _served_models(url)
+        listed = _served_models(url)
     else:
-        listed = _loaded_models() if load_them else _listed_models()
+        settings = _validated(Settings)
+        listing = _scanned(settings)
+        listed, strays = (_loaded_models if load_them else _listed_models)(listing, settings), listing.misplaced
     click.echo(_MODEL_ROW.format("MODEL", "STATE", "SOURCE", "LAYER", "METHODS", "MEMORY", "DEVICE", "DIGEST"))
     failed = False
     for model in listed:
         failed = failed or model.state == "failed"
         _echo_model(model)
-    for stray in () if url else _scanned().misplaced:
+    for stray in strays:
         click.echo(f"    {stray}")
     if load_them and failed:
         sys.exit(2)
@@ -137,10 +141,10 @@ def _echo_model(model: _Listed) -> None:
             click.echo(f"    {note}")
 
 
-def _loaded_models() -> Iterator[_Listed]:
+def _loaded_models(listing: Listing, settings: Settings) -> Iterator[_Listed]:
     from gradcam_service.local import load_all
 
-    for model, device in load_all(_validated(Settings)):
+    for model, device in load_all(listing, settings):
         listed = _Listed(model.name, model.version, model.state, model.aliases, model.reason)
         if (card := model.card) is not None:
             listed.source, listed.layer, listed.methods = card.source, _Layer(card.layer), card.method_names()
@@ -149,15 +153,14 @@ def _loaded_models() -> Iterator[_Listed]:
         yield listed
 
 
-def _scanned() -> Listing:
+def _scanned(settings: Settings) -> Listing:
     from gradcam_service.registry.repository import scan
 
-    return scan(_validated(Settings).model_repository)
+    return scan(settings.model_repository)
 
 
-def _listed_models() -> Iterator[_Listed]:
-    load_plugins(_validated(Settings).plugins)  # among them may be the source of a model
-    listing = _scanned()
+def _listed_models(listing: Listing, settings: Settings) -> Iterator[_Listed]:
+    load_plugins(settings.plugins)  # among them may be the source of a model
     for entry, model in zip(listing, listing.models(), strict=True):
         try:
             yield _Listed(model.name, model.version, model.state, model.aliases, source=entry.spec().source)

@@ -20,7 +20,7 @@ from gradcam_service.inputs import INPUTS
 from gradcam_service.kinds import load_plugins
 from gradcam_service.maps import MapKind
 from gradcam_service.registry.loader import LoadedModel, load
-from gradcam_service.registry.repository import scan
+from gradcam_service.registry.repository import Listing, scan
 from gradcam_service.registry.spec import Card, Model, resolve
 from gradcam_service.settings import Settings
 from gradcam_service.worker.engine import Pending, limit_threads, pick_device, run
@@ -132,15 +132,11 @@ class Local:
             return await Pipeline(self, capacity).answer(call, admission, Unobserved())
 
 
-def load_all(settings: Settings) -> Iterator[tuple[Model, str]]:
-    """Load every model version in the repositories, one after the other, and tell of each and its device.
-
-    Raises:
-        ModelFailed: a repository can't be read.
-    """
+def load_all(listing: Listing, settings: Settings) -> Iterator[tuple[Model, str]]:
+    """Load every model version of the repositories, one after the other, and tell of each and its device."""
     limit_threads(settings)
     load_plugins(settings.plugins)
-    listing, device = scan(settings.model_repository), pick_device(settings.device)
+    device = pick_device(settings.device)
     for entry, model in zip(listing, listing.models(), strict=True):
         try:
             card = load(entry, device, settings.python_path, settings.cache_bytes).card
