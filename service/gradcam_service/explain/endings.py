@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from gradcam_service.errors import UnsupportedMethod
-from gradcam_service.explain.activation import Activation
+from gradcam_service.explain.activation import UNCHANGED, Activation
 from gradcam_service.explain.graph import flat, is_reshaped, operator_name, scores_node, shape_of
 from gradcam_service.explain.outputs import is_a_row
 
@@ -57,7 +57,7 @@ def logits_of(graph_module: fx.GraphModule, activation: Activation) -> fx.GraphM
         node = source
     written_out = _softmax_written_out(node)
     ending = "softmax" if written_out else _ACTIVATIONS.get(operator_name(node), "")
-    if not ending or activation in ("none", "identity") or _is_of_the_batch(node):
+    if not ending or activation in UNCHANGED or _is_of_the_batch(node):
         return graph_module
     if ending != activation:
         raise UnsupportedMethod(

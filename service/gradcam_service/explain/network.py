@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gradcam_service.errors import UnknownLayer, UnsupportedMethod
-from gradcam_service.explain.activation import Activation
+from gradcam_service.explain.activation import UNCHANGED, Activation
 from gradcam_service.explain.cut import Cut, cut
 from gradcam_service.explain.default_layer import default_layers
 from gradcam_service.explain.endings import scores_of
@@ -163,7 +163,7 @@ class Network:
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Probabilities (N, classes) of scores (N, classes)."""
-        if self.activation in ("none", "identity"):
+        if self.activation in UNCHANGED:
             return scores
         return scores.softmax(1) if self.activation == "softmax" else scores.sigmoid()
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from gradcam_service.errors import first_line
+from gradcam_service.explain.activation import UNCHANGED
 from gradcam_service.registry import onnx_file
 from gradcam_service.registry.built import Built
 from gradcam_service.registry.folder import ModelFolder
@@ -35,7 +36,7 @@ def imported(folder: ModelFolder) -> Built:
     content = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
     onnx_file.keep_scores(model, spec.output)
     onnx_file.in_float32(model)
-    if spec.activation not in ("none", "identity"):
+    if spec.activation not in UNCHANGED:
         onnx_file.keep_logits(model, spec.activation)
     session = Session(model, preprocess, spec.input.count)
     labels = folder.labels() or onnx_file.named_classes(model, session.classes)

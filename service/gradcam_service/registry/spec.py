@@ -35,7 +35,7 @@ from gradcam_service.tasks import TASKS, activations
 State = Literal["unloaded", "loading", "ready", "failed"]
 
 
-def _channels_of_input(schema: dict[str, Any]) -> None:
+def _channels_in_schema(schema: dict[str, Any]) -> None:
     """``channels`` may be written here as well; see `Spec`."""
     taken = ["rgb", "bgr", "gray"]
     schema["properties"]["channels"] = {
@@ -58,7 +58,7 @@ class Preprocess:
         interpolation: nearest, bilinear, bicubic or lanczos.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid", json_schema_extra=_channels_of_input)
+    __pydantic_config__ = ConfigDict(extra="forbid", json_schema_extra=_channels_in_schema)
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from gradcam_service.explain.activation import UNCHANGED
 from gradcam_service.targets import Target
 from gradcam_service.tasks import Labelled
 
@@ -57,7 +58,7 @@ class Classification:
 def probabilities(scores: np.ndarray, activation: str) -> np.ndarray:
     """Scores (classes,) in logit units → probabilities (classes,) float64; without an activation, the scores."""
     logits = scores.astype(np.float64)
-    if activation in ("none", "identity"):
+    if activation in UNCHANGED:
         return logits
     if activation == "sigmoid":
         return 0.5 * (1.0 + np.tanh(0.5 * logits))  # the logistic function without overflow
