@@ -19,9 +19,10 @@ from gradcam_service.images.grid import labelled_grid
 from gradcam_service.inputs import INPUTS
 from gradcam_service.kinds import load_plugins
 from gradcam_service.maps import MapKind
+from gradcam_service.registry.card import Card
+from gradcam_service.registry.listing import Model, resolve
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.repository import Listing, scan
-from gradcam_service.registry.spec import Card, Model, resolve
 from gradcam_service.settings import Settings
 from gradcam_service.worker.engine import Pending, limit_threads, pick_device, run
 from gradcam_service.worker.messages import Answer, Inputs, Question, Timings

@@ -23,8 +23,8 @@ from gradcam_service import logs
 from gradcam_service.errors import BadSettings
 from gradcam_service.isolated import FLAGS
 from gradcam_service.kinds import load_plugins
+from gradcam_service.registry.listing import resolve
 from gradcam_service.registry.repository import scan
-from gradcam_service.registry.spec import resolve
 from gradcam_service.settings import Settings, misspelt
 
 if TYPE_CHECKING:  # its metrics want PROMETHEUS_MULTIPROC_DIR to be set when they are imported

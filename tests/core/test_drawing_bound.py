@@ -11,7 +11,8 @@ from gradcam_service.core.drawing_bound import check, drawn_pixels, held_bytes
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.errors import AnswerTooLarge
 from gradcam_service.inputs import Takes
-from gradcam_service.registry.spec import Card, LayerCard, Preprocess
+from gradcam_service.registry.card import Card, LayerCard
+from gradcam_service.registry.spec import Preprocess
 from gradcam_service.settings import Settings
 
 LIMIT = Settings.model_fields["max_drawn_pixels"].default

@@ -7,8 +7,9 @@ from torch import nn
 
 from gradcam_service.errors import NonFinite
 from gradcam_service.explain.network import Network
+from gradcam_service.registry.card import Card, LayerCard, MethodCard
 from gradcam_service.registry.loader import LoadedModel
-from gradcam_service.registry.spec import Card, LayerCard, MethodCard, Preprocess, Spec
+from gradcam_service.registry.spec import Preprocess, Spec
 from gradcam_service.targets import Target
 from gradcam_service.worker.engine import pick_device
 from gradcam_service.worker.engine import run as run_within

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from gradcam_service.registry.spec import Card
+from gradcam_service.registry.card import Card
 from gradcam_service.targets import Target
 from gradcam_service.targets.class_ import Class
 from gradcam_service.tasks import Labelled

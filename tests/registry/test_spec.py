@@ -1,11 +1,11 @@
-"""What operators write and callers name: model.yaml, classes, probabilities, references."""
+"""What operators write: model.yaml."""
 
 import pytest
 
-from gradcam_service.errors import ModelFailed, UnknownLayer, UnknownModel, UnknownTarget, UnsupportedMethod
+from gradcam_service.errors import ModelFailed
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry
-from gradcam_service.registry.spec import Card, LayerCard, MethodCard, Model, Preprocess, resolve, version_order
+from gradcam_service.registry.spec import Preprocess
 
 SPEC = "source: torchvision\narchitecture: resnet18\nweights: random:0\n"
 NORMAL = "mean: [0, 0, 0], std: [1, 1, 1]"
@@ -14,24 +14,6 @@ NORMAL = "mean: [0, 0, 0], std: [1, 1, 1]"
 def parsed(folder, text):
     (folder / "model.yaml").write_text(text)
     return Entry("mine", "1", LocalPlace(folder)).spec()
-
-
-def card(labels=("cat", "dog", "fox"), activation="softmax"):
-    return Card(
-        digest="sha256:0",
-        source="zoo",
-        weights="random:0",
-        memory=0,
-        task="classification",
-        activation=activation,
-        labels=list(labels),
-        preprocess=Preprocess((0, 0, 0), (1, 1, 1), pad=8),
-        batch=8,
-        runtime="eager",
-        layer="layer4",
-        layers=[LayerCard("layer3", (4, 4, 4)), LayerCard("layer4", (8, 2, 2))],
-        methods=[MethodCard("gradcam", 1, {})],
-    )
 
 
 @pytest.mark.parametrize(
@@ -189,166 +171,3 @@ def test_channels_may_be_said_in_either_place(tmp_path, channels, count):
 def test_padding_has_the_mean_colour():
     assert Preprocess((0.485, 0.456, 0.406), (1, 1, 1), pad=8).fill == (124, 116, 104)
     assert Preprocess((0.0, 0.5, 1.0), (1, 1, 1), pad=8).fill == (0, 128, 255)
-
-
-@pytest.mark.parametrize(
-    ("labels", "target", "index"),
-    [
-        (("cat", "dog", "fox"), 2, 2),
-        (("cat", "dog", "fox"), 0, 0),
-        (("cat", "dog", "fox"), "dog", 1),
-        (("cat", "dog", "fox"), "2", 2),
-        (("2", "0", "1"), "2", 0),
-        (("2", "0", "1"), "0", 1),
-        (("2", "0", "1"), 2, 2),
-        (("crane", "dog", "Crane"), "crane", 0),
-        (("crane", "dog", "Crane"), "Crane", 2),
-        (("tabby, tabby cat", "tiger cat", "Egyptian cat"), "tabby", 0),
-        (("tabby, tabby cat", "tiger cat", "Egyptian cat"), "TABBY, Tabby Cat", 0),
-        (("tabby, tabby cat", "tiger cat", "Egyptian cat"), " tabby_cat", 0),
-        (("tabby, tabby cat", "tiger cat", "Egyptian cat"), "egyptian  cat", 2),
-        (("maillot", "maillot, tank suit"), "Maillot", 0),
-        (("maillot", "maillot, tank suit"), "tank suit", 1),
-        (("Straße", "cafe\u0301"), "STRASSE", 0),
-        (("Straße", "cafe\u0301"), "café", 1),
-        (("one, 1", "zero, 0"), "1", 1),
-        (("Tee, grün", "", " x"), "Tee, grün", 0),
-        (("Tee, grün", "", " x"), " x", 2),
-    ],
-)
-def test_a_target_is_a_label_before_it_is_an_index_written_as_text(labels, target, index):
-    assert card(labels).class_index(target) == index
-
-
-@pytest.mark.parametrize("target", [3, -1, 10**30, "3", "-1", "wolf", "", "_", ",", "1.0", "1e0", "0x1", "9" * 5000])
-def test_a_target_that_is_no_class_is_refused_with_what_there_is(target):
-    with pytest.raises(UnknownTarget) as caught:
-        card().class_index(target)
-    assert "3 classes, 0 to 2: cat, dog, fox" in caught.value.detail
-
-
-@pytest.mark.parametrize(
-    ("target", "told"),
-    [
-        ("crane", "2 classes are labelled 'crane': 1 'crane', 4 'crane'; an index names one"),
-        ("CRANE", "3 classes are labelled 'CRANE': 1 'crane', 2 'Crane', 4 'crane'; an index names one"),
-        ("cat", "2 classes are labelled 'cat': 0 'tabby, cat', 3 'tiger cat, cat'; an index names one"),
-    ],
-)
-def test_a_name_of_several_classes_is_refused_with_their_indices(target, told):
-    with pytest.raises(UnknownTarget) as caught:
-        card(("tabby, cat", "crane", "Crane", "tiger cat, cat", "crane")).class_index(target)
-    assert caught.value.detail == told
-
-
-@pytest.mark.parametrize(
-    ("target", "near"),
-    [
-        ("Cat", "; near it: 1 'tiger cat', 2 'Egyptian cat, mau'"),
-        ("tigre cat", "; near it: 1 'tiger cat'"),
-        ("egyptian mouse", ""),
-        ("c", ""),
-    ],
-)
-def test_a_name_of_no_class_is_refused_with_those_that_are_like_it(target, near):
-    with pytest.raises(UnknownTarget) as caught:
-        card(("tabby", "tiger cat", "Egyptian cat, mau", "catamaran")).class_index(target)
-    listed = "the model has 4 classes, 0 to 3: tabby, tiger cat, Egyptian cat, catamaran"
-    assert caught.value.detail == f"no class is labelled {target!r}; {listed}{near}"
-
-
-def test_a_handful_of_classes_at_most_is_told_near():
-    with pytest.raises(UnknownTarget) as caught:
-        card([f"dog {i}" for i in range(1000)]).class_index("dog")
-    assert caught.value.detail.endswith("near it: 0 'dog 0', 1 'dog 1', 2 'dog 2', 3 'dog 3', 4 'dog 4'")
-
-
-def test_a_target_with_an_underscore_is_no_index():
-    with pytest.raises(UnknownTarget, match="1_0"):
-        card([f"class {i}" for i in range(12)]).class_index("1_0")
-
-
-def test_a_long_list_of_classes_is_cut_short():
-    with pytest.raises(UnknownTarget) as caught:
-        card([f"class {i}" for i in range(1000)]).class_index("wolf")
-    assert "1000 classes, 0 to 999: class 0," in caught.value.detail
-    assert "class 11, …" in caught.value.detail
-    assert "class 12" not in caught.value.detail
-
-
-def test_questions_are_checked_against_the_card():
-    for layer in ("auto", "layer3", "layer4"):
-        card().check_question("gradcam", layer, [])
-    with pytest.raises(UnsupportedMethod, match=r"'lime'.*gradcam"):
-        card().check_question("lime", "auto", [])
-    with pytest.raises(UnknownLayer, match=r"'layer5'.*layer3, layer4"):
-        card().check_question("gradcam", "layer5", [])
-
-
-def model(name, version, *aliases, state="ready"):
-    return Model(name, version, list(aliases), state)
-
-
-MODELS = [
-    model("cats", "10", state="loading"),
-    model("cats", "9", "stable"),
-    model("cats", "2", "old"),
-    model("cats", "nightly"),
-    model("dogs", "1", state="failed"),
-    model("dogs", "2", state="unloaded"),
-]
-
-
-@pytest.mark.parametrize(
-    ("reference", "key"),
-    [
-        ("cats", "cats@9"),
-        ("cats@2", "cats@2"),
-        ("cats@10", "cats@10"),
-        ("cats@nightly", "cats@nightly"),
-        ("cats@stable", "cats@9"),
-        ("cats@old", "cats@2"),
-        ("dogs", "dogs@2"),
-        ("dogs@1", "dogs@1"),
-    ],
-)
-@pytest.mark.parametrize("order", [1, -1])
-def test_references(reference, key, order):
-    assert resolve(MODELS[::order], reference).key == key
-
-
-@pytest.mark.parametrize(
-    ("reference", "says"),
-    [
-        ("birds", "'birds'; there are: cats, dogs"),
-        ("", "there are: cats, dogs"),
-        ("Cats", "'Cats'"),
-        ("cats@3", "'3'; it has: nightly, 2, old, 9, stable, 10"),
-        ("dogs@stable", "'stable'; it has: 1, 2"),
-        ("cats@2@2", "'2@2'"),
-    ],
-)
-def test_references_to_nothing_are_answered_with_what_there_is(reference, says):
-    with pytest.raises(UnknownModel) as caught:
-        resolve(MODELS, reference)
-    assert says in caught.value.detail
-
-
-def test_nothing_is_found_where_nothing_is():
-    with pytest.raises(UnknownModel, match="there are: none"):
-        resolve([], "cats")
-
-
-def test_a_version_goes_before_an_alias_of_the_same_name():
-    assert resolve([model("cats", "1", "2"), model("cats", "2")], "cats@2").key == "cats@2"
-
-
-def test_versions_are_ordered_as_numbers_after_words():
-    assert sorted(["10", "nightly", "9", "2", "beta", "100"], key=version_order) == [
-        "beta",
-        "nightly",
-        "2",
-        "9",
-        "10",
-        "100",
-    ]

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from gradcam_service.errors import CrashesWorker, ModelFailed, ModelLoading, NotReady
-from gradcam_service.registry.spec import Card, Model, Preprocess
+from gradcam_service.registry.card import Card
+from gradcam_service.registry.listing import Model
+from gradcam_service.registry.spec import Preprocess
 from gradcam_service.worker.client import Answer, Timings, Workers
 from gradcam_service.worker.in_flight_log import InFlightLog
 from gradcam_service.worker.messages import Cancel, Failed, Hello, Job, Load, Managed, Status

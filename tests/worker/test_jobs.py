@@ -10,8 +10,8 @@ from time import monotonic
 import torch
 import zmq
 
+from gradcam_service.registry.listing import Model
 from gradcam_service.registry.repository import EMBEDDED, scan
-from gradcam_service.registry.spec import Model
 from gradcam_service.worker.callers import Callers
 from gradcam_service.worker.in_flight_log import InFlightLog
 from gradcam_service.worker.jobs import Jobs

@@ -18,7 +18,9 @@ import zmq
 import zmq.asyncio
 
 from gradcam_service.errors import DeadlineExceeded, Internal, ModelFailed, TooExpensive, WorkerLost
-from gradcam_service.registry.spec import Card, Model, Preprocess
+from gradcam_service.registry.card import Card
+from gradcam_service.registry.listing import Model
+from gradcam_service.registry.spec import Preprocess
 from gradcam_service.targets import Target
 from gradcam_service.worker.client import Workers
 from gradcam_service.worker.in_flight_log import InFlightLog

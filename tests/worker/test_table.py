@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from gradcam_service.errors import ModelFailed, UnknownModel
+from gradcam_service.registry.card import Card
+from gradcam_service.registry.listing import version_order
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry, Listing
-from gradcam_service.registry.spec import Card, Preprocess, version_order
+from gradcam_service.registry.spec import Preprocess
 from gradcam_service.worker import table
 from gradcam_service.worker.poller import Snapshot
 from gradcam_service.worker.table import Accelerate, Drop, Load, Table

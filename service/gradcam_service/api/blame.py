@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gradcam_service.core.options import ExplainOptions, PredictOptions
 from gradcam_service.errors import DeadlineExceeded, ModelFailed, ModelLoading, ServiceError, UnknownModel
-from gradcam_service.registry.spec import Model, resolve
+from gradcam_service.registry.listing import Model, resolve
 from gradcam_service.settings import Settings
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from gradcam_service.api.schemas import CheckBody, InputBody, LayerBody, MethodBody, ModelBody, ModelDetail
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.inputs import INPUTS
-from gradcam_service.registry.spec import LayerCard, Model
+from gradcam_service.registry.card import LayerCard
+from gradcam_service.registry.listing import Model
 
 
 def model_body(model: Model, devices: list[str]) -> ModelBody:

@@ -14,7 +14,7 @@ from gradcam_service.api import documentation
 from gradcam_service.api.models import model_body, model_detail
 from gradcam_service.api.schemas import Health, ModelDetail, ModelList
 from gradcam_service.errors import NotReady
-from gradcam_service.registry.spec import resolve
+from gradcam_service.registry.listing import resolve
 from gradcam_service.worker.client import Workers
 
 router = APIRouter()

@@ -9,7 +9,7 @@ from gradcam_service.core.options import ExplainOptions
 from gradcam_service.errors import AnswerTooLarge
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.images.geometry import fit
-from gradcam_service.registry.spec import Card
+from gradcam_service.registry.card import Card
 
 _LEAST_SIDE = 16
 Size = tuple[int, int]

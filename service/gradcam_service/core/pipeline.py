@@ -23,7 +23,8 @@ from gradcam_service.explain.methods import DEFAULT, METHODS
 from gradcam_service.images.canvas import backdrop
 from gradcam_service.images.geometry import PreparedImage
 from gradcam_service.inputs import INPUTS
-from gradcam_service.registry.spec import Card, Model
+from gradcam_service.registry.card import Card
+from gradcam_service.registry.listing import Model
 from gradcam_service.targets import TARGETS, read
 from gradcam_service.tasks import TASKS
 from gradcam_service.worker.client import Answer, Inputs, Question, Timings

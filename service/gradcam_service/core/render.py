@@ -18,7 +18,7 @@ from gradcam_service.images.geometry import PreparedImage
 from gradcam_service.images.render import heatmap, overlay
 from gradcam_service.images.scale import own_high, plane
 from gradcam_service.maps import MapKind
-from gradcam_service.registry.spec import Card
+from gradcam_service.registry.card import Card
 from gradcam_service.targets import TARGETS, Target
 from gradcam_service.tasks.classification import probabilities
 from gradcam_service.worker.client import Answer

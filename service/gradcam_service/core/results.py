@@ -11,7 +11,8 @@ from gradcam_service.errors import ServiceError
 from gradcam_service.images.canvas import Box
 from gradcam_service.images.render import Picture
 from gradcam_service.maps import MapKind
-from gradcam_service.registry.spec import Card, Model
+from gradcam_service.registry.card import Card
+from gradcam_service.registry.listing import Model
 
 
 @dataclass(frozen=True, eq=False)

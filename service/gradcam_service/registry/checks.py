@@ -25,7 +25,7 @@ from gradcam_service.explain.layers import non_differentiable
 from gradcam_service.explain.method import Need
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.objectives import Logit
-from gradcam_service.registry.spec import CheckCard
+from gradcam_service.registry.card import CheckCard
 
 _TOLERANCE = 1e-4
 _EPS_TF32 = 2.0**-10

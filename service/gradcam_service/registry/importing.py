@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from gradcam_service.errors import BadOption, ModelFailed, ServiceError, first_line, in_one_line
+from gradcam_service.registry.card import Card
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.foreign import foreign, known_format
 from gradcam_service.registry.labels import TextLoader, from_file, listed, to_file
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry, parse_spec
 from gradcam_service.registry.sources import SOURCES
-from gradcam_service.registry.spec import Card, Preprocess
+from gradcam_service.registry.spec import Preprocess
 
 if TYPE_CHECKING:
     from gradcam_service.registry.built import Built

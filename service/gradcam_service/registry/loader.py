@@ -22,11 +22,12 @@ from gradcam_service.explain.suitability import forward_passes, refusals
 from gradcam_service.inputs import INPUTS
 from gradcam_service.registry import cache
 from gradcam_service.registry.built import Built, build, first_channels, takes_channels
+from gradcam_service.registry.card import Card, LayerCard, MethodCard
 from gradcam_service.registry.checks import Findings, examine
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.sources import SOURCES
-from gradcam_service.registry.spec import Card, LayerCard, MethodCard, Sample, Spec
+from gradcam_service.registry.spec import Sample, Spec
 from gradcam_service.runtime import RUNTIMES, fastest
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from gradcam_service.errors import ModelFailed, first_line
 from gradcam_service.registry.labels import as_text
+from gradcam_service.registry.listing import Model
 from gradcam_service.registry.misplaced import misplaced
 from gradcam_service.registry.places import LocalPlace, Place, place_at
-from gradcam_service.registry.spec import Model, Spec
+from gradcam_service.registry.spec import Spec
 
 EMBEDDED = Path(__file__).parent.parent / "zoo" / "models"
 """The models that ship with the service."""

@@ -1,13 +1,12 @@
-"""Models as data: the ``model.yaml`` that an operator writes and the card that a loaded model shows. Torch-free."""
+"""The ``model.yaml`` that an operator writes. Torch-free."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-import msgspec
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -21,18 +20,13 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from gradcam_service.errors import BadOption, UnknownLayer, UnknownModel, UnsupportedMethod, shortened
 from gradcam_service.explain.activation import Activation
-from gradcam_service.explain.methods import METHODS
 from gradcam_service.inputs import INPUTS, Takes
 from gradcam_service.kinds import no_such
-from gradcam_service.registry.class_names import class_index
 from gradcam_service.registry.labels import listed
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.runtime import RUNTIMES
 from gradcam_service.tasks import TASKS, activations
-
-State = Literal["unloaded", "loading", "ready", "failed"]
 
 
 def _channels_in_schema(schema: dict[str, Any]) -> None:
@@ -247,167 +241,3 @@ class Spec(BaseModel):
         if self.preprocess and (values := len(self.preprocess.mean)) != self.input.count:
             raise ValueError(f"mean and std have {values} values, but the input {self.input.count} channels")
         return self
-
-
-class LayerCard(msgspec.Struct, frozen=True):
-    """A layer a model can be explained at: its name and its feature maps' (K, h, w)."""
-
-    name: str
-    shape: tuple[int, int, int]
-
-
-class MethodCard(msgspec.Struct, frozen=True):
-    """An explanation method, as it applies to one model.
-
-    Attributes:
-        forward_passes: what it costs for one target at the default layer, with its default options; a backward pass
-            counts as two.
-        refused: why it can't explain this model; empty where it can.
-    """
-
-    name: str
-    forward_passes: int
-    refused: str = ""
-
-
-class CheckCard(msgspec.Struct, frozen=True):
-    """A check of a model at its load.
-
-    Attributes:
-        name: ``finite``, ``repeatable``, ``independent``, ``logits`` or ``gradient``.
-        passed: whether nothing was found.
-        detail: what was found; empty where nothing was.
-    """
-
-    name: str
-    passed: bool
-    detail: str = ""
-
-
-class Card(msgspec.Struct, frozen=True):
-    """The card of a loaded model: what it is and can do, as ``GET /models`` tells.
-
-    Attributes:
-        digest: ``sha256:…`` over its model.yaml, labels, every weight, and the operator's code that built it: equal
-            digests answer alike, to the rounding of what computes them.
-        memory: bytes of its parameters and buffers.
-        runtime: what computes its feature maps.
-        precision: that it computes them in.
-        torch: the version of torch that computes the rest.
-        layer: the name of the default layer.
-        layers: those that every path crosses, and the default one.
-        methods: every explanation method.
-        inner_layers: names of all others, inside of blocks and branches.
-        input: what it takes.
-        checks: what was looked at when it was loaded; see `gradcam_service.registry.checks`.
-    """
-
-    digest: str
-    source: str
-    weights: str
-    memory: int
-    task: str
-    activation: Activation
-    labels: list[str]
-    preprocess: Preprocess
-    batch: int
-    runtime: str
-    layer: str
-    layers: list[LayerCard]
-    methods: list[MethodCard]
-    inner_layers: list[str] = []
-    input: Takes = Takes()
-    precision: Literal["float32", "bfloat16"] = "float32"
-    torch: str = ""
-    checks: list[CheckCard] = []
-
-    def method_names(self) -> list[str]:
-        """The methods that can explain this model."""
-        return [method.name for method in self.methods if not method.refused]
-
-    def class_index(self, target: int | str) -> int:
-        """The class that a request's target means; see `gradcam_service.registry.class_names`.
-
-        Raises:
-            UnknownTarget: no class has that index or name, or several have that name.
-        """
-        return class_index(target, self.labels)
-
-    def check_question(self, method: str, layer: str, options: Collection[str]) -> None:
-        """Refuse a method, a method's option or a layer that this model doesn't have.
-
-        Raises:
-            UnsupportedMethod: saying why, and naming the methods that work.
-            BadOption: naming the options that the method has.
-            UnknownLayer: naming the layers that work.
-        """
-        found = next((card for card in self.methods if card.name == method), None)
-        if found is None or found.refused:
-            reason = f": {found.refused}" if found else ""
-            works = ", ".join(self.method_names())
-            raise UnsupportedMethod(
-                f"this model can't be explained by {shortened(method)!r}{reason}; it can by {works}"
-            )
-        known = METHODS[method].options
-        if strange := sorted(set(options) - known.keys()):
-            own = ", ".join(known) or "none of its own"
-            raise BadOption(f"{strange[0]!r} is no option of {method}; it has {own}")
-        listed = [card.name for card in self.layers]
-        if layer not in ("auto", *listed, *self.inner_layers):
-            raise UnknownLayer.named(layer, listed, (*listed, *self.inner_layers))
-
-
-class Model(msgspec.Struct, frozen=True):
-    """One version of a model in the repository, and the state it is in.
-
-    Attributes:
-        reason: why it failed; of one that is ready, why its newer content is not; else empty.
-        card: once it has been loaded; an unloaded model that has one is loaded when it is asked for.
-        on_demand: whether it is loaded when it is asked for, and not at the start.
-    """
-
-    name: str
-    version: str
-    aliases: list[str]
-    state: State
-    reason: str = ""
-    card: Card | None = None
-    on_demand: bool = False
-
-    @property
-    def key(self) -> str:
-        """``name@version``, unique in a repository."""
-        return f"{self.name}@{self.version}"
-
-    @property
-    def card_digest(self) -> str:
-        """The digest of what was loaded last; empty where nothing was."""
-        return self.card.digest if self.card else ""
-
-
-def version_order(version: str) -> tuple[int, str]:
-    """Sorts 2 before 10, and numbers after words."""
-    return (int(version), "") if version.isdecimal() else (-1, version)
-
-
-def resolve(models: Iterable[Model], reference: str) -> Model:
-    """Resolve a reference: ``name``, ``name@version`` or ``name@alias``.
-
-    A bare name means its highest ready version, or one that was ready and made room for another model.
-
-    Raises:
-        UnknownModel: naming what is there.
-    """
-    known = list(models)
-    name, _, wanted = reference.partition("@")
-    versions = sorted((model for model in known if model.name == name), key=lambda model: version_order(model.version))
-    if not versions:
-        names = ", ".join(sorted({model.name for model in known})) or "none"
-        raise UnknownModel(f"there is no model {shortened(name)!r}; there are: {names}")
-    if not wanted:
-        return next((model for model in reversed(versions) if model.state == "ready" or model.card), versions[-1])
-    for model in sorted(versions, key=lambda model: wanted != model.version):
-        if wanted == model.version or wanted in model.aliases:
-            return model
-    have = ", ".join(text for model in versions for text in (model.version, *model.aliases))
-    raise UnknownModel(f"model {name!r} has no version or alias {shortened(wanted)!r}; it has: {have}")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gradcam_service.explain.objectives import Objective
-    from gradcam_service.registry.spec import Card
+    from gradcam_service.registry.card import Card
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gradcam_service.explain.objectives import Objective
-    from gradcam_service.registry.spec import Card
+    from gradcam_service.registry.card import Card
 
 _REST = "rest"
 _CLASS = {"anyOf": [{"type": "integer"}, {"type": "string"}]}

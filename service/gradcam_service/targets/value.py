@@ -12,7 +12,7 @@ from gradcam_service.tasks.regression import Prediction
 if TYPE_CHECKING:
     import numpy as np
 
-    from gradcam_service.registry.spec import Card
+    from gradcam_service.registry.card import Card
 
 
 @dataclass(frozen=True)

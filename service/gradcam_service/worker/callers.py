@@ -10,7 +10,7 @@ import numpy as np
 import zmq
 
 from gradcam_service.errors import ServiceError
-from gradcam_service.registry.spec import Model
+from gradcam_service.registry.listing import Model
 from gradcam_service.worker.messages import Failed, Reply, Request, Status, decode_request, encode
 
 log = logging.getLogger(__name__)

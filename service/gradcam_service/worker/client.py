@@ -9,7 +9,8 @@ from time import monotonic
 from typing import Literal
 
 from gradcam_service.errors import CrashesWorker, DeadlineExceeded, ModelLoading, NotReady, TooExpensive, WorkerLost
-from gradcam_service.registry.spec import Card, Model, resolve
+from gradcam_service.registry.card import Card
+from gradcam_service.registry.listing import Model, resolve
 from gradcam_service.worker.link import WorkerLink
 from gradcam_service.worker.messages import Answer, Inputs, Question, Timings
 from gradcam_service.worker.suspicion import Suspicion

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import msgspec
 import numpy as np
 
-from gradcam_service.registry.spec import Model
+from gradcam_service.registry.listing import Model
 from gradcam_service.targets import Target
 
 Dtype: TypeAlias = Literal["uint8", "float32"]

@@ -16,9 +16,9 @@ import torch
 from gradcam_service import metrics
 from gradcam_service.errors import ModelFailed, in_one_line
 from gradcam_service.explain.graph import forget_sources
+from gradcam_service.registry.listing import Model
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.repository import Entry
-from gradcam_service.registry.spec import Model
 from gradcam_service.worker import memory, table
 from gradcam_service.worker.poller import Snapshot
 from gradcam_service.worker.table import Accelerate, Drop, Load, Table, Version

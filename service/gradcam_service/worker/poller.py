@@ -10,8 +10,8 @@ from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from gradcam_service.errors import ModelFailed, UnknownModel, in_one_line
+from gradcam_service.registry.listing import resolve
 from gradcam_service.registry.repository import Entry, Listing, scan
-from gradcam_service.registry.spec import resolve
 from gradcam_service.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,9 @@ from itertools import groupby
 from operator import itemgetter
 
 from gradcam_service.errors import ModelFailed, UnknownModel
+from gradcam_service.registry.card import Card
+from gradcam_service.registry.listing import Model, State, version_order
 from gradcam_service.registry.repository import Entry
-from gradcam_service.registry.spec import Card, Model, State, version_order
 from gradcam_service.worker.poller import Snapshot
 
 RETRY = 30.0

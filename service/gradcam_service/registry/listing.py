@@ -1,0 +1,69 @@
+"""The versions of models that a repository has, and what a reference to one means. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from gradcam_service.errors import UnknownModel, shortened
+from gradcam_service.registry.card import Card
+
+State = Literal["unloaded", "loading", "ready", "failed"]
+
+
+class Model(msgspec.Struct, frozen=True):
+    """One version of a model in the repository, and the state it is in.
+
+    Attributes:
+        reason: why it failed; of one that is ready, why its newer content is not; else empty.
+        card: once it has been loaded; an unloaded model that has one is loaded when it is asked for.
+        on_demand: whether it is loaded when it is asked for, and not at the start.
+    """
+
+    name: str
+    version: str
+    aliases: list[str]
+    state: State
+    reason: str = ""
+    card: Card | None = None
+    on_demand: bool = False
+
+    @property
+    def key(self) -> str:
+        """``name@version``, unique in a repository."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def card_digest(self) -> str:
+        """The digest of what was loaded last; empty where nothing was."""
+        return self.card.digest if self.card else ""
+
+
+def version_order(version: str) -> tuple[int, str]:
+    """Sorts 2 before 10, and numbers after words."""
+    return (int(version), "") if version.isdecimal() else (-1, version)
+
+
+def resolve(models: Iterable[Model], reference: str) -> Model:
+    """Resolve a reference: ``name``, ``name@version`` or ``name@alias``.
+
+    A bare name means its highest ready version, or one that was ready and made room for another model.
+
+    Raises:
+        UnknownModel: naming what is there.
+    """
+    known = list(models)
+    name, _, wanted = reference.partition("@")
+    versions = sorted((model for model in known if model.name == name), key=lambda model: version_order(model.version))
+    if not versions:
+        names = ", ".join(sorted({model.name for model in known})) or "none"
+        raise UnknownModel(f"there is no model {shortened(name)!r}; there are: {names}")
+    if not wanted:
+        return next((model for model in reversed(versions) if model.state == "ready" or model.card), versions[-1])
+    for model in sorted(versions, key=lambda model: wanted != model.version):
+        if wanted == model.version or wanted in model.aliases:
+            return model
+    have = ", ".join(text for model in versions for text in (model.version, *model.aliases))
+    raise UnknownModel(f"model {name!r} has no version or alias {shortened(wanted)!r}; it has: {have}")
