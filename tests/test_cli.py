@@ -209,6 +209,7 @@ def test_models_lists_the_repository(repository: Path):
     assert rows(listed).keys() == {"alexnet@1", "imagenet@1", "resnet18@1", "resnet50@1", "scenes@1"}
     assert {columns[0] for columns in rows(listed).values()} == {"unloaded"}
     assert "also stable" in listed
+    assert "\n    Finds 12 shapes in drawn scenes, where the truth is known.\n" in listed
 
 
 def test_models_tells_of_files_that_are_passed_over(tmp_path: Path):
@@ -221,7 +222,9 @@ def test_models_tells_of_files_that_are_passed_over(tmp_path: Path):
 
 
 def test_models_asks_a_service(service: Service):
-    listed = rows(gradcam("models", "--url", service.url).stdout)
+    output = gradcam("models", "--url", service.url).stdout
+    assert "\n    Finds 12 shapes in drawn scenes, where the truth is known.\n" in output
+    listed = rows(output)
     assert listed["scenes@1"][:3] == ["ready", "zoo", "layer3"]
     assert listed["scenes@1"][4:7] == ["1.6", "MB", "cpu"]
     assert listed["resnet50@1"][0] in ("unloaded", "failed")  # once asked for, its weights were not to be had
@@ -241,6 +244,7 @@ def test_models_are_tried_before_they_are_published(tmp_path: Path):
     assert listed["mine@2"] == ["failed"]
     assert "no layer 'attic'" in result.stdout
     assert listed["scenes@1"][0] == "ready"
+    assert "\n    Finds 12 shapes in drawn scenes, where the truth is known.\n" in result.stdout
 
 
 def test_weights_that_can_not_be_fetched_are_the_machines_fault(photo: Path, repository: Path):

@@ -114,6 +114,7 @@ class _Listed(msgspec.Struct):
     version: str
     state: str
     aliases: list[str]
+    description: str | None = None
     reason: str | None = None
     source: str | None = None
     layer: _Layer | None = None
@@ -136,16 +137,17 @@ def _echo_model(model: _Listed) -> None:
         (model.digest or "")[:19],
     )
     click.echo(_MODEL_ROW.format(*row).rstrip())
-    for note in (f"also {', '.join(model.aliases)}" if model.aliases else "", model.reason, *model.notes):
+    also = f"also {', '.join(model.aliases)}" if model.aliases else ""
+    for note in (model.description, also, model.reason, *model.notes):
         if note:
-            click.echo(f"    {note}")
+            click.echo(f"    {' '.join(note.split())}")
 
 
 def _loaded_models(listing: Listing, settings: Settings) -> Iterator[_Listed]:
     from gradcam_service.local import load_all
 
     for model, device in load_all(listing, settings):
-        listed = _Listed(model.name, model.version, model.state, model.aliases, model.reason)
+        listed = _Listed(model.name, model.version, model.state, model.aliases, model.description, model.reason)
         if (card := model.card) is not None:
             listed.source, listed.layer, listed.methods = card.source, _Layer(card.layer), card.method_names()
             listed.memory, listed.device, listed.digest = card.memory, [device], card.digest
@@ -163,9 +165,10 @@ def _listed_models(listing: Listing, settings: Settings) -> Iterator[_Listed]:
     load_plugins(settings.plugins)  # among them may be the source of a model
     for entry, model in zip(listing, listing.models(), strict=True):
         try:
-            yield _Listed(model.name, model.version, model.state, model.aliases, source=entry.spec().source)
+            spec = entry.spec()
+            yield _Listed(model.name, model.version, model.state, model.aliases, spec.description, source=spec.source)
         except ModelFailed as error:
-            yield _Listed(model.name, model.version, "failed", model.aliases, error.detail)
+            yield _Listed(model.name, model.version, "failed", model.aliases, reason=error.detail)
 
 
 class _ModelList(msgspec.Struct):

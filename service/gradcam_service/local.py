@@ -140,8 +140,9 @@ def load_all(listing: Listing, settings: Settings) -> Iterator[tuple[Model, str]
     device = pick_device(settings.device)
     for entry, model in zip(listing, listing.models(), strict=True):
         try:
-            card = load(entry, device, settings.python_path, settings.cache_bytes).card
-            yield msgspec.structs.replace(model, state="ready", card=card), str(device)
+            loaded = load(entry, device, settings.python_path, settings.cache_bytes)
+            described = {"card": loaded.card, "description": loaded.spec.description}
+            yield msgspec.structs.replace(model, state="ready", **described), str(device)
         except ModelFailed as error:
             yield msgspec.structs.replace(model, state="failed", reason=error.detail), ""
 

@@ -20,11 +20,11 @@ from time import sleep, time
 from typing import TYPE_CHECKING
 
 from gradcam_service import logs
-from gradcam_service.errors import BadSettings
+from gradcam_service.errors import BadSettings, ModelFailed
 from gradcam_service.isolated import FLAGS
 from gradcam_service.kinds import load_plugins
 from gradcam_service.registry.listing import resolve
-from gradcam_service.registry.repository import scan
+from gradcam_service.registry.repository import Entry, scan
 from gradcam_service.settings import Settings, misspelt
 
 if TYPE_CHECKING:  # its metrics want PROMETHEUS_MULTIPROC_DIR to be set when they are imported
@@ -55,7 +55,7 @@ def serve(settings: Settings) -> None:
     logs.configure(settings.log_level)
     for warning in misspelt(os.environ):
         log.warning(warning)
-    resolve(scan(settings.model_repository).models(), settings.default_model)
+    default = _default_model(settings)
     with _own_folder(_roomy()) as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
         # For 20 µs torch's idle threads wait for more, not for milliseconds, while ONNX Runtime wants their cores.
@@ -70,9 +70,20 @@ def serve(settings: Settings) -> None:
         from gradcam_service.worker.supervisor import Supervisor
 
         workers, servers = _children(settings, listening, folder)
-        threading.Thread(target=_announce, args=(listening, settings), daemon=True).start()
+        threading.Thread(target=_announce, args=(listening, settings, default), daemon=True).start()
         stopping = settings.notice_seconds + settings.drain_seconds
         Supervisor(workers, servers, stopping, on_stop=listening.close).run()
+
+
+def _default_model(settings: Settings) -> Entry:
+    """The model of requests that name none.
+
+    Raises:
+        ModelFailed, UnknownModel: see `serve`.
+    """
+    listing = scan(settings.model_repository)
+    key = resolve(listing.models(), settings.default_model).key
+    return next(entry for entry in listing if entry.key == key)
 
 
 def _children(settings: Settings, listening: socket.socket, folder: str) -> tuple[list[Child], list[Child]]:
@@ -208,8 +219,8 @@ def _check_tracing(settings: Settings) -> None:
             ) from None
 
 
-def _announce(listening: socket.socket, settings: Settings) -> None:
-    """Say where the service is as soon as it answers."""
+def _announce(listening: socket.socket, settings: Settings, default: Entry) -> None:
+    """Say where the service is, and what it answers with, as soon as it does."""
     host, port = listening.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -218,11 +229,20 @@ def _announce(listening: socket.socket, settings: Settings) -> None:
         sleep(0.1)
     print(
         f"\n  gradcam-service is ready at {url}  (documentation: {url}/docs)\n"
+        f"  The default model is {settings.default_model}{_described(default)}\n"
         "  Try it:\n\n"
         f"    curl -s {url}/docs/camera.jpg -o photo.jpg\n"
         f"    curl -s -H 'Accept: image/jpeg' {key}-F image=@photo.jpg {url}/explain -o map.jpg\n",
         flush=True,
     )
+
+
+def _described(entry: Entry) -> str:
+    try:
+        description = entry.spec().description
+    except ModelFailed:  # GET /models says why
+        return ""
+    return f": {' '.join(description.split())}" if description else ""
 
 
 def _is_ready(url: str) -> bool:

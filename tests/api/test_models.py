@@ -2,6 +2,8 @@
 
 import pytest
 
+from live import until
+
 from . import truth
 from .calls import ask, problem
 
@@ -38,7 +40,7 @@ def test_every_version_in_the_repositories_is_listed_with_its_state(client):
 )
 def test_a_ready_model_tells_what_it_is(client, name, classes, activation, side, layer, shape, weights):
     model = listed(client)[name]
-    assert model.keys() - {"reason"} == {
+    assert model.keys() - {"reason", "description"} == {
         *("name", "version", "aliases", "state", "task", "activation", "input", "classes", "layer", "methods"),
         *("digest", "source", "weights", "memory", "runtime", "precision", "torch", "device"),
     }
@@ -49,6 +51,18 @@ def test_a_ready_model_tells_what_it_is(client, name, classes, activation, side,
     assert model["layer"] == {"name": layer, "shape": shape}
     assert "gradcam" in model["methods"]
     assert model["device"] == list(client.get("/healthz").json()["devices"])
+
+
+def test_a_model_says_what_it_is_for_loaded_or_not(client):
+    said = {name: model.get("description") for name, model in listed(client).items()}
+    assert said.pop("imagenet") == "Names what a photograph shows among ImageNet's 1,000 classes."
+    assert said.pop("scenes") == "Finds 12 shapes in drawn scenes, where the truth is known."
+    assert set(said.values()) == {None}
+
+
+def test_the_service_prints_what_its_default_model_is_for(service):
+    said = "  The default model is scenes: Finds 12 shapes in drawn scenes, where the truth is known.\n"
+    until(lambda: said in service.output)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "alexnet", "scenes"])

@@ -1,6 +1,7 @@
 """A loaded model is the model that its model.yaml describes, and says so."""
 
 import hashlib
+import re
 import shutil
 
 import numpy as np
@@ -131,8 +132,10 @@ def test_pictures_that_are_padded_have_the_mean_colour_which_is_zero_to_the_mode
     assert images[0, :, 40:90].abs().max() > 0.5
 
 
-def test_a_digest_is_the_same_on_every_load_and_in_every_place(scenes, tmp_path):
+def test_a_digest_is_the_same_on_every_load_in_every_place_and_whatever_the_description(scenes, tmp_path):
     shutil.copytree(SCENES, tmp_path / "copy")
+    text = re.sub("description: .*", "description: Something else.", (SCENES / "model.yaml").read_text())
+    (tmp_path / "copy" / "model.yaml").write_text(text)
     again = load(Entry("other", "7", LocalPlace(tmp_path / "copy")), CPU)
     assert again.card == scenes.card
     assert len(bytes.fromhex(again.card.digest.removeprefix("sha256:"))) == 32

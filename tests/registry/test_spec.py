@@ -23,6 +23,7 @@ def parsed(folder, text):
         ("source: keras", ["source:", "'torchvision'", "'zoo'"]),
         ("source: touchvision", ["source:", "did you mean 'torchvision'?"]),
         ("runtime: onnx_runtime", ["runtime:", "did you mean 'onnxruntime'?", "'auto'", "'eager'", "'cuda_graphs'"]),
+        ("description: [a, b]", ["description:", "string"]),
         ("options: [depth]", ["options:", "dictionary"]),
         ("activation: relu", ["activation:", "'softmax'", "'sigmoid'"]),
         ("load: never", ["load:", "'start'", "'demand'"]),

@@ -14,6 +14,7 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
     body = ModelBody(
         name=model.name,
         version=model.version,
+        description=model.description or None,
         aliases=model.aliases,
         state=model.state,
         reason=model.reason or None,

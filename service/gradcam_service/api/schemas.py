@@ -56,6 +56,7 @@ class ModelBody(BaseModel):
 
     name: str
     version: str
+    description: str | None = Field(None, description="what it is for, as its model.yaml says")
     aliases: list[str]
     state: Literal["unloaded", "loading", "ready", "failed"]
     reason: str | None = Field(None, description="why it failed; of a ready model, why its newer content did")

@@ -293,7 +293,7 @@ def _written(order: Import, found: _Found, folder: Path) -> str:
     if "task" not in spec:  # others have activations of their own
         spec.setdefault("activation", "softmax")
     lines = [f"# Of {order.file.name}, by gradcam import; what else may be said here: docs/models.md"]
-    for name in ("source", "architecture", "weights", "sha256", "labels", "activation", *spec):
+    for name in ("description", "source", "architecture", "weights", "sha256", "labels", "activation", *spec):
         if name in spec:
             shown = yaml.safe_dump(
                 spec.pop(name), default_flow_style=True, sort_keys=False, width=1000, allow_unicode=True

@@ -20,6 +20,7 @@ class Model(msgspec.Struct, frozen=True):
         reason: why it failed; of one that is ready, why its newer content is not; else empty.
         card: once it has been loaded; an unloaded model that has one is loaded when it is asked for.
         on_demand: whether it is loaded when it is asked for, and not at the start.
+        description: what its ``model.yaml`` says that it is for; empty where it says nothing or can't be read.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Model(msgspec.Struct, frozen=True):
     reason: str = ""
     card: Card | None = None
     on_demand: bool = False
+    description: str = ""
 
     @property
     def key(self) -> str:

@@ -228,7 +228,8 @@ def _methods(network: Network, input_size: tuple[int, int], found: Findings) -> 
 
 def _digest(spec: Spec, built: Built) -> str:
     """``sha256:…`` of everything that decides an answer."""
-    digest = hashlib.sha256(spec.model_dump_json(exclude={"runtime"}, exclude_defaults=True).encode())
+    decisive = spec.model_dump_json(exclude={"runtime", "description"}, exclude_defaults=True)
+    digest = hashlib.sha256(decisive.encode())
     digest.update("\n".join(built.labels).encode())
     digest.update(built.content.encode())
     for name, tensor in sorted(built.module.state_dict().items()):

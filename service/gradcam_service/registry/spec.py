@@ -118,6 +118,7 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, title="model.yaml")
 
+    description: str = Field("", max_length=500, description="what the model is for, in words for those who choose it")
     source: str = Field(description="who builds the model")
     architecture: str | None = Field(
         None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from gradcam_service.errors import ModelFailed, UnknownModel, in_one_line
 from gradcam_service.registry.listing import resolve
 from gradcam_service.registry.repository import Entry, Listing, scan
+from gradcam_service.registry.spec import Spec
 from gradcam_service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -29,11 +30,13 @@ class Snapshot:
     Attributes:
         on_demand: keys of the entries whose ``model.yaml`` has them loaded when they are asked for.
         default: reference of the default model, which is loaded at start whatever that says.
+        descriptions: what each ``model.yaml`` says that its model is for, by key.
     """
 
     listing: Listing = field(default_factory=Listing)
     on_demand: frozenset[str] = frozenset()
     default: str = ""
+    descriptions: Mapping[str, str] = field(default_factory=dict)
 
     def waits(self, entry: Entry) -> bool:
         """Whether a version is loaded when it is asked for; all others are at start."""
@@ -66,7 +69,7 @@ class RepositoryPoller(Generic[Asked]):
         self._tell = tell
         # Unlike an Event's set, its put may be called by a signal's handler.
         self._asked: SimpleQueue[Asked | None] = SimpleQueue()
-        self._on_demand: dict[Entry, bool] = {}
+        self._specs: dict[Entry, Spec | None] = {}
 
     def start(self) -> None:
         """Scan once, then go on scanning."""
@@ -112,17 +115,22 @@ class RepositoryPoller(Generic[Asked]):
 
     def _snapshot(self) -> Snapshot:
         listing = scan(self._settings.model_repository)
-        known = self._on_demand
-        self._on_demand = {entry: known[entry] if entry in known else _on_demand(entry) for entry in listing}
-        on_demand = frozenset(entry.key for entry, demand in self._on_demand.items() if demand)
-        return Snapshot(listing, on_demand, self._settings.default_model)
+        known = self._specs
+        self._specs = {entry: known[entry] if entry in known else _spec(entry) for entry in listing}
+        specs = {entry.key: spec for entry, spec in self._specs.items() if spec is not None}
+        return Snapshot(
+            listing,
+            frozenset(key for key, spec in specs.items() if spec.load == "demand"),
+            self._settings.default_model,
+            {key: spec.description for key, spec in specs.items()},
+        )
 
 
-def _on_demand(entry: Entry) -> bool:
+def _spec(entry: Entry) -> Spec | None:
     try:
-        return entry.spec().load == "demand"
+        return entry.spec()
     except ModelFailed:
-        return False  # loading it will say what is wrong
+        return None  # loading it will say what is wrong
 
 
 def _given(asked: list[Asked | None]) -> list[Asked]:

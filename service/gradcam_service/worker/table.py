@@ -116,8 +116,8 @@ class Table:
         if version.model is not None and reason:
             reason = f"the newer content can't be loaded: {reason}"
         aliases = [alias for alias, of in self.aliases.get(entry.name, {}).items() if of == entry.version]
-        on_demand = self.snapshot.waits(entry)
-        return Model(entry.name, entry.version, aliases, version.state, reason, version.card, on_demand)
+        on_demand, description = self.snapshot.waits(entry), self.snapshot.descriptions.get(entry.key, "")
+        return Model(entry.name, entry.version, aliases, version.state, reason, version.card, on_demand, description)
 
     def _with(self, *versions: Version) -> Table:
         return replace(self, versions={**self.versions, **{version.entry.key: version for version in versions}})
