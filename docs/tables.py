@@ -11,6 +11,9 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from prometheus_client import Counter, Gauge, Histogram
+
+from gradcam_service import metrics as defined
 from gradcam_service.api.problems import fault
 from gradcam_service.errors import BadSettings, ServiceError, from_code
 from gradcam_service.explain.method import Case, Iterative
@@ -53,7 +56,40 @@ def methods() -> str:
     return _table(("method", "what it shows", "options", "kind of map", "forward passes on a ResNet-18"), rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"settings": settings, "errors": errors, "methods": methods}
+def metrics() -> str:
+    """Every metric in its own words."""
+    rows = []
+    for metric in _metrics():
+        (described,) = metric.describe()
+        name = f"{described.name}_total" if isinstance(metric, Counter) else described.name
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+        rows.append((f"`{name}`", described.type, labels, described.documentation.rstrip(".")))
+    return _table(("metric", "type", "labels", "what"), rows)
+
+
+def labels() -> str:
+    """What the labels of metrics hold."""
+    return _table(("label", "what"), [(f"`{label}`", what) for label, what in defined.LABELS.items()])
+
+
+def buckets() -> str:
+    """The upper bounds of every histogram, but for the last, which has none."""
+    histograms = [metric for metric in _metrics() if isinstance(metric, Histogram)]
+    rows = [
+        (f"`{metric.describe()[0].name}`", ", ".join(f"{bound:g}" for bound in metric._upper_bounds[:-1]))
+        for metric in histograms
+    ]
+    return _table(("histogram", "buckets"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "settings": settings,
+    "errors": errors,
+    "methods": methods,
+    "metrics": metrics,
+    "labels": labels,
+    "buckets": buckets,
+}
 
 
 def renewed(page: str) -> str:
@@ -71,6 +107,10 @@ def main() -> None:
     """Renew every page of this folder."""
     for path in DOCS.glob("*.md"):
         path.write_text(renewed(path.read_text()))
+
+
+def _metrics() -> list[Counter | Gauge | Histogram]:
+    return [metric for metric in vars(defined).values() if isinstance(metric, Counter | Gauge | Histogram)]
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -22,18 +22,41 @@ from prometheus_client import (
     values,
 )
 from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Sample
+
+from gradcam_service.registry.listing import version_order
 
 if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
     # Files go by the name of a process, not by its id: one that is started again goes on counting where the dead one
     # ended, and however often it dies, it leaves no more of them.
     values.ValueClass = values.MultiProcessValue(lambda: current_process().name)  # type: ignore[no-untyped-call]
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+GONE_VERSIONS = 5
+"""How many versions of a model that are no longer loaded are told of."""
+
+LABELS = {
+    "endpoint": "route of the request, as `/predict` or `/models/{name}`; `unknown` where there is none",
+    "inference": "`true` for predictions and explanations, whatever protocol asks; `false` for all else",
+    "model": "name of the model; empty where a request was answered before its model was known",
+    "version": f"of the model; of those that are no longer loaded, the {GONE_VERSIONS} highest of each model are told",
+    "digest": "of the version's files, as answers give it",
+    "method": "explanation method; empty for predictions",
+    "status": "of HTTP; 0 where not a word was sent",
+    "fault": "`caller` or `service`, whose fault a failure is; empty where there is none",
+    "caller": "name of the API key, or `admin token`",
+    "stage": "`read`, `decode`, `queue`, `forward`, `backward` or `render`",
+    "reason": "a problem's `code`, or what ended a worker: `SIGKILL`, `exit 1`, `hung`",
+    "device": "of a worker: `cpu`, `cuda:0`; `cuda:0:1` for the second of two workers on it",
+}
+"""What each label holds. None holds what a caller typed, so that callers can't make more series."""
+
+_MILLISECONDS = (1, 2.5, 5, 10, 25, 50, 75, 100, 150, 250, 350, 500, 750, 1000, 2500, 5000, 10_000)
+_SECONDS = tuple(bound / 1e3 for bound in _MILLISECONDS)
 
 REQUESTS = Counter(
     "gradcam_requests_total",
     "Requests answered; of failures, by whose fault they are: the caller's or the service's.",
-    ["endpoint", "model", "method", "status", "fault"],
+    ["endpoint", "inference", "model", "version", "method", "status", "fault"],
 )
 CALLER_REQUESTS = Counter("gradcam_caller_requests_total", "Requests answered, by name of the API key.", ["caller"])
 DURATION = Histogram(
@@ -101,26 +124,42 @@ def serve(host: str, port: int) -> None:
 
 def _of_all_processes() -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(_PresentModels(None))  # type: ignore[no-untyped-call]
+    registry.register(_BoundedVersions(None))  # type: ignore[no-untyped-call]
     return registry
 
 
-class _PresentModels(multiprocess.MultiProcessCollector):
-    """Tells of all processes, but not of models that aren't there any more: files keep every series that ever was."""
+class _BoundedVersions(multiprocess.MultiProcessCollector):
+    """Tells of all processes, but not of every version that ever was, as their files do.
+
+    Gauges of a version go with it. Counters stay for a while, or what was counted since Prometheus last asked would be
+    lost: those of the `GONE_VERSIONS` highest.
+    """
 
     def collect(self) -> Iterable[Metric]:
         """Every metric, with its samples."""
         families = {family.name: family for family in super().collect()}  # type: ignore[no-untyped-call]
         ready, failed = families.get("gradcam_model_info"), families.get("gradcam_model_failed")
+        answering = {_version(sample) for sample in ready.samples if sample.value} if ready else set()
         if ready and failed:
             ready.samples = [sample for sample in ready.samples if sample.value]
-            answering = {(sample.labels["model"], sample.labels["version"]) for sample in ready.samples}
-            failed.samples = [
-                sample
-                for sample in failed.samples
-                if sample.value or (sample.labels["model"], sample.labels["version"]) in answering
-            ]
+            failed.samples = [sample for sample in failed.samples if sample.value or _version(sample) in answering]
+        if requests := families.get("gradcam_requests"):
+            dropped = _dropped({_version(sample) for sample in requests.samples} - answering)
+            requests.samples = [sample for sample in requests.samples if _version(sample) not in dropped]
         return families.values()
+
+
+def _version(sample: Sample) -> tuple[str, str]:
+    """(model, version) that a sample is of."""
+    return sample.labels["model"], sample.labels["version"]
+
+
+def _dropped(gone: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Of versions that are gone, all but each model's highest."""
+    by_model: dict[str, list[str]] = {}
+    for model, version in sorted(gone, key=lambda one: version_order(one[1])):
+        by_model.setdefault(model, []).append(version)
+    return {(model, version) for model, versions in by_model.items() for version in versions[:-GONE_VERSIONS]}
 
 
 def forget_process(name: str) -> None:

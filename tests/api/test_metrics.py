@@ -62,13 +62,14 @@ def test_histograms_reach_from_a_millisecond_to_ten_seconds(client):
 def test_requests_are_counted_exactly_over_all_processes(client, both):
     requests, durations = "gradcam_requests_total", "gradcam_request_duration_seconds_count"
     stages = "gradcam_stage_duration_seconds_count"
+    answered = {"inference": "true", "version": "1", "status": "200", "fault": ""}
     predicted = {"endpoint": "/predict", "model": "resnet18", "method": ""}
     explained = {"endpoint": "/explain", "model": "alexnet", "method": "gradcam"}
-    undecoded = {"endpoint": "/predict", "model": "scenes", "method": "", "status": "422", "fault": "caller"}
+    undecoded = answered | {"endpoint": "/predict", "model": "scenes", "method": "", "status": "422", "fault": "caller"}
     adds = [  # what the requests below add, for each client
-        (requests, predicted | {"status": "200", "fault": ""}, 3),
+        (requests, predicted | answered, 3),
         (durations, predicted, 3),
-        (requests, explained | {"status": "200", "fault": ""}, 1),
+        (requests, explained | answered, 1),
         (durations, explained, 1),
         (requests, undecoded, 2),
         ("gradcam_rejected_total", {"reason": "undecodable_image"}, 2),

@@ -16,6 +16,7 @@ from exposed import LABELS
 from gradcam_service.explain.method import Batched
 from gradcam_service.explain.methods import METHODS
 from live import ADMIN_TOKEN, Service, running_eagerly, until
+from repository import ROOT
 
 from .prometheus import DEPLOY, Prometheus, promtool, watching
 
@@ -28,6 +29,8 @@ BROKEN = "source: zoo\ncolour: red\n"
 
 ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "rules" / "alerts.yml").read_text())["groups"][0]["rules"]
 DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "gradcam.json").read_text())
+PAGE = (ROOT / "docs" / "metrics.md").read_text()
+PAGE_QUERIES = re.findall(r"```promql\n(.*?)```", PAGE, re.DOTALL)
 QUERIES = {
     f"{panel['title']} {target['refId']}": target["expr"]
     for panel in DASHBOARD["panels"]
@@ -65,13 +68,31 @@ def has_data(prometheus: Prometheus, expression: str) -> bool:
     return bool(prometheus.query(panel_query(expression)))
 
 
+def check_page(prometheus: Prometheus) -> None:
+    """What the queries of the page answer is what is known of such traffic."""
+    p95, failing, stages, queueing, rates, full, batches, restarts, mix, cost = (
+        {frozenset(sample["metric"].values()): float(sample["value"][1]) for sample in prometheus.query(query)}
+        for query in PAGE_QUERIES
+    )
+    assert set(failing.values()) == {0}
+    assert set(restarts.values()) == {0}
+    assert mix == {frozenset({"scenes", "1"}): pytest.approx(1)}
+    assert stages.keys() == {frozenset({stage}) for stage in STAGES}
+    assert all(0 <= share <= 1 for share in (*queueing.values(), *full.values()))
+    assert all(1 <= size <= 128 for size in batches.values())
+    assert all(0 < seconds <= 10 for seconds in p95.values())
+    assert min(*rates.values(), *cost.values()) > 0
+    (an_hour,) = prometheus.query(f"3600 * {PAGE_QUERIES[9]} * sum({PAGE_QUERIES[4]})")  # of one replica
+    assert float(an_hour["value"][1]) == pytest.approx(1.20)
+
+
 def test_in_good_times_every_metric_arrives_every_panel_shows_it_and_no_alert_stirs(tmp_path: Path):
     (tmp_path / "keys.txt").write_text(KEYS)
     with (
         running_eagerly(api_keys=tmp_path / "keys.txt", api_processes=2) as service,
         watching(service.url, tmp_path) as prometheus,
     ):
-        missing = dict(QUERIES)
+        missing = QUERIES | {query: query for query in PAGE_QUERIES}
 
         def all_shown() -> bool:
             traffic(service)
@@ -82,7 +103,7 @@ def test_in_good_times_every_metric_arrives_every_panel_shows_it_and_no_alert_st
         try:
             until(all_shown)
         except AssertionError:
-            pytest.fail(f"panels without data: {missing}")
+            pytest.fail(f"queries without data: {missing}")
         for metric, labels in (LABELS | CALLERS).items():
             samples = [sample["metric"] for sample in prometheus.query(f'{{__name__=~"{metric}(_bucket)?"}}')]
             # where a label is empty, Prometheus leaves it out
@@ -92,6 +113,7 @@ def test_in_good_times_every_metric_arrives_every_panel_shows_it_and_no_alert_st
         assert {sample["metric"]["stage"] for sample in stages} == STAGES
         asked = 'gradcam_requests_total{endpoint="/explain",model="scenes",method="gradcam",status="200"}'
         assert float(prometheus.query(asked)[0]["value"][1]) >= 1
+        check_page(prometheus)
         assert prometheus.query("gradcam_worker_restarts_total") == []
         assert prometheus.alerts() == set()
         assert prometheus.query("job:gradcam_failed_requests:ratio_rate5m")[0]["value"][1] == "0"
@@ -135,9 +157,15 @@ def test_the_right_alerts_stir_when_something_breaks(tmp_path: Path):
         until(lambda: ("GradcamDown", "page") in prometheus.alerts())
 
 
-def test_the_configuration_is_sound():
-    checked = promtool("check", "config", DEPLOY / "prometheus" / "prometheus.yml")
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+def test_the_configurations_are_sound(tmp_path: Path):
+    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "prometheus.yml").write_text(example)
+    deployed = DEPLOY / "prometheus" / "prometheus.yml"
+    for file in (deployed, tmp_path / "prometheus.yml"):
+        checked = promtool("check", "config", file)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        (scrape,) = yaml.safe_load(file.read_text())["scrape_configs"]
+        assert scrape["job_name"] == "gradcam"  # as rules and dashboard have it
 
 
 def test_each_alert_fires_when_it_should_and_not_before():
@@ -164,7 +192,7 @@ def test_the_latency_objective_is_that_of_what_rides_in_the_batch():
 
 def test_rules_and_panels_use_metrics_that_are_watched_here():
     rules = "".join(path.read_text() for path in (DEPLOY / "prometheus" / "rules").glob("*.yml"))
-    used = set(re.findall(r"(?<![:\w])gradcam_[a-z_]+", rules + "".join(QUERIES.values())))
+    used = set(re.findall(r"(?<![:\w])gradcam_[a-z_]+", rules + "".join([*QUERIES.values(), *PAGE_QUERIES])))
     known = LABELS.keys() | CALLERS.keys() | {"gradcam_worker_restarts_total"}
     assert {re.sub("_(bucket|sum|count)$", "", metric) for metric in used} <= known
 

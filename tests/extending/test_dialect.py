@@ -46,7 +46,9 @@ def test_metrics_of_the_supervisor_are_told_whatever_a_plugin_imports(client):
 
 def test_what_a_dialect_refuses_is_counted_and_its_route_is_named(client):
     def counted():
-        asked = value(client, "gradcam_requests_total", endpoint="/shout/{model}", model="scenes", status="200")
+        asked = value(
+            client, "gradcam_requests_total", endpoint="/shout/{model}", model="scenes", status="200", inference="true"
+        )
         return asked, value(client, "gradcam_rejected_total", reason="undecodable_image")
 
     asked, refused = counted()

@@ -32,6 +32,7 @@ class Observation:
     Attributes:
         request_id: the caller's own where it is short and plain, else a new one.
         model: a name from the registry, never what a caller typed.
+        version: of that model.
         method: an explanation method of that model; empty for predictions.
         problem: code of the problem that was answered.
         caller: name of the API key that was shown; empty where none is needed, or none was right.
@@ -42,6 +43,7 @@ class Observation:
 
     request_id: str
     model: str = ""
+    version: str = ""
     method: str = ""
     problem: str = ""
     caller: str = ""
@@ -113,11 +115,12 @@ class Observe:
 def _note(scope: MutableMapping[str, Any], seen: Observation, status: int, tracing: Tracing | None) -> None:
     endpoint = getattr(scope.get("route"), "path", "unknown")
     seconds = perf_counter() - seen.start
-    metrics.REQUESTS.labels(endpoint, seen.model, seen.method, status, _fault(seen, status)).inc()
+    inference = "inference" in getattr(scope.get("route"), "tags", ())
+    labels = (endpoint, str(inference).lower(), seen.model, seen.version, seen.method, status, _fault(seen, status))
+    metrics.REQUESTS.labels(*labels).inc()
     metrics.DURATION.labels(endpoint, seen.model, seen.method).observe(seconds)
     if seen.caller:
         metrics.CALLER_REQUESTS.labels(seen.caller).inc()
-    inference = "inference" in getattr(scope.get("route"), "tags", ())
     if seen.problem and inference:
         metrics.REJECTED.labels(seen.problem).inc()
     fields = {
@@ -127,6 +130,7 @@ def _note(scope: MutableMapping[str, Any], seen: Observation, status: int, traci
         "status": status,
         "ms": round(1e3 * seconds, 2),
         "model": seen.model,
+        "version": seen.version,
         "method": seen.method,
         "problem": seen.problem,
         "caller": seen.caller,

@@ -52,11 +52,13 @@ class Observer(Protocol):
     Attributes:
         request_id: what the log calls the request by.
         model: set to the name of the model that answers.
+        version: set to its version.
         method: set to the explanation method, empty for predictions.
     """
 
     request_id: str
     model: str
+    version: str
     method: str
 
     def record(self, stage: str, seconds: float, end: float | None = None) -> None:
@@ -66,7 +68,7 @@ class Observer(Protocol):
 class Unobserved:
     """An observer that looks away."""
 
-    request_id = model = method = ""
+    request_id = model = version = method = ""
 
     def record(self, stage: str, seconds: float, end: float | None = None) -> None:
         """Nobody wants to know."""
@@ -141,7 +143,7 @@ class Pipeline:
         try:
             while True:
                 model, card = await self._engine.ready_model(options.model or self._settings.default_model, deadline)
-                seen.model = model.name
+                seen.model, seen.version = model.name, model.version
                 question = self._question(options, card)
                 seen.method = question.method if question else ""
                 work = _Work(options, model, card, question, deadline, admission, seen)
