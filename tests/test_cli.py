@@ -259,6 +259,11 @@ def test_weights_that_can_not_be_fetched_are_the_machines_fault(photo: Path, rep
     [
         (["predict", "nowhere.jpg"], 2, "nowhere.jpg"),
         (["predict", "PHOTO", "--model", "nothing"], 2, "there are: imagenet, scenes"),
+        (["predict", "PHOTO", "--model", "scense"], 2, "did you mean 'scenes'?"),
+        (["predict", "https://example.org/cat.jpg"], 2, "URLs are not fetched; curl -s URL | gradcam"),
+        (["explain", "PHOTO", "--colormap", "turboo", "-o", "x.png"], 2, "--colormap: Input should be 'turbo'"),
+        (["explain", "PHOTO", "--colormap", "turboo", "-o", "x.png"], 2, "did you mean 'turbo'?"),
+        (["predict", "PHOTO", "--topk", "3"], 2, "Did you mean '--top-k'?"),
         (["predict", "PHOTO", "--top-k", "0"], 2, "--top-k"),
         (["explain", "PHOTO", "--target", "dog", "-o", "x.png"], 2, "'dog'; the model has 12 classes"),
         (["explain", "PHOTO", "--method", "guess", "-o", "x.png"], 2, "gradcam"),
@@ -283,6 +288,12 @@ def test_an_error_is_one_line_and_a_fitting_exit_code(photo: Path, arguments: li
     assert result.stderr.startswith("gradcam: ")
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
+
+
+def test_a_variable_that_is_no_setting_is_told_of():
+    result = gradcam("models", defalt_model="scenes")
+    said = "GRADCAM_DEFALT_MODEL is no setting and changes nothing; did you mean GRADCAM_DEFAULT_MODEL?"
+    assert (result.returncode, result.stderr) == (0, f"gradcam: warning: {said}\n")
 
 
 def test_an_error_is_one_line_of_the_process_too(photo: Path):

@@ -1,6 +1,7 @@
 """What is derived from settings."""
 
 import pytest
+from pydantic import ValidationError
 
 from gradcam_service.settings import Settings, misspelt
 
@@ -13,11 +14,29 @@ def test_what_is_empty_is_not_set(monkeypatch, name):
 
 
 def test_a_variable_that_is_no_setting_is_told_of_with_the_nearest_that_is():
-    told = misspelt(["GRADCAM_QUEUE_SIZ", "gradcam_port", "GRADCAM_API_KEY", "GRADCAM_XYZ", "GRADCAM", "PATH"])
-    assert list(told) == [
+    names = ["GRADCAM_QUEUE_SIZ", "gradcam_port", "GRADCAM_API_KEY", "GRADCAM_DEFALT_MODEL", "GRADCAM_XYZ"]
+    assert list(misspelt(dict.fromkeys([*names, "GRADCAM", "PATH"], "1"))) == [
         "GRADCAM_QUEUE_SIZ is no setting and changes nothing; did you mean GRADCAM_QUEUE_SIZE?",
+        "GRADCAM_DEFALT_MODEL is no setting and changes nothing; did you mean GRADCAM_DEFAULT_MODEL?",
         "GRADCAM_XYZ is no setting and changes nothing",
     ]
+
+
+def test_what_kubernetes_tells_of_services_is_not_taken_for_settings():
+    """What a pod has in its environment of Services gradcam and gradcam-metrics, of one named port each."""
+    links = {}
+    for service, port in (("GRADCAM", 80), ("GRADCAM_METRICS", 9000)):
+        links |= {f"{service}_SERVICE_HOST": "10.96.0.7", f"{service}_SERVICE_PORT": str(port)}
+        links |= {f"{service}_SERVICE_PORT_HTTP": str(port), f"{service}_PORT": f"tcp://10.96.0.7:{port}"}
+        links |= {f"{service}_PORT_{port}_TCP": f"tcp://10.96.0.7:{port}", f"{service}_PORT_{port}_TCP_PROTO": "tcp"}
+        links |= {f"{service}_PORT_{port}_TCP_PORT": str(port), f"{service}_PORT_{port}_TCP_ADDR": "10.96.0.7"}
+    assert list(misspelt(links)) == []
+    assert list(misspelt({"GRADCAM_METRIC_PORT": "9000"})) == [
+        "GRADCAM_METRIC_PORT is no setting and changes nothing; did you mean GRADCAM_METRICS_PORT?"
+    ]
+    for name in ("GRADCAM_PORT", "GRADCAM_METRICS_PORT"):
+        with pytest.raises(ValidationError, match="enableServiceLinks: false"):
+            Settings(**{name.removeprefix("GRADCAM_").lower(): links[name]})
 
 
 @pytest.mark.parametrize(

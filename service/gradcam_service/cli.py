@@ -21,7 +21,8 @@ import gradcam_service
 from gradcam_service.cli_files import STDIN, Outcome, a_file_each, complain, exit_code
 from gradcam_service.errors import ModelFailed, ServiceError
 from gradcam_service.kinds import load_plugins
-from gradcam_service.settings import Settings
+from gradcam_service.naming import complaint
+from gradcam_service.settings import Settings, misspelt
 
 if TYPE_CHECKING:
     from gradcam_service.core.options import ExplainOptions
@@ -86,7 +87,7 @@ def models(load_them: bool, url: str | None) -> None:
     if url:
         listed = _served_models(url)
     else:
-        settings = _validated(Settings)
+        settings = _settings()
         listing = _scanned(settings)
         listed, strays = (_loaded_models if load_them else _listed_models)(listing, settings), listing.misplaced
     click.echo(_MODEL_ROW.format("MODEL", "STATE", "SOURCE", "LAYER", "METHODS", "MEMORY", "DEVICE", "DIGEST"))
@@ -205,7 +206,7 @@ def import_(members: Sequence[str], **given: Any) -> None:  # noqa: ANN401  clic
     """
     from gradcam_service.registry.importing import Import, import_model, member
 
-    settings = _validated(Settings)
+    settings = _settings()
     load_plugins(settings.plugins)
     order = Import(members=tuple(map(member, members)), python_path=settings.python_path, **given)
     for line in import_model(order):
@@ -336,12 +337,18 @@ def _encoding(file: Path) -> str:
 
 
 def _open(model: str | None) -> Local:
-    settings = _validated(Settings)
+    settings = _settings()
     if sys.stderr.isatty():
         click.echo(f"loading {model or settings.default_model} …", err=True)
     from gradcam_service.local import open_model
 
     return open_model(model, settings)
+
+
+def _settings() -> Settings:
+    """Those of the environment; what looks like one there and is none is told of."""
+    _warn(misspelt(os.environ))
+    return _validated(Settings)
 
 
 def _validated(options: type[Options], given: dict[str, Any] | None = None) -> Options:
@@ -354,4 +361,4 @@ def _validated(options: type[Options], given: dict[str, Any] | None = None) -> O
             raise click.UsageError(str(first["ctx"]["error"])) from None
         name = str(first["loc"][0])
         shown = f"GRADCAM_{name.upper()}" if options is Settings else f"--{name.replace('_', '-')}"
-        raise click.UsageError(f"{shown}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise click.UsageError(f"{shown}: {complaint(first, options)}") from None

@@ -51,7 +51,9 @@ class Outcome:
             try:
                 data = sys.stdin.buffer.read() if picture == STDIN else picture.read_bytes()
             except OSError as error:
-                self._failed(picture, error.strerror or str(error), 2)
+                is_url = re.match(r"\w+:/", str(picture))
+                said = "URLs are not fetched; curl -s URL | gradcam … - would work" if is_url else error.strerror
+                self._failed(picture, said or str(error), 2)
             else:
                 yield picture, data
 

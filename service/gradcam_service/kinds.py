@@ -7,7 +7,6 @@ import pkgutil
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib import import_module
 from importlib.util import decode_source
@@ -17,6 +16,7 @@ from types import ModuleType
 from typing import Generic, TypeVar
 
 from gradcam_service.errors import BadSettings, first_line, shortened
+from gradcam_service.naming import did_you_mean
 
 Kind = TypeVar("Kind")
 
@@ -66,8 +66,7 @@ class Kinds(Mapping[str, Kind], Generic[Kind]):
 def no_such(name: str, names: Iterable[str]) -> str:
     """What to say of a name that is none of those that there are: the one that was probably meant, and all of them."""
     known = list(names)
-    meant = [f"did you mean {close!r}? " for close in get_close_matches(name, known, n=1)]
-    return f"there is no {shortened(name)!r}; {''.join(meant)}there are {', '.join(map(repr, known))}"
+    return f"there is no {shortened(name)!r}{did_you_mean(name, known)}; there are {', '.join(map(repr, known))}"
 
 
 def load_plugins(folder: Path | None) -> None:

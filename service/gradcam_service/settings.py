@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,12 +11,17 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gradcam_service.cpus import usable
+from gradcam_service.naming import nearest
 
 _PREFIX = "GRADCAM_"
 _SHORTEST_TOKEN = 16
+"""Characters; a shorter one could be guessed."""
+_LINK = "tcp://"
+_LINKS = r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+"""Variables by which Kubernetes tells a pod of Services, here of those named gradcam or gradcam-something:
+https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables"""
 _ORIGINS = r"\*|(?!https:.*:443$|http:.*:80$)https?://(\[[\da-f:.]+\]|[\w.-]+)(:\d+)?"
 """As browsers write them in ``Origin``: a scheme, a host, and a port where it isn't the scheme's own."""
-"""Characters; a shorter one could be guessed."""
 
 
 class Settings(BaseSettings):
@@ -153,6 +157,16 @@ class Settings(BaseSettings):
         """Most images in one request: no more than one API process can ever have under way."""
         return min(self.max_images, self.share(self.queue_size))
 
+    @field_validator("port", "metrics_port", mode="before")
+    @classmethod
+    def _is_no_link(cls, port: object) -> object:
+        if isinstance(port, str) and port.startswith(_LINK):
+            raise ValueError(
+                f"{port} is where Kubernetes has a Service of that name; enableServiceLinks: false in the pod's spec "
+                "leaves it out, or set the port that is meant"
+            )
+        return port
+
     @field_validator("admin_token")
     @classmethod
     def _can_not_be_guessed(cls, token: SecretStr | None) -> SecretStr | None:
@@ -177,13 +191,16 @@ class Settings(BaseSettings):
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
-def misspelt(variables: Iterable[str]) -> Iterator[str]:
-    """What to tell an operator of variables that look like settings and are none, each with what comes nearest."""
+def misspelt(variables: Mapping[str, str]) -> Iterator[str]:
+    """What to tell an operator of variables that look like settings and are none, each with the one that comes nearest.
+
+    Args:
+        variables: the environment.
+    """
     known = ["API_KEY", *(name.upper() for name in Settings.model_fields)]  # the first is the command line's own
-    for variable in variables:
+    for variable, value in variables.items():
         prefix, name = variable.upper()[: len(_PREFIX)], variable.upper()[len(_PREFIX) :]
-        if prefix == _PREFIX and name not in known:
-            near = get_close_matches(name, known, n=1)
-            yield f"{variable} is no setting and changes nothing" + (
-                f"; did you mean {prefix}{near[0]}?" if near else ""
-            )
+        if prefix != _PREFIX or name in known or value.startswith(_LINK) or re.fullmatch(_LINKS, name):
+            continue
+        near = nearest(name, known)
+        yield f"{variable} is no setting and changes nothing" + (f"; did you mean {prefix}{near}?" if near else "")

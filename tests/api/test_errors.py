@@ -31,6 +31,9 @@ MALFORMED = {  # name → content type, body, a part of the detail
     "neither image nor images": ("application/json", b"{}", "image"),
     "both image and images": ("application/json", json.dumps({"image": IN_JSON, "images": [IN_JSON]}), "either"),
     "images not a list": ("application/json", json.dumps({"images": IN_JSON}), "list"),
+    "image misspelt": ("application/json", json.dumps({"img": IN_JSON}), "did you mean that by 'img'?"),
+    "a URL as image": ("application/json", b'{"image": "https://example.org/a.jpg"}', "URLs are not fetched"),
+    "a URL among images": ("application/json", b'{"images": ["s3://bucket/key"]}', '"images"[0] is a URL'),
     "images empty": ("application/json", b'{"images": []}', "no image"),
     "a number as image": ("application/json", b'{"image": 7}', "string"),
     "null as image": ("application/json", b'{"image": null}', "string"),
@@ -53,6 +56,12 @@ MALFORMED = {  # name → content type, body, a part of the detail
         b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\na\r\n--x--\r\n',
         "file parts",
     ),
+    "a URL in a part named image": (
+        MULTIPART,
+        b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\nhttps://example.org/a.jpg\r\n--x--\r\n',
+        "URLs are not fetched",
+    ),
+    "a file part named file": (MULTIPART, PART.replace(b'"image"', b'"file"') + b"--x--\r\n", "-F image=@photo.jpg"),
     "a file part not named image": (MULTIPART, PART.replace(b'"image"', b'"photo"') + b"--x--\r\n", "'photo'"),
     "a huge field": (MULTIPART, PART + PART.replace(b'; filename="a"', b"").replace(PNG, b"1" * 2**21), ""),
     "a thousand fields": (
@@ -64,6 +73,7 @@ MALFORMED = {  # name → content type, body, a part of the detail
 
 UNDECODABLE = {  # name → what is sent as an image, a part of the detail
     "text": (b"hello there", "text"),
+    "a URL": (b"https://example.org/cat.jpg?size=large\n", "URLs are not fetched; send the bytes"),
     "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
     "PDF": (b"%PDF-1.7\n" + bytes(100), "PDF"),
     "noise": (np.random.default_rng(0).bytes(500), "JPEG, PNG"),
@@ -93,6 +103,7 @@ def test_a_content_type_that_carries_no_image_is_a_415_that_says_which_do(client
         detail.replace(",", " ").split()
     )
     assert media_type in detail
+    assert "URLs are not fetched" in detail
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, gzip", "aes128gcm"])

@@ -4,6 +4,16 @@ import pytest
 
 from .calls import ask, base64_of, problem
 
+MISSPELT = [  # options, status, code, what was meant
+    ({"colourmap": "turbo"}, 400, "bad_option", "colormap"),
+    ({"colormap": "turboo"}, 400, "bad_option", "turbo"),
+    ({"output": "overley"}, 400, "bad_option", "overlay"),
+    ({"scale": "sharde"}, 400, "bad_option", "shared"),
+    ({"method": "gradcm"}, 422, "unsupported_method", "gradcam"),
+    ({"method": "GradCAM"}, 422, "unsupported_method", "gradcam"),
+    ({"model": "scenses"}, 404, "unknown_model", "scenes"),
+    ({"model": "resnet18@stabel"}, 404, "unknown_model", "stable"),
+]
 OUT_OF_RANGE = [  # path, option, value, a part of the detail
     ("/predict", "top_k", "many", "integer"),
     ("/predict", "top_k", "", "integer"),
@@ -74,6 +84,16 @@ def test_what_a_model_does_not_have_is_refused_with_what_it_has(client, png, pat
     assert part in problem(ask(client, path, png, **options), status, code)
     as_json = client.post(path, json={"image": base64_of(png), **options})
     assert part in problem(as_json, status, code)
+
+
+@pytest.mark.parametrize(("options", "status", "code", "meant"), MISSPELT)
+def test_what_is_misspelt_is_refused_with_what_was_meant(client, png, options, status, code, meant):
+    said = f"(did you mean {meant!r}?)"
+    assert said in problem(ask(client, "/explain", png, **options), status, code)
+    in_form = client.post("/explain", files={"image": png}, data=options)
+    assert said in problem(in_form, status, code)
+    in_json = client.post("/explain", json={"image": base64_of(png), **options})
+    assert said in problem(in_json, status, code)
 
 
 @pytest.mark.parametrize(("option", "value"), WRONG_IN_JSON)

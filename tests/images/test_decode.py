@@ -229,6 +229,12 @@ def test_what_is_no_picture_is_named(name):
     assert "JPEG, PNG, WebP, GIF, BMP or TIFF" in caught.value.detail
 
 
+@pytest.mark.parametrize("url", ["https://example.org/cat.jpg", " s3://bucket/" + "key" * 1000 + "\n"])
+def test_a_url_is_not_fetched(url):
+    with pytest.raises(UndecodableImage, match="URLs are not fetched; send the bytes"):
+        decode(url.encode(), LIMIT)
+
+
 def test_avif_is_refused_whole():
     with pytest.raises(UndecodableImage, match="AVIF"):
         decode(encoded(photo(), "AVIF"), LIMIT)

@@ -42,6 +42,7 @@ def test_references(reference, key, order):
     ("reference", "says"),
     [
         ("birds", "'birds'; there are: cats, dogs"),
+        ("cat", "'cat' (did you mean 'cats'?); there are: cats, dogs"),
         ("", "there are: cats, dogs"),
         ("Cats", "'Cats'"),
         ("cats@3", "'3'; it has: nightly, 2, old, 9, stable, 10"),

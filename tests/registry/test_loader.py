@@ -186,6 +186,7 @@ def test_as_many_classes_as_labels_are_built_for_an_operators_weights(tmp_path):
 ZOO = "source: zoo\narchitecture: {}\nweights: random:0\n"
 UNBUILDABLE = {
     "unknown architecture": (RESNET.replace("resnet18", "resnet999"), "no classification architecture 'resnet999'"),
+    "misspelt architecture": (RESNET.replace("resnet18", "resent18"), "did you mean 'resnet18'"),
     "segmentation": (RESNET.replace("resnet18", "fcn_resnet50"), "no classification architecture 'fcn_resnet50'"),
     "detection": (RESNET.replace("resnet18", "ssd300_vgg16"), "no classification architecture 'ssd300_vgg16'"),
     "optical flow": (RESNET.replace("resnet18", "raft_small"), "no classification architecture 'raft_small'"),
@@ -197,6 +198,7 @@ UNBUILDABLE = {
     "no such file": (RESNET.replace("random:0", "w.safetensors"), r"'w\.safetensors': no such file"),
     "no seed": (RESNET.replace("random:0", "'random:'"), "'random:': no such file"),
     "a seed beyond 64 bits": (RESNET.replace("random:0", "random:" + "9" * 30), "random:999"),
+    "misspelt labels file": (RESNET + "labels: label.txt", "No such file or directory .did you mean 'labels.txt'"),
     "no labels file": (RESNET + "labels: nowhere.txt", r"nowhere\.txt can't be read: No such file"),
     "labels not in UTF-8": (RESNET + "labels: latin.txt", r"latin\.txt"),
     "unknown layer": (SQUEEZENET + PAD + "layer: layer9", r"no layer 'layer9'.*features\.4.*classifier\.2"),

@@ -20,6 +20,12 @@ def parsed(folder, text):
     ("line", "says"),
     [
         ("color: red", ["color:", "not permitted"]),
+        ("batchsize: 4", ["batchsize:", "did you mean 'batch'?", "there are", "labels"]),
+        ("mean: [0, 0, 0]", ["mean:", "did you mean 'preprocess.mean'?"]),
+        ("channels: gray", ["channels:", "did you mean 'input.channels'?"]),
+        ("input: {chanels: gray}", ["input.chanels:", "did you mean 'channels'?", "kind, channels, depth"]),
+        ("sample: {image: a.png, lable: 3}", ["sample.lable:", "did you mean 'label'?"]),
+        ("activation: softmx", ["activation:", "did you mean 'softmax'?"]),
         ("source: keras", ["source:", "'torchvision'", "'zoo'"]),
         ("source: touchvision", ["source:", "did you mean 'torchvision'?"]),
         ("runtime: onnx_runtime", ["runtime:", "did you mean 'onnxruntime'?", "'auto'", "'eager'", "'cuda_graphs'"]),
@@ -37,6 +43,7 @@ def parsed(folder, text):
         ("labels: 4", ["labels:", "a list"]),
         ("sha256: abc", ["sha256:", "[0-9a-f]{64}"]),
         (f"preprocess: {{pad: 8, colour: 1, {NORMAL}}}", ["preprocess.colour:"]),
+        (f"preprocess: {{pad: 8, interpolaton: bicubic, {NORMAL}}}", ["did you mean 'interpolation'?", "mean, std"]),
         ("preprocess: {pad: 8, mean: [0, 0, 0]}", ["preprocess.std:", "required"]),
         ("preprocess: {pad: 8, mean: [0, 0], std: [1, 1, 1]}", ["preprocess.mean"]),
         (

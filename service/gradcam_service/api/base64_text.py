@@ -6,6 +6,7 @@ import base64
 import binascii
 
 from gradcam_service.errors import BadRequest
+from gradcam_service.images.signatures import NOT_FETCHED, URL, kind
 
 _LONG = 2**20
 """Characters that keep the event loop for a millisecond."""
@@ -26,6 +27,8 @@ def decode_base64(text: object, where: str) -> bytes:
         header, comma, text = text.partition(",")
         if not comma or header.rpartition(";")[2].strip().lower() != "base64":
             raise BadRequest(f"{where} is a data: URI without ';base64,'; only base64 is read")
+    if kind(text[:1000].encode(errors="replace")) == URL:
+        raise BadRequest(f"{where} is a URL; {NOT_FETCHED}, or those bytes in base64")
     try:
         given = text.encode("ascii").translate(_STANDARD, delete=_BLANKS)
         letters = given.rstrip(b"=")

@@ -22,7 +22,16 @@ from gradcam_service.api.encodings import content_coding, decoded
 from gradcam_service.api.multipart import carries_picture, read_form
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, Options
-from gradcam_service.errors import BadOption, BadRequest, ClientLeft, TooLarge, TooSlow, UnsupportedMedia
+from gradcam_service.errors import (
+    BadOption,
+    BadRequest,
+    ClientLeft,
+    TooLarge,
+    TooSlow,
+    UnsupportedMedia,
+    shortened,
+)
+from gradcam_service.naming import complaint, did_you_mean, nearest
 from gradcam_service.settings import Settings
 
 Outcome = TypeVar("Outcome")
@@ -30,6 +39,8 @@ Outcome = TypeVar("Outcome")
 _LONG = 2**20
 """Bytes of JSON or base64 that keep the event loop for a millisecond."""
 _REPEATABLE = ("target", "output")
+_PICTURES = ("image", "images")
+"""Members of JSON that hold pictures."""
 
 _HOW = (
     "send multipart/form-data with file parts named image, application/json with image or images in base64, "
@@ -85,7 +96,7 @@ async def _read(
         return await _in_turn(partial(_json, whole), len(whole), settings, admission)
     if carries_picture(media_type):
         return [await _whole(body, settings)], {}
-    raise UnsupportedMedia(f"content type {media_type!r} carries no image; {_HOW}")
+    raise UnsupportedMedia(f"content type {media_type!r} carries no image, and URLs are not fetched; {_HOW}")
 
 
 async def _in_turn(work: Callable[[], Outcome], size: int, settings: Settings, admission: Admission) -> Outcome:
@@ -131,7 +142,9 @@ def _json(body: bytes) -> tuple[list[bytes], dict[str, object]]:
     if not isinstance(members, dict):
         raise BadRequest('the body must be a JSON object such as {"image": "<base64>"}')
     if ("image" in members) == ("images" in members):
-        raise BadRequest('the body must have either "image", a string of base64, or "images", a list of them')
+        near = [name for name in members.keys() - {*_PICTURES} if nearest(name, _PICTURES)]
+        meant = f"; did you mean that by {shortened(near[0])!r}?" if near else ""
+        raise BadRequest(f'the body must have either "image", a string of base64, or "images", a list of them{meant}')
     if "image" in members:
         return [decode_base64(members.pop("image"), '"image"')], members
     listed = members.pop("images")
@@ -192,10 +205,12 @@ def _validated(options: type[Options], given: dict[str, object]) -> Options:
         return options.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        reason = first["msg"].removeprefix("Value error, ")
+        reason = complaint(first, options)
         if not first["loc"]:  # of several options together
             raise BadOption(reason) from None
         name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
-            raise BadOption(f"there is no option {name!r}; there are {', '.join(options.model_fields)}") from None
+            known = options.model_fields
+            meant = did_you_mean(name, known)
+            raise BadOption(f"there is no option {shortened(name)!r}{meant}; there are {', '.join(known)}") from None
         raise BadOption(f"option {name!r}: {reason}") from None

@@ -11,8 +11,8 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from gradcam_service.api.base64_text import decode_base64
-from gradcam_service.errors import BadRequest, TooLarge
-from gradcam_service.images.signatures import kind
+from gradcam_service.errors import BadRequest, TooLarge, shortened
+from gradcam_service.images.signatures import URL, kind
 from gradcam_service.inputs import media_types
 
 _IMAGE = ("image", "image[]")
@@ -35,7 +35,8 @@ class Part(NamedTuple):
         if not self.encoded:
             return self.data
         return decode_base64(
-            self.data.decode("latin-1"), "the part named image is text, where file parts would work, too; it"
+            self.data.decode("latin-1"),
+            "the part named image is text, where file parts (curl -F image=@photo.jpg) would work, too; it",
         )
 
 
@@ -88,7 +89,10 @@ async def read_form(
     options: list[tuple[str, str]] = []
     for name, value in form.multi_items():
         if isinstance(value, UploadFile) != _is_image(name):
-            raise BadRequest(f"part {name!r}: images are file parts named image, options are plain fields")
+            raise BadRequest(
+                f"part {shortened(name)!r} is a file, but images are file parts named image, as of curl -F "
+                "image=@photo.jpg, and options are plain fields"
+            )
         if isinstance(value, UploadFile):
             data = await value.read()
             images.append(Part(data, _is_encoded(value, data)))
@@ -113,4 +117,4 @@ def _is_encoded(part: UploadFile, data: bytes) -> bool:
     if part.headers.get("content-transfer-encoding", "").strip().lower() == "base64":
         return True
     as_it_is = part.filename or carries_picture(part.content_type or "")
-    return not as_it_is and data.isascii() and kind(data) in (None, "text")
+    return not as_it_is and data.isascii() and kind(data) in (None, URL, "text")

@@ -26,6 +26,7 @@ from gradcam_service.explain.method import Option
 from gradcam_service.explain.methods import DEFAULT, METHODS
 from gradcam_service.images.colormaps import COLORMAPS
 from gradcam_service.images.scale import CLIP
+from gradcam_service.naming import did_you_mean
 from gradcam_service.targets import TARGETS
 
 
@@ -42,7 +43,8 @@ def _scale(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     try:
         return validate(value)
     except ValueError:
-        raise ValueError("must be own, shared or a number above 0, the value of the strongest colour") from None
+        meant = did_you_mean(value, ("own", "shared"))
+        raise ValueError(f"must be own, shared{meant} or a number above 0, the value of the strongest colour") from None
 
 
 class _Options(BaseModel):

@@ -22,7 +22,7 @@ from PIL import (
 from gradcam_service.errors import TooLarge, UndecodableImage
 from gradcam_service.images.dicom import read_dicom, size_of_dicom
 from gradcam_service.images.samples import described
-from gradcam_service.images.signatures import kind
+from gradcam_service.images.signatures import NOT_FETCHED, URL, kind
 from gradcam_service.images.tiff import bands_of_tiff
 
 # Phones' MPO is opened by the JPEG plugin. AVIF is left out: its container may claim 16×16 pixels around a frame of
@@ -228,6 +228,8 @@ def _complaint(data: bytes, error: Exception) -> str:
     name = kind(data)
     if name is None:
         return f"The bytes look like no kind of picture known here; {_WHAT_WORKS}."
+    if name == URL:
+        return f"The bytes are a URL; {NOT_FETCHED}."
     if name == "HEIC" and not _reads_heic():
         return (
             f"This HEIC is read where the extra heic is installed (pip install gradcam-service[heic]); {_WHAT_WORKS}."

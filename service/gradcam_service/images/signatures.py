@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+URL = "a URL"
+NOT_FETCHED = "URLs are not fetched; send the bytes that are there, as of curl -s URL | curl -F image=@-"
+"""What to say of one that is sent in the place of a picture."""
 _HEAD = 1024  # bytes; an XML prologue, comments and all, fits
 
 _SIGNATURES = [
@@ -25,6 +28,7 @@ _SIGNATURES = [
         ("a ZIP archive", rb"PK\x03\x04"),
         ("a gzip archive", rb"\x1f\x8b"),
         ("SVG", rb"[^\0]*<svg[\s>]"),
+        (URL, rb"\s*[a-z][a-z0-9+.-]*://\S+\s*\Z"),
         ("text", rb"[^\0-\x08\x0e-\x1f]+\Z"),
     )
 ]

@@ -11,6 +11,7 @@ from gradcam_service.errors import BadOption, UnknownLayer, UnsupportedMethod, s
 from gradcam_service.explain.activation import Activation
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.inputs import Takes
+from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.class_names import class_index
 from gradcam_service.registry.spec import Preprocess
 
@@ -110,14 +111,15 @@ class Card(msgspec.Struct, frozen=True):
         found = next((card for card in self.methods if card.name == method), None)
         if found is None or found.refused:
             reason = f": {found.refused}" if found else ""
+            meant = "" if found else did_you_mean(method, (card.name for card in self.methods))
             works = ", ".join(self.method_names())
             raise UnsupportedMethod(
-                f"this model can't be explained by {shortened(method)!r}{reason}; it can by {works}"
+                f"this model can't be explained by {shortened(method)!r}{reason}{meant}; it can by {works}"
             )
         known = METHODS[method].options
         if strange := sorted(set(options) - known.keys()):
             own = ", ".join(known) or "none of its own"
-            raise BadOption(f"{strange[0]!r} is no option of {method}; it has {own}")
+            raise BadOption(f"{strange[0]!r} is no option of {method}{did_you_mean(strange[0], known)}; it has {own}")
         listed = [card.name for card in self.layers]
         if layer not in ("auto", *listed, *self.inner_layers):
             raise UnknownLayer.named(layer, listed, (*listed, *self.inner_layers))

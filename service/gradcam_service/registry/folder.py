@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.foreign import foreign_folder
 from gradcam_service.registry.labels import from_file as labels_of_file
 from gradcam_service.registry.places import inside
@@ -42,6 +43,10 @@ class ModelFolder:
             raise ModelFailed(f"{member} {name!r} is no path: {getattr(error, 'strerror', None) or error}") from error
         return path
 
+    def meant(self, name: str) -> str:
+        """The file that was probably meant by the name of one that isn't there; empty where none is like it."""
+        return did_you_mean(name, (path.name for path in self.path.iterdir()))
+
     def labels(self) -> list[str] | None:
         """Read the labels that ``model.yaml`` names or lists; None where it does neither.
 
@@ -55,7 +60,7 @@ class ModelFolder:
             text = self.file("labels", labels).read_bytes().decode("utf-8-sig")
             return labels_of_file(text, labels)
         except OSError as error:
-            raise ModelFailed(f"labels {labels} can't be read: {error.strerror}") from error
+            raise ModelFailed(f"labels {labels} can't be read: {error.strerror}{self.meant(labels)}") from error
         except UnicodeDecodeError as error:
             raise ModelFailed(f"labels {labels} are not UTF-8; save them as that: {error}") from error
         except ValueError as error:

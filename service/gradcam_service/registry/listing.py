@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from gradcam_service.errors import UnknownModel, shortened
+from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.card import Card
 
 State = Literal["unloaded", "loading", "ready", "failed"]
@@ -60,12 +61,14 @@ def resolve(models: Iterable[Model], reference: str) -> Model:
     name, _, wanted = reference.partition("@")
     versions = sorted((model for model in known if model.name == name), key=lambda model: version_order(model.version))
     if not versions:
-        names = ", ".join(sorted({model.name for model in known})) or "none"
-        raise UnknownModel(f"there is no model {shortened(name)!r}; there are: {names}")
+        names = sorted({model.name for model in known})
+        meant, there_are = did_you_mean(name, names), ", ".join(names) or "none"
+        raise UnknownModel(f"there is no model {shortened(name)!r}{meant}; there are: {there_are}")
     if not wanted:
         return next((model for model in reversed(versions) if model.state == "ready" or model.card), versions[-1])
     for model in sorted(versions, key=lambda model: wanted != model.version):
         if wanted == model.version or wanted in model.aliases:
             return model
-    have = ", ".join(text for model in versions for text in (model.version, *model.aliases))
-    raise UnknownModel(f"model {name!r} has no version or alias {shortened(wanted)!r}; it has: {have}")
+    own = [text for model in versions for text in (model.version, *model.aliases)]
+    meant, it_has = did_you_mean(wanted, own), ", ".join(own)
+    raise UnknownModel(f"model {name!r} has no version or alias {shortened(wanted)!r}{meant}; it has: {it_has}")

@@ -177,7 +177,9 @@ def _check_sample(model: LoadedModel, sample: Sample, folder: ModelFolder) -> No
     except ModelFailed:
         raise
     except OSError as error:
-        raise ModelFailed(f"sample {sample.image} can't be read: {error.strerror}") from error
+        raise ModelFailed(
+            f"sample {sample.image} can't be read: {error.strerror}{folder.meant(sample.image)}"
+        ) from error
     except ServiceError as error:
         raise ModelFailed(f"sample {sample.image}: {error.detail}") from error
     _, scores = model.network.predict(model.images([received.inputs["image"]]))

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from gradcam_service.errors import ModelFailed, first_line
+from gradcam_service.naming import complaint
 from gradcam_service.registry.labels import as_text
 from gradcam_service.registry.listing import Model
 from gradcam_service.registry.misplaced import misplaced
@@ -140,8 +141,7 @@ def parse_spec(text: str, path: str) -> Spec:
         return Spec.model_validate(_parsed(text, path))
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
+            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {complaint(e, Spec)}" for e in error.errors()
         )
         raise ModelFailed(f"{path}: {problems}") from error
 

@@ -45,7 +45,7 @@ def weights_file(folder: ModelFolder) -> Path:
     path = folder.file("weights", weights)
     if not path.is_file():
         other = f", and not a weights name of {spec.architecture}" if spec.architecture else ""
-        raise ModelFailed(f"weights {weights!r}: no such file in {folder.path}{other}")
+        raise ModelFailed(f"weights {weights!r}: no such file in {folder.path}{other}{folder.meant(weights)}")
     return verified(path, spec.sha256)
 
 

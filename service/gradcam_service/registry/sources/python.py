@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from gradcam_service.errors import ModelFailed, in_one_line
+from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.sources import Source
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def _made(folder: ModelFolder, code: OperatorCode) -> nn.Module:
     name, _, factory = reference.partition(":")
     made = getattr(code.imported(name), factory, None)
     if not callable(made):
-        raise ModelFailed(f"{name} has no function {factory!r}")
+        meant = did_you_mean(factory, vars(code.imported(name)))
+        raise ModelFailed(f"{name} has no function {factory!r}{meant}")
     if not code.defines(made):  # else os.system would be one wherever a module of the operator's imports it
         raise ModelFailed(f"{factory} is imported by {name}; define a function there that calls it")
     try:

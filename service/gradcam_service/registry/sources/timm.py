@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.sources import Source
 from gradcam_service.registry.spec import Preprocess
 
@@ -35,7 +36,7 @@ def _build(folder: ModelFolder) -> Built:
     described = {} if spec.architecture else _described(folder)
     name = str(spec.architecture or described.get("architecture"))
     if not timm.is_model(name):
-        raise ModelFailed(f"timm has no architecture {name!r}")
+        raise ModelFailed(f"timm has no architecture {name!r}{did_you_mean(name, timm.list_models())}")
     options = (described.get("model_args") or {}) | spec.options
     # Those of timm's own factory fetch weights or read files, unchecked; all others go to the architecture.
     if refused := sorted(inspect.signature(timm.create_model).parameters.keys() & options.keys()):

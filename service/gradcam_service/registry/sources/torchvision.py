@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.sources import Source
 from gradcam_service.registry.spec import Preprocess
 
@@ -30,8 +31,9 @@ def _build(folder: ModelFolder) -> Built:
     from gradcam_service.registry.built import Built
 
     spec = folder.spec
-    if spec.architecture not in models.list_models(module=models):
-        raise ModelFailed(f"torchvision has no classification architecture {spec.architecture!r}")
+    if spec.architecture not in (names := models.list_models(module=models)):
+        meant = did_you_mean(spec.architecture, names)
+        raise ModelFailed(f"torchvision has no classification architecture {spec.architecture!r}{meant}")
     if refused := sorted(_OURS & spec.options.keys()):
         raise ModelFailed(f"options: {refused[0]} is decided by weights in model.yaml")
     known = models.get_model_weights(spec.architecture)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.sources import Source
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def _build(folder: ModelFolder) -> Built:
 
     zoo, name = {"scenes": scenes_network}, str(folder.spec.architecture)
     if name not in zoo:
-        raise ModelFailed(f"the zoo has no architecture {name!r}; it has {', '.join(zoo)}")
+        raise ModelFailed(f"the zoo has no architecture {name!r}{did_you_mean(name, zoo)}; it has {', '.join(zoo)}")
     labels = folder.labels()
     if labels is None:
         raise ModelFailed("model.yaml must name a labels file: this source comes without labels")

@@ -1,0 +1,62 @@
+"""Names that people type: what was probably meant by one that there isn't. Torch-free."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_COMPARED = 100
+"""Characters of a name; longer ones would take long."""
+
+
+def nearest(written: str, names: Iterable[str]) -> str | None:
+    """The one of these names that is most like what is written, in any case; None if none is."""
+    by_folded = {name.casefold(): name for name in names}
+    close = get_close_matches(written[:_COMPARED].casefold(), by_folded, n=1)
+    return by_folded[close[0]] if close else None
+
+
+def did_you_mean(written: object, names: Iterable[str]) -> str:
+    """`` (did you mean 'colormap'?)``, to follow what is written; empty where no name is like it."""
+    near = nearest(str(written), names)
+    return f" (did you mean {near!r}?)" if near else ""
+
+
+def complaint(error: ErrorDetails, model: type[BaseModel]) -> str:
+    """What is wrong with one member of a model, and what was probably meant where a name is none that there is.
+
+    Args:
+        error: of pydantic.
+        model: whose validation has raised it.
+    """
+    said = error["msg"].removeprefix("Value error, ")
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        *place, name = error["loc"]
+        there = _members(model)
+        for part in place:
+            there = _members(there.get(str(part)))
+        inside = [f"{outer}.{inner}" for outer, kind in there.items() for inner in _members(kind) if inner == name]
+        meant = f" (did you mean {inside[0]!r}?)" if inside else did_you_mean(name, there)
+        return f"not permitted{meant}; there are {', '.join(there)}"
+    if error["type"] == "literal_error":
+        choices = re.findall("'([^']*)'", error["ctx"]["expected"])
+        return f"{said}{did_you_mean(error['input'], choices)}"
+    return said
+
+
+def _members(kind: Any) -> Mapping[str, Any]:  # noqa: ANN401  an annotation
+    """Name and annotation of each member of a model or a dataclass, be it optional; none of anything else."""
+    for one in (kind, *get_args(kind)):
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            return {name: field.annotation for name, field in one.model_fields.items()}
+        if is_dataclass(one):
+            return {name: hint for name, hint in get_type_hints(one).items() if name in one.__dataclass_fields__}
+    return {}
