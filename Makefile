@@ -1,7 +1,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-HOST ?= $(or $(GRADCAM_HOST),127.0.0.1)
 PORT ?= $(or $(GRADCAM_PORT),8000)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DEVICE ?= cpu
@@ -10,8 +9,8 @@ ENGINE = $(firstword $(shell command -v docker podman buildah))
 
 .PHONY: serve test test-all chaos fuzz docs load bench bench-gpu rolling lint format zoo image clean
 
-serve: $(VENV)/.installed  ## start the service
-	@exec $(BIN)/python -E -P -m gradcam_service serve --host $(HOST) --port $(PORT)
+serve: $(VENV)/.installed  ## start the service; HOST is the address to listen on
+	@exec $(BIN)/python -E -P -m gradcam_service serve --host $(or $(HOST),$(GRADCAM_HOST),127.0.0.1) --port $(PORT)
 
 test: lint  ## everything that must hold
 	$(PYTEST)
@@ -19,8 +18,9 @@ test: lint  ## everything that must hold
 test-all: lint  ## and every architecture of torchvision, and proofs at full length, which takes minutes more
 	$(PYTEST) -m ''
 
-load: $(VENV)/.dev  ## put load on a service of its own; LOAD="--shape spike --users 50" changes it
-	PYTHONPATH=tests $(BIN)/python load_tests/load.py --html build/load.html $(LOAD)
+load: export GRADCAM_API_KEY := $(or $(KEY),$(GRADCAM_API_KEY))
+load: $(VENV)/.dev  ## put load on a service; HOST=URL KEY=… are of one that runs, LOAD=--help has all options
+	PYTHONPATH=tests $(BIN)/python load_tests/load.py $(if $(HOST),--host $(HOST)) $(LOAD)
 
 bench: $(VENV)/.dev  ## measure what load_tests/PERFORMANCE.md claims, in one run; the table is build/bench.md
 	PYTHONPATH=tests $(BIN)/python load_tests/bench.py $(BENCH)

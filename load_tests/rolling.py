@@ -89,7 +89,7 @@ def main(options: list[str]) -> int:
         start(0)
         start(1)
         wait(lambda: ready(url) == 2, "two replicas are ready")
-        thresholds = ["--max-failures", "0", "--max-p95", "30000", "--min-load", "50"]
+        thresholds = ["--max-failures", "0", "--max-p95", "30000", "--min-load", "50", "--max-growth", "100"]
         load = subprocess.Popen(locust(url, "--run-time", "1h", *thresholds, *options))
         wait(lambda: requests(url) >= BEFORE, "the load has begun")
         before = requests(url)

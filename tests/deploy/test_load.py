@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import yaml
+from PIL import Image
 
-from live import Service, free_port
+from exposed import value
+from live import Service, free_port, until
 from load import LOCUSTFILE, locust
 from repository import ROOT
+
+LOAD = LOCUSTFILE.with_name("load.py")
+Interrupt = Callable[[int, signal.Signals], None]
+TICKS = """
+import json
+from argparse import Namespace
+from locust.env import Environment
+import locustfile
+
+told = {}
+for name in locustfile.SHAPES:
+    environment = Environment(parsed_options=Namespace(shape=name, num_users=20, run_time=6))
+    shape = locustfile.Shape()
+    shape.runner = Namespace(environment=environment)
+    users = []
+    for second in range(7):
+        shape.get_run_time = lambda: second
+        users.append((shape.tick() or [None])[0])
+    told[name] = users, shape.moments[-1].asked
+print(json.dumps(told))
+"""
 
 
 def done(url: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -20,19 +49,56 @@ def done(url: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(locust(url, *options), capture_output=True, text=True, timeout=120)
 
 
+def enough(command: list[str | Path], seen: Callable[[], bool], to: Interrupt, cwd: Path) -> tuple[int, str, str]:
+    """Exit code, output and errors of a load that is interrupted once enough of it has been seen."""
+    settings = {"cwd": cwd, "start_new_session": True, "preexec_fn": heed_interrupts}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings) as process:
+        try:
+            until(seen)
+        finally:
+            to(process.pid, signal.SIGINT)
+            output, errors = process.communicate(timeout=60)
+    return process.returncode, output, errors
+
+
+def heed_interrupts() -> None:
+    """A shell lets what it starts in the background ignore them, and so all that is started there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_met_thresholds_are_a_success_and_a_report_is_left(service: Service, tmp_path: Path):
-    report = tmp_path / "load.html"
-    result = done(service.url, "-u", "10", "-t", "6s", "--max-p95", "60000", "--min-load", "50", "--html", str(report))
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "every threshold was met" in result.stdout
-    rows = re.findall(r"^(POST|stage) +(\S.*?) +(\d+) +0\(0.00%\)", result.stderr, re.MULTILINE)
-    counts = {(kind, name): int(count) for kind, name, count in rows}
+    def counts() -> tuple[float, ...]:
+        """Predictions and explanations, and pictures of a request after the first."""
+        asked = (value(service.client, "gradcam_requests_total", endpoint=path) for path in ("/predict", "/explain"))
+        decoded, read = (
+            value(service.client, "gradcam_stage_duration_seconds_count", stage=stage) for stage in ("decode", "read")
+        )
+        return (*asked, decoded - read)
+
+    before = counts()
+
+    def seen() -> bool:  # so many that of each kind one has been answered, whatever is under way
+        return all(now - then >= more for now, then, more in zip(counts(), before, (12, 12, 31), strict=True))
+
+    thresholds = ["--max-p95", "600000", "--min-load", "0", "--max-growth", "1000"]
+    command = [sys.executable, LOAD, "--host", service.url.removeprefix("http://"), "-t", "1h", *thresholds]
+    code, output, errors = enough(command, seen, os.killpg, tmp_path)
+    assert code == 0, output + errors
+    *_, verdict, met, report = output.splitlines()
+    assert re.fullmatch(
+        r"kept up with [\d.]+ requests/s; most of the time: [\w ]+ \([\w +]+ \d+ % of the time\)", verdict
+    )
+    assert (met, report) == ("every threshold was met", "report: build/load.html")
+    rows = re.findall(r"^(POST|stage) +(\S.*?) +(\d+) +0\(0.00%\)", errors, re.MULTILINE)
+    told = {(kind, name): int(count) for kind, name, count in rows}
     for kind, part in (("POST", "/predict 1 image"), ("POST", "/explain"), ("POST", "8 images")):
-        assert any(row == kind and part in name for row, name in counts), (part, counts)
-    requests = sum(count for (kind, _), count in counts.items() if kind == "POST")
-    assert counts["stage", "forward"] == requests  # every answer said how long each stage took
-    assert re.search(rf"^ +Aggregated +{requests} ", result.stderr, re.MULTILINE)  # and stages are no requests
-    assert "forward" in report.read_text()
+        assert any(row == kind and part in name for row, name in told), (part, told)
+    requests = sum(count for (kind, _), count in told.items() if kind == "POST")
+    assert told["stage", "forward"] == requests  # every answer said how long each stage took
+    assert re.search(rf"^ +Aggregated +{requests} ", errors, re.MULTILINE)  # and stages are no requests
+    written = (tmp_path / "build" / "load.html").read_text()
+    assert "forward" in written
+    assert f"\n{verdict}\n" in written
 
 
 def test_unmet_thresholds_are_a_failure_that_says_which(service: Service):
@@ -46,49 +112,84 @@ def test_unmet_thresholds_are_a_failure_that_says_which(service: Service):
     assert "100.00 % of requests failed; 0.1 % may" in nobody.stdout
 
 
-def test_a_shape_is_how_the_number_of_users_changes():
+def test_what_would_be_refused_request_by_request_is_refused_before(service: Service, tmp_path: Path):
+    asked = {"no model 'nobody'": ["--model", "nobody"], "explained by 'magic'": ["--method", "magic"]}
+    asked["no folder with pictures"] = ["--pictures", str(tmp_path)]
+    with ThreadPoolExecutor(3) as threads:
+        refused = threads.map(lambda options: done(service.url, *options), asked.values())
+    for sentence, result in zip(asked, refused, strict=True):
+        assert result.returncode != 0
+        assert sentence in result.stderr
+        assert "Aggregated" not in result.stderr  # nobody asked
+
+
+def test_help_has_every_option_of_the_load():
+    shown = subprocess.run([sys.executable, LOAD, "--help"], capture_output=True, text=True).stdout
+    for option in (
+        "host",
+        "html",
+        "users",
+        "run-time",
+        "shape",
+        "model",
+        "method",
+        "pictures",
+        "min-load",
+        "max-growth",
+    ):
+        assert f" --{option} " in shown
+
+
+def test_without_a_number_there_are_ten_users():
     nowhere = f"http://127.0.0.1:{free_port()}"
-
-    def seen(shape: str, *users: str) -> list[int]:
-        told = done(nowhere, "--shape", shape, "-t", "6s", *users).stderr
-        return [int(number) for number in re.findall(r"Shape test updating to (\d+) users", told)]
-
-    with ThreadPoolExecutor(5) as threads:  # as they wait most of the time
-        usual = threads.submit(seen, "steady")
-        shapes = [threads.submit(seen, shape, "-u", "20") for shape in ("steady", "ramp", "spike", "soak")]
-    steady, ramp, spike, soak = (shape.result() for shape in shapes)
-    assert usual.result() == [10]
-    assert (steady, spike, soak) == ([20], [2, 20, 2], [10])
-    assert ramp == sorted(ramp)
-    assert ramp[0] == 1
-    assert ramp[-1] > 10
+    assert "Shape test updating to 10 users" in done(nowhere, "-t", "1s").stderr
 
 
-def test_the_kubernetes_job_asks_what_locust_understands_and_adds_up_its_processes(service: Service):
+def test_a_shape_is_how_the_number_of_users_changes():
+    shown = subprocess.run([sys.executable, "-c", TICKS], cwd=LOAD.parent, capture_output=True, text=True, check=True)
+    told = json.loads(shown.stdout)
+    assert {shape: users for shape, (users, _) in told.items()} == {
+        "steady": [20, 20, 20, 20, 20, 20, None],
+        "ramp": [1, 3, 7, 10, 13, 17, None],
+        "spike": [2, 2, 20, 20, 2, 2, None],
+        "soak": [10, 10, 10, 10, 10, 10, None],
+    }
+    # two requests of each user in each second
+    assert {shape: asked for shape, (_, asked) in told.items()} == {
+        "steady": 240,
+        "ramp": 102,
+        "spike": 96,
+        "soak": 120,
+    }
+
+
+def test_a_worker_on_another_machine_runs_what_it_is_sent_which_is_one_file(tmp_path: Path):
+    shutil.copy(LOCUSTFILE, tmp_path)
+    loaded = subprocess.run([sys.executable, "-c", "import locustfile; locustfile.Shape()"], cwd=tmp_path)
+    assert loaded.returncode == 0
+
+
+def test_the_kubernetes_job_asks_what_locust_understands_and_adds_up_its_processes(service: Service, tmp_path: Path):
     job = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "load" / "job.yaml").read_text())
     (container,) = job["spec"]["template"]["spec"]["containers"]
     here = {
         "--locustfile": str(LOCUSTFILE),
         "--host": service.url,
         "--users": "6",
-        "--run-time": "4s",
+        "--run-time": "1h",
         "--processes": "2",
     }
     arguments = [
         f"{name}={here.get(name, value)}" if value else name
         for name, _, value in (argument.partition("=") for argument in container["args"])
     ]
-    command = [
-        sys.executable,
-        "-m",
-        "locust",
-        *arguments,
-        "--max-p95",
-        "60000",
-        "--min-load",
-        "30",
-    ]  # a second of the four is its start
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.count("every threshold was met") == 1  # which the master alone can tell
-    assert re.search(r"^stage +forward +[1-9]", result.stderr, re.MULTILINE)
+    Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
+    chosen = ["--model", "alexnet", "--method", "layercam", "--pictures", str(tmp_path)]
+    thresholds = ["--max-p95", "600000", "--min-load", "0", "--max-growth", "1000"]
+    command = [sys.executable, "-m", "locust", *arguments, *thresholds, *chosen]
+    explained = partial(value, service.client, "gradcam_requests_total", model="alexnet", method="layercam")
+    before = explained()
+    code, output, errors = enough(command, lambda: explained() >= before + 7, os.kill, tmp_path)  # of six users
+    assert code == 0, output + errors
+    assert output.count("every threshold was met") == 1  # which the master alone can tell
+    assert re.search(r"^stage +forward +[1-9]", errors, re.MULTILINE)
