@@ -8,25 +8,28 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import compute
-from bench import MODEL, Row, in_turns, photograph, record, runtime_of, until_accelerated
+from bench import MODEL, photograph, runtime_of, until_accelerated
 from drive import Request, one_by_one
+from record import Row, in_turns, record
 
 from live import running
 
 DEVICE = "cuda:0"
+PARTS = ("engine", "http")
 BATCHES = (1, 8, 64)
 MODELS = {"resnet50": MODEL.format("resnet50") + "precision: bfloat16\nbatch: 64\n"}
 
 
-def measured(repository: Path, rounds: int) -> Iterator[Row]:
-    """Every row, as soon as it is known."""
-    for batch in BATCHES:
+def measured(repository: Path, rounds: int, parts: Sequence[str]) -> Iterator[Row]:
+    """Every row of these `PARTS`, as soon as it is known."""
+    for batch in BATCHES if "engine" in parts else ():
         yield from _engine(repository, rounds, batch)
-    yield from _http(repository, rounds)
+    if "http" in parts:
+        yield from _http(repository, rounds)
 
 
 def _engine(repository: Path, rounds: int, batch: int) -> Iterator[Row]:
@@ -66,4 +69,4 @@ if __name__ == "__main__":
     if shutil.which("nvidia-smi") is None:
         sys.exit("there is no nvidia-smi, and so no GPU to measure")
     asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", "--id=0"]
-    record("bench_gpu.md", measured, MODELS, subprocess.check_output(asked, text=True).strip())
+    record("bench_gpu.md", PARTS, measured, MODELS, subprocess.check_output(asked, text=True).strip())

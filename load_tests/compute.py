@@ -60,23 +60,25 @@ def _floor(batch: int) -> Callable[[], object]:
     import numpy as np
 
     images = np.random.default_rng(0).standard_normal((batch, 3, SIDE, SIDE), np.float32)
-    forward = partial(_session().run, None, {"images": images})
+    forward = partial(_session("resnet50").run, None, {"images": images})
     forward()
     return forward
 
 
 @cache
-def _session() -> Any:  # noqa: ANN401
+def _session(architecture: str) -> Any:  # noqa: ANN401
     import tempfile
 
     import onnxruntime
+    import timm
     import torch
     import torchvision
 
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "resnet50.onnx"
-        module, example = torchvision.models.resnet50().eval(), (torch.zeros(1, 3, SIDE, SIDE),)
+        file = Path(folder) / "model.onnx"
+        build = getattr(torchvision.models, architecture, partial(timm.create_model, architecture))
+        module, example = build().eval(), (torch.zeros(1, 3, SIDE, SIDE),)
         torch.onnx.export(module, example, file, dynamo=False, input_names=["images"], dynamic_axes={"images": [0]})
         return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
@@ -153,6 +155,49 @@ def plain_loop(repository: Path, name: str, picture: bytes, count: int) -> float
 
     explained()
     return _timed(lambda: [explained() for _ in range(count)]) / count
+
+
+def bare_loop(repository: Path, picture: bytes, count: int, explained: bool) -> float:
+    """Pictures decoded and put through the bare forward pass of `imagenet` in ONNX Runtime, one after the other.
+
+    Args:
+        repository: for `_model`, which has what pictures become before and after.
+        picture: a file.
+        count: how often it is done.
+        explained: whether a map is drawn of each, too, as for `/explain`.
+
+    Returns:
+        Seconds of each.
+    """
+    import numpy as np
+
+    from gradcam_service.core.options import ExplainOptions
+    from gradcam_service.core.render import drawings
+    from gradcam_service.images.decode import decode
+    from gradcam_service.images.geometry import prepare
+    from gradcam_service.worker import engine
+    from gradcam_service.worker.messages import Question
+
+    model, session = _model(repository, "imagenet", "cpu"), _session("tf_efficientnet_lite0")
+    preprocess, options = model.card.preprocess, ExplainOptions()
+    mean, std = (np.array(values, np.float32) for values in (preprocess.mean, preprocess.std))
+    (answer,) = engine.run(
+        model,
+        [{"image": prepare(decode(picture, 10**9), **preprocess.geometry()).pixels}],
+        [Question("gradcam")],
+        10_000,
+    ).answers
+
+    def once() -> None:
+        prepared = prepare(decode(picture, 10**9), **preprocess.geometry())
+        image = (prepared.pixels / np.float32(255) - mean) / std
+        session.run(None, {"images": np.ascontiguousarray(image.transpose(2, 0, 1)[None])})
+        if explained:
+            for draw in drawings(model.card, answer, prepared, None, options):
+                draw()
+
+    once()
+    return _timed(lambda: [once() for _ in range(count)]) / count
 
 
 def grad_cam_package(method: str) -> float:
