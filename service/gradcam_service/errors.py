@@ -330,6 +330,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def unwrapped(error: BaseException) -> str:
+    """All that a library's error says, its lines joined; the name of its class where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def in_one_line(error: BaseException) -> str:
     """Class and first line of what somebody else's code raised: ``KeyError: 'x'`` says more than ``'x'``."""
     name, said = type(error).__name__, first_line(error)

@@ -148,7 +148,7 @@ def test_a_version_that_is_there_stays_unless_it_is_to_be_replaced(place: Path):
     [
         ("w.pth", "importednets:net", ("--set", "preprocess.crop=0"), "sizes of at least 1"),
         ("w.pth", "importednets:net", ("--set", "layer=attic"), "no layer 'attic'"),
-        ("w.pth", "importednets:net", ("--set", "labels=[a, b]"), "3 classes, but 2 labels"),
+        ("w.pth", "importednets:net", ("--set", "labels=[a, b]"), "model.safetensors has 3 classes, labels.txt 2"),
         ("w.pth", "importednets:net", ("--set", "layer"), "--set takes members of model.yaml"),
         ("w.pth", "importednets:net", ("--set", "a=["), "is no YAML"),
         ("w.pth", "importednets:net", ("--set", "labels=classes.txt"), "of a file, --labels FILE"),

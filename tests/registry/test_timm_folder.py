@@ -48,6 +48,12 @@ def test_a_folder_predicts_as_timm(tmp_path, name, options):
         assert_close(model.network.scores(x), module(x), rtol=0, atol=1e-5)
 
 
+def test_another_number_of_labels_is_refused(tmp_path):
+    saved(tmp_path)
+    with pytest.raises(ModelFailed, match=r"the model has 3 classes, the labels in model\.yaml 2$"):
+        loaded(tmp_path, "source: timm\nlabels: [a, b]\n")
+
+
 @pytest.mark.parametrize("crop_mode", ["center", "squash"])
 def test_a_picture_is_prepared_as_timm_does(tmp_path, crop_mode):
     saved(tmp_path, described={"pretrained_cfg": {"crop_mode": crop_mode, "crop_pct": 0.8, "input_size": [3, 64, 64]}})

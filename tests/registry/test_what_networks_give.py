@@ -82,7 +82,7 @@ def test_one_logit_of_a_sigmoid_has_two_labels(tmp_path, code, given, labels):
 
 
 def test_more_than_two_labels_of_one_logit_are_too_many(tmp_path, code):
-    with pytest.raises(ModelFailed, match="2 classes, but 3 labels"):
+    with pytest.raises(ModelFailed, match=r"the model has 2 classes, labels\.txt 3$"):
         made(tmp_path, code, "activation: sigmoid\n", ("a", "b", "c"))
 
 

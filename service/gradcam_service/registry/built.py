@@ -15,6 +15,7 @@ from gradcam_service.errors import ModelFailed, in_one_line
 from gradcam_service.registry.checkpoint import read_tensors, some
 from gradcam_service.registry.fit import Misfit, fit
 from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.labels import other_number
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.registry.spec import Preprocess
 from gradcam_service.registry.weights import weights_file
@@ -119,10 +120,12 @@ def _unset(tensor: Tensor) -> Tensor:
 
 
 def _told(error: Misfit, folder: ModelFolder) -> str:
-    spec = folder.spec
+    spec, labels = folder.spec, folder.labels()
     reason = f"weights {spec.weights} don't fit {spec.architecture}: {error}"
     if error.classes is None:
         return reason
-    if len(folder.labels() or []) == error.classes:  # then the number of labels isn't what the builder heeds
+    if labels and len(labels) == error.classes:  # then the number of labels isn't what the builder heeds
         return f"{reason}; have {spec.architecture} build {error.classes}"
+    if labels:
+        reason = other_number(spec, error.classes, len(labels))
     return f"{reason}; name {error.classes} label{'s' if error.classes > 1 else ''}"

@@ -206,7 +206,8 @@ def _checkpoint(order: Import, source: str, architecture: str, labels: list[str]
     except Misfit as error:
         raise ModelFailed(f"{order.file} doesn't fit {order.architecture}: {error}") from error
     if found.classes is not None and labels is not None and found.classes != len(labels):
-        raise ModelFailed(f"the head in {order.file} has {found.classes} classes, but there are {len(labels)} labels")
+        named = order.labels.name if order.labels else "the labels"
+        raise ModelFailed(f"{order.file.name} has {found.classes} classes, {named} {len(labels)}")
     if found.classes is not None and labels is None:
         labels = [str(index) for index in range(found.classes)]
     spec |= {"weights": "model.safetensors"} | _preprocess(built.preprocess)

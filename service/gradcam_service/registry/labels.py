@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from gradcam_service.errors import first_line, shortened
+
+if TYPE_CHECKING:
+    from gradcam_service.registry.spec import Spec
 
 
 class TextLoader(yaml.SafeLoader):
@@ -52,6 +57,16 @@ def from_file(text: str, name: str) -> list[str]:
         else:
             return listed(value)
     return [line.strip() for line in text.split("\n")]
+
+
+def other_number(spec: Spec, classes: int, labels: int) -> str:
+    """``m.pth has 5 classes, labels.txt 4``: what to say where there are more labels than classes, or fewer."""
+    model = spec.weights if spec.weights and Path(spec.weights).suffix else "the model"
+    if spec.labels is None:
+        named = "its own labels"
+    else:
+        named = spec.labels if isinstance(spec.labels, str) else "the labels in model.yaml"
+    return f"{model} has {classes} class{'es' if classes > 1 else ''}, {named} {labels}"
 
 
 def to_file(labels: list[str]) -> str:

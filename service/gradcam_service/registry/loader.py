@@ -25,6 +25,7 @@ from gradcam_service.registry.built import Built, build, first_channels, takes_c
 from gradcam_service.registry.card import Card, LayerCard, MethodCard
 from gradcam_service.registry.checks import Findings, examine
 from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.labels import other_number
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.registry.spec import Sample, Spec
@@ -141,7 +142,7 @@ def _labels(spec: Spec, given: list[str], network: Network) -> list[str]:
     numbers = ["value"] if (classes, spec.activation) == (1, "identity") else [str(index) for index in range(classes)]
     labels = given or numbers
     if classes != len(labels):
-        raise ModelFailed(f"the model has {classes} classes, but {len(labels)} labels")
+        raise ModelFailed(other_number(spec, classes, len(labels)))
     return labels
 
 

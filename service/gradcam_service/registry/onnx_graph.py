@@ -19,6 +19,7 @@ from torch.fx.node import map_aggregate
 from torch.fx.traceback import preserve_node_meta
 from torch.utils._python_dispatch import _disable_current_modes
 
+from gradcam_service.errors import unwrapped
 from gradcam_service.explain.graph import TRACING, flat, image_node
 from gradcam_service.registry import onnx_operators  # noqa: F401  # registers them
 from gradcam_service.registry.onnx_input import ImageInput
@@ -60,7 +61,7 @@ def converted(model: onnx.ModelProto, images: Tensor, takes: ImageInput) -> fx.G
         domain = f" of {error.domain}" if error.domain else ""
         raise CannotConvert(f"the operator {error.op_type}{domain} is unknown to onnx2fx") from error
     except Exception as error:  # onnx2fx's functions raise whatever torch does
-        raise CannotConvert(" ".join(str(error).split())[:300] or type(error).__name__) from error
+        raise CannotConvert(unwrapped(error)[:300]) from error
     return flat(graph_module)
 
 

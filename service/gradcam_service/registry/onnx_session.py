@@ -6,7 +6,7 @@ import onnx
 import torch
 from torch import Tensor, fx, nn
 
-from gradcam_service.errors import ModelFailed
+from gradcam_service.errors import ModelFailed, unwrapped
 from gradcam_service.explain.graph import flat
 from gradcam_service.registry.onnx_input import ImageInput
 from gradcam_service.registry.spec import Preprocess
@@ -37,7 +37,7 @@ class Session(nn.Module):
         try:
             self._session = open_session(content)
         except Exception as error:  # of several classes of its own, without a common base
-            raise ModelFailed(f"ONNX Runtime can't run the model: {' '.join(str(error).split())}") from error
+            raise ModelFailed(f"ONNX Runtime can't run the model: {unwrapped(error)}") from error
         self.takes = ImageInput.of(self._session, preprocess, channels)
         self.classes = self(torch.zeros(1, channels, *preprocess.input_size)).shape[1]
 
@@ -57,7 +57,7 @@ class Session(nn.Module):
         try:
             (scores,) = self._session.run(None, {self.takes.name: filled})
         except Exception as error:  # likewise
-            raise ModelFailed(f"ONNX Runtime failed: {' '.join(str(error).split())}") from error
+            raise ModelFailed(f"ONNX Runtime failed: {unwrapped(error)}") from error
         one_row = scores.ndim > 0 and scores.size == len(filled) * max(scores.shape[1:], default=1)
         if not one_row or len(scores) != len(filled) or scores.dtype.kind != "f":
             raise ModelFailed(f"the model does not answer with one row of scores for each image but {scores.shape}")

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import fsspec
 
-from gradcam_service.errors import ModelFailed
+from gradcam_service.errors import ModelFailed, unwrapped
 from gradcam_service.registry.cache import cached
 
 Stamps = Iterable[tuple[str, str]]
@@ -177,4 +177,4 @@ def _told(what: object) -> Iterator[None]:
     except OSError as error:
         raise ModelFailed(f"{what} can't be read: {error.strerror or error}") from error
     except Exception as error:  # file systems raise what their libraries do: no credentials, no package, no such bucket
-        raise ModelFailed(f"{what} can't be read: {' '.join(str(error).split())}") from error
+        raise ModelFailed(f"{what} can't be read: {unwrapped(error)}") from error
