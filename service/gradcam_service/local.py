@@ -22,7 +22,7 @@ from gradcam_service.maps import MapKind
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.listing import Model, resolve
 from gradcam_service.registry.loader import LoadedModel, load
-from gradcam_service.registry.repository import Listing, scan
+from gradcam_service.registry.repository import Entry, scan
 from gradcam_service.settings import Settings
 from gradcam_service.worker.engine import Pending, limit_threads, pick_device, run
 from gradcam_service.worker.messages import Answer, Inputs, Question, Timings
@@ -133,18 +133,20 @@ class Local:
             return await Pipeline(self, capacity).answer(call, admission, Unobserved())
 
 
-def load_all(listing: Listing, settings: Settings) -> Iterator[tuple[Model, str]]:
-    """Load every model version of the repositories, one after the other, and tell of each and its device."""
+def load_all(
+    versions: Iterable[tuple[Entry, Model]], settings: Settings
+) -> Iterator[tuple[Entry, Model, str, ModelFailed | None]]:
+    """Load model versions, one after the other, and tell of each, its device, and what is wrong with it."""
     limit_threads(settings)
     load_plugins(settings.plugins)
     device = pick_device(settings.device)
-    for entry, model in zip(listing, listing.models(), strict=True):
+    for entry, model in versions:
         try:
             loaded = load(entry, device, settings.python_path, settings.cache_bytes)
             described = {"card": loaded.card, "description": loaded.spec.description}
-            yield msgspec.structs.replace(model, state="ready", **described), str(device)
+            yield entry, msgspec.structs.replace(model, state="ready", **described), str(device), None
         except ModelFailed as error:
-            yield msgspec.structs.replace(model, state="failed", reason=error.detail), ""
+            yield entry, msgspec.structs.replace(model, state="failed", reason=error.detail), "", error
 
 
 def open_model(reference: str | None, settings: Settings) -> Local:
@@ -156,7 +158,8 @@ def open_model(reference: str | None, settings: Settings) -> Local:
     """
     limit_threads(settings)
     load_plugins(settings.plugins)
-    listing = scan(settings.model_repository)
+    listing = scan(settings.model_repository, settings.embedded)
+    settings = settings.for_models(model.name for model in listing.models())
     model = resolve(listing.models(), reference or settings.default_model)
     entry = next(entry for entry in listing if entry.key == model.key)
     loaded = load(entry, pick_device(settings.device), settings.python_path, settings.cache_bytes)

@@ -47,15 +47,15 @@ def serve(settings: Settings) -> None:
 
     Raises:
         OSError: the address can't be listened on, there is no room for sockets and metrics, or GPUs can't be counted.
-        BadSettings: others than this machine could reach it without a key, the file of keys can't be used, or what
-            traces is not installed.
+        BadSettings: others than this machine could reach it without a key, the file of keys can't be used, what
+            traces is not installed, or there is no saying which model is the default one.
         ModelFailed: a model repository can't be read.
         UnknownModel: the default model is in none of them.
     """
     logs.configure(settings.log_level)
     for warning in misspelt(os.environ):
         log.warning(warning)
-    default = _default_model(settings)
+    settings, default = _with_default(settings)
     with _own_folder(_roomy()) as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
         # For 20 µs torch's idle threads wait for more, not for milliseconds, while ONNX Runtime wants their cores.
@@ -75,15 +75,16 @@ def serve(settings: Settings) -> None:
         Supervisor(workers, servers, stopping, on_stop=listening.close).run()
 
 
-def _default_model(settings: Settings) -> Entry:
-    """The model of requests that name none.
+def _with_default(settings: Settings) -> tuple[Settings, Entry]:
+    """These settings with the default model that they mean, and that model.
 
     Raises:
-        ModelFailed, UnknownModel: see `serve`.
+        BadSettings, ModelFailed, UnknownModel: see `serve`.
     """
-    listing = scan(settings.model_repository)
+    listing = scan(settings.model_repository, settings.embedded)
+    settings = settings.for_models(entry.name for entry in listing)
     key = resolve(listing.models(), settings.default_model).key
-    return next(entry for entry in listing if entry.key == key)
+    return settings, next(entry for entry in listing if entry.key == key)
 
 
 def _children(settings: Settings, listening: socket.socket, folder: str) -> tuple[list[Child], list[Child]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gradcam_service.cpus import usable
+from gradcam_service.errors import BadSettings
 from gradcam_service.naming import nearest
 
 _PREFIX = "GRADCAM_"
@@ -49,7 +50,12 @@ class Settings(BaseSettings):
         description="threads that compute, in each process; without it as many as it may use CPUs",
     )
     model_repository: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="folders or URLs of models, separated by commas; the embedded ones always come last"
+        (), description="folders or URLs of models, separated by commas; the embedded ones come last"
+    )
+    embedded: bool = Field(
+        True,
+        description="whether the embedded models, `imagenet` and `scenes`, are there; without them, the default model "
+        "is the only one that there is, or has to be named",
     )
     poll_seconds: float = Field(
         10.0, ge=0, description="seconds between scans of the model repositories; 0 rescans them only when told to"
@@ -142,6 +148,20 @@ class Settings(BaseSettings):
             return self
         feeding = min(self.threads // 2, self.queue_size // self.max_images)
         return self.model_copy(update={"api_processes": max(1, feeding)})
+
+    def for_models(self, names: Iterable[str]) -> Settings:
+        """These settings with the default model that they mean where there are models of these names.
+
+        Raises:
+            BadSettings: the embedded ones are left out, and which of several others is the default isn't said.
+        """
+        known = sorted(set(names))
+        if self.embedded or "default_model" in self.model_fields_set or self.default_model in known:
+            return self
+        if len(known) != 1:
+            there = f"is to name one of {', '.join(known)}" if known else "can't name any: the repositories have none"
+            raise BadSettings(f"GRADCAM_EMBEDDED=false leaves {self.default_model} out; GRADCAM_DEFAULT_MODEL {there}")
+        return self.model_copy(update={"default_model": known[0]})
 
     @property
     def threads(self) -> int:

@@ -25,10 +25,10 @@ class SlowDisk:
         self.begun = threading.Semaphore(0)
         self.go = threading.Semaphore(0)
 
-    def scan(self, repositories: tuple[str, ...]) -> Listing:
+    def scan(self, repositories: tuple[str, ...], embedded: bool) -> Listing:
         self.begun.release()
         assert self.go.acquire(timeout=10)
-        return scan(repositories)
+        return scan(repositories, embedded)
 
 
 def test_who_asks_during_a_scan_is_told_of_the_next_one(monkeypatch: pytest.MonkeyPatch):
@@ -50,7 +50,7 @@ def test_who_asks_during_a_scan_is_told_of_the_next_one(monkeypatch: pytest.Monk
 def test_a_scan_that_fails_in_an_unforeseen_way_is_told_and_not_the_last(monkeypatch: pytest.MonkeyPatch):
     told, outcomes = Told(), iter([OSError("the disk is on fire"), Listing()])
 
-    def scan_once(repositories: tuple[str, ...]) -> Listing:
+    def scan_once(repositories: tuple[str, ...], embedded: bool) -> Listing:
         outcome = next(outcomes)
         if isinstance(outcome, OSError):
             raise outcome

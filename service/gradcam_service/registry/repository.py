@@ -41,6 +41,11 @@ class Entry:
         """``name@version``."""
         return f"{self.name}@{self.version}"
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it ships with the service."""
+        return isinstance(self.place, LocalPlace) and EMBEDDED in self.place.path.parents
+
     def spec(self) -> Spec:
         """Read ``model.yaml``.
 
@@ -75,6 +80,18 @@ class Listing:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
 
+    @property
+    def astray(self) -> list[str]:
+        """Sentences about files and aliases that are of no version."""
+        versions = {(entry.name, entry.version) for entry in self.entries}
+        dangling = [
+            f"{name}@{alias} is version {version}, which is not there"
+            for name, aliases in self.aliases.items()
+            for alias, version in aliases.items()
+            if (name, version) not in versions
+        ]
+        return [*self.misplaced, *dangling]
+
     def models(self) -> list[Model]:
         """Every version before anything is known but its name."""
         return [
@@ -88,8 +105,12 @@ class Listing:
         ]
 
 
-def scan(repositories: Iterable[str | Path]) -> Listing:
+def scan(repositories: Iterable[str | Path], embedded: bool = True) -> Listing:
     """List the repositories, the embedded one last; the first repository to have a name owns it.
+
+    Args:
+        repositories: folders or URLs.
+        embedded: whether the embedded one is among them.
 
     Raises:
         ModelFailed: a repository can't be read, or a model's aliases can't.
@@ -97,7 +118,7 @@ def scan(repositories: Iterable[str | Path]) -> Listing:
     entries: dict[str, list[Entry]] = {}
     aliases: dict[str, Mapping[str, str]] = {}
     strays: list[str] = []
-    for place in (*map(place_at, repositories), LocalPlace(EMBEDDED)):
+    for place in (*map(place_at, repositories), *([LocalPlace(EMBEDDED)] if embedded else [])):
         versions: dict[str, dict[str, list[tuple[str, str]]]] = {}
         # What is hidden, and keys of a bucket that are no path (a/../b, a//b), are passed over.
         files = {path: stamp for path, stamp in place.stamps() if not re.search(r"(^|/)(\.|/|$)", path)}

@@ -114,7 +114,7 @@ class RepositoryPoller(Generic[Asked]):
         return asked
 
     def _snapshot(self) -> Snapshot:
-        listing = scan(self._settings.model_repository)
+        listing = scan(self._settings.model_repository, self._settings.embedded)
         known = self._specs
         self._specs = {entry: known[entry] if entry in known else _spec(entry) for entry in listing}
         specs = {entry.key: spec for entry, spec in self._specs.items() if spec is not None}

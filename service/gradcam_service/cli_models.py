@@ -1,0 +1,150 @@
+"""What ``gradcam models`` lists: what is in the repositories, whether it works, and what a service has."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator, Sequence
+from http import HTTPStatus
+
+import click
+import msgspec
+
+from gradcam_service.cli_files import exit_code
+from gradcam_service.errors import ModelFailed
+from gradcam_service.kinds import load_plugins
+from gradcam_service.registry.listing import Model, resolve
+from gradcam_service.registry.repository import Entry, Listing, scan
+from gradcam_service.settings import Settings
+from gradcam_service.worker.poller import Snapshot
+
+_ROW = "{:20} {:9} {:11} {:16} {:>7} {:>9} {:8} {}"
+_NOT_COUNTED = "embedded, and loaded when it is asked for: that it fails isn't counted"
+
+
+class _Layer(msgspec.Struct):
+    name: str
+
+
+class _Row(msgspec.Struct):
+    """Model version as it is listed: some of the members of ``GET /models``."""
+
+    name: str
+    version: str
+    state: str
+    aliases: list[str]
+    description: str | None = None
+    reason: str | None = None
+    source: str | None = None
+    layer: _Layer | None = None
+    methods: list[str] | None = None
+    memory: int | None = None
+    device: list[str] | None = None
+    digest: str | None = None
+    notes: Sequence[str] = ()
+
+
+class _Rows(msgspec.Struct):
+    models: list[_Row]
+
+
+def served(url: str) -> None:
+    """List what the service at an address has.
+
+    Raises:
+        click.UsageError: there is none, or it needs another API key than that in ``GRADCAM_API_KEY``.
+        OSError: it can't be reached.
+    """
+    key = os.environ.get("GRADCAM_API_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        request = urllib.request.Request(f"{url.rstrip('/')}/models", headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as response:
+            rows = msgspec.json.decode(response.read(), type=_Rows).models
+    except urllib.error.HTTPError as error:
+        if error.code != HTTPStatus.UNAUTHORIZED:
+            raise
+        raise click.UsageError(f"{url} needs an API key, and GRADCAM_API_KEY has none that it knows") from error
+    except ValueError as error:  # no URL, or the answer of something else
+        raise click.UsageError(f"there is no gradcam service at {url}") from error
+    _echo(rows)
+
+
+def held(settings: Settings, references: Sequence[str], load: bool) -> int:
+    """List what the repositories hold, all of it or what is referred to, and load it where that is to be tried.
+
+    Returns:
+        The exit code: of what was loaded, 2 where a model is at fault, or a file that no model's version has; 1 where
+        the machine or the network alone is.
+
+    Raises:
+        UnknownModel: nothing is called like a reference.
+    """
+    listing = scan(settings.model_repository, settings.embedded)
+    load_plugins(settings.plugins)  # among them may be the source of a model
+    models = {model.key: (entry, model) for entry, model in zip(listing, listing.models(), strict=True)}
+    chosen = {resolve(listing.models(), reference).key for reference in references} or models.keys()
+    strays = [] if references else listing.astray
+    codes = {2} if strays else {0}
+    wanted = [models[key] for key in models if key in chosen]
+    _echo(_tried(wanted, listing, settings, bool(references), codes) if load else map(_described, wanted))
+    for stray in strays:
+        click.echo(f"    {stray}")
+    return max(codes) if load else 0
+
+
+def _described(listed: tuple[Entry, Model]) -> _Row:
+    entry, model = listed
+    try:
+        spec = entry.spec()
+    except ModelFailed as error:
+        return _Row(model.name, model.version, "failed", model.aliases, reason=error.detail)
+    return _Row(model.name, model.version, model.state, model.aliases, spec.description, source=spec.source)
+
+
+def _tried(
+    wanted: Iterable[tuple[Entry, Model]], listing: Listing, settings: Settings, named: bool, codes: set[int]
+) -> Iterator[_Row]:
+    """Each of these models once it has been loaded or has failed, which adds the exit code that this makes."""
+    from gradcam_service.local import load_all
+
+    for entry, model, device, error in load_all(wanted, settings):
+        row = _Row(model.name, model.version, model.state, model.aliases, model.description, model.reason)
+        if (card := model.card) is not None:
+            row.source, row.layer, row.methods = card.source, _Layer(card.layer), card.method_names()
+            row.memory, row.device, row.digest = card.memory, [device], card.digest
+            row.notes = [check.detail for check in card.checks if not check.passed]
+        if error is not None and not named and _may_fail(entry, listing, settings):
+            row.notes = [_NOT_COUNTED]
+        elif error is not None:
+            codes.add(exit_code(error))
+        yield row
+
+
+def _may_fail(entry: Entry, listing: Listing, settings: Settings) -> bool:
+    """Whether a model is none of the operator's, and one without which the service starts."""
+    if not entry.is_embedded:
+        return False
+    on_demand = frozenset({entry.key} if entry.spec().load == "demand" else ())
+    return Snapshot(listing, on_demand, settings.default_model).waits(entry)
+
+
+def _echo(rows: Iterable[_Row]) -> None:
+    click.echo(_ROW.format("MODEL", "STATE", "SOURCE", "LAYER", "METHODS", "MEMORY", "DEVICE", "DIGEST"))
+    for row in rows:
+        columns = (
+            f"{row.name}@{row.version}",
+            row.state,
+            row.source or "",
+            row.layer.name if row.layer else "",
+            str(len(row.methods)) if row.methods else "",
+            f"{row.memory / 1e6:.1f} MB" if row.memory is not None else "",
+            ",".join(row.device or []),
+            (row.digest or "")[:19],
+        )
+        click.echo(_ROW.format(*columns).rstrip())
+        also = f"also {', '.join(row.aliases)}" if row.aliases else ""
+        for note in (row.description, also, row.reason, *row.notes):
+            if note:
+                click.echo(f"    {' '.join(note.split())}")
