@@ -123,7 +123,7 @@ class _Crossing:
                 handed_over.add(value)
             elif value.op != "placeholder":
                 computed.add(value)
-                waiting += [] if self._told(value) else value.all_input_nodes
+                waiting += [] if self._source_of_size(value) else value.all_input_nodes
         return computed, handed_over
 
     def ancestors(self, values: list[fx.Node]) -> set[fx.Node]:
@@ -134,7 +134,7 @@ class _Crossing:
             value = waiting.pop()
             if value not in found:
                 found.add(value)
-                waiting += [] if self._told(value) else value.all_input_nodes
+                waiting += [] if self._source_of_size(value) else value.all_input_nodes
         return found
 
     def part(
@@ -146,8 +146,8 @@ class _Crossing:
         for node in network.graph.nodes:
             if node not in nodes or node in copies:
                 continue
-            if told := self._told(node):
-                tensor, axis = told[0] or sources[0], told[1]
+            if found := self._source_of_size(node):
+                tensor, axis = found[0] or sources[0], found[1]
                 copies[node] = graph.call_function(torch.ops.aten.sym_size.int, (copies[tensor], axis))
             else:
                 copies[node] = graph.node_copy(node, copies.__getitem__)
@@ -156,7 +156,7 @@ class _Crossing:
         graph.output(copies[results[0]] if len(results) == 1 else tuple(copies[result] for result in results))
         return fx.GraphModule(network, graph)
 
-    def _told(self, value: fx.Node) -> tuple[fx.Node | None, int] | None:
+    def _source_of_size(self, value: fx.Node) -> tuple[fx.Node | None, int] | None:
         """The input and its dimension that tell a size on both sides; no input for N, which any value can tell."""
         if not is_size(value):
             return None
@@ -167,7 +167,7 @@ class _Crossing:
 
     def _is_handed_over(self, value: fx.Node) -> bool:
         """Whether the head gets the value; one without a row for each image is computed again from those that have."""
-        if self._told(value):
+        if self._source_of_size(value):
             return False
         sources = [value, *value.all_input_nodes] if is_size(value) else [value]
         if self._after.intersection(sources) or not self._from_image.intersection(sources):

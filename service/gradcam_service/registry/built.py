@@ -101,7 +101,7 @@ def filled(module: nn.Module, path: Path, folder: ModelFolder) -> nn.Module:
     try:
         found = fit(network, read_tensors(path))
     except Misfit as error:
-        raise ModelFailed(_told(error, folder)) from error
+        raise ModelFailed(_with_remedy(error, folder)) from error
     if found.name or found.left:
         fields = {"weights": folder.spec.weights, "taken": found.name or "all", "left": some(found.left, 5)}
         log.info("weights are a part of their file", extra={"fields": fields})
@@ -119,7 +119,7 @@ def _unset(tensor: Tensor) -> Tensor:
     return torch.full_like(tensor, torch.nan) if tensor.is_floating_point() else torch.zeros_like(tensor)
 
 
-def _told(error: Misfit, folder: ModelFolder) -> str:
+def _with_remedy(error: Misfit, folder: ModelFolder) -> str:
     spec, labels = folder.spec, folder.labels()
     reason = f"weights {spec.weights} don't fit {spec.architecture}: {error}"
     if error.classes is None:

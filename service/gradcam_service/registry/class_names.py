@@ -32,14 +32,14 @@ def class_index(written: int | str, labels: Sequence[str]) -> int:
         return meant[0]
     shown = shortened(str(written))
     if meant:
-        among = _told(meant, labels)
+        among = _with_indices(meant, labels)
         raise UnknownTarget(f"{len(meant)} classes are labelled {shown!r}: {among}; an index names one")
     listed = ", ".join(label.partition(",")[0] for label in labels[:12]) + (", …" if len(labels) > 12 else "")
     there_are = f"the model has {len(labels)} classes, 0 to {len(labels) - 1}: {listed}"
     if isinstance(written, int):
         raise UnknownTarget(f"there is no class {shown}; {there_are}")
     near = _near(written, labels)
-    also = f"; near it: {_told(near, labels)}" if near else ""
+    also = f"; near it: {_with_indices(near, labels)}" if near else ""
     raise UnknownTarget(f"no class is labelled {shown!r}; {there_are}{also}")
 
 
@@ -83,6 +83,6 @@ def _near(written: str, labels: Sequence[str]) -> list[int]:
     return list(found)[:_FEW]
 
 
-def _told(indices: Sequence[int], labels: Sequence[str]) -> str:
+def _with_indices(indices: Sequence[int], labels: Sequence[str]) -> str:
     shown = ", ".join(f"{index} {shortened(labels[index])!r}" for index in indices[:_FEW])
     return shown + (", …" if len(indices) > _FEW else "")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from gradcam_service.errors import ModelFailed
-from gradcam_service.registry.checkpoint import Tensors, read_tensors
+from gradcam_service.registry.checkpoint import Tensors, read_tensors, some
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.weights import verified, weights_file
 
 _INDEX = "model.safetensors.index.json"
-_SHOWN = 3
 
 
 def described(folder: ModelFolder, name: str) -> dict[str, Any]:
@@ -80,18 +79,18 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     own = module.state_dict()
     shared = own.keys() & tensors.keys()
     mismatched = [name for name in shared if own[name].shape != tensors[name].shape]
-    missing, unexpected = own.keys() - shared, tensors.keys() - shared
-    check_keys(what, {"missing": missing, "mismatched": mismatched, "unexpected": unexpected})
+    check_keys(what, own.keys() - shared, mismatched, tensors.keys() - shared)
     module.load_state_dict(tensors)
 
 
-def check_keys(what: str, faults: Mapping[str, Iterable[object]]) -> None:
-    """See that a module has got all weights of its own and no others.
+def check_keys(
+    what: str, missing: Collection[object], mismatched: Collection[object], unexpected: Collection[object]
+) -> None:
+    """See that a module has got all weights of its own and no others; what a file has besides, `fit` looks for.
 
     Raises:
-        ModelFailed: naming the first keys of the first of the faults, such as ``missing``.
+        ModelFailed: naming the first keys of the first fault that there is.
     """
-    for fault, found in faults.items():
-        if keys := sorted(map(str, found)):
-            more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-            raise ModelFailed(f"the weights don't fit {what}: {fault} keys {', '.join(keys[:_SHOWN])}{more}")
+    for fault, keys in (("missing", missing), ("mismatched", mismatched), ("unexpected", unexpected)):
+        if keys:
+            raise ModelFailed(f"the weights don't fit {what}: {fault} keys {some(sorted(map(str, keys)))}")

@@ -60,7 +60,7 @@ class LocalPlace:
 
     def stamps(self) -> Stamps:
         """Stamps of size, time of change and place on the disk."""
-        with _told(self):
+        with _named_in_failures(self):
             if not self.path.is_dir():
                 raise NotADirectoryError(20, "Not a directory" if self.path.exists() else "No such file or directory")
             return sorted(self._walk())
@@ -78,7 +78,7 @@ class LocalPlace:
 
     def text(self, name: str) -> str:
         """The text of a file in it."""
-        with _told(f"{self}/{name}"):
+        with _named_in_failures(f"{self}/{name}"):
             return inside(self.path, name).read_text(encoding="utf-8")
 
     def local(self, stamps: Stamps) -> Path:
@@ -100,7 +100,7 @@ class RemotePlace:
 
     def stamps(self) -> Stamps:
         """Stamps of whatever the file system tells of each file's content."""
-        with _told(self):
+        with _named_in_failures(self):
             system, root = self._system()
             system.invalidate_cache()
             found = system.find(root, detail=True)
@@ -110,7 +110,7 @@ class RemotePlace:
 
     def text(self, name: str) -> str:
         """The text of a file in it."""
-        with _told(f"{self}/{name}"):
+        with _named_in_failures(f"{self}/{name}"):
             system, root = self._system()
             content: bytes = system.cat_file(f"{root}/{name}")
             return content.decode("utf-8")
@@ -126,7 +126,7 @@ class RemotePlace:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 system.get_file(f"{root}/{name}", str(path))
 
-        with _told(self):
+        with _named_in_failures(self):
             return cached("models", digest, fill)
 
     def _system(self) -> tuple[Any, str]:
@@ -162,8 +162,8 @@ def _raise(error: OSError) -> None:
 
 
 @contextmanager
-def _told(what: object) -> Iterator[None]:
-    """Whatever goes wrong, say where.
+def _named_in_failures(what: object) -> Iterator[None]:
+    """Have whatever goes wrong say where.
 
     Raises:
         ModelFailed: what went wrong.

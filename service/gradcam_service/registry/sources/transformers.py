@@ -83,9 +83,7 @@ def _module(folder: ModelFolder, described: dict[str, Any]) -> nn.Module:
     choices = known if isinstance(known, tuple) else (known,)  # several of DeiT, with and without teacher
     chosen = next((one for one in choices if one.__name__ in (config.architectures or ())), choices[0])
     module, found = chosen.from_pretrained(None, config=config, state_dict=state(folder), output_loading_info=True)
-    check_keys(
-        type(module).__name__, {fault: found[f"{fault}_keys"] for fault in ("missing", "mismatched", "unexpected")}
-    )
+    check_keys(type(module).__name__, found["missing_keys"], found["mismatched_keys"], found["unexpected_keys"])
     model: nn.Module = module
     return model
 
