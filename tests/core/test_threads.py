@@ -26,14 +26,17 @@ async def held_up(threads: SharedThreads, go: threading.Event) -> asyncio.Task[b
 @pytest.mark.parametrize("count", [1, 2])
 def test_twenty_small_requests_wait_for_a_piece_each_not_for_all_512_of_the_large_one_before_them(count):
     done: list[str] = []
+    abreast = threading.Barrier(count)  # no thread is ahead of another by more than a piece, however they are scheduled
+
+    def work(name: str) -> None:
+        abreast.wait(60)
+        done.append(name)
 
     async def all_of_it() -> None:
         threads, go = SharedThreads(count), threading.Event()
         first = [await held_up(threads, go) for _ in range(count)]
-        large = [threads.run("large", FAR, lambda: done.append("large")) for _ in range(32 * 16)]
-        small = [
-            threads.run(i, FAR, lambda i=i: done.append(f"small {i}")) for i in range(20) for _ in ("decode", "draw")
-        ]
+        large = [threads.run("large", FAR, lambda: work("large")) for _ in range(32 * 16)]
+        small = [threads.run(i, FAR, lambda i=i: work(f"small {i}")) for i in range(20) for _ in ("decode", "draw")]
         asked = [asyncio.ensure_future(one) for one in (*large, *small)]
         await asyncio.sleep(0)  # all of them wait
         go.set()

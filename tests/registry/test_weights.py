@@ -91,10 +91,12 @@ def left_in(cache):
     return [path for path in cache.rglob("*") if path.is_file()]
 
 
+@pytest.fixture
 def closed_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port of loopback that nobody listens on, nor can while it is taken."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 @pytest.mark.parametrize("digits", [64, 8])
@@ -163,8 +165,8 @@ def test_weights_that_are_not_there_are_named(server, cache):
     assert left_in(cache) == []
 
 
-def test_a_refused_connection_is_named(cache):
-    url = f"http://127.0.0.1:{closed_port()}/w.safetensors"
+def test_a_refused_connection_is_named(cache, closed_port):
+    url = f"http://127.0.0.1:{closed_port}/w.safetensors"
     with pytest.raises(ModelFailed, match="refused") as caught:
         fetch(url, DIGEST)
     assert url in caught.value.detail
@@ -374,8 +376,8 @@ def test_weights_of_other_shapes_are_refused(tmp_path):
     assert "\n" not in caught.value.detail
 
 
-def test_published_weights_that_cannot_be_fetched_are_named(tmp_path, monkeypatch, cache):
-    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed_port()}")  # nothing gets out, whatever the network
+def test_published_weights_that_cannot_be_fetched_are_named(tmp_path, monkeypatch, cache, closed_port):
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed_port}")  # nothing gets out, whatever the network
     (tmp_path / "model.yaml").write_text("source: torchvision\narchitecture: resnet18\nweights: IMAGENET1K_V1\n")
     with pytest.raises(ModelFailed, match="can't be fetched") as caught:
         load(Entry("resnet18", "1", LocalPlace(tmp_path)), torch.device("cpu"))
