@@ -12,6 +12,7 @@ from torch.fx.graph import CodeGen
 from torch.utils._pytree import tree_unflatten
 
 from gradcam_service.errors import UnsupportedMethod
+from gradcam_service.explain.functional import is_made_of_usual_operators, make_functional
 from gradcam_service.explain.graph import TRACING, flat, is_flat, release
 from gradcam_service.explain.outputs import scores_in
 
@@ -87,11 +88,14 @@ def of_program(program: ExportedProgram, output: str | int | None = None) -> fx.
         UnsupportedMethod: no output is the scores, or several could be.
     """
     # Guards would check the input's shape, which the worker has done, and run code out of the file.
+    usual = is_made_of_usual_operators(program.graph)
     with TRACING, _plainly():
-        graph_module = program.run_decompositions({}).module(check_guards=False)
+        graph_module = (program if usual else program.run_decompositions({})).module(check_guards=False)
     assert isinstance(graph_module, fx.GraphModule)
     graph_module._forward_pre_hooks.clear()  # the same checks in another place
     graph = graph_module.graph
+    if usual:
+        make_functional(graph)
     release(graph)
     _keep_scores(graph, program, output)
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default):
