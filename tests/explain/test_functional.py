@@ -35,6 +35,12 @@ USUAL = {
         nn.Conv2d(3, 4, 3), *(made() for made in ACTIVATIONS), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     ),
     "arithmetic": lambda: Called(lambda x, y: torch.cat([x + y, x - y, x * y, x / (2 + y), 1 - x], 1)),
+    "powers and sums": lambda: Called(
+        lambda x, y: x.exp() / y.pow(2).add(1).log().exp().sum(1, keepdim=True).clamp_min(1) - (-x).clamp(0, 1)
+    ),
+    "parts, turned": lambda: Called(
+        lambda x, y: x[:, 1:].flip(3).transpose(2, 3) * y.amax(3)[:, 0, :, None].unsqueeze(1).squeeze(1)[:, None]
+    ),
     "pooling": lambda: Called(lambda x, y: functional.avg_pool2d(functional.max_pool2d(x, 2), 2)),
     "rows": lambda: nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(), nn.Linear(16, 5)

@@ -7,6 +7,8 @@ import io
 import json
 import pickle
 import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -49,10 +51,25 @@ def small(seed=0):
 
 
 @functools.cache
+def archive(seed):
+    """What is exported of a small network, exported once."""
+    with TemporaryDirectory() as folder:
+        return exported(Path(folder), small(seed)).read_bytes()
+
+
+def saved(folder, seed=0):
+    (folder / "model.pt2").write_bytes(archive(seed))
+    return folder / "model.pt2"
+
+
+@functools.cache
 def original(name):
     """A torchvision model with random weights and batch statistics."""
     torch.manual_seed(0)
-    module = torchvision.models.get_model(name, num_classes=CLASSES).eval()
+    if name == "shufflenet":  # of fewer and narrower stages than any that has a name
+        module = torchvision.models.ShuffleNetV2([1, 1, 1], [8, 16, 32, 64, 64], num_classes=CLASSES).eval()
+    else:
+        module = torchvision.models.get_model(name, num_classes=CLASSES).eval()
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.uniform_(part.running_var, 0.5, 1.5)
@@ -60,7 +77,9 @@ def original(name):
     return module
 
 
-@pytest.mark.parametrize("name", ["resnet18", "shufflenet_v2_x0_5"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "shufflenet", pytest.param("shufflenet_v2_x0_5", marks=pytest.mark.exhaustive)]
+)
 def test_a_program_is_explained_as_its_module(tmp_path, name):
     module = original(name)
     exported(tmp_path, module, torch.zeros(2, 3, 64, 64))
@@ -93,7 +112,7 @@ def test_a_program_is_explained_as_its_module(tmp_path, name):
 
 
 def test_labels_are_those_that_are_named(tmp_path):
-    exported(tmp_path, small())
+    saved(tmp_path)
     (tmp_path / "labels.txt").write_text("\n".join("abcdefg"))
     assert loaded(tmp_path, (8, 8), labels="labels.txt").card.labels == list("abcdefg")
     (tmp_path / "labels.txt").write_text("a\nb")
@@ -102,11 +121,11 @@ def test_labels_are_those_that_are_named(tmp_path):
 
 
 def test_another_file_is_another_digest(tmp_path):
-    path = exported(tmp_path, small())
+    path = saved(tmp_path)
     first = path.read_bytes()
     digest = loaded(tmp_path, (8, 8)).card.digest
     assert loaded(tmp_path, (8, 8)).card.digest == digest
-    exported(tmp_path, small(seed=1))
+    saved(tmp_path, seed=1)
     assert loaded(tmp_path, (8, 8)).card.digest != digest
     path.write_bytes(first)
     rewritten(path, edit("aten.relu.default", "aten.sigmoid.default"))  # the same weights in another architecture
@@ -114,7 +133,7 @@ def test_another_file_is_another_digest(tmp_path):
 
 
 def test_a_digest_is_checked_before_the_file_is_read(tmp_path):
-    path = exported(tmp_path, small())
+    path = saved(tmp_path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert loaded(tmp_path, (8, 8), sha256=digest).card.source == "export"
     path.write_bytes(b"not a model")
@@ -154,7 +173,7 @@ def test_a_program_for_something_else_fails_by_name(tmp_path, reason):
 
 @pytest.mark.parametrize("damage", ["empty", "text", "half", "short", "another zip"])
 def test_a_damaged_file_fails_in_one_line(tmp_path, damage):
-    path = exported(tmp_path, small())
+    path = saved(tmp_path)
     intact = path.read_bytes()
     damaged = {"empty": b"", "text": b"<html>404</html>", "half": intact[: len(intact) // 2], "short": intact[:-1]}
     if damage == "another zip":
@@ -169,7 +188,7 @@ def test_a_damaged_file_fails_in_one_line(tmp_path, damage):
 
 @pytest.mark.parametrize("record", ["models/model.json", "model_weights_config.json", "weight_0", "archive_version"])
 def test_an_archive_without_one_of_its_parts_fails_in_one_line(tmp_path, record):
-    path = rewritten(exported(tmp_path, small()), lambda name, data: None if name.endswith(record) else (name, data))
+    path = rewritten(saved(tmp_path), lambda name, data: None if name.endswith(record) else (name, data))
     with pytest.raises(ModelFailed, match=path.name) as caught:
         loaded(tmp_path, (8, 8))
     assert "\n" not in caught.value.detail
@@ -344,7 +363,7 @@ ATTACKS = {
 def test_what_could_run_code_is_refused_and_does_not_run(tmp_path, attack):
     made, says = ATTACKS[attack]
     marker = tmp_path / "made"
-    path = exported(tmp_path, small())
+    path = saved(tmp_path)
     before = records_of(path)
     change, added = made(marker)
     rewritten(path, change, **added)
@@ -371,7 +390,7 @@ def records_of(path):
 def test_torch_itself_runs_such_code(tmp_path, attack):
     marker = tmp_path / "made"
     change, added = ATTACKS[attack][0](marker)
-    path = rewritten(exported(tmp_path, small()), change, **added)
+    path = rewritten(saved(tmp_path), change, **added)
     with contextlib.suppress(Exception):  # it fails, once the code has run
         (program,) = load_pt2(str(path)).exported_programs.values()
         program.run_decompositions({})
@@ -381,7 +400,7 @@ def test_torch_itself_runs_such_code(tmp_path, attack):
 @pytest.mark.filterwarnings("ignore")
 def test_guards_are_thrown_away(tmp_path):
     marker = tmp_path / "made"
-    path = exported(tmp_path, small())
+    path = saved(tmp_path)
     expected = loaded(tmp_path, (8, 8)).network.scores(IMAGES + 1)
     rewritten(path, edit('"guards_code": []', f'"guards_code": ["{quoted(opened(marker))}"]'))
     assert b"'w')" in next(data for name, data in records_of(path) if name.endswith("models/model.json"))
@@ -406,7 +425,7 @@ def test_what_torch_save_pickled_is_refused(tmp_path, content, old):
 
 
 def test_a_rewritten_archive_is_still_a_model(tmp_path):
-    path = exported(tmp_path, small())
+    path = saved(tmp_path)
     expected = loaded(tmp_path, (8, 8)).network.scores(IMAGES + 1)
     rewritten(path, same, **{"extra/notes.txt": b"mine"})
     assert torch.equal(loaded(tmp_path, (8, 8)).network.scores(IMAGES + 1), expected)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -114,6 +115,7 @@ def _any_number_of(row: Tensor, mode: FakeTensorMode) -> Tensor:
     return mode.from_tensor(batch, symbolic_context=StatelessSymbolicContext(dynamic_sizes=sizes))
 
 
+@cache
 def _backward_operators() -> dict[Any, Callable[..., Any]]:
     """Backward operators → functions of forward operators: torch's, and those that it lacks."""
     known = torch.export.default_decompositions()
