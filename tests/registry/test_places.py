@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +13,14 @@ import safetensors.torch
 import torch
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.registry import places
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.places import LocalPlace, place_at
 from gradcam_service.registry.repository import EMBEDDED, Entry, scan
 from gradcam_service.registry.weights import fetch
-from live import Service, free_port, running_eagerly, until
+from live import Service, running_eagerly, until
 from repository import ROOT
+from s3 import Store, store
 
 SCENES = EMBEDDED / "scenes" / "1"
 CPU = torch.device("cpu")
@@ -35,37 +33,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real S3 server on loopback, and credentials for it in the environment; yields its address."""
-    port = free_port()
-    log = tmp_path_factory.mktemp("s3") / "log"
-    with log.open("w") as output, pytest.MonkeyPatch.context() as patch:
-        server = subprocess.Popen(
-            [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port)],
-            stdout=output,
-            stderr=output,
-        )
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        try:
-            deadline = time.monotonic() + 60
-            while server.poll() is None and time.monotonic() < deadline:
-                try:
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            assert server.poll() is None, log.read_text()
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait()
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with store(tmp_path_factory.mktemp("s3")) as running:
+        yield running
 
 
 @pytest.fixture
-def bucket(s3: str, request: pytest.FixtureRequest) -> str:
+def bucket(s3: Store, request: pytest.FixtureRequest) -> str:
     """An empty bucket of the test's own, as a URL."""
     name = hashlib.sha256(request.node.name.encode()).hexdigest()[:20]
     fsspec.filesystem("s3").mkdir(f"s3://{name}")
@@ -148,10 +122,21 @@ def test_weights_in_a_bucket_are_checked(bucket: str, tmp_path: Path):
         ("spaceship://models", "spaceship://models can't be read: .*spaceship"),
     ],
 )
-def test_a_url_that_holds_nothing_is_refused_in_one_line(s3: str, url: str, says: str):
+def test_a_url_that_holds_nothing_is_refused_in_one_line(s3: Store, url: str, says: str):
     with pytest.raises(ModelFailed, match=says) as caught:
         scan([url])
     assert "\n" not in caught.value.detail
+
+
+def test_a_store_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And not after the seven minutes that two layers of retries take."""
+    monkeypatch.setattr(places, "_PATIENCE", 1.0)
+    with store(tmp_path) as silent:
+        fsspec.filesystem("s3").mkdir("s3://models")
+        silent.stall()
+        for ask in (place_at("s3://models").stamps, lambda: place_at("s3://models/mine").text("aliases.yaml")):
+            with pytest.raises(ModelFailed, match="can't be read: no answer within 1 seconds"):
+                ask()
 
 
 def test_other_file_systems_work_alike():

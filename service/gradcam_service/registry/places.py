@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import fsspec
+from fsspec.asyn import AsyncFileSystem
+from fsspec.exceptions import FSTimeoutError
 
 from gradcam_service.errors import ModelFailed, unwrapped
 from gradcam_service.registry.cache import cached
+
+_PATIENCE = 20.0
+"""Seconds after which a listing or a text is given up. Where a network drops what is sent, the retries of s3fs and of
+botocore below it take seven minutes; the poller asks again anyway, and in less says that it can't be read."""
 
 Stamps = Iterable[tuple[str, str]]
 """Path and stamp of each file, sorted; a file that changes has another stamp."""
@@ -103,7 +109,7 @@ class RemotePlace:
         with _named_in_failures(self):
             system, root = self._system()
             system.invalidate_cache()
-            found = system.find(root, detail=True)
+            found = system.find(root, detail=True, **_patience(system))
             if not found:
                 raise FileNotFoundError(2, "there is nothing")
             return sorted((path.removeprefix(root).removeprefix("/"), _stamp(known)) for path, known in found.items())
@@ -112,7 +118,7 @@ class RemotePlace:
         """The text of a file in it."""
         with _named_in_failures(f"{self}/{name}"):
             system, root = self._system()
-            content: bytes = system.cat_file(f"{root}/{name}")
+            content: bytes = system.cat_file(f"{root}/{name}", **_patience(system))
             return content.decode("utf-8")
 
     def local(self, stamps: Stamps) -> Path:
@@ -157,6 +163,11 @@ def _stamp(known: dict[str, Any]) -> str:
     return "-".join(str(known[mark]) for mark in _MARKS if known.get(mark) is not None)
 
 
+def _patience(system: object) -> dict[str, float]:
+    """For a call of a file system at a URL; those that don't run on fsspec's event loop can't be interrupted."""
+    return {"timeout": _PATIENCE} if isinstance(system, AsyncFileSystem) else {}
+
+
 def _raise(error: OSError) -> None:
     raise error
 
@@ -174,6 +185,8 @@ def _named_in_failures(what: object) -> Iterator[None]:
         raise
     except UnicodeDecodeError as error:
         raise ModelFailed(f"{what} is not UTF-8: {error}") from error
+    except FSTimeoutError as error:
+        raise ModelFailed(f"{what} can't be read: no answer within {_PATIENCE:g} seconds") from error
     except OSError as error:
         raise ModelFailed(f"{what} can't be read: {error.strerror or error}") from error
     except Exception as error:  # file systems raise what their libraries do: no credentials, no package, no such bucket

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
+from gradcam_service import metrics
 from gradcam_service.errors import ModelFailed, UnknownModel, in_one_line
 from gradcam_service.registry.listing import resolve
 from gradcam_service.registry.repository import Entry, Listing, scan
@@ -21,6 +22,9 @@ Asked = TypeVar("Asked")
 
 _UNTIL_FIRST = 5.0
 """Seconds between scans as long as none has succeeded: without one, nothing can be served."""
+
+_UNREADABLE = "the model repositories can't be read; what is loaded stays as it is"
+_NEVER_READ = "the model repositories can't be read; nothing is loaded until they can"
 
 
 @dataclass(frozen=True)
@@ -90,12 +94,16 @@ class RepositoryPoller(Generic[Asked]):
             except Exception as error:  # the thread goes on, and those who asked are told
                 failed = error if isinstance(error, ModelFailed) else ModelFailed(_unforeseen(error))
                 if failed.detail != trouble:
-                    log.error("what is loaded stays as it is", extra={"fields": {"reason": failed.detail}})
+                    log.error(_UNREADABLE if last else _NEVER_READ, extra={"fields": {"reason": failed.detail}})
                 trouble = failed.detail
+                metrics.REPOSITORIES_UNREADABLE.set(1)
                 if asked:
                     self._tell(failed, _given(asked))
                 continue
+            if trouble:
+                log.info("the model repositories can be read again")
             trouble = ""
+            metrics.REPOSITORIES_UNREADABLE.set(0)
             for stray in found.listing.misplaced:
                 if last is None or stray not in last.listing.misplaced:
                     log.warning("a file of the repository is passed over", extra={"fields": {"reason": stray}})
