@@ -1,4 +1,4 @@
-"""Tables of what has been measured, for `bench` and `bench_gpu`."""
+"""Tables of what has been measured, for `bench`, `bench_gpu` and `sizing`."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def in_turns(rounds: int, **sides: Callable[[], float]) -> dict[str, float]:
     return {name: statistics.median(one[name] for one in told) for name in sides}
 
 
-def heading(gpu: str) -> str:
+def conditions(gpu: str) -> str:
     """When and where."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "gradcam-service"))
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
     return (
         f"{datetime.now(UTC):%d %B %Y}; {psutil.cpu_count()} cores of {processor}, {gpu}; "
-        f"Python {platform.python_version()}, {packages}.\n\n| what | measured | goal | |\n|---|--:|--:|---|"
+        f"Python {platform.python_version()}, {packages}."
     )
 
 
@@ -81,7 +81,7 @@ def record(
             folder = Path(repository) / model / "2"
             folder.mkdir(parents=True)
             (folder / "model.yaml").write_text(text)
-        lines = [heading(gpu)]
+        lines = [conditions(gpu), "", "| what | measured | goal | |", "|---|--:|--:|---|"]
         print(*lines, sep="\n", flush=True)
         for row in rows(Path(repository), given.rounds, given.only):
             lines.append(str(row))

@@ -1,0 +1,134 @@
+"""Measures what a replica answers and takes, by model and number of cores: ``python load_tests/sizing.py``.
+
+The table is printed and written to build/sizing.md; deploy/README.md has it. Each row is a service of its own, on so
+many cores, which the clients share. What it answers at most is measured with as many connections as keep it busy; what
+callers wait, with requests that come at random, two thirds as many: so many may be asked of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from bench import MODEL, photograph
+from drive import Request, as_they_come, one_by_one
+from record import conditions
+
+from live import GRADCAM, Service, running
+
+MODELS = {
+    "imagenet": "",  # EfficientNet-Lite0, which is there already
+    "resnet50": MODEL.format("resnet50"),
+    "densenet121": MODEL.format("densenet121"),
+    "vit_b_16": MODEL.format("vit_b_16"),
+}
+"""model.yaml of each. Random weights take as long as any."""
+
+LOAD = 2 / 3
+"""Of the most that a replica answers, what it is asked while waits are measured."""
+
+CONNECTIONS = 8
+HEAD = "| model | cores | precision | images/s | core-seconds an image | p50 | p95 | memory | ready after |"
+
+
+@dataclass(frozen=True)
+class Replica:
+    """What one replica does.
+
+    Attributes:
+        rate: explanations a second at most.
+        p50: of explanations at `LOAD` of that, seconds; likewise p95.
+        memory: of all its processes together, after the load, bytes; what they share counts once.
+        ready: from the start until it would be sent requests, seconds.
+    """
+
+    model: str
+    cores: int
+    precision: str
+    rate: float
+    p50: float
+    p95: float
+    memory: int
+    ready: float
+
+    def __str__(self) -> str:
+        waits = " | ".join(f"{1e3 * wait:.0f} ms" for wait in (self.p50, self.p95))
+        return (
+            f"| {self.model} | {self.cores} | {self.precision} | {self.rate:.1f} | {self.cores / self.rate:.3f} | "
+            f"{waits} | {self.memory / 1e9:.2f} GB | {self.ready:.0f} s |"
+        )
+
+
+def measured(repository: Path, model: str, cores: list[int], seconds: float) -> Replica:
+    """Start a replica on these cores, and load it for so long, twice.
+
+    Args:
+        repository: with `MODELS`.
+        model: one of these.
+        cores: numbers of processors.
+        seconds: of each load.
+    """
+    start = time.perf_counter()
+    with started(repository, model, cores) as service:
+        ready = time.perf_counter() - start
+        explain = Request(f"{service.url}/explain", photograph())
+        guess = one_by_one(explain, CONNECTIONS, 4 * CONNECTIONS).rate()
+        rate = one_by_one(explain, CONNECTIONS, max(4 * CONNECTIONS, int(guess * seconds))).rate()
+        calm = as_they_come(explain, LOAD * rate, max(seconds, 20 / rate))
+        precision = service.client.get(f"/models/{model}").json()["precision"]
+        waits = calm.percentile(0.5), calm.percentile(0.95)
+        return Replica(model, len(cores), precision, rate, *waits, memory(service.process.pid), ready)
+
+
+@contextmanager
+def started(repository: Path, model: str, cores: list[int]) -> Iterator[Service]:
+    """A service that may use these cores alone."""
+    command = ["taskset", "--cpu-list", ",".join(map(str, cores)), str(GRADCAM), "serve"]
+    with running(*command, model_repository=repository, default_model=model, log_level="warning") as service:
+        yield service
+
+
+def memory(pid: int) -> int:
+    """Bytes of a process and all below it; of pages that several share, each has its part."""
+    parent = psutil.Process(pid)
+    return sum(process.memory_full_info().pss for process in (parent, *parent.children(recursive=True)))
+
+
+def main() -> None:
+    """Measure every model on every number of cores."""
+    usable = sorted(os.sched_getaffinity(0))
+    doublings = [2**i for i in range(len(usable).bit_length())]
+    parser = argparse.ArgumentParser(description="What a replica answers and takes; the table is in build/sizing.md.")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="default: all")
+    parser.add_argument("--cores", nargs="+", type=int, default=doublings, help=f"how many (default: {doublings})")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each load (default: 10)")
+    asked = parser.parse_args()
+    if max(asked.cores) > len(usable):
+        sys.exit(f"only {len(usable)} cores may be used here")
+    with tempfile.TemporaryDirectory() as repository:
+        for name in asked.models:
+            if MODELS[name]:
+                folder = Path(repository, name, "1")
+                folder.mkdir(parents=True)
+                (folder / "model.yaml").write_text(MODELS[name])
+        lines = [conditions("no GPU used"), "", HEAD, "|---|--:|---|" + "--:|" * 6]
+        print(*lines, sep="\n", flush=True)
+        for name in asked.models:
+            for count in asked.cores:
+                lines.append(str(measured(Path(repository), name, usable[:count], asked.seconds)))
+                print(lines[-1], flush=True)
+    written = Path("build/sizing.md")
+    written.parent.mkdir(exist_ok=True)
+    written.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
