@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -33,7 +34,11 @@ Manifest = dict[str, Any]
 
 @cache
 def render(overlay: str) -> list[Manifest]:
-    folder = ROOT / "deploy/kubernetes" / ("" if overlay == "example" else "overlays") / overlay
+    return built(ROOT / "deploy/kubernetes" / ("" if overlay == "example" else "overlays") / overlay)
+
+
+def built(folder: Path) -> list[Manifest]:
+    """What kubectl makes of a kustomization."""
     result = subprocess.run([installed("kubectl"), "kustomize", folder], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     return list(yaml.safe_load_all(result.stdout))
@@ -193,8 +198,7 @@ def test_the_pod_is_the_image(overlay: str):
 def test_the_service_understands_its_environment(overlay: str, monkeypatch: pytest.MonkeyPatch):
     for name, value in environment_of(overlay).items():
         monkeypatch.setenv(name, value)
-    own = [name for name in names_of(overlay) if not name.startswith("AWS_")]
-    assert list(misspelt(own)) == []
+    assert list(misspelt(dict.fromkeys(names_of(overlay), ""))) == []
     settings = Settings()
     assert settings.api_keys
     mounts = {mount["mountPath"]: mount for mount in container_of(overlay)["volumeMounts"]}
@@ -216,6 +220,15 @@ def test_what_is_written_has_room(overlay: str):
     assert size_of(overlay, "shm") >= 2 * serving._ROOM
     limit = container_of(overlay)["resources"]["limits"]["memory"]
     assert size_of(overlay, "shm") < int(limit.removesuffix("Gi")) * 2**30  # of which it is a part
+
+
+@overlays
+def test_threads_are_as_many_as_the_cores_that_are_requested(overlay: str):
+    container = container_of(overlay)
+    (variable,) = [one for one in container["env"] if one["name"] == "GRADCAM_CPUS"]
+    assert variable["valueFrom"] == {"resourceFieldRef": {"resource": "requests.cpu"}}
+    assert int(container["resources"]["requests"]["cpu"]) >= 1
+    assert "cpu" not in container["resources"]["limits"]
 
 
 @overlays
@@ -359,6 +372,22 @@ def test_the_example_names_another_registry():
     assert [image.partition("/")[0] for image in images] == ["registry.example"] * 2
     assert "@sha256:" in images[0]
     assert pod["imagePullSecrets"] == [{"name": "registry"}]
+
+
+GPU_PATCHES = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/gpu.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("patches", GPU_PATCHES, ids=["node", "several", "mig", "no spare"])
+def test_the_patches_for_gpus_fit_the_overlay(patches: str, tmp_path: Path):
+    overlay = os.path.relpath(ROOT / "deploy/kubernetes/overlays/gpu", tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{overlay}]\n{patches}")
+    (deployment,) = [one for one in built(tmp_path) if one["kind"] == "Deployment"]
+    kubernetes_validate.validate(deployment, KUBERNETES[0], strict=True)
+    assert deployment != find("gpu", "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (devices,) = [one["value"] for one in container["env"] if one["name"] == "GRADCAM_DEVICE"]
+    gpus = sum(int(count) for name, count in container["resources"]["limits"].items() if name.startswith("nvidia.com/"))
+    assert len(devices.split(",")) == gpus
 
 
 def series_of(query: str) -> set[str]:
