@@ -1,12 +1,14 @@
-"""A running service for every test that speaks HTTP."""
+"""A running service for every test that speaks HTTP, in an environment that is the same on every machine."""
 
 from __future__ import annotations
 
 import gc
 import os
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from playwright.sync_api import Browser
 from xdist.scheduler import LoadFileScheduling
 
 from browser import CHROMIUM, Visit, chromium
-from live import ADMIN_TOKEN, Service, running
+from live import ADMIN_TOKEN, Service, running_eagerly
 
 TESTS = Path(__file__).parent
 MODEL_YAML = """\
@@ -38,8 +40,13 @@ LONGEST = (
     *("test_export.py", "api", "web", "extending", "zoo"),
 )
 """Rooms and files that take longest; all others take seconds."""
-TOGETHER = (("tests/explain/",), ("tests/methods/", "tests/runtime/test_backbones.py"))
-"""Files that have the same networks traced: one process runs them all, and traces each once."""
+TOGETHER = (
+    ("tests/explain/",),
+    ("tests/methods/", "tests/runtime/test_backbones.py"),
+    ("tests/extending/",),
+    ("tests/fuzz/",),
+)
+"""Files that have the same networks traced, or ask the same service: one process runs them all, and has each once."""
 
 
 class Scheduling(LoadFileScheduling):
@@ -54,6 +61,30 @@ class Scheduling(LoadFileScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     """Hand out the tests as `Scheduling` says."""
     return Scheduling(config, log)
+
+
+OTHERS = re.compile(
+    r"GRADCAM_|OTEL_|PROMETHEUS_|AWS_|(MAKE|MFLAGS|GNUMAKE|HOST$|PORT$)|\w*_proxy$"
+    r"|PYTHON(DEVMODE|OPTIMIZE|SAFEPATH|WARNINGS)|(CLICOLOR|COLUMNS|FORCE_COLOR|NO_COLOR)",
+    re.IGNORECASE,
+)
+"""Variables of whoever runs the tests, which programs heed that these start."""
+NOWHERE = "http://127.0.0.1:9"
+"""Where nobody listens: that of the port for what is thrown away."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Forget what the caller's environment tells other programs, and the way to the internet: no test needs it.
+
+    On a machine that has it, weights that tests name would be fetched.
+    """
+    if hasattr(config, "workerinput"):
+        return  # which has the environment of the process that started it
+    for name in filter(OTHERS.match, list(os.environ)):
+        del os.environ[name]
+    caches = TemporaryDirectory(prefix="gradcam-tests-")
+    config.add_cleanup(caches.cleanup)
+    os.environ |= {"https_proxy": NOWHERE, "XDG_CACHE_HOME": caches.name}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -116,8 +147,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def service(repository: Path) -> Iterator[Service]:
-    """The service with the embedded models and those of `repository`, two API processes."""
-    with running(model_repository=repository, api_processes=2, admin_token=ADMIN_TOKEN) as started:
+    """The service with the embedded models and those of `repository`, two API processes of two threads."""
+    with running_eagerly(model_repository=repository, api_processes=2, admin_token=ADMIN_TOKEN, cpus=2) as started:
         yield started
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,8 @@ from gradcam_service.registry.repository import EMBEDDED
 
 GRADCAM = Path(sys.executable).with_name("gradcam")
 ADMIN_TOKEN = "of-the-operator-alone"
+PATIENCE = 180.0
+"""Seconds after which what takes a few is given up, on a machine that is slow or has much else to do."""
 
 
 @dataclass
@@ -48,6 +51,16 @@ class Service:
     def url(self) -> str:
         return str(self.client.base_url).rstrip("/")
 
+    def get(self, path: str) -> httpx.Response:
+        """Ask on a connection of its own, which any of the API processes may accept."""
+        with fresh(self.url) as client:
+            return client.get(path)
+
+    def post(self, path: str, **given: Any) -> httpx.Response:
+        """Ask on a connection of its own, which any of the API processes may accept."""
+        with fresh(self.url) as client:
+            return client.post(path, **given)
+
     def records(self) -> list[dict[str, Any]]:
         """What it has logged so far."""
         return [json.loads(line) for line in self.output if line.startswith("{")]
@@ -62,14 +75,28 @@ class Service:
         return psutil.Process(self.process.pid).children(recursive=True)
 
 
+def fresh(url: str) -> httpx.Client:
+    """Speaks to a service on connections of its own; no certificates are read for it, which would take 50 ms."""
+    return httpx.Client(base_url=url, timeout=PATIENCE, verify=False)
+
+
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port
+    """A port of loopback that nobody listens on, and that no system gives away by itself."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 30_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
-def until(look: Callable[[], object], wanted: object = True, seconds: float = 60.0) -> None:
+@contextmanager
+def closed_port() -> Iterator[socket.socket]:
+    """A port of loopback that refuses connections while the block runs, or until its socket is told to listen."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken
+
+
+def until(look: Callable[[], object], wanted: object = True, seconds: float = PATIENCE) -> None:
     """Look again and again until what is seen is what is wanted."""
     end = time.monotonic() + seconds
     while (seen := look()) != wanted:
@@ -119,15 +146,15 @@ def running(*command: str, **settings: object) -> Iterator[Service]:
     reader = threading.Thread(target=_read, args=(process, output, ready), daemon=True)
     reader.start()
     try:
-        assert ready.wait(120), "".join(output)
+        assert ready.wait(PATIENCE), "".join(output)
         found = re.search(r"ready at (http\S+)", "".join(output))
         assert found, "".join(output)
-        with httpx.Client(base_url=found[1], timeout=60) as client:
+        with fresh(found[1]) as client:
             yield Service(client, process, output)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(60)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
         reader.join()
@@ -135,11 +162,13 @@ def running(*command: str, **settings: object) -> Iterator[Service]:
 
 @contextmanager
 def running_eagerly(*command: str, **settings: object) -> Iterator[Service]:
-    """The same with the embedded model on eager PyTorch, for tests to which runtimes are all alike.
+    """The same with the embedded model on eager PyTorch and the CPU, for tests to which runtimes are all alike.
 
     Nothing is raced, and where another model is the default this one waits to be asked for, so that a start takes a
-    third less of the processors, and answers are the same to the last digit from the first on.
+    third less of the processors, and answers are the same to the last digit from the first on. Requests have two
+    minutes: the machine may be slow.
     """
+    settings = {"device": "cpu", "timeout_ms": 120_000} | settings
     with TemporaryDirectory(prefix="gradcam-eager-") as folder:
         version = Path(shutil.copytree(EMBEDDED / "scenes" / "1", Path(folder) / "scenes" / "1"))
         load = "start" if settings.get("default_model", "scenes") == "scenes" else "demand"

@@ -2,11 +2,9 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -14,7 +12,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 import gradcam_service
-from live import free_port, running_eagerly, until
+from gradcam_service.api.observe import Observation
+from gradcam_service.api.tracing import Tracing
+from live import PATIENCE, closed_port, running_eagerly, until
 
 from .calls import BINARY, ask, encoded, photo, predict, problem
 from .test_headers import timings
@@ -210,16 +210,28 @@ def test_spans_are_those_of_this_service(traced, collector):
             assert told["deployment.environment.name"] == "attic"
 
 
-@pytest.mark.parametrize(("sampler", "sent"), [("always_on", {"POST /predict", *STAGES[:4]}), ("always_off", set())])
-def test_what_is_left_is_sent_at_the_end_if_it_is_sampled(monkeypatch, sampler, sent):
-    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+def test_what_is_left_is_sent_at_the_end(monkeypatch):
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")  # not before
     with Collector() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         with running_eagerly(tracing=True) as started:
             assert predict(started.client, SMALL)
             assert collector.received == []
-        assert {span.name for span in collector.spans()} - {"GET /readyz"} == sent
+        assert {span.name for span in collector.spans()} - {"GET /readyz"} == {"POST /predict", *STAGES[:4]}
+        collector.shutdown()
+
+
+@pytest.mark.parametrize(("sampler", "sent"), [("always_on", ["POST"]), ("always_off", [])])
+def test_only_what_is_to_be_sampled_is_sent(monkeypatch, sampler, sent):
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    with Collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        tracing = Tracing()
+        scope = {"type": "http", "method": "POST", "path": "/predict", "scheme": "http", "headers": []}
+        assert re.fullmatch("[0-9a-f]{32}", tracing.trace(scope, Observation("mine"), 200))
+        tracing.close()
+        assert [span.name for span in collector.spans()] == sent
         collector.shutdown()
 
 
@@ -228,16 +240,23 @@ def logits(client):
     return {one["label"]: one["logit"] for one in predict(client, SMALL)}
 
 
-def test_a_collector_that_is_not_there_or_says_nothing_harms_no_answer(monkeypatch):
-    port = free_port()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+@pytest.fixture
+def silent():
+    """What nobody listens on, until it is told to, and then says nothing."""
+    with closed_port() as taken:
+        taken.settimeout(PATIENCE)
+        yield taken
+
+
+def test_a_collector_that_is_not_there_or_says_nothing_harms_no_answer(monkeypatch, silent):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://{}:{}".format(*silent.getsockname()))
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # seconds; what the last spans may delay the end
-    with ExitStack() as until_it_ends, running_eagerly(tracing=True) as started:
+    with running_eagerly(tracing=True) as started:
         first = logits(started.client)
         until(lambda: "Connection refused" in "".join(started.output))
         assert logits(started.client) == pytest.approx(first, abs=1e-4)
-        silent = until_it_ends.enter_context(socket.create_server(("127.0.0.1", port)))
+        silent.listen()
         assert logits(started.client) == pytest.approx(first, abs=1e-4)
         connection, _ = silent.accept()
         with connection:
@@ -254,7 +273,7 @@ def test_what_traces_is_imported_only_where_tracing_is_on(tracing):
         f"create_app(Settings(tracing={tracing}), [], asyncio.Event());"
         "print([name in sys.modules for name in ('opentelemetry.sdk', 'opentelemetry.exporter')])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout == f"{[tracing] * 2}\n", done.stderr
 
 
@@ -270,7 +289,9 @@ def without_the_extra(monkeypatch, tmp_path):
 @pytest.mark.usefixtures("without_the_extra")
 def test_tracing_without_its_extra_is_one_line_and_exit_code_2():
     settings = {"GRADCAM_TRACING": "true", "GRADCAM_PORT": "0"}
-    done = subprocess.run(HEEDING, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        HEEDING, env=os.environ | settings, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("gradcam: ")
     assert done.stderr.count("\n") == 1, done.stderr

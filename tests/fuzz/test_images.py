@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import numpy as np
 import pytest
 from inputs.files import npy, of_16_bits, png, smooth, tiff
-from inputs.models import written
 from PIL import Image
 
 from api.calls import BINARY, encoded
 from gradcam_service.zoo.scenes import scene
-from live import Service, running_eagerly
+from live import Service, fresh
 
 PICTURE = Image.fromarray(scene(7, size=64).image)
 GRAY, BANDS = of_16_bits((48, 64)), of_16_bits((48, 64, 4))
@@ -29,12 +27,6 @@ FORMATS = {
 }
 """What is damaged: the model that takes it, and the file."""
 CONNECTIONS = 4
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory):
-    with running_eagerly(**written(tmp_path_factory.mktemp("fuzz")), max_pixels=4_000_000) as service:
-        yield service
 
 
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
@@ -70,7 +62,7 @@ def test_a_damaged_picture_is_answered_or_refused(guarded: Service, encoding: st
     wrong: list[tuple[int, str]] = []
 
     def send(first: int) -> None:
-        with httpx.Client(base_url=guarded.url, timeout=60) as client:
+        with fresh(guarded.url) as client:
             for seed in range(first, cases, CONNECTIONS):
                 body = damaged(data, np.random.default_rng(seed))
                 path, options = (("/predict", {}), ("/explain", {"output": "overlay"}))[seed % 2]

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -18,30 +19,28 @@ from PIL import Image
 from api.calls import encoded, values
 from exposed import value
 from gradcam_service.zoo.scenes import CLASSES, scene
-from live import GRADCAM, Service, running_eagerly, until
+from live import GRADCAM, PATIENCE, Service, running_eagerly, until
 
 
+@cache
 def picture(seed: int) -> bytes:
     return encoded(Image.fromarray(scene(seed).image), "PNG")
 
 
 def ready(service: Service) -> bool:
     try:
-        return httpx.get(f"{service.url}/readyz").status_code == 200
+        return service.get("/readyz").status_code == 200
     except httpx.TransportError:
         return False
 
 
-METHODS = ("gradcam", "layercam", "gradcam_plus_plus", "guided_backprop", "ablationcam", "hirescam", "smoothgrad")
+CHEAP = ("gradcam", "layercam", "gradcam_plus_plus", "guided_backprop", "hirescam")
+METHODS = (*CHEAP, "ablationcam", "smoothgrad")
 
 
 def explain(service: Service, seed: int, targets: list[str], method: str) -> list[np.ndarray]:
-    answer = httpx.post(
-        f"{service.url}/explain",
-        files={"image": picture(seed)},
-        data={"target": targets, "output": "map", "method": method},
-        timeout=60,
-    )
+    options = {"target": targets, "output": "map", "method": method}
+    answer = service.post("/explain", files={"image": picture(seed)}, data=options)
     assert answer.status_code == 200, answer.text
     return [values(explanation["map"]) for explanation in answer.json()["results"][0]["explanations"]]
 
@@ -59,7 +58,7 @@ def test_concurrent_callers_get_what_each_gets_alone(service: Service):
     for expected, found in zip(alone, together, strict=True):
         for one, other in zip(expected, found, strict=True):
             # Batches of other sizes round otherwise, and do nothing else.
-            np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * np.abs(one).max())
+            np.testing.assert_allclose(other, one, rtol=0, atol=1e-4 * np.abs(one).max())
 
 
 def test_each_process_says_in_lists_of_processes_what_it_is(service: Service):
@@ -88,13 +87,11 @@ def test_sigterm_lets_a_request_finish_and_ends_every_process():
     with running_eagerly() as service:
         slow = {"method": "rise", "masks": "400"}
         with ThreadPoolExecutor(1) as thread:
-            call = thread.submit(
-                httpx.post, f"{service.url}/explain", files={"image": picture(0)}, data=slow, timeout=60
-            )
+            call = thread.submit(service.post, "/explain", files={"image": picture(0)}, data=slow)
             until(lambda: value(service.client, "gradcam_in_flight"), 1)
             service.process.send_signal(signal.SIGTERM)
             assert call.result().status_code == 200
-        assert service.process.wait(30) == 0
+        assert service.process.wait(PATIENCE) == 0
         children = [*service.pids("worker"), *service.pids("api 0")]
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
@@ -103,13 +100,13 @@ def test_nothing_outlives_a_killed_supervisor():
     with running_eagerly() as service:
         children = [*service.pids("worker"), *service.pids("api 0")]
         service.process.kill()
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), seconds=15)
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
 
 
 def refused(**settings: object) -> subprocess.CompletedProcess[str]:
     """A start that must fail."""
     environment = os.environ | {f"GRADCAM_{name.upper()}": str(value) for name, value in settings.items()}
-    return subprocess.run([GRADCAM, "serve"], env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run([GRADCAM, "serve"], env=environment, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_a_port_in_use_is_one_clear_line():
