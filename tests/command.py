@@ -22,7 +22,7 @@ def gradcam(*arguments: object, **settings: object) -> subprocess.CompletedProce
     The default model is `scenes`, which has ground truth, unless a test says otherwise.
     """
     command = ["gradcam", *map(str, arguments)]
-    settings = {"default_model": "scenes"} | settings
+    settings = {"default_model": "scenes", "device": "cpu"} | settings
     environment = {f"GRADCAM_{name.upper()}": str(value) for name, value in settings.items()}
     output, errors, code = io.StringIO(), io.StringIO(), 0
     with (

@@ -17,13 +17,13 @@ from command import gradcam
 from gradcam_service.cli_files import distinct
 from gradcam_service.registry.repository import EMBEDDED
 from gradcam_service.zoo.scenes import CLASSES, scene
-from live import GRADCAM, Service
+from live import GRADCAM, PATIENCE, Service
 
 
 def in_a_process(*arguments: object, given: bytes = b"") -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"GRADCAM_DEFAULT_MODEL": "scenes"}
+    environment = os.environ | {"GRADCAM_DEFAULT_MODEL": "scenes", "GRADCAM_DEVICE": "cpu"}
     command = [GRADCAM, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, input=given, capture_output=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment, input=given, capture_output=True, timeout=PATIENCE, check=False)
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
@@ -156,7 +156,7 @@ def test_nobody_who_reads_is_no_traceback():
     assert listing.stderr
     listing.stdout.close()
     assert listing.stderr.read() == b""
-    assert listing.wait(60) == 1
+    assert listing.wait(PATIENCE) == 1
 
 
 def test_what_no_model_is_is_one_line_of_the_list_and_the_others_are_tried(photo: Path, tmp_path: Path):

@@ -37,7 +37,7 @@ from gradcam_service.registry.spec import Preprocess
 from gradcam_service.settings import Settings
 from gradcam_service.zoo.scenes import CLASSES as SHAPES
 from gradcam_service.zoo.scenes import scene
-from live import GRADCAM
+from live import GRADCAM, PATIENCE
 from repository import ROOT
 
 LARGE = pytest.mark.exhaustive
@@ -217,7 +217,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def gradcam_export(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [GRADCAM, "export", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def test_the_file_has_forward_operators_of_the_standard_alone(scenes: Path):
@@ -291,7 +291,7 @@ def test_a_scene_is_explained_without_torch(scenes: Path, tmp_path: Path):
     Image.fromarray(drawn.image).save(picture)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", WITHOUT_TORCH, scenes, picture, answers, *labels]
-    subprocess.run(list(map(str, command)), check=True, timeout=100, env=environment)
+    subprocess.run(list(map(str, command)), check=True, timeout=PATIENCE, env=environment)
     given = np.load(answers)
     known = opened()
     for row, target in enumerate([*labels, None]):
@@ -309,7 +309,7 @@ def test_the_example_of_the_docs_explains_a_picture(scenes: Path, tmp_path: Path
     picture = tmp_path / "scene.jpg"
     picture.write_bytes((ROOT / "service/gradcam_service/api/examples/scene.jpg").read_bytes())
     command = [sys.executable, "-c", code + "\nimport sys; assert 'torch' not in sys.modules; heatmap.tofile('map')"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=100)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=PATIENCE)
     (expected,) = opened().explain(picture.read_bytes(), ExplainOptions(output=["map"])).explanations
     expected_map = expected.map
     assert done.stdout.split()[0] == expected.target.label

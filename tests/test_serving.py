@@ -31,8 +31,6 @@ def shadows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("shadows")
 def test_make_serve_and_all_its_processes_heed_no_pythonpath(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PORT", "0")
-    monkeypatch.delenv("MAKELEVEL", raising=False)  # which make test sets, and then make says where it is
-    monkeypatch.delenv("MAKEFLAGS", raising=False)
     told = subprocess.run(["make", "--dry-run", "serve"], cwd=ROOT, capture_output=True, text=True, check=True)
     _, interpreter, *arguments = shlex.split(told.stdout.splitlines()[-1])
     assert interpreter == ".venv/bin/python"
@@ -43,8 +41,7 @@ def test_make_serve_and_all_its_processes_heed_no_pythonpath(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("index", ["", "https://download.pytorch.org/whl/cpu"])
-def test_make_takes_pytorch_from_the_index_that_it_is_told(monkeypatch: pytest.MonkeyPatch, index: str):
-    monkeypatch.delenv("MAKEFLAGS", raising=False)
+def test_make_takes_pytorch_from_the_index_that_it_is_told(index: str):
     command = ["make", "--dry-run", "--always-make", "serve", f"TORCH_INDEX={index}"]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     installed = [line for line in told.splitlines() if "pip install" in line]

@@ -3,6 +3,8 @@
 import json
 import socket
 
+from live import PATIENCE
+
 
 def request(body, *headers, line="POST /predict?top_k=1 HTTP/1.1"):
     """A request whose head says how long its body is."""
@@ -24,7 +26,7 @@ def part(headers, data):
 
 def responses(client, sent, count=1):
     """(status, headers, body) of each of so many responses to what is sent on one connection, at once."""
-    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=60) as connection:
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=PATIENCE) as connection:
         connection.sendall(sent)
         with connection.makefile("rb") as answers:
             return [_response(answers) for _ in range(count)]

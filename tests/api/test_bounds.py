@@ -21,7 +21,7 @@ from gradcam_service.core.admission import Capacity
 from gradcam_service.core.options import PredictOptions
 from gradcam_service.errors import BadRequest, TooLarge
 from gradcam_service.settings import Settings
-from live import until
+from live import PATIENCE, until
 
 from .calls import BINARY, answered, ask, base64_of, encoded, opened, photo, predict, problem
 from .raw import part
@@ -35,7 +35,7 @@ PADDED = SMALL + bytes(150_000 - len(SMALL))
 def announced(client, size, path="/predict"):
     """A request whose head says that so many bytes follow, of which none has come."""
     head = f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\nContent-Length: {size}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=PATIENCE) as connection:
         connection.sendall(head.encode())
         yield connection
 

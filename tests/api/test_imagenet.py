@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from live import PATIENCE
+
 from .calls import explain, predict, values
 
 ASKED = {"model": "imagenet", "timeout_ms": 120_000}
@@ -22,7 +24,7 @@ def foolbox():
 def test_eighteen_of_twenty_photographs_are_named(client):
     photographs = foolbox()
     files = [("image", (f"{number}.jpg", data)) for number, (data, _) in enumerate(photographs)]
-    answer = client.post("/predict", files=files, data=ASKED | {"top_k": 1}, timeout=150).json()
+    answer = client.post("/predict", files=files, data=ASKED | {"top_k": 1}, timeout=PATIENCE).json()
     named = [answered["predictions"][0]["index"] for answered in answer["results"]]
     assert len(named) == 20
     wrong = [number for number, (_, truth) in enumerate(photographs) if named[number] != truth]

@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+import socket
 import subprocess
 
 import pytest
 
 from exposed import value
-from live import GRADCAM, running_eagerly, until
+from live import GRADCAM, PATIENCE, running_eagerly, until
 
 from .calls import BINARY, answered, problem
 
@@ -169,7 +170,9 @@ def refused(**settings):
     """What the service says on standard error where it must not start."""
     given = {"port": 0, "host": "127.0.0.1"} | settings
     environment = os.environ | {f"GRADCAM_{name.upper()}": str(value) for name, value in given.items()}
-    done = subprocess.run([GRADCAM, "serve"], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [GRADCAM, "serve"], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("gradcam: ")
@@ -178,6 +181,10 @@ def refused(**settings):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_without_keys_it_does_not_listen_to_everyone_by_oversight(host):
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        pytest.skip(f"nobody can listen to {host} here: {error}")
     said = refused(host=host)
     assert f"reaches {host} " in said
     assert "GRADCAM_API_KEYS" in said
@@ -215,7 +222,7 @@ def test_the_command_shows_the_key_of_its_environment(guarded, key, code, said):
         env=os.environ | {"GRADCAM_API_KEY": key},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == code

@@ -7,6 +7,8 @@ from http.client import HTTPConnection
 import pytest
 from PIL import Image
 
+from live import PATIENCE
+
 from .calls import BINARY, ask, base64_of, encoded, full_queue, photo, predict, problem
 
 SMALL = encoded(photo(40, 30), "PNG")
@@ -75,7 +77,7 @@ def test_a_full_queue_is_a_429_that_says_when_to_come_back(limited):
 
 
 def test_a_full_queue_is_told_before_the_body_is_sent(limited):
-    connection = HTTPConnection(limited.client.base_url.netloc.decode(), timeout=20)
+    connection = HTTPConnection(limited.client.base_url.netloc.decode(), timeout=PATIENCE)
     connection.putrequest("POST", "/predict")
     connection.putheader("Content-Type", "application/octet-stream")
     connection.putheader("Content-Length", str(len(SMALL)))

@@ -1,9 +1,8 @@
 """Loading, unloading and reloading models: for the operator alone, and without a failed request."""
 
-import httpx
 import pytest
 
-from live import ADMIN_TOKEN, repeated
+from live import ADMIN_TOKEN, fresh, repeated
 
 from .calls import ADMIN, ask, predict, problem
 
@@ -94,8 +93,8 @@ def test_no_request_fails_while_its_model_is_reloaded_or_unloaded(client, scene)
     answers = []
 
     def look(_):
-        with httpx.Client(base_url=client.base_url, timeout=60) as fresh:  # any of the API processes
-            answers.extend(ask(fresh, "/predict", scene) for _ in range(3))
+        with fresh(client.base_url) as other:  # any of the API processes
+            answers.extend(ask(other, "/predict", scene) for _ in range(3))
 
     with repeated(look, 6):
         for action in ("reload", "unload", "reload", "unload", "reload"):

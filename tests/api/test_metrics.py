@@ -4,12 +4,11 @@ import os
 import signal
 import time
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exposed import LABELS, samples, value
-from live import until
+from live import fresh, until
 
 from .calls import ask, encoded, photo, predict, problem
 
@@ -24,14 +23,14 @@ def both(service, client):
     processes = service.children()
     while len(held) < 2:
         assert len(clients) < 200, f"only {held} of the API processes accepts connections"
-        clients.append(httpx.Client(base_url=client.base_url, timeout=60))
+        clients.append(fresh(client.base_url))
         clients[-1].get("/livez").raise_for_status()
         held = {
             p.pid for p in processes for c in p.net_connections() if c.status == "ESTABLISHED" and c.laddr[1] == port
         }
     yield clients
-    for fresh in clients:
-        fresh.close()
+    for one in clients:
+        one.close()
 
 
 def test_each_metric_is_there_with_its_labels(client):
@@ -85,13 +84,13 @@ def test_requests_are_counted_exactly_over_all_processes(client, both):
     ]
     wanted = {(name, frozenset(labels.items())): number * len(both) for name, labels, number in adds}
     before = samples(client)
-    for fresh in both:
+    for one in both:
         for _ in range(3):
-            assert predict(fresh, SMALL, model="resnet18@stable")
-        two = fresh.post("/explain", files=[("image", SMALL)] * 2, data={"model": "alexnet"})
+            assert predict(one, SMALL, model="resnet18@stable")
+        two = one.post("/explain", files=[("image", SMALL)] * 2, data={"model": "alexnet"})
         assert two.status_code == 200
         for _ in range(2):
-            assert problem(ask(fresh, "/predict", b"no picture"), 422, "undecodable_image")
+            assert problem(ask(one, "/predict", b"no picture"), 422, "undecodable_image")
 
     def grown(asked):
         after = samples(asked)
@@ -194,7 +193,7 @@ def test_a_worker_that_dies_is_reported_counted_and_replaced(limited):
     until(lambda: asked.get("/readyz").status_code, 200)
     assert value(asked, "gradcam_worker_restarts_total", device=device, reason="SIGKILL") == 1
     assert value(asked, "gradcam_worker_up", device=device) == 1
-    assert value(asked, "gradcam_in_flight") == 0
+    until(lambda: value(asked, "gradcam_in_flight"), 0)
 
 
 def _device(client):

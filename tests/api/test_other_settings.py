@@ -1,10 +1,9 @@
 """Settings that can be in force together, in one service: what each of them changes, and what it does not."""
 
-import httpx
 import pytest
 
 from exposed import value
-from live import free_port, running_eagerly
+from live import free_port, fresh, running_eagerly, until
 
 from .calls import base64_of, encoded, photo, predict, problem
 
@@ -25,7 +24,7 @@ def client(port):
 
 
 def test_it_listens_to_everyone_without_keys_where_that_is_wanted(client):
-    assert httpx.get(client.base_url.copy_with(host="127.0.0.2", path="/livez")).status_code == 200
+    assert client.get(client.base_url.copy_with(host="127.0.0.2", path="/livez")).status_code == 200
     assert predict(client, SMALL)
 
 
@@ -47,6 +46,7 @@ def test_metrics_can_have_a_port_of_their_own(client, port):
     assert problem(client.get("/metrics"), 404, "no_such_path")
     assert "/metrics" not in client.get("/openapi.json").json()["paths"]
     (device,) = client.get("/healthz").json()["devices"]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as watcher:
-        assert value(watcher, "gradcam_requests_total", endpoint="/predict", model="scenes", method="", status="200")
+    with fresh(f"http://127.0.0.1:{port}") as watcher:
+        answered = {"endpoint": "/predict", "model": "scenes", "method": "", "status": "200"}
+        until(lambda: value(watcher, "gradcam_requests_total", **answered) > 0)
         assert value(watcher, "gradcam_worker_up", device=device) == 1

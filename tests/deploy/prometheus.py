@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from live import free_port, until
+from live import PATIENCE, free_port, fresh, until
 from repository import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -70,12 +70,12 @@ def watching(url: str, folder: Path) -> Iterator[Prometheus]:
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     try:
-        with httpx.Client(base_url=f"http://{address}", timeout=10) as client:
+        with fresh(f"http://{address}") as client:
             until(lambda: _ready(client))
             yield Prometheus(client)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)
 
 
 def _ready(client: httpx.Client) -> bool:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from gradcam_service.settings import Settings
-from live import Service, free_port
+from live import Service, closed_port
 from repository import ROOT, TOOLS, healthcheck, image_environment, instructions
 
 
@@ -55,7 +55,8 @@ def test_the_health_check_passes_where_the_service_is_ready(service: Service):
 
 
 def test_the_health_check_fails_where_nothing_listens():
-    assert check(free_port()) != 0
+    with closed_port() as nobody:
+        assert check(nobody.getsockname()[1]) != 0
 
 
 def test_the_health_check_fails_where_the_answer_is_no(tmp_path: Path):

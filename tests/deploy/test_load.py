@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 
 from exposed import value
-from live import Service, free_port, until
+from live import PATIENCE, Service, closed_port, until
 from load import LOCUSTFILE, locust
 from repository import ROOT
 
@@ -46,7 +46,7 @@ print(json.dumps(told))
 
 def done(url: str, *options: str) -> subprocess.CompletedProcess[str]:
     """The load once it is over."""
-    return subprocess.run(locust(url, *options), capture_output=True, text=True, timeout=120)
+    return subprocess.run(locust(url, *options), capture_output=True, text=True, timeout=PATIENCE)
 
 
 def enough(command: list[str | Path], seen: Callable[[], bool], to: Interrupt, cwd: Path) -> tuple[int, str, str]:
@@ -57,7 +57,7 @@ def enough(command: list[str | Path], seen: Callable[[], bool], to: Interrupt, c
             until(seen)
         finally:
             to(process.pid, signal.SIGINT)
-            output, errors = process.communicate(timeout=60)
+            output, errors = process.communicate(timeout=PATIENCE)
     return process.returncode, output, errors
 
 
@@ -107,7 +107,8 @@ def test_unmet_thresholds_are_a_failure_that_says_which(service: Service):
     assert result.returncode == 1
     assert re.search(r"95 % of requests took up to \d+ ms; 1 ms were allowed", result.stdout)
     assert re.search(r"\d+ requests were made of \d+ that the users make", result.stdout)
-    nobody = done(f"http://127.0.0.1:{free_port()}", "-u", "2", "-t", "2s")
+    with closed_port() as taken:
+        nobody = done("http://{}:{}".format(*taken.getsockname()), "-u", "2", "-t", "2s")
     assert nobody.returncode == 1
     assert "100.00 % of requests failed; 0.1 % may" in nobody.stdout
 
@@ -141,8 +142,9 @@ def test_help_has_every_option_of_the_load():
 
 
 def test_without_a_number_there_are_ten_users():
-    nowhere = f"http://127.0.0.1:{free_port()}"
-    assert "Shape test updating to 10 users" in done(nowhere, "-t", "1s").stderr
+    with closed_port() as taken:
+        nowhere = "http://{}:{}".format(*taken.getsockname())
+        assert "Shape test updating to 10 users" in done(nowhere, "-t", "1s").stderr
 
 
 def test_a_shape_is_how_the_number_of_users_changes():

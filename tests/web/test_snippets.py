@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from browser import Visit
+from live import PATIENCE
 
 from .conftest import Playground
 
@@ -20,7 +21,7 @@ def code(playground, which):
 
 
 def run(command, folder):
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
 
 

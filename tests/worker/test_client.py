@@ -18,6 +18,7 @@ from gradcam_service.registry.spec import Preprocess
 from gradcam_service.worker.client import Answer, Timings, Workers
 from gradcam_service.worker.in_flight_log import InFlightLog
 from gradcam_service.worker.messages import Cancel, Failed, Hello, Job, Load, Managed, Status
+from live import PATIENCE
 
 from .test_link import MAPS, SCORES, Peer, done, until
 
@@ -75,7 +76,7 @@ def between(
     asyncio.run(scene())
 
 
-def ask(workers: Workers, seconds: float = 60.0) -> asyncio.Task[tuple[Answer, Timings]]:
+def ask(workers: Workers, seconds: float = PATIENCE) -> asyncio.Task[tuple[Answer, Timings]]:
     inputs = {"image": np.zeros((4, 4, 3), np.uint8)}
     return asyncio.create_task(workers.infer("a@1", "sha256:0", inputs, None, monotonic() + seconds))
 
@@ -202,7 +203,7 @@ def test_kills_at_different_steps_are_no_fault_of_the_job(tmp_path: Path):
 
 def test_a_model_that_one_worker_can_load_is_loaded(tmp_path: Path):
     async def play(workers: Workers, peers: list[Peer]) -> None:
-        load = asyncio.create_task(workers.load("a@1", monotonic() + 10))
+        load = asyncio.create_task(workers.load("a@1", monotonic() + PATIENCE))
         for peer in peers:
             await peer.hear(Load)
         await peers[0].say(Failed(0, "model_failed", "no room"))
@@ -231,7 +232,7 @@ def test_nobody_waits_for_a_worker_that_is_busy_where_another_has_loaded_the_mod
 @pytest.mark.parametrize("again", [True, False])
 def test_a_load_fails_where_all_fail_and_a_reload_where_one_does(tmp_path: Path, again: bool):
     async def play(workers: Workers, peers: list[Peer]) -> None:
-        load = asyncio.create_task(workers.load("a@1", monotonic() + 10, again))
+        load = asyncio.create_task(workers.load("a@1", monotonic() + PATIENCE, again))
         for peer in peers:
             await peer.hear(Load)
         await peers[0].say(Failed(0, "model_failed", "no room"))

@@ -28,7 +28,7 @@ def test_predictions_are_answered_while_scorecam_runs(service: Service, photo: b
             "output": "map",
             "timeout_ms": "250000",
         }
-        return httpx.post(f"{service.url}/explain", files={"image": photo}, data=options, timeout=250)
+        return service.post("/explain", files={"image": photo}, data=options, timeout=250)
 
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(scorecam)

@@ -39,6 +39,7 @@ from gradcam_service.worker.messages import (
     decode_request,
     encode,
 )
+from live import PATIENCE
 
 MODELS = [Model("a", "1", [], "ready")]
 SCORES, MAPS = np.arange(3, dtype=np.float32), np.arange(8, dtype=np.float32).reshape(2, 2, 2)
@@ -66,7 +67,7 @@ class Peer:
 
     async def hear(self, kind: type[Request]) -> Request:
         """The next message, which must be of that kind."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             self.caller, header, *_ = await self._socket.recv_multipart()
         heard = decode_request(header)
         assert isinstance(heard, kind), heard
@@ -116,12 +117,12 @@ def linked(tmp_path: Path, play: Callable[[WorkerLink, Peer], Awaitable[None]], 
 
 
 async def until(look: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not look():
             await asyncio.sleep(0.005)
 
 
-def ask(link: WorkerLink, seconds: float = 10.0) -> asyncio.Task[tuple[Answer, Timings]]:
+def ask(link: WorkerLink, seconds: float = PATIENCE) -> asyncio.Task[tuple[Answer, Timings]]:
     pixels = np.zeros((4, 4, 3), np.uint8)
     return asyncio.create_task(link.infer("a@1", "sha256:0", {"image": pixels}, None, monotonic() + seconds))
 
@@ -306,7 +307,7 @@ def test_a_job_that_takes_too_long_is_not_said_to_kill_workers(tmp_path: Path):
         await until(lambda: all(link.up for link in workers.links))
         pixels = np.zeros((4, 4, 3), np.uint8)
         with pytest.raises(TooExpensive, match=r"longer than the 0\.001 s that GRADCAM_TURN_SECONDS"):
-            await workers.infer("a@1", "sha256:0", {"image": pixels}, None, monotonic() + 10)
+            await workers.infer("a@1", "sha256:0", {"image": pixels}, None, monotonic() + PATIENCE)
         tasks[0].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -322,11 +323,11 @@ def test_a_send_to_nobody_fails_at_once_and_the_next_worker_never_hears_of_it(tm
     async def play(link: WorkerLink, peer: Peer) -> None:
         peer.die()
         await until(lambda: not link.up)
-        for attempt in (ask(link, seconds=60), asyncio.create_task(link.load("a@1", monotonic() + 60))):
-            async with asyncio.timeout(5):
+        for attempt in (ask(link, seconds=PATIENCE), asyncio.create_task(link.load("a@1", monotonic() + PATIENCE))):
+            async with asyncio.timeout(PATIENCE / 2):
                 with pytest.raises(WorkerLost):
                     await attempt
-        abandoned = ask(link, seconds=60)
+        abandoned = ask(link, seconds=PATIENCE)
         abandoned.cancel()
         await asyncio.gather(abandoned, return_exceptions=True)
         following = Peer(peer.address)
@@ -364,9 +365,9 @@ def test_who_finds_the_worker_gone_leaves_no_error_that_nobody_reads(tmp_path: P
 def test_a_worker_that_dies_unnoticed_leaves_no_job_to_the_next_one(tmp_path: Path):
     async def play(link: WorkerLink, peer: Peer) -> None:
         peer.die()  # what follows is sent before the loop can notice
-        answer = ask(link, seconds=60)
+        answer = ask(link, seconds=PATIENCE)
         following = Peer(peer.address)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE / 2):
             with pytest.raises(WorkerLost):
                 await answer
         await following.greet()
@@ -394,7 +395,7 @@ def test_what_a_dead_worker_said_of_itself_is_not_true_of_the_next_one(tmp_path:
 
 def test_a_model_that_can_not_be_loaded_is_told_by_its_own_error(tmp_path: Path):
     async def play(link: WorkerLink, peer: Peer) -> None:
-        load = asyncio.create_task(link.load("a@1", monotonic() + 10))
+        load = asyncio.create_task(link.load("a@1", monotonic() + PATIENCE))
         request = await peer.hear(Request)
         await peer.say(Failed(request.id, "model_failed", "no weights"))
         with pytest.raises(ModelFailed, match="no weights"):

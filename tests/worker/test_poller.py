@@ -14,6 +14,7 @@ from gradcam_service.registry.repository import Entry, Listing, scan
 from gradcam_service.settings import Settings
 from gradcam_service.worker import poller
 from gradcam_service.worker.poller import RepositoryPoller, Snapshot
+from live import PATIENCE
 
 Told = SimpleQueue[tuple[Snapshot | ModelFailed, list[str]]]
 
@@ -27,7 +28,7 @@ class SlowDisk:
 
     def scan(self, repositories: tuple[str, ...], embedded: bool) -> Listing:
         self.begun.release()
-        assert self.go.acquire(timeout=10)
+        assert self.go.acquire(timeout=PATIENCE)
         return scan(repositories, embedded)
 
 
@@ -36,14 +37,14 @@ def test_who_asks_during_a_scan_is_told_of_the_next_one(monkeypatch: pytest.Monk
     monkeypatch.setattr(poller, "scan", disk.scan)
     polling = RepositoryPoller[str](Settings(poll_seconds=0), lambda found, asked: told.put((found, asked)))
     polling.start()
-    assert disk.begun.acquire(timeout=10)
+    assert disk.begun.acquire(timeout=PATIENCE)
     for caller in ("one", "other"):  # while the scan that the start asked for is under way
         polling.rescan(caller)
     disk.go.release()
-    assert told.get(timeout=10)[1] == []
-    assert disk.begun.acquire(timeout=10)
+    assert told.get(timeout=PATIENCE)[1] == []
+    assert disk.begun.acquire(timeout=PATIENCE)
     disk.go.release()
-    assert told.get(timeout=10)[1] == ["one", "other"]  # one scan for both
+    assert told.get(timeout=PATIENCE)[1] == ["one", "other"]  # one scan for both
     assert not disk.begun.acquire(timeout=0.1)
 
 
@@ -60,12 +61,12 @@ def test_a_scan_that_fails_in_an_unforeseen_way_is_told_and_not_the_last(monkeyp
     polling = RepositoryPoller[str](Settings(poll_seconds=0), lambda found, asked: told.put((found, asked)))
     polling.rescan("one")
     polling.start()
-    found, asked = told.get(timeout=10)
+    found, asked = told.get(timeout=PATIENCE)
     assert isinstance(found, ModelFailed)
     assert "the disk is on fire" in found.detail
     assert asked == ["one"]
     polling.rescan("other")
-    assert told.get(timeout=10) == (Snapshot(Listing(), default="imagenet"), ["other"])
+    assert told.get(timeout=PATIENCE) == (Snapshot(Listing(), default="imagenet"), ["other"])
 
 
 @pytest.mark.parametrize(
@@ -87,8 +88,8 @@ def test_a_file_that_is_passed_over_is_logged_once(tmp_path: Path, caplog: pytes
         Settings(model_repository=(str(tmp_path),), poll_seconds=0), lambda found, asked: told.put((found, asked))
     )
     polling.start()
-    told.get(timeout=10)
+    told.get(timeout=PATIENCE)
     polling.rescan("one")
-    told.get(timeout=10)
+    told.get(timeout=PATIENCE)
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert "move it to birds/1/model.yaml" in record.fields["reason"]  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from time import monotonic
 import pytest
 
 from gradcam_service.worker.supervisor import Child
+from live import PATIENCE
 from repository import ROOT
 
 
@@ -80,7 +81,7 @@ def test_processes_that_die_again_and_again_leave_their_counts_and_no_more_files
     program.write_text(DEATHS)
     folder.mkdir()
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(folder), "PYTHONPATH": str(ROOT / "tests")}
-    done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     first, *others = done.stdout.splitlines()[:4]
     assert {"counter_api 0.db", "counter_api 1.db"} <= set(first.split(","))
@@ -105,7 +106,9 @@ print(metrics.exposition().decode())
 
 def test_what_is_told_of_models_does_not_grow_with_those_that_were(tmp_path: Path):
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", MODELS], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", MODELS], env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert [line for line in done.stdout.splitlines() if line.startswith("gradcam_model_")] == [
         'gradcam_model_info{digest="b",model="scenes",version="1"} 1.0',
         'gradcam_model_failed{model="scenes",version="1"} 0.0',
