@@ -142,6 +142,10 @@ def test_a_changed_file_is_followed_and_a_broken_one_is_not(guarded, asked, file
     def errors():
         return [str(record) for record in guarded.records() if record["level"] == "error"]
 
+    def reread():
+        records = [record for record in guarded.records() if record["message"] == "API keys have been read again"]
+        return [(record["keys"], record["callers"]) for record in records]
+
     original = file.read_text()
     try:
         file.write_text(original + line("carol", "new"))
@@ -151,6 +155,8 @@ def test_a_changed_file_is_followed_and_a_broken_one_is_not(guarded, asked, file
         fresh.replace(file)
         assert (status("new"), status(KEY)) == (200, 401)
         assert errors() == []
+        until(lambda: reread()[-1:], [(1, 1)])
+        assert reread()[-2][0] > 1
         file.write_text("carol her-key-as-it-is\n")
         for _ in range(3):
             assert (status("new"), status("her-key-as-it-is")) == (200, 401)

@@ -172,6 +172,39 @@ def test_what_is_said_of_a_version_whose_newer_content_fails():
     assert model.card.runtime == "onnxruntime"  # of the older content, which answers
 
 
+def test_an_alias_that_can_not_move_says_where_it_stays_and_why():
+    known, at = Table(), "a@1"
+
+    def become(*events: Event) -> None:
+        nonlocal known
+        for event in events:
+            known = table.reconcile(event(known, 0.0))
+
+    def said() -> dict[str, list[str]]:
+        return {model.key: model.notes for model in known.status() if model.notes}
+
+    become(listed(at, "stable:2"))
+    assert said() == {at: ["alias stable names nothing: version 2, which it should name, is not there"]}
+    become(loaded("1"), listed(at, "stable:1"))
+    assert said() == {}
+    become(listed(at, "stable:3"))
+    assert said() == {at: ["alias stable stays at 1: version 3, which it should name, is not there"]}
+    become(listed(at, "a@3", "stable:3"))
+    assert said() == {}  # it is being loaded
+    become(failed("2"))
+    assert said() == {at: ["alias stable stays at 1: version 3, which it should name, can't be loaded"]}
+    become(listed(at, "a@3=new", "stable:3"), asked("a@3"), loaded("3"))
+    assert said() == {}
+
+
+def test_a_move_of_an_alias_is_told_with_both_versions():
+    none, one, two = (Table(aliases={"a": aliases}) for aliases in ({}, {"stable": "1"}, {"stable": "2", "next": "2"}))
+    assert table.moves(none, one) == [("a@stable", None, "1")]
+    assert sorted(table.moves(one, two)) == [("a@next", None, "2"), ("a@stable", "1", "2")]
+    assert sorted(table.moves(two, none)) == [("a@next", "2", None), ("a@stable", "2", None)]
+    assert table.moves(two, two) == []
+
+
 def an_event(chance: random.Random, known: Table, under_way: list[int]) -> Event:
     """Whatever can happen next."""
     keys = ["a@1", "a@2", "a@3", "b@1"]

@@ -186,11 +186,18 @@ def test_an_alias_moves_when_the_version_it_names_can_answer_and_back(live: Serv
     alias(repository, "stable: 7\n")  # which is yet to come
     live.client.post("/models/reload", headers=ADMIN)
     assert answered_by(live, "demo@stable") == "1"
+    stays = "alias stable stays at 1: version 7, which it should name, is not there"
+    until(lambda: listed(live)["1"].get("notes"), [stays])
     alias(repository, "stable: 2\n")
     until(lambda: answered_by(live, "demo@stable"), "2")
     until(lambda: state(live, "1"), "unloaded")
     alias(repository, "stable: 1\n")  # roll back
     until(lambda: answered_by(live, "demo@stable"), "1")
+    assert "notes" not in listed(live)["1"]
+    records = [record for record in live.records() if record.get("alias") == "demo@stable"]
+    assert stays in [record["reason"] for record in records if record["message"] == "an alias can't move"]
+    moves = [(record["from"], record["to"]) for record in records if record["message"] == "alias moved"]
+    assert moves[-3:] == [(None, "1"), ("1", "2"), ("2", "1")]
     alias(repository, "")
     until(lambda: ask(live, "demo@stable").status_code == 404 or bool(listed(live)["1"]["aliases"]))
 

@@ -52,10 +52,15 @@ class Keys:
         if stamp == self._stamp:
             return
         self._stamp = stamp
+        before = len(self._entries)
         try:
             self._entries = _read(self._path)
         except BadSettings as error:
             log.error("%s; the keys read before stay in force", error.detail)
+        else:
+            callers = len({name for name, _ in self._entries})
+            fields = {"keys": len(self._entries), "callers": callers, "before": before}
+            log.info("API keys have been read again", extra={"fields": fields})
 
     def _look(self) -> tuple[int, ...] | None:
         """What differs once the file has been written or replaced; None if it is not there."""

@@ -18,6 +18,7 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
         aliases=model.aliases,
         state=model.state,
         reason=model.reason or None,
+        notes=model.notes or None,
     )
     card = model.card
     if card is None:

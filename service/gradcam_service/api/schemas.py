@@ -60,6 +60,7 @@ class ModelBody(BaseModel):
     aliases: list[str]
     state: Literal["unloaded", "loading", "ready", "failed"]
     reason: str | None = Field(None, description="why it failed; of a ready model, why its newer content did")
+    notes: list[str] | None = Field(None, description="aliases that can't move away from it, or to it, and why")
     source: str | None = Field(None, description="who built it")
     task: str | None = None
     activation: str | None = None

@@ -22,6 +22,7 @@ class Model(msgspec.Struct, frozen=True):
         card: once it has been loaded; an unloaded model that has one is loaded when it is asked for.
         on_demand: whether it is loaded when it is asked for, and not at the start.
         description: what its ``model.yaml`` says that it is for; empty where it says nothing or can't be read.
+        notes: sentences about aliases that can't be what ``aliases.yaml`` says, and stay here.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Model(msgspec.Struct, frozen=True):
     card: Card | None = None
     on_demand: bool = False
     description: str = ""
+    notes: list[str] = []
 
     @property
     def key(self) -> str:

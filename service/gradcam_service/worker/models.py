@@ -164,6 +164,7 @@ class Models:
                 log.info("model unloaded", extra={"fields": {"model": step.version.entry.key}})
             else:
                 self._work.put(step)
+        _log_aliases(before, self._table)
         present = self._table.models
         self._loaded = {token: model for token, model in self._loaded.items() if token in present}
         _publish(before, self._table)
@@ -235,6 +236,15 @@ def _give_back(device: torch.device) -> None:
     """Return a dropped model's memory; its graphs are full of cycles."""
     forget_sources()
     memory.give_back(device)
+
+
+def _log_aliases(before: Table, after: Table) -> None:
+    for alias, was, now in table.moves(before, after):
+        log.info("alias moved", extra={"fields": {"alias": alias, "from": was, "to": now}})
+    for stuck in after.stuck():
+        if stuck not in before.stuck():
+            fields = {"alias": f"{stuck.name}@{stuck.alias}", "reason": str(stuck)}
+            log.warning("an alias can't move", extra={"fields": fields})
 
 
 def _publish(before: Table, after: Table) -> None:

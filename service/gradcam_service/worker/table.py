@@ -66,6 +66,27 @@ class Version:
 
 
 @dataclass(frozen=True)
+class Stuck:
+    """An alias that can't be what ``aliases.yaml`` says.
+
+    Attributes:
+        wanted: the version that it should name.
+        at: the version that it names until then; None for none.
+        reason: what is wrong with ``wanted``.
+    """
+
+    name: str
+    alias: str
+    wanted: str
+    at: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        stays = "names nothing" if self.at is None else f"stays at {self.at}"
+        return f"alias {self.alias} {stays}: version {self.wanted}, which it should name, {self.reason}"
+
+
+@dataclass(frozen=True)
 class Table:
     """Every model version, and what is wanted of them.
 
@@ -108,16 +129,32 @@ class Table:
         return any(version.load is not None or version.accelerating for version in self.versions.values())
 
     def status(self) -> list[Model]:
-        """Every version in its present state."""
-        return [self._status(version) for version in self.versions.values()]
+        """Every version in its present state, with what is to be said of aliases that stay there."""
+        stuck = self.stuck()
+        return [self._status(version, stuck) for version in self.versions.values()]
 
-    def _status(self, version: Version) -> Model:
+    def stuck(self) -> list[Stuck]:
+        """The aliases that can't be what ``aliases.yaml`` says, as there is no such version or it can't be loaded."""
+        found = []
+        for name, aliases in self.snapshot.listing.aliases.items():
+            for alias, wanted in aliases.items():
+                target, at = self.versions.get(f"{name}@{wanted}"), self.aliases.get(name, {}).get(alias)
+                if target is None:
+                    found.append(Stuck(name, alias, wanted, at, "is not there"))
+                elif target.failure and at != wanted:
+                    found.append(Stuck(name, alias, wanted, at, "can't be loaded"))
+        return found
+
+    def _status(self, version: Version, stuck: list[Stuck]) -> Model:
         entry, reason = version.entry, version.failure
         if version.model is not None and reason:
             reason = f"the newer content can't be loaded: {reason}"
         aliases = [alias for alias, of in self.aliases.get(entry.name, {}).items() if of == entry.version]
         on_demand, description = self.snapshot.waits(entry), self.snapshot.descriptions.get(entry.key, "")
-        return Model(entry.name, entry.version, aliases, version.state, reason, version.card, on_demand, description)
+        notes = [str(one) for one in stuck if one.name == entry.name and one.at in (entry.version, None)]
+        return Model(
+            entry.name, entry.version, aliases, version.state, reason, version.card, on_demand, description, notes
+        )
 
     def _with(self, *versions: Version) -> Table:
         return replace(self, versions={**self.versions, **{version.entry.key: version for version in versions}})
@@ -262,6 +299,15 @@ def _with_room(table: Table) -> Table:
     while 0 < table.budget < sum(version.card.memory for version in ready if version.card):
         table = table._with(replace(ready.pop(0).dropped(), evicted=True))
     return table
+
+
+def moves(before: Table, after: Table) -> list[tuple[str, str | None, str | None]]:
+    """Each alias that names another version than before, as ``name@alias``, and both versions; None for none."""
+    was, now = (
+        {f"{name}@{alias}": version for name, of in table.aliases.items() for alias, version in of.items()}
+        for table in (before, after)
+    )
+    return [(alias, was.get(alias), now.get(alias)) for alias in was | now if was.get(alias) != now.get(alias)]
 
 
 # What it takes
