@@ -296,10 +296,11 @@ def judge(environment: Environment, **_: object) -> None:
     refused = sum(error.occurrences for error in environment.stats.errors.values() if "code=429" in str(error.error))
     thresholds = Thresholds(given.max_failures, given.min_load, given.max_growth, given.max_p95)
     met, sentences = judged(moments, thresholds, refused)
-    verdict = "\n".join(["", table(moments), "", *sentences])
+    said, verdict = table(moments), "\n".join(sentences)
     if given.html_file and (report := Path(given.html_file)).exists():
         text = report.read_text()
-        report.write_text(text.replace("<body>", f"<body>\n<pre>{html.escape(verdict)}</pre>", 1))
+        shown = html.escape(f"\n{verdict}\n\n{said}")
+        report.write_text(text.replace("<body>", f'<body>\n<pre style="margin: 24px">{shown}</pre>', 1))
         verdict += f"\nreport: {report}"
-    environment.events.quit.add_listener(lambda **_: print(verdict))  # below locust's own tables
+    environment.events.quit.add_listener(lambda **_: print(f"\n{said}\n\n{verdict}"))  # below locust's own tables
     environment.process_exit_code = 0 if met else 1

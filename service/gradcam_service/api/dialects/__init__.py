@@ -37,7 +37,7 @@ class Dialect:
 
     Attributes:
         router: its routes, where keys are needed for callers with a key alone. Those tagged ``inference`` are logged,
-            and their refusals counted, as those of ``/predict`` are.
+            counted and held against the objectives as ``/predict`` is.
         prefixes: what the paths that it answers under begin with; of several that fit a path, the longest decides.
         write: puts a fault into its own words; also those of paths that it has no route for, and of requests that are
             refused before they are read.
