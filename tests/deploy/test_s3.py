@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import fsspec
+import httpx
 import pytest
 
 from exposed import value
@@ -17,9 +20,9 @@ from live import ADMIN_TOKEN, Service, running_eagerly, until
 from repository import ROOT
 from s3 import Store, forget, store
 
-from .test_kubernetes import environment_of
-
 SCENES = EMBEDDED / "scenes" / "1"
+POLICY = json.loads((ROOT / "deploy/kubernetes/overlays/s3/policy.json").read_text())
+(REPOSITORY,) = re.findall('s3://[^"]+', (ROOT / "deploy/kubernetes/overlays/s3/deployment.yaml").read_text())
 ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
 
@@ -28,7 +31,7 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """An S3 server, in an environment that has the overlay's variables for it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with store(tmp_path) as running:
-        monkeypatch.setenv("AWS_MAX_ATTEMPTS", environment_of("s3")["AWS_MAX_ATTEMPTS"])
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # as the overlay has it
         yield running
 
 
@@ -42,7 +45,6 @@ def publish(repository: str, version: str) -> None:
 
 
 def test_an_outage_takes_nothing_that_is_loaded(s3: Store):
-    repository = environment_of("s3")["GRADCAM_MODEL_REPOSITORY"]
     scene = (ROOT / "service/gradcam_service/api/examples/scene.jpg").read_bytes()
 
     def predict(service: Service) -> tuple[int, str]:
@@ -59,9 +61,9 @@ def test_an_outage_takes_nothing_that_is_loaded(s3: Store):
     def logged(service: Service) -> list[str]:
         return [record["message"] for record in service.records() if "repositories can" in record["message"]]
 
-    publish(repository, "1")
+    publish(REPOSITORY, "1")
     with running_eagerly(
-        model_repository=repository, default_model="mine", poll_seconds=0.2, admin_token=ADMIN_TOKEN
+        model_repository=REPOSITORY, default_model="mine", poll_seconds=0.2, admin_token=ADMIN_TOKEN
     ) as service:
         assert (predict(service), unreadable(service), logged(service)) == ((200, "1"), 0, [])
 
@@ -70,7 +72,7 @@ def test_an_outage_takes_nothing_that_is_loaded(s3: Store):
         assert (ready(service), predict(service)) == (200, (200, "1"))
         refused = service.client.post("/models/reload", headers=ADMIN).json()
         assert (refused["status"], refused["code"]) == (503, "model_failed")
-        assert f"{repository} can't be read" in refused["detail"]
+        assert f"{REPOSITORY} can't be read" in refused["detail"]
         assert logged(service) == ["the model repositories can't be read; what is loaded stays as it is"]
 
         # A worker that starts without the bucket, as in a new pod.
@@ -82,49 +84,65 @@ def test_an_outage_takes_nothing_that_is_loaded(s3: Store):
         assert service.client.get("/livez").status_code == 200  # so that no probe ends it
 
         s3.start()
-        publish(repository, "1")
-        publish(repository, "2")
+        publish(REPOSITORY, "1")
+        publish(REPOSITORY, "2")
         until(lambda: (ready(service), predict(service)), (200, (200, "2")), seconds=120)
         assert unreadable(service) == 0
         assert logged(service)[-1] == "the model repositories can be read again"
 
 
-def test_the_service_asks_for_what_the_policy_allows_and_for_no_more(s3: Store):
-    """Each call of S3 needs the action of its name: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations.html."""
-    repository = environment_of("s3")["GRADCAM_MODEL_REPOSITORY"]
-    bucket, _, prefix = repository.removeprefix("s3://").partition("/")
-    publish(repository, "1")
-    fsspec.filesystem("s3").pipe_file(f"{repository}/mine/aliases.yaml", b"stable: 1\n")
+def test_a_scan_asks_for_what_polling_is_said_to_cost(s3: Store):
+    """One listing for every thousand objects, and one file for each model that has aliases."""
+    publish(REPOSITORY, "1")
+    fsspec.filesystem("s3").pipe_file(f"{REPOSITORY}/mine/aliases.yaml", b"stable: 1\n")
     before = len(s3.requests())
-    entry = next(iter(scan([repository])))
-    scanned = s3.requests()[before:]
-    entry.spec()
-    entry.folder()
-    loaded = s3.requests()[before + len(scanned) :]
-
-    # One for every thousand objects, and one for each model that has aliases: what README's price of polling counts.
-    assert [request.partition("?")[0] for request in scanned] == [
+    scan([REPOSITORY])
+    asked = s3.requests()[before:]
+    bucket, _, prefix = REPOSITORY.removeprefix("s3://").partition("/")
+    assert [request.partition("?")[0] for request in asked] == [
         f"GET /{bucket}",
         f"GET /{bucket}/{prefix}/mine/aliases.yaml",
     ]
-    assert f"prefix={prefix}/&" in scanned[0]
-    assert {request.rpartition("/")[0] for request in loaded} == {f"GET /{bucket}/{prefix}/mine/1"}
-    listing, getting = json.loads((ROOT / "deploy/kubernetes/overlays/s3/policy.json").read_text())["Statement"]
-    assert (listing["Action"], getting["Action"]) == ("s3:ListBucket", "s3:GetObject")
-    assert listing["Resource"] == f"arn:aws:s3:::{bucket}"
+    # As the policy's condition has it, which the server here doesn't look at.
+    listing, _ = POLICY["Statement"]
+    assert f"prefix={prefix}/&" in asked[0]
     assert listing["Condition"] == {"StringLike": {"s3:prefix": [f"{prefix}/*"]}}
-    assert getting["Resource"] == f"arn:aws:s3:::{bucket}/{prefix}/*"
+
+
+def test_the_policy_allows_what_the_service_asks_for_and_no_more(s3: Store, monkeypatch: pytest.MonkeyPatch):
+    publish(REPOSITORY, "1")
+    fsspec.filesystem("s3").pipe_file(f"{REPOSITORY}/mine/aliases.yaml", b"stable: 1\n")
+    iam = boto3.client("iam")
+    iam.create_user(UserName="gradcam")
+    iam.put_user_policy(UserName="gradcam", PolicyName="models", PolicyDocument=json.dumps(POLICY))
+    key = iam.create_access_key(UserName="gradcam")["AccessKey"]
+    assert httpx.post(f"{s3.url}/moto-api/reset-auth", content="0").status_code == 200  # from here on, policies hold
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    forget()
+    listing = scan([REPOSITORY])
+    entry = next(entry for entry in listing if entry.key == "mine@1")
+    assert listing.aliases["mine"] == {"stable": "1"}
+    assert entry.spec().architecture == "scenes"
+    assert (entry.folder() / "weights.safetensors").read_bytes() == (SCENES / "weights.safetensors").read_bytes()
+    system = fsspec.filesystem("s3")
+    for refused in (
+        lambda: system.pipe_file(f"{REPOSITORY}/mine/1/model.yaml", b""),
+        lambda: system.rm_file(f"{REPOSITORY}/mine/1/model.yaml"),
+        lambda: system.cat_file(f"{REPOSITORY}-of-others/mine/1/model.yaml"),
+    ):
+        with pytest.raises(PermissionError):
+            refused()
 
 
 def test_a_service_account_is_enough(s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As in a pod, where a token and a role are all that is given."""
-    repository = environment_of("s3")["GRADCAM_MODEL_REPOSITORY"]
-    publish(repository, "1")
+    publish(REPOSITORY, "1")
     (tmp_path / "token").write_text("header.payload.signature")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/gradcam-models")
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
     forget()
-    assert "mine@1" in {entry.key for entry in scan([repository])}
+    assert "mine@1" in {entry.key for entry in scan([REPOSITORY])}
     assert "POST /" in s3.requests()  # AssumeRoleWithWebIdentity
