@@ -24,6 +24,7 @@ def test_a_first_visit_sees_two_classes_and_how_their_maps_differ(playground):
     playground.open(tiles=2)
     assert playground.titles() == ["cross", "star"]
     assert playground.pressed() == ["cross", "star"]
+    assert "model=scenes@1" in playground.hash()  # which may not be the default tomorrow
     first, second = playground.heat(0), playground.heat(1)
     hottest = [np.unravel_index(heat[:, :, 3].argmax(), heat.shape[:2]) for heat in (first, second)]
     assert np.hypot(*np.subtract(*hottest)) > first.shape[0] / 4
@@ -287,7 +288,7 @@ def test_a_picture_of_ones_own(playground, own, way):
         playground.paste(own, "mine.png", "image/png", way)
     playground.shows("crescent")
     assert playground.heat().shape[:2] == (192, 256)
-    assert playground.hash() == "#picture=own"
+    assert playground.hash() == "#picture=own&model=scenes@1"
     assert "not your picture" in playground.page.locator("#share-note").inner_text()
     assert "@mine.png" in playground.page.locator("#curl").inner_text()
     playground.page.reload()

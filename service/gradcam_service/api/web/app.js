@@ -44,7 +44,7 @@ const stage = new Stage({
 /** Change what is wanted, and show it. */
 function update(changes) {
   Object.assign(state, changes);
-  write(state, session.standard);
+  write(state);
   show();
 }
 
@@ -77,7 +77,7 @@ function refresh() {
 /** Show the same maps in another way, and keep it in the address. Sends nothing. */
 function restyle(changes, { keep = true } = {}) {
   Object.assign(state, changes);
-  if (keep) write(state, session.standard);
+  if (keep) write(state);
   stage.restyle();
   refresh();
 }

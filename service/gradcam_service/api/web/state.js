@@ -5,7 +5,7 @@ export const DEFAULT_COLORMAP = "turbo";
 
 const DEFAULTS = {
   picture: "", // name of an example, or "own"; empty: one that the model knows
-  model: "", // name@version; empty: the service's default
+  model: "", // name@version, always in the address; what opens one without it is the service's default
   method: "gradcam",
   layer: "auto",
   targets: [], // class indices; empty: the top-1 class
@@ -44,10 +44,10 @@ function indices(text) {
   return [...new Set(found)].slice(0, MOST);
 }
 
-/** Put into the address bar whatever differs from the defaults; `standard` is the service's default model. */
-export function write(state, standard) {
+/** Put into the address bar whatever differs from the defaults, and the model, which may not be the default tomorrow. */
+export function write(state) {
   const query = new URLSearchParams();
-  const implied = { ...DEFAULTS, model: standard, other: state.view === "models" ? "" : state.other };
+  const implied = { ...DEFAULTS, other: state.view === "models" ? "" : state.other };
   for (const [name, initial] of Object.entries(implied)) {
     const value = state[name];
     if (String(value) === String(initial)) continue;
