@@ -9,6 +9,7 @@ from live import running_eagerly
 from .conftest import Playground
 
 KEY = "the-k3y"
+NAMES = ["tabby, tabby cat", "crane", "tiger cat", "Crane", "crane"]
 MODEL = """\
 source: torchvision
 architecture: resnet18
@@ -71,9 +72,24 @@ def test_a_service_that_is_gone_is_said_and_asked_again(playground):
     assert playground.titles() == ["star"]
 
 
-def test_a_layer_that_the_model_lacks_is_said_in_the_services_words(playground):
-    playground.open("#picture=fish-star&layer=attic", tiles=0)
-    playground.page.locator(".tile[data-state=error]").get_by_text("no layer 'attic'").wait_for()
+@pytest.mark.parametrize(
+    ("control", "wrong", "right", "said"),
+    [
+        ("layer", "attic", "layer2", "no layer 'attic'"),
+        ("method", "magic", "layercam", "can't be explained by 'magic'"),
+    ],
+)
+def test_a_wrong_choice_is_said_beside_it_in_the_services_words_until_it_is_mended(
+    playground, control, wrong, right, said
+):
+    playground.open(f"#picture=fish-star&{control}={wrong}", tiles=0)
+    playground.page.locator(".tile[data-state=error]").get_by_text(said).wait_for()
+    beside, chosen = playground.page.locator(f"#{control}-error"), playground.page.locator(f"#{control}")
+    assert said in beside.inner_text()
+    assert (chosen.input_value(), chosen.get_attribute("aria-invalid")) == (wrong, "true")
+    chosen.select_option(right)
+    playground.settled(1)
+    assert (beside.inner_text(), chosen.get_attribute("aria-invalid")) == ("", "false")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +100,8 @@ def guarded(tmp_path_factory):
     folder = root / "models" / "odd" / "1"
     folder.mkdir(parents=True)
     (folder / "model.yaml").write_text(MODEL)
-    (folder / "labels.txt").write_text("".join(f"<img src=x onerror=alert(1)> {i}\n" for i in range(1000)))
+    others = [f"<img src=x onerror=alert(1)> {i}" for i in range(5, 1000)]
+    (folder / "labels.txt").write_text("\n".join([*NAMES, *others]))
     with running_eagerly(api_keys=root / "keys", model_repository=root / "models") as started:
         yield started
 
@@ -114,12 +131,34 @@ def test_it_asks_for_the_key_and_keeps_it_in_memory_only(visit, guarded):
     assert visit.strangers(guarded.url) == []
 
 
-def test_labels_are_text_whatever_they_hold(visit, guarded):
+@pytest.fixture
+def odd(visit, guarded):
+    """The page where the model with the hostile labels explains a cat."""
+    visit.page.goto(f"{guarded.url}/#picture=cat&model=odd@1")
+    visit.page.get_by_label("This service asks for an API key").fill(KEY)
+    visit.page.keyboard.press("Enter")
+    playground = Playground(visit, guarded)
+    playground.settled(1)
+    return playground
+
+
+def test_a_class_is_what_the_service_takes_its_name_for(odd):
+    """A label, a number or a name in any case; of a name of several classes, the service tells the numbers."""
+    typing, said = odd.page.get_by_label("Another class"), odd.page.locator("#class-name-error")
+    for typed, label in {"Tabby": NAMES[0], "2": NAMES[2], "tabby_cat": NAMES[0], "Crane": NAMES[3]}.items():
+        typing.fill(typed)
+        typing.press("Enter")
+        odd.shows(label)
+    typing.fill("CRANE")
+    typing.press("Enter")
+    said.get_by_text("1 'crane', 3 'Crane', 4 'crane'").wait_for()
+    odd.class_button("<img").first.click()
+    odd.settled(1)
+    assert said.inner_text() == ""
+
+
+def test_labels_are_text_whatever_they_hold(visit, odd):
     page = visit.page
-    page.goto(f"{guarded.url}/#picture=cat&model=odd@1")
-    page.get_by_label("This service asks for an API key").fill(KEY)
-    page.keyboard.press("Enter")
-    Playground(visit, guarded).settled(1)
     assert page.locator(".tile strong").inner_text().startswith("<img src=x onerror=alert(1)> ")
     assert "<img src=x onerror=alert(1)> " in page.locator("#classes").inner_text()
     assert "<img" in page.locator("#meaning").inner_text()

@@ -4,21 +4,19 @@ import * as api from "./api.js";
 import { offerCopies } from "./behind.js";
 import { $, say } from "./dom.js";
 import { centredPalette } from "./maps.js";
-import { typed } from "./panel.js";
 import { EXAMPLES, example, list, mark, opened, receive } from "./picture.js";
-import { asked, labelOf, questions, targets } from "./questions.js";
+import { asked, labelOf, naming, questions, targets } from "./questions.js";
 import { ask, describe, isReady, known, look, lookAgain, lookAround, otherThan, resolved, session } from "./session.js";
 import { file } from "./snippets.js";
 import { Stage } from "./stage.js";
 import { DEFAULT_COLORMAP, MOST, read, write } from "./state.js";
-import { showAll } from "./view.js";
+import { blamed, showAll } from "./view.js";
 
 /** What a first visit sees: two things in one picture, side by side, which say more than either. */
 const FIRST = {
   imagenet: { picture: "camera", targets: [872, 759] }, // the tripod, the reflex camera
   scenes: { picture: "cross-star", targets: [3, 10] },
 };
-const ABOUT_THE_PICTURE = ["undecodable_image", "too_large"];
 
 const { state } = session;
 let pictures = 0; // that were chosen, so that of two the later is shown, whichever arrives first
@@ -34,8 +32,8 @@ const stage = new Stage({
   },
   failed(error) {
     if (error.code === "unauthorized") return needKey("The key is not, or no longer, accepted.");
-    if (ABOUT_THE_PICTURE.includes(error.code)) $("picture-error").textContent = error.message;
-    else say(error.message);
+    if (!blamed(error)) say(error.message);
+    refresh();
     if (error.status === 503) lookAgain(); // it may have failed to load, and says why
   },
   finished: catchUp,
@@ -44,6 +42,7 @@ const stage = new Stage({
 /** Change what is wanted, and show it. */
 function update(changes) {
   Object.assign(state, changes);
+  if (changes.targets) delete session.complaints["class-name"];
   write(state);
   show();
 }
@@ -94,21 +93,34 @@ function toggle(index) {
   if (changed.length && changed.length <= MOST) update({ targets: changed, view: "classes" });
 }
 
-function another(event) {
+/** A class by whatever people call it: the service knows, as it does for every client. */
+async function another(event) {
   event.preventDefault();
-  const found = typed($("class-name").value, session.details.get(state.model)?.labels ?? []);
-  const several = found.length ? `${found.length} classes have that name: ${found.join(", ")}. Type a number.` : "";
-  $("class-error").textContent = found.length === 1 ? "" : several || `${state.model} has no class of that name or number.`;
-  if (found.length !== 1) return;
-  $("class-name").value = "";
-  only(found[0]);
+  const { picture } = session;
+  const { model } = state;
+  if (!picture) return complainOf("class-name", "Choose a picture first.");
+  try {
+    const { explanation } = await ask(naming($("class-name").value.trim()));
+    if (session.picture !== picture || state.model !== model) return;
+    $("class-name").value = "";
+    only(explanation.target.index);
+  } catch (error) {
+    if (error.code === "unauthorized") needKey("The key is not, or no longer, accepted.");
+    else complainOf("class-name", error.message);
+  }
+}
+
+/** Say beside a control what is wrong with what was chosen there, until something else is. */
+function complainOf(control, text) {
+  session.complaints[control] = text;
+  refresh();
 }
 
 /** Another model: classes of the same labels stay, and so does the method where it can explain that model. */
 async function choose(model) {
   const labels = state.targets.map(labelOf);
   stage.cancel();
-  session.complaint = "";
+  session.complaints = {};
   Object.assign(state, { model, targets: [], against: state.against === "rest" ? "rest" : "", layer: "auto", other: otherThan(model) });
   if (isReady(model)) await describe(model).catch(() => {});
   if (state.model !== model) return;
@@ -122,7 +134,7 @@ async function choose(model) {
 /* ——— pictures ——— */
 
 function use(picture, changes) {
-  $("picture-error").textContent = "";
+  session.complaints = { model: session.complaints.model };
   look(picture);
   mark(picture.example);
   update(changes);
@@ -134,7 +146,7 @@ async function useExample(one, changes = { picture: one.name, targets: [] }) {
     const found = await example(one);
     if (turn === pictures) use(found, changes);
   } catch {
-    $("picture-error").textContent = "The example can’t be fetched: the service can’t be reached.";
+    complainOf("picture", "The example can’t be fetched: the service can’t be reached.");
   }
 }
 
@@ -144,12 +156,12 @@ async function useFile(blob) {
   const found = await opened(blob, blob.name || "pasted.png");
   if (turn !== pictures) return;
   if (found) return use(found, { picture: "own", targets: [] });
-  $("picture-error").textContent = "";
+  complainOf("picture", "");
   try {
     await api.predict(blob, state.model);
-    $("picture-error").textContent = "The service reads this picture, but this browser can’t show it. A JPEG or PNG of it would work.";
+    complainOf("picture", "The service reads this picture, but this browser can’t show it. A JPEG or PNG of it would work.");
   } catch (error) {
-    $("picture-error").textContent = error.message;
+    complainOf("picture", error.message);
   }
 }
 
@@ -169,13 +181,13 @@ async function start() {
   } catch (error) {
     if (error.code === "unauthorized") return needKey(api.hasKey() ? "That key is not accepted." : "");
     $("main").hidden = false;
-    $("model-error").textContent = error.message;
+    complainOf("model", error.message);
     return;
   }
   $("key").hidden = true;
   $("main").hidden = false;
   const chosen = state.model && resolved(state.model);
-  session.complaint = state.model && !chosen ? `There is no model ${state.model} here; this is the default.` : "";
+  session.complaints = state.model && !chosen ? { model: `There is no model ${state.model} here; this is the default.` } : {};
   state.model = chosen || session.standard;
   state.other = (state.other && resolved(state.other)) || otherThan(state.model);
   if (!session.palettes[state.colormap]) state.colormap = DEFAULT_COLORMAP;
@@ -204,6 +216,7 @@ function wire() {
   on("against", "change", ({ value }) => update({ against: value }));
   on("layer", "change", ({ value }) => update({ layer: value }));
   on("slow-run", "click", () => stage.run(stage.waiting()));
+  on("class-name", "input", () => complainOf("class-name", ""));
   $("another").addEventListener("submit", another);
   $("skip").addEventListener("click", (event) => {
     event.preventDefault(); // the address holds the view

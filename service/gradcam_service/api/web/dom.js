@@ -14,11 +14,20 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
+/** Options as [value, text, disabled]; what is chosen is among them, whatever else is. */
 export function fill(select, options, chosen) {
-  select.replaceChildren(
-    ...options.map(([value, text, disabled]) => element("option", { value, disabled }, text)),
-  );
+  const there = chosen === "" || options.some(([value]) => value === chosen);
+  const all = there ? options : [...options, [chosen, chosen]];
+  select.replaceChildren(...all.map(([value, text, disabled]) => element("option", { value, disabled }, text)));
   select.value = chosen;
+}
+
+/** Say beside a control what is wrong with what it is set to; "" once it is mended. */
+export function complain(control, text) {
+  const said = $(`${control}-error`);
+  if (said.textContent === text) return; // an alert is read out at each change
+  said.textContent = text;
+  $(control)?.setAttribute("aria-invalid", String(text !== ""));
 }
 
 /** Tell those who listen instead of looking. */

@@ -19,6 +19,12 @@ export function meaning({ kind, summary }, target) {
   return summary ? `${READ[kind]}: ${summary.replace("{target}", () => target)}.` : "";
 }
 
+/** The name of the method that takes the fewest forward passes of those that explain this model. */
+export function quickest(model) {
+  const able = methodsOf(model).filter((method) => !method.refused);
+  return able.reduce((best, one) => (one.forward_passes < best.forward_passes ? one : best)).name;
+}
+
 export const isSlow = (method) => method.forward_passes > SLOW;
 
 export const cost = (method) => (method.forward_passes === 1 ? "1 forward pass" : `${method.forward_passes} forward passes`);

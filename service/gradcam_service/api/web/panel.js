@@ -13,10 +13,9 @@ function named(model) {
   return `${keyOf(model)}${aliases}${model.state === "ready" ? "" : ` · ${STATES[model.state]}`}`;
 }
 
-export function showModels(models, chosen, complaint) {
+export function showModels(models, chosen) {
   fill($("model"), models.map((model) => [keyOf(model), named(model)]), chosen);
   const model = models.find((one) => keyOf(one) === chosen);
-  $("model-error").textContent = model?.state === "failed" ? `${chosen} can’t be used: ${model.reason ?? "it gives no reason."}` : complaint;
   const { input, classes, task, weights, device } = model ?? {};
   $("model-note").textContent = input
     ? `${classes} ${task === "regression" ? "values" : "classes"} · sees ${input.width} × ${input.height} pixels · ${weights.split("/").at(-1)} · ${device.join(", ")}`
@@ -92,16 +91,4 @@ function row({ index, label, logit, probability, value }, actions) {
   const sign = element("span", { "aria-hidden": "true" }, "+");
   const plus = element("button", { class: "plus", "aria-label": `${label} side by side`, onclick: () => actions.toggle(index) }, sign);
   return element("li", {}, one, plus);
-}
-
-const plain = (name) => name.normalize("NFKC").toLowerCase().replaceAll("_", " ").split(/\s+/).filter(Boolean).join(" ");
-
-/** Indices of the classes that were typed, read as the service reads a target. */
-export function typed(text, labels) {
-  const called = (names, wanted) => [...labels.keys()].filter((index) => names(labels[index]).includes(wanted));
-  const exact = called((label) => [label], text.trim());
-  if (exact.length) return exact;
-  if (/^\d+$/.test(text.trim())) return Number(text) < labels.length ? [Number(text)] : [];
-  const whole = called((label) => [plain(label)], plain(text));
-  return whole.length ? whole : called((label) => label.split(",").map(plain), plain(text));
 }

@@ -1,7 +1,7 @@
 /* What the present view asks: a question for each of its maps. */
 
 import { duration, strength } from "./dom.js";
-import { cost, isSlow, methodOf, methodsOf } from "./methods.js";
+import { cost, isSlow, methodOf, methodsOf, quickest } from "./methods.js";
 import { isReady, known, seen, session } from "./session.js";
 
 /** The classes on the stage: those chosen, else the top one, which is null until it is known. */
@@ -9,6 +9,12 @@ export function targets() {
   const { state } = session;
   if (state.targets.length) return state.targets;
   return [seen(state.model)[0]?.index ?? null];
+}
+
+/** What has the service say which class a name means: what is shown for it anyway, or what is quick. */
+export function naming(name) {
+  const { model, method, layer } = session.state;
+  return { model, method: isSlow(methodOf(model, method)) ? quickest(model) : method, layer, target: name };
 }
 
 function aim(index, against = session.state.against) {

@@ -11,7 +11,7 @@ export const session = {
   picture: null, // of `picture.opened`
   models: [], // as GET /models lists them
   standard: "", // the service's default model, name@version
-  complaint: "", // what is wrong with the choice of a model
+  complaints: {}, // control → what is wrong with what was chosen there
   palettes: {}, // name → {unsigned, signed}, each 256 colours, RGB
   details: new Map(), // name@version → GET /models/{name}, once it is ready
   changed: () => {}, // called when more is known

@@ -13,6 +13,7 @@ export class Stage {
   constructor({ ask, known, style, name, answered, failed, finished }) {
     Object.assign(this, { ask, known, style, name, answered, failed, finished });
     this.tiles = new Map();
+    this.errors = new Map(); // by question, until it is asked again
     this.questions = [];
     this.running = null;
     $("cancel").addEventListener("click", () => this.cancel());
@@ -21,7 +22,10 @@ export class Stage {
   /** Show these questions about a picture, and answer those that don't wait. */
   async show(picture, questions) {
     this.cancel();
-    if (picture !== this.picture) this.tiles.clear();
+    if (picture !== this.picture) {
+      this.tiles.clear();
+      this.errors.clear();
+    }
     this.picture = picture;
     this.questions = questions;
     const keep = new Set(questions.map(({ key }) => key));
@@ -41,7 +45,10 @@ export class Stage {
     this.cancel();
     const running = (this.running = new AbortController());
     const waiting = [...questions];
-    for (const question of questions) this.wait(question, "busy", element("p", {}, "…"));
+    for (const question of questions) {
+      this.errors.delete(question.key);
+      this.wait(question, "busy", element("p", {}, "…"));
+    }
     const stop = this.progress(questions);
     const work = async () => {
       while (waiting.length && !running.signal.aborted) {
@@ -73,6 +80,7 @@ export class Stage {
     } catch (error) {
       if (error.name === "AbortError") this.cancelled(question, running);
       else {
+        this.errors.set(question.key, error);
         this.offer(question, error.message, "error", "Try again");
         this.failed(error);
       }
@@ -87,6 +95,11 @@ export class Stage {
   /** Those that wait until they are asked for. */
   waiting() {
     return this.questions.filter((question) => question.slow && !this.known(question));
+  }
+
+  /** What went wrong with what is asked now. */
+  trouble() {
+    return this.questions.map(({ key }) => this.errors.get(key)).filter(Boolean);
   }
 
   /** Bring every tile up to date with what is known. */

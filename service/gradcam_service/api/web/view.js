@@ -2,19 +2,26 @@
 
 import { hasKey } from "./api.js";
 import { showCode, showTiming } from "./behind.js";
-import { $, fill } from "./dom.js";
+import { $, complain, fill } from "./dom.js";
 import { highest, paint } from "./maps.js";
 import { meaning, methodOf } from "./methods.js";
 import { showAgainst, showClasses, showHow, showModels, showOther } from "./panel.js";
 import { asked, classes, named, questions, targets } from "./questions.js";
-import { known, session } from "./session.js";
+import { keyOf, known, session } from "./session.js";
+
+/** The control whose setting an error is about, by its code; others are told of on the tile alone. */
+const BLAMED = {
+  undecodable_image: "picture", too_large: "picture", unfit_input: "picture",
+  model_failed: "model", unknown_target: "class-name", unsupported_method: "method", too_expensive: "method", unknown_layer: "layer",
+};
+export const blamed = ({ code }) => BLAMED[code];
 
 /** actions: {only(index), toggle(index)}, for the list of classes. stage: what is on it, and whether it runs. */
 export function showAll(stage, actions) {
-  const { state, models, complaint, details } = session;
+  const { state, models, details } = session;
   const detail = details.get(state.model);
   const answer = stage.questions.map(known).find(Boolean);
-  showModels(models, state.model, complaint);
+  showModels(models, state.model);
   showOther(models, state.other, state.model);
   showHow(detail, state);
   const shown = state.view === "classes" ? targets() : targets().slice(0, 1);
@@ -27,6 +34,16 @@ export function showAll(stage, actions) {
   showLegend(stage, answer);
   showMeaning(detail, answer);
   showBehind();
+  showTrouble(stage);
+}
+
+/** What is wrong is said beside the control that is to blame, for as long as it is. */
+function showTrouble(stage) {
+  const { state, models, complaints } = session;
+  const failed = models.find((one) => keyOf(one) === state.model && one.state === "failed");
+  const found = failed ? { model: `${state.model} can’t be used: ${failed.reason ?? "it gives no reason."}` } : {};
+  for (const error of stage.trouble()) found[blamed(error)] ??= error.message;
+  for (const control of new Set(Object.values(BLAMED))) complain(control, complaints[control] ?? found[control] ?? "");
 }
 
 function showChoices(stage, detail) {
