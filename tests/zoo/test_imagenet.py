@@ -64,6 +64,14 @@ def test_a_published_file_fits_timms_network():
     assert (found.state.keys(), found.name, found.left) == (wanted.keys(), "", {})
 
 
+def test_its_layers_are_called_by_names_that_people_know(model: LoadedModel):
+    """Modules, and their batch normalisation before its activation; not what pads a picture or takes a tuple apart."""
+    modules = {name for name, _ in timm.create_model("tf_efficientnet_lite0").named_modules()}
+    names = [layer.name for layer in model.card.layers] + model.card.inner_layers
+    assert {name.rpartition(".")[2] for name in names if name not in modules} == {"batch_norm"}
+    assert {"bn1", "bn1.batch_norm", "blocks.3.0.conv_dw"} <= set(names)
+
+
 def test_squeeze_and_excitation_is_named_too():
     wanted = [name for name in timm.create_model("tf_efficientnet_b0").state_dict() if name.startswith("blocks.1.0.")]
     parts = ("expand_conv", "bn0", "depthwise_conv", "bn1", "se_reduce", "se_expand", "project_conv", "bn2")

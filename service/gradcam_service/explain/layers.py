@@ -17,6 +17,11 @@ INPUT = "input"
 """The name of the one layer of a network without feature maps: the image itself."""
 SEAM = "seam"
 """Key of a node's ``meta`` that says that it is no layer of the network, but joins some or takes them apart."""
+_MOVES = (
+    "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "transpose", "permute", "select", "slice", "pad",
+    "constant_pad_nd", "roll", "flip", "expand", "clone", "alias", "contiguous",
+)  # fmt: skip
+"""Operators that take numbers elsewhere and compute none."""
 _ROUNDING = ("round", "floor", "ceil", "trunc", "sign", "argmax")
 
 
@@ -42,6 +47,12 @@ class Layer:
     def shape(self) -> tuple[int, int, int]:
         """(K, h, w) of the feature maps."""
         return (self.channels, *self.layout.seen)
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether its name tells people anything: not that of an operator that moves another layer's numbers."""
+        called = _called(self.node)
+        return called not in _MOVES or self.name.rpartition(".")[2].rstrip("_0123456789") != called
 
 
 @dataclass(frozen=True)
@@ -125,18 +136,26 @@ def non_differentiable(graph: fx.Graph) -> list[fx.Node]:
 
 
 def names_of(graph: fx.Graph) -> dict[fx.Node, str]:
-    """A unique name for every node (see `Layer.name`)."""
+    """A unique name for every node (see `Layer.name`) but those of several answers, which have theirs."""
     last_of = _outputs(graph)
     names: dict[fx.Node, str] = {}
     taken = set(last_of)
     for node in graph.nodes:
+        if isinstance(node.meta.get("val"), list | tuple):
+            continue
         path = _module_path(node)
         outermost = next((module for module in path if last_of[module] is node), None)
-        operator = ".".join((*path[-1:], operator_name(node)))
+        operator = ".".join((*path[-1:], _called(node)))
         numbered = chain([operator], (f"{operator}_{i}" for i in count(1)))
         names[node] = outermost or next(name for name in numbered if name not in taken)
         taken.add(names[node])
     return names
+
+
+def _called(node: fx.Node) -> str:
+    """What people call the operator that a value comes from: that of all its answers where it is one of several."""
+    name = operator_name(node.all_input_nodes[0] if operator_name(node) == "getitem" else node)
+    return "batch_norm" if "batch_norm" in name else name.removeprefix("_unsafe_").removeprefix("_")
 
 
 def _outputs(graph: fx.Graph) -> dict[str, fx.Node]:

@@ -193,7 +193,9 @@ def _check_sample(model: LoadedModel, sample: Sample, folder: ModelFolder) -> No
 
 
 def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest: str, found: Findings) -> Card:
-    layers = {layer.name: LayerCard(layer.name, layer.shape) for layer in network.layers}
+    default = network.cut.layer.name
+    listed = [layer for layer in network.layers if layer.is_listed or layer.name == default]
+    layers = {layer.name: LayerCard(layer.name, layer.shape) for layer in listed}
     return Card(
         digest=digest,
         source=spec.source,
@@ -206,9 +208,9 @@ def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest:
         preprocess=built.preprocess,
         batch=spec.batch,
         runtime="eager",
-        layer=network.cut.layer.name,
+        layer=default,
         layers=list(layers.values()),
-        inner_layers=[name for name in network.every_layer if name not in layers],
+        inner_layers=[name for name, layer in network.every_layer.items() if layer.is_listed and name not in layers],
         methods=_methods(network, built.preprocess.input_size, found),
         checks=found.cards,
         torch=str(torch.__version__),  # of a class that no other process knows
