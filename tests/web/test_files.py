@@ -57,9 +57,17 @@ def test_the_palettes_are_the_services_own(client):
         np.testing.assert_array_equal(np.frombuffer(base64.b64decode(data), np.uint8).reshape(256, 3), table(name))
 
 
-def test_all_that_the_page_consists_of_is_less_than_100_kb(client):
+def test_all_that_the_page_consists_of_is_less_than_50_kb_on_its_way(client):
     parts = ["/", "/web/palettes.json", *(f"/web/{name}" for name in FILES if name != "index.html")]
-    assert sum(len(client.get(part).content) for part in parts) < 100_000
+    assert sum(client.get(part).num_bytes_downloaded for part in parts) < 50_000
+
+
+def test_a_file_is_compressed_for_whom_takes_that_and_the_same_for_others(client):
+    answers = [client.get("/web/app.js", headers={"Accept-Encoding": encoding}) for encoding in ("gzip", "identity")]
+    assert [answer.headers.get("content-encoding") for answer in answers] == ["gzip", None]
+    assert answers[0].content == answers[1].content  # httpx has unpacked it
+    assert answers[0].headers["etag"] != answers[1].headers["etag"]
+    assert {answer.headers["vary"] for answer in answers} == {"Accept-Encoding"}
 
 
 def test_every_example_is_small_and_credited():
