@@ -72,6 +72,14 @@ class Playground:
         data = self.tiles.nth(tile).locator("canvas").evaluate("canvas => canvas.toDataURL()")
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))))
 
+    def edges(self, frame, size):
+        """Where a frame is on the first tile: x0, y0, x1, y1 in pixels of a picture of this size."""
+        whole = self.page.locator(".picture").first.bounding_box()
+        part = self.page.locator(frame).first.bounding_box()
+        left, top = part["x"] - whole["x"], part["y"] - whole["y"]
+        scale = size[0] / whole["width"]
+        return [scale * edge for edge in (left, top, left + part["width"], top + part["height"])]
+
     def hash(self):
         return self.page.evaluate("decodeURIComponent(location.hash)")
 

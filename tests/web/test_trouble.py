@@ -1,9 +1,13 @@
 """What the page says when something is wrong, where it is wrong."""
 
 import hashlib
+import io
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from api.calls import encoded
 from live import running_eagerly
 
 from .conftest import Playground
@@ -16,6 +20,17 @@ architecture: resnet18
 weights: random:0
 labels: labels.txt
 runtime: eager
+"""
+BANDS = """\
+source: timm
+architecture: lcnet_050
+options: {in_chans: 4, num_classes: 3}
+weights: random:0
+input: {channels: 4, depth: 16}
+preprocess: {resize: [64, 64], mean: [0.5, 0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5, 0.5]}
+labels: [water, forest, town]
+runtime: eager
+load: demand
 """
 
 
@@ -34,6 +49,15 @@ def test_a_file_that_is_no_picture_is_told_of_beside_the_pictures(playground, da
     assert playground.titles() == ["fish"]  # what was there is still there
     playground.page.get_by_role("button", name="a cross and a star").click()
     playground.until("document.getElementById('picture-error').textContent === ''")
+
+
+def test_what_the_service_warns_of_is_said_beside_the_pictures(playground):
+    playground.open("#picture=fish-star")
+    dark = Image.fromarray(np.random.default_rng(0).integers(0, 9, (64, 64, 3), np.uint8))
+    playground.paste(encoded(dark, "PNG"), "dark.png", "image/png")
+    playground.page.locator("#picture-note").get_by_text("its numbers are from 0 to 8").wait_for()
+    playground.page.get_by_role("button", name="a cross and a star").click()
+    playground.page.locator("#picture-note").wait_for(state="hidden")
 
 
 def test_a_model_that_fails_says_why_and_the_others_go_on(playground):
@@ -57,8 +81,9 @@ def test_a_model_in_the_address_that_is_not_there_is_said(playground):
 
 
 def test_an_alias_in_the_address_is_understood(playground):
-    playground.open("#picture=fish-star&model=resnet18@stable")
+    playground.open("#model=resnet18@stable")
     assert playground.page.get_by_role("combobox", name="Model", exact=True).input_value() == "resnet18@1"
+    assert playground.hash() == "#picture=camera&model=resnet18@1"  # a photograph, as it may know such
 
 
 def test_a_service_that_is_gone_is_said_and_asked_again(playground):
@@ -94,7 +119,7 @@ def test_a_wrong_choice_is_said_beside_it_in_the_services_words_until_it_is_mend
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    """A service that needs a key, with a model whose labels are hostile."""
+    """A service that needs a key, with a model whose labels are hostile, and one that takes no pictures."""
     root = tmp_path_factory.mktemp("guarded")
     (root / "keys").write_text(f"anna {hashlib.sha256(KEY.encode()).hexdigest()}\n")
     folder = root / "models" / "odd" / "1"
@@ -102,6 +127,9 @@ def guarded(tmp_path_factory):
     (folder / "model.yaml").write_text(MODEL)
     others = [f"<img src=x onerror=alert(1)> {i}" for i in range(5, 1000)]
     (folder / "labels.txt").write_text("\n".join([*NAMES, *others]))
+    folder = root / "models" / "bands" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(BANDS)
     with running_eagerly(api_keys=root / "keys", model_repository=root / "models") as started:
         yield started
 
@@ -131,15 +159,38 @@ def test_it_asks_for_the_key_and_keeps_it_in_memory_only(visit, guarded):
     assert visit.strangers(guarded.url) == []
 
 
+def admitted(visit, guarded, fragment):
+    """The page, with the key."""
+    visit.page.goto(f"{guarded.url}/{fragment}")
+    visit.page.get_by_label("This service asks for an API key").fill(KEY)
+    visit.page.keyboard.press("Enter")
+    return Playground(visit, guarded)
+
+
 @pytest.fixture
 def odd(visit, guarded):
     """The page where the model with the hostile labels explains a cat."""
-    visit.page.goto(f"{guarded.url}/#picture=cat&model=odd@1")
-    visit.page.get_by_label("This service asks for an API key").fill(KEY)
-    visit.page.keyboard.press("Enter")
-    playground = Playground(visit, guarded)
+    playground = admitted(visit, guarded, "#picture=cat&model=odd@1")
     playground.settled(1)
     return playground
+
+
+def test_a_file_of_bands_is_shown_as_the_service_draws_it_and_an_example_refused(visit, guarded):
+    playground = admitted(visit, guarded, "#picture=cat&model=bands@1")
+    refused = playground.page.locator("#picture-error")
+    refused.get_by_text("which takes (H, W, 4)").wait_for()
+    assert ".npy" in playground.page.locator("#file").get_attribute("accept").split(",")
+    playground.page.reload()
+    visit.page.goto("about:blank")
+    playground = admitted(visit, guarded, "#model=bands@1")
+    playground.page.get_by_text("Open a TIFF or .npy file").wait_for()
+    file = io.BytesIO()
+    np.save(file, np.random.default_rng(0).integers(0, 65536, (48, 80, 4), np.uint16))
+    playground.paste(file.getvalue(), "bands.npy", "")
+    playground.settled(1)
+    assert refused.inner_text() == ""
+    natural = "image => [image.naturalWidth, image.naturalHeight]"
+    assert playground.page.locator(".photo").evaluate(natural) == [80, 48]
 
 
 def test_a_class_is_what_the_service_takes_its_name_for(odd):

@@ -29,6 +29,7 @@ def test_a_first_visit_sees_two_classes_and_how_their_maps_differ(playground):
     hottest = [np.unravel_index(heat[:, :, 3].argmax(), heat.shape[:2]) for heat in (first, second)]
     assert np.hypot(*np.subtract(*hottest)) > first.shape[0] / 4
     assert "cross" in playground.page.locator("#classes").inner_text()
+    assert "12 shapes" in playground.page.locator("#model-description").inner_text()
 
 
 def test_an_example_is_answered_at_once_and_a_click_explains_another_class(playground):
@@ -75,6 +76,8 @@ def test_a_class_that_is_not_among_the_top_is_explained_by_its_name(playground):
     assert playground.titles() == ["hourglass"]  # what was there is still there
     playground.page.get_by_label("Another class").press_sequentially("fly")
     assert said.inner_text() == ""
+    assert ["422" in complaint for complaint in playground.visit.complaints] == [True]
+    playground.visit.complaints.clear()
 
 
 def test_looks_are_changed_without_a_request(playground):
@@ -108,19 +111,39 @@ def test_the_heat_and_the_box_are_those_that_the_service_draws(playground, clien
     playground.open("#picture=lightning-cross-arrow&targets=0&box=1")
     data = client.get("/web/examples/lightning-cross-arrow.jpg").content
     options = {"target": "arrow", "boxes": "true", "max_side": 4096}
-    answer = client.post("/explain", files={"image": data}, data=options).json()
-    (drawn,) = answer["results"][0]["explanations"]
+    boxes = {}
+    for threshold in (0.5, 0.15):
+        answer = client.post("/explain", files={"image": data}, data=options | {"threshold": threshold}).json()
+        (drawn,) = answer["results"][0]["explanations"]
+        boxes[threshold] = drawn["boxes"][0]
     heatmap = opened(drawn["heatmap"])
     heat = playground.heat()
     assert heat.shape[:2] == (heatmap.height, heatmap.width)
     levels = np.asarray(heatmap).astype(int)  # opacity is the level
     assert np.abs(heat[:, :, 3] - levels).max() <= 3
-    frame = playground.page.locator(".frame").bounding_box()
-    box = playground.page.locator(".box").bounding_box()
-    x0, y0, x1, y1 = drawn["boxes"][0]
-    scale = frame["width"] / heatmap.width
-    shown = [box["x"] - frame["x"], box["y"] - frame["y"], box["width"], box["height"]]
-    assert np.abs(np.subtract(shown, [x0 * scale, y0 * scale, (x1 - x0) * scale, (y1 - y0) * scale])).max() < 1
+    assert boxes[0.5] != boxes[0.15]
+    asked = len(playground.visit.requests)
+    for threshold, box in reversed(boxes.items()):
+        playground.page.get_by_label("Least share of the maximum").fill(f"{100 * threshold:.0f}")
+        assert np.abs(np.subtract(playground.edges(".box", heatmap.size), box)).max() < 1
+    assert len(playground.visit.requests) == asked
+    assert "threshold=0.5" in playground.hash()
+
+
+def test_what_the_model_sees_of_a_picture_is_outlined(playground, client):
+    playground.open("#picture=coffee&model=resnet18@1")
+    data = client.get("/web/examples/coffee.jpg").content
+    answer = client.post("/explain", files={"image": data}, data={"model": "resnet18", "output": "map"}).json()
+    region = answer["results"][0]["explanations"][0]["region"]
+    size = Image.open(io.BytesIO(data)).size
+    assert region[0] > 50  # else the test shows nothing
+    assert np.abs(np.subtract(playground.edges(".seen", size), region)).max() < 1
+    assert "resize 256, crop 224" in playground.page.locator("#seen").inner_text()
+    playground.radio("Map only")
+    assert playground.page.locator(".seen").is_hidden()
+    playground.open("#picture=coffee&model=scenes@1")
+    playground.until("document.getElementById('seen').textContent === ''")
+    assert playground.page.locator(".seen").is_hidden()  # it sees all of it, padded
 
 
 @pytest.mark.parametrize(

@@ -52,16 +52,21 @@ export async function predict(picture, reference, signal) {
   await send(`predict?${query}`, picture, signal);
 }
 
+/** A file that a model takes, drawn by the service, as a JPEG file; `method` is any that explains the model. */
+export async function drawn(file, { model, method }) {
+  const query = new URLSearchParams({ model, method, output: "overlay", alpha: "0", max_side: "4096", timeout_ms: "600000" });
+  return (await send(`explain?${query}`, file, undefined, { Accept: "image/jpeg" })).blob();
+}
+
 /**
  * What a model sees in a picture, and where it looks for one class.
  *
  * question: {model, method, layer, target}; a target is a class's index or JSON text, null means the top-1 class.
- * Returns {predictions, explanation, model, timing: [[stage, ms]], roundTrip: ms}.
+ * Returns {predictions, explanation, warnings, model, timing: [[stage, ms]], roundTrip: ms}.
  */
 export async function explain(picture, question, signal) {
   const query = new URLSearchParams({ model: question.model, method: question.method, layer: question.layer });
   query.set("output", "map");
-  query.set("boxes", "true");
   query.set("timeout_ms", "600000");
   if (question.target !== null) query.set("target", question.target);
   const start = performance.now();
@@ -71,15 +76,16 @@ export async function explain(picture, question, signal) {
   return {
     predictions: result.predictions,
     explanation: result.explanations[0],
+    warnings: result.warnings ?? [],
     model: body.model,
     timing: serverTiming(response.headers.get("Server-Timing") ?? ""),
     roundTrip: performance.now() - start,
   };
 }
 
-function send(path, picture, signal) {
+function send(path, picture, signal, headers = {}) {
   const type = picture.type.startsWith("image/") ? picture.type : "application/octet-stream";
-  return call(path, { method: "POST", body: picture, headers: { "Content-Type": type }, signal });
+  return call(path, { method: "POST", body: picture, headers: { ...headers, "Content-Type": type }, signal });
 }
 
 function serverTiming(header) {

@@ -4,9 +4,10 @@ import * as api from "./api.js";
 import { offerCopies } from "./behind.js";
 import { $, say } from "./dom.js";
 import { centredPalette } from "./maps.js";
-import { EXAMPLES, example, list, mark, opened, receive } from "./picture.js";
+import { EXAMPLES, example, examplesFor, list, mark, opened, receive } from "./picture.js";
+import { able } from "./methods.js";
 import { asked, labelOf, naming, questions, targets } from "./questions.js";
-import { ask, describe, isReady, known, look, lookAgain, lookAround, otherThan, resolved, session } from "./session.js";
+import { ask, describe, isReady, known, look, lookAgain, lookAround, modelOf, otherThan, resolved, session } from "./session.js";
 import { file } from "./snippets.js";
 import { Stage } from "./stage.js";
 import { DEFAULT_COLORMAP, MOST, read, write } from "./state.js";
@@ -24,7 +25,7 @@ let pictures = 0; // that were chosen, so that of two the later is shown, whiche
 const stage = new Stage({
   ask,
   known,
-  style: () => ({ palette: session.palettes[state.colormap], show: state.show, opacity: state.opacity, box: state.box }),
+  style: () => ({ ...state, palette: session.palettes[state.colormap] }),
   name: (question) => file(asked(question), questions().filter(known).map(asked)),
   answered(question, answer) {
     refresh();
@@ -50,8 +51,8 @@ function update(changes) {
 /** Bring everything in line with what is wanted. What the stage lacks is asked for. */
 async function show() {
   refresh();
-  if (!session.picture) return;
-  const { view, other } = state;
+  const { model, view, other } = state;
+  if (!session.picture) return isReady(model) && describe(model).then(refresh, () => {});
   if (view === "models" && isReady(other) && !session.details.has(other)) await describe(other).catch(() => {});
   stage.show(session.picture, questions());
 }
@@ -127,7 +128,7 @@ async function choose(model) {
   const detail = session.details.get(model);
   const kept = labels.map((label) => detail?.labels.indexOf(label) ?? -1);
   if (!kept.includes(-1)) state.targets = kept;
-  if (detail && !detail.methods.includes(state.method)) state.method = "gradcam";
+  state.method = able(model, state.method);
   update({});
 }
 
@@ -150,18 +151,16 @@ async function useExample(one, changes = { picture: one.name, targets: [] }) {
   }
 }
 
-/** A picture of one's own. What this browser can't show, the service gets to see all the same: it knows best why. */
+/** A picture of one's own. What this browser can't show, the service draws, or says what is wrong with it. */
 async function useFile(blob) {
   const turn = ++pictures;
-  const found = await opened(blob, blob.name || "pasted.png");
-  if (turn !== pictures) return;
-  if (found) return use(found, { picture: "own", targets: [] });
-  complainOf("picture", "");
+  const name = blob.name || "pasted.png";
+  const isDark = (modelOf(state.model)?.input?.depth ?? 8) !== 8; // browsers show no contrast of 12 bits in 16
   try {
-    await api.predict(blob, state.model);
-    complainOf("picture", "The service reads this picture, but this browser can’t show it. A JPEG or PNG of it would work.");
+    const found = (!isDark && (await opened(blob, name))) || (await opened(blob, name, { drawn: await api.drawn(blob, naming("")) }));
+    if (turn === pictures) use(found, { picture: "own", targets: [] });
   } catch (error) {
-    complainOf("picture", error.message);
+    if (turn === pictures) complainOf("picture", error.message);
   }
 }
 
@@ -189,12 +188,15 @@ async function start() {
   const chosen = state.model && resolved(state.model);
   session.complaints = state.model && !chosen ? { model: `There is no model ${state.model} here; this is the default.` } : {};
   state.model = chosen || session.standard;
+  if (!location.hash.includes("method=")) state.method = able(state.model, state.method);
   state.other = (state.other && resolved(state.other)) || otherThan(state.model);
   if (!session.palettes[state.colormap]) state.colormap = DEFAULT_COLORMAP;
   if (state.picture === "own") return update({});
-  const first = FIRST[state.model.split("@")[0]];
+  const model = modelOf(state.model);
+  const first = FIRST[model.name];
   const named = (wanted) => EXAMPLES.find(({ name }) => name === wanted);
-  const one = named(state.picture) ?? named(first?.picture) ?? EXAMPLES[0];
+  const one = named(state.picture) ?? named(first?.picture) ?? examplesFor(model)[0];
+  if (!one) return update({});
   const isFirst = first && !location.hash;
   await useExample(one, { picture: one.name, targets: isFirst ? first.targets : state.targets });
 }
@@ -209,6 +211,8 @@ function wire() {
   on("opacity", "input", ({ value }) => restyle({ opacity: value / 100 }, { keep: false })); // on its way
   on("opacity", "change", ({ value }) => restyle({ opacity: value / 100 }));
   on("colormap", "change", ({ value }) => restyle({ colormap: value }));
+  on("threshold", "input", ({ value }) => restyle({ threshold: value / 100 }, { keep: false }));
+  on("threshold", "change", ({ value }) => restyle({ threshold: value / 100 }));
   on("box", "change", ({ checked }) => restyle({ box: checked }));
   on("model", "change", ({ value }) => choose(value));
   on("other", "change", ({ value }) => update({ other: value }));

@@ -56,6 +56,23 @@ function covering(pixels, original, low, high, cells) {
   return found;
 }
 
+/** A map's values at these rows and columns of `covering`, of each pixel those of its channels. */
+function sample(map, rows, columns) {
+  const sampled = new Float32Array(rows.length * columns.length * map.channels);
+  let next = 0;
+  for (const row of rows) {
+    for (const column of columns) {
+      for (let channel = 0; channel < map.channels; channel++) sampled[next++] = mixed(map, channel, row.cells, column.cells);
+    }
+  }
+  return sampled;
+}
+
+/** A map of one channel stretched over all of a canvas of so many pixels. */
+export function stretched(map, width, height) {
+  return sample(map, covering(height, height, 0, height, map.height), covering(width, width, 0, width, map.width));
+}
+
 /**
  * A map on a canvas that shows the whole picture.
  *
@@ -69,18 +86,9 @@ export function place(map, region, picture, canvas) {
   const rows = covering(canvas.height, picture.height, region[1], region[3], map.height);
   const levels = new Uint8ClampedArray(canvas.width * canvas.height * channels);
   const covered = new Uint8ClampedArray(canvas.width * canvas.height);
-  const drawn = map.kind === "unsigned" ? map : centred(map);
-  const sampled = new Float32Array(rows.length * columns.length * channels);
-  let next = 0;
-  for (const row of rows) {
-    for (const column of columns) {
-      for (let channel = 0; channel < channels; channel++) {
-        sampled[next++] = mixed(drawn, channel, row.cells, column.cells);
-      }
-    }
-  }
+  const sampled = sample(map.kind === "unsigned" ? map : centred(map), rows, columns);
   const { scale, offset } = map.kind === "unsigned" ? stretch(sampled) : { scale: 127, offset: ZERO };
-  next = 0;
+  let next = 0;
   for (const row of rows) {
     for (const column of columns) {
       const pixel = row.pixel * canvas.width + column.pixel;

@@ -1,6 +1,6 @@
 /* What each method is, in the service's own words. */
 
-import { session } from "./session.js";
+import { modelOf, session } from "./session.js";
 
 /** From here on a method is run in comparisons only when it is asked for. */
 const SLOW = 10; // forward passes
@@ -23,6 +23,12 @@ export function meaning({ kind, summary }, target) {
 export function quickest(model) {
   const able = methodsOf(model).filter((method) => !method.refused);
   return able.reduce((best, one) => (one.forward_passes < best.forward_passes ? one : best)).name;
+}
+
+/** The method that is wanted, or another where it is known that it can't explain this model. */
+export function able(model, wanted) {
+  const methods = modelOf(model)?.methods ?? [wanted];
+  return [wanted, "gradcam"].find((name) => methods.includes(name)) ?? methods[0];
 }
 
 export const isSlow = (method) => method.forward_passes > SLOW;

@@ -16,10 +16,18 @@ function named(model) {
 export function showModels(models, chosen) {
   fill($("model"), models.map((model) => [keyOf(model), named(model)]), chosen);
   const model = models.find((one) => keyOf(one) === chosen);
-  const { input, classes, task, weights, device } = model ?? {};
+  const { description, input, classes, task, weights, device } = model ?? {};
+  $("model-description").textContent = description ?? "";
   $("model-note").textContent = input
-    ? `${classes} ${task === "regression" ? "values" : "classes"} · sees ${input.width} × ${input.height} pixels · ${weights.split("/").at(-1)} · ${device.join(", ")}`
+    ? `${classes} ${task === "regression" ? "values" : "classes"} · sees ${input.width} × ${input.height} pixels${made(input)} · ${weights.split("/").at(-1)} · ${device.join(", ")}`
     : "";
+}
+
+/** What a model's pixels are made of, unless they are colours of 8 bits. */
+function made({ channels, depth }) {
+  const bands = { 1: ["in grey"], 3: [] }[channels] ?? [`of ${channels} bands`];
+  const numbers = { 8: [], 16: ["of 16 bits"], float: ["of any numbers"] }[depth];
+  return [...bands, ...numbers].map((words) => ` ${words}`).join("");
 }
 
 export function showOther(models, chosen, current) {

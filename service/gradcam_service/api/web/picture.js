@@ -2,7 +2,7 @@
 
 import { $, element } from "./dom.js";
 
-/** The embedded pictures; `scene` says whether the embedded model `scenes` knows what is on them. */
+/** The embedded pictures; a `scene` is drawn, for the embedded model `scenes`. */
 export const EXAMPLES = [
   { name: "camera", shows: "photograph of a man behind a camera on a tripod", scene: false },
   { name: "coffee", shows: "photograph of a cup of coffee", scene: false },
@@ -13,6 +13,21 @@ export const EXAMPLES = [
   { name: "triangle-star-lightning", shows: "a triangle, a star and a lightning bolt", scene: true },
 ];
 
+/** Whether a model, as GET /models lists it, knows what is drawn and no photographs. */
+export const knowsScenes = ({ name, source }) => (source ? source === "zoo" : name === "scenes");
+
+/** The examples that a model can make something of: none where it takes bands. */
+export function examplesFor(model) {
+  const takes = [1, 3].includes(model.input?.channels ?? 3);
+  return EXAMPLES.filter(({ scene }) => takes && scene === knowsScenes(model));
+}
+
+/** What the file dialog offers: the browser knows no endings of some of the types that a model takes. */
+export function offer(types) {
+  const endings = { "image/*": ".tif,.tiff", "application/x-npy": ".npy", "application/dicom": ".dcm" };
+  $("file").accept = types.flatMap((type) => [type, endings[type] ?? []].flat()).join();
+}
+
 let counted = 0;
 
 /** Fetch an embedded picture by its name. */
@@ -21,10 +36,13 @@ export async function example({ name, scene }) {
   return opened(await response.blob(), `${name}.jpg`, { example: name, scene });
 }
 
-/** A picture ready to be shown: {id, blob, name, example, scene, url, width, height}; null if this browser can't. */
-export async function opened(blob, name, { example = "", scene = false } = {}) {
+/**
+ * A picture ready to be shown: {id, blob, name, example, scene, url, width, height}; null if this browser can't.
+ * `drawn` is what is shown of a file that is no picture to a browser.
+ */
+export async function opened(blob, name, { example = "", scene = false, drawn = blob } = {}) {
   const image = new Image();
-  image.src = URL.createObjectURL(blob);
+  image.src = URL.createObjectURL(drawn);
   try {
     await image.decode();
   } catch {

@@ -1,6 +1,7 @@
 /* What is wanted and what is known, for as long as the page is open. */
 
 import * as api from "./api.js";
+import { boxes } from "./box.js";
 import { decode } from "./maps.js";
 import { read } from "./state.js";
 
@@ -23,7 +24,10 @@ const describing = new Map(); // name@version → promise of its detail
 
 export const keyOf = (model) => `${model.name}@${model.version}`;
 
-export const isReady = (model) => session.models.find((one) => keyOf(one) === model)?.state === "ready";
+/** What GET /models tells of a model; undefined if there is none of that key. */
+export const modelOf = (key) => session.models.find((one) => keyOf(one) === key);
+
+export const isReady = (key) => modelOf(key)?.state === "ready";
 
 const about = (picture, { model, method, layer, target }) => [picture?.id, model, method, layer, target].join("|");
 
@@ -45,6 +49,7 @@ export async function ask(question, signal) {
   await loaded(question.model, picture, signal);
   const answer = await api.explain(picture.blob, question, signal);
   answer.map = decode(answer.explanation);
+  answer.box = boxes(answer.map, answer.explanation.region, picture, modelOf(question.model).input);
   const { index, against } = answer.explanation.target;
   for (const target of against ? [question.target] : [question.target, index]) {
     answers.set(about(picture, { ...question, target }), answer);

@@ -97,11 +97,6 @@ export class Stage {
     return this.questions.filter((question) => question.slow && !this.known(question));
   }
 
-  /** What went wrong with what is asked now. */
-  trouble() {
-    return this.questions.map(({ key }) => this.errors.get(key)).filter(Boolean);
-  }
-
   /** Bring every tile up to date with what is known. */
   settle() {
     for (const question of this.questions) this.settleOne(question);

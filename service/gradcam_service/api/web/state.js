@@ -16,6 +16,7 @@ const DEFAULTS = {
   opacity: 0.85,
   colormap: DEFAULT_COLORMAP,
   box: false,
+  threshold: 0.15, // share of the maximum, of what is in the box
 };
 
 const CHOICES = { view: ["classes", "methods", "models"], show: ["overlay", "map"] };
@@ -33,8 +34,10 @@ export function read() {
   }
   if (given.has("targets")) state.targets = indices(given.get("targets"));
   if (/^(rest|\d{1,6})$/.test(given.get("against"))) state.against = given.get("against");
-  const opacity = Number(given.get("opacity") ?? NaN);
-  if (opacity >= 0 && opacity <= 1) state.opacity = opacity;
+  for (const [name, least] of [["opacity", 0], ["threshold", 0.01]]) {
+    const share = Number(given.get(name) ?? NaN);
+    if (share >= least && share <= 1) state[name] = share;
+  }
   state.box = given.get("box") === "1";
   return state;
 }

@@ -16,9 +16,10 @@ export class Tile {
     this.answer = null;
     this.photo = element("img", { class: "photo", src: picture.url, alt: "" });
     this.heat = element("canvas", { class: "heat" });
+    this.seen = element("div", { class: "seen", hidden: true });
     this.box = element("div", { class: "box", hidden: true });
     this.cross = element("div", { class: "cross", hidden: true });
-    this.view = element("div", { class: "picture", role: "img", tabindex: "0" }, this.photo, this.heat, this.box, this.cross);
+    this.view = element("div", { class: "picture", role: "img", tabindex: "0" }, this.photo, this.heat, this.seen, this.box, this.cross);
     this.cover = element("div", { class: "cover", hidden: true });
     this.heading = element("strong");
     this.note = element("span", { class: "note" });
@@ -41,7 +42,7 @@ export class Tile {
     this.caption = caption;
     this.heading.textContent = caption.title;
     this.note.textContent = caption.note ?? "";
-    const box = this.answer?.explanation.boxes?.[0];
+    const box = this.boxed;
     const where = box ? `; the strongest area is ${box[2] - box[0]} by ${box[3] - box[1]} pixels at ${box[0]}, ${box[1]}` : "";
     this.view.setAttribute("aria-label", `${caption.title}${this.answer ? `: map over the picture${where}` : ""}`);
     this.save.setAttribute("aria-label", `Download PNG of ${caption.title}`);
@@ -63,7 +64,6 @@ export class Tile {
     this.save.hidden = false;
     this.resize(limit);
     this.restyle(style);
-    this.label();
   }
 
   /** Draw for a tile of at most so many pixels along its longest side. */
@@ -76,7 +76,7 @@ export class Tile {
     this.placed = place(this.answer.map, this.answer.explanation.region, this.picture, size);
   }
 
-  /** style: {palette, show: "overlay" or "map", opacity, box}. Sends nothing. */
+  /** style: {palette, show: "overlay" or "map", opacity, box: whether it is shown, threshold}. Sends nothing. */
   restyle(style) {
     if (!this.answer) return;
     this.photo.hidden = style.show === "map";
@@ -86,14 +86,20 @@ export class Tile {
       const pixels = paint(this.placed, this.answer.map.kind, this.palette, this.opaque);
       this.heat.getContext("2d").putImageData(new ImageData(pixels, this.heat.width), 0, 0);
     }
+    if (this.style?.threshold !== style.threshold) this.boxed = this.answer.box(style.threshold);
     this.style = style;
-    const [box] = this.answer.explanation.boxes ?? [];
-    this.box.hidden = !style.box || !box;
-    if (box) {
-      const { width, height } = this.picture;
-      const edges = { left: box[0] / width, top: box[1] / height, width: (box[2] - box[0]) / width, height: (box[3] - box[1]) / height };
-      for (const [edge, share] of Object.entries(edges)) this.box.style[edge] = `${100 * share}%`;
-    }
+    this.frame(this.seen, style.show === "overlay" ? part(this.answer.explanation.region, this.picture) : null);
+    this.frame(this.box, style.box ? this.boxed : null);
+    this.label();
+  }
+
+  /** Lay an element along edges, x0, y0, x1, y1 in the picture's pixels, or hide it where there are none. */
+  frame(frame, edges) {
+    frame.hidden = !edges;
+    if (!edges) return;
+    const { width, height } = this.picture;
+    const [left, top, right, bottom] = [edges[0] / width, edges[1] / height, 1 - edges[2] / width, 1 - edges[3] / height];
+    for (const [side, share] of Object.entries({ left, top, right, bottom })) frame.style[side] = `${100 * share}%`;
   }
 
   /** Read the map at a place, shares of the width and height, or stop where it is null. Returns what is read. */
@@ -147,21 +153,32 @@ export class Tile {
       context.globalAlpha = this.style.opacity;
     }
     context.drawImage(heat, 0, 0);
-    const [box] = explanation.boxes ?? [];
-    if (this.style.box && box) {
-      context.globalAlpha = 1;
-      const scale = size.width / this.picture.width;
-      const outline = [box[0], box[1], box[2] - box[0], box[3] - box[1]].map((edge) => edge * scale);
-      for (const [colour, width] of [["black", 4], ["white", 2]]) {
-        Object.assign(context, { strokeStyle: colour, lineWidth: width });
-        context.strokeRect(...outline);
-      }
-    }
+    context.globalAlpha = 1;
+    const scale = size.width / this.picture.width;
+    const lines = (edges, white, black, dashes) => edges && outline(context, edges.map((edge) => edge * scale), white, black, dashes);
+    if (!opaque) lines(part(explanation.region, this.picture), 1, 1, [3, 3]);
+    if (this.style.box) lines(this.boxed, 2, 4, []);
     canvas.toBlob((blob) => {
       const link = element("a", { href: URL.createObjectURL(blob), download: name });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
     });
+  }
+}
+
+/** What the model saw of a picture, as x0, y0, x1, y1 in its pixels; null where that is all of it. */
+export function part([x0, y0, x1, y1], { width, height }) {
+  const edges = [Math.max(x0, 0), Math.max(y0, 0), Math.min(x1, width), Math.min(y1, height)];
+  const missing = edges[0] + edges[1] + width - edges[2] + height - edges[3];
+  return missing >= 1 ? edges : null;
+}
+
+/** White lines on black ones, widths in pixels, the white ones dashed. */
+function outline(context, [x0, y0, x1, y1], white, black, dashes) {
+  for (const [strokeStyle, lineWidth, pattern] of [["black", black, []], ["white", white, dashes]]) {
+    Object.assign(context, { strokeStyle, lineWidth });
+    context.setLineDash(pattern);
+    context.strokeRect(x0, y0, x1 - x0, y1 - y0);
   }
 }
 

@@ -6,8 +6,10 @@ import { $, complain, fill } from "./dom.js";
 import { highest, paint } from "./maps.js";
 import { meaning, methodOf } from "./methods.js";
 import { showAgainst, showClasses, showHow, showModels, showOther } from "./panel.js";
+import { examplesFor, knowsScenes, offer } from "./picture.js";
 import { asked, classes, named, questions, targets } from "./questions.js";
-import { keyOf, known, session } from "./session.js";
+import { known, modelOf, session } from "./session.js";
+import { part } from "./tile.js";
 
 /** The control whose setting an error is about, by its code; others are told of on the tile alone. */
 const BLAMED = {
@@ -29,20 +31,22 @@ export function showAll(stage, actions) {
   showClasses(listed, shown, detail?.activation, actions);
   showAgainst(listed, detail?.labels ?? [], state.against);
   $("against").disabled = detail?.task === "regression";
+  for (const id of ["looks", "probe-hint"]) $(id).hidden = !session.picture;
   showChoices(stage, detail);
-  showPictureNote(detail);
+  showPictureNote(detail, answer);
   showLegend(stage, answer);
   showMeaning(detail, answer);
+  showSeen(detail, answer);
   showBehind();
   showTrouble(stage);
 }
 
 /** What is wrong is said beside the control that is to blame, for as long as it is. */
 function showTrouble(stage) {
-  const { state, models, complaints } = session;
-  const failed = models.find((one) => keyOf(one) === state.model && one.state === "failed");
-  const found = failed ? { model: `${state.model} can’t be used: ${failed.reason ?? "it gives no reason."}` } : {};
-  for (const error of stage.trouble()) found[blamed(error)] ??= error.message;
+  const { state, complaints } = session;
+  const model = modelOf(state.model);
+  const found = model?.state === "failed" ? { model: `${state.model} can’t be used: ${model.reason ?? "it gives no reason."}` } : {};
+  for (const error of questions().map(({ key }) => stage.errors.get(key))) if (error) found[blamed(error)] ??= error.message;
   for (const control of new Set(Object.values(BLAMED))) complain(control, complaints[control] ?? found[control] ?? "");
 }
 
@@ -54,6 +58,9 @@ function showChoices(stage, detail) {
   $("opacity").value = Math.round(100 * state.opacity);
   $("opacity").disabled = state.show === "map";
   $("box").checked = state.box;
+  $("threshold-field").hidden = !state.box;
+  $("threshold").value = Math.round(100 * state.threshold);
+  $("threshold-share").textContent = `≥ ${$("threshold").value} % of the maximum`;
   fill($("colormap"), Object.keys(palettes).map((name) => [name, name]), state.colormap);
   $("with-row").hidden = state.view !== "models";
   $("slow-row").hidden = state.view !== "methods";
@@ -64,17 +71,22 @@ function showChoices(stage, detail) {
   $("refused").textContent = refused.map((method) => `${method.title} is not for this model: ${method.refused}.`).join(" ");
 }
 
-function showPictureNote(detail) {
+function showPictureNote(detail, answer) {
   const { state, picture } = session;
-  let note = "";
+  const model = modelOf(state.model);
+  const notes = (answer?.warnings ?? []).map((warning) => `The model may not see this picture as it was meant: ${warning}.`);
+  if (model?.input) offer(model.input.media_types);
+  $("examples").hidden = model && !examplesFor(model).length;
   if (!picture && state.picture === "own") {
-    note = "Whoever shared this address used a picture of their own, which it doesn’t hold. Open, drop or paste one.";
-  } else if (picture && !picture.scene && state.model.startsWith("scenes@")) {
+    notes.push("Whoever shared this address used a picture of their own, which it doesn’t hold. Open, drop or paste one.");
+  } else if (!picture && $("examples").hidden) {
+    notes.push(`${state.model} takes ${model.input.channels} bands, which none of the examples has. Open a TIFF or .npy file of as many.`);
+  } else if (picture && !picture.scene && model && knowsScenes(model)) {
     const shapes = detail ? ` (${detail.labels.join(", ")})` : "";
-    note = `${state.model} knows only drawn shapes${shapes}. On other pictures it looks for those; choose another model for photographs.`;
+    notes.push(`${state.model} knows only drawn shapes${shapes}. On other pictures it looks for those; choose another model for photographs.`);
   }
-  $("picture-note").hidden = !note;
-  $("picture-note").textContent = note;
+  $("picture-note").hidden = !notes.length;
+  $("picture-note").textContent = notes.join(" ");
 }
 
 function showLegend(stage, answer) {
@@ -104,6 +116,14 @@ function showMeaning(detail, answer) {
   else $("meaning").textContent = `Every map answers for “${label}” in its own way; each is scaled to its own maximum; of signed ones, blue speaks against it and red for it.`;
   const shape = answer && detail?.layers?.find(({ name }) => name === answer.explanation.layer)?.shape;
   $("grid").textContent = shape ? `${shape[1]} × ${shape[2]} cells, ${shape[0]} features in each` : "a few cells";
+}
+
+/** What the model doesn't see of the picture, and why. */
+function showSeen(detail, answer) {
+  const seen = answer && part(answer.explanation.region, session.picture);
+  const { resize, crop } = detail?.preprocess ?? {};
+  const steps = Object.entries({ resize, crop }).filter(([, size]) => size).map(([step, size]) => `${step} ${[size].flat().join(" × ")}`);
+  $("seen").textContent = seen ? `The model sees only what is outlined: ${steps.join(", ")}.` : "";
 }
 
 function showBehind() {
