@@ -18,6 +18,11 @@ export class Problem extends Error {
     this.code = code;
     this.status = status;
   }
+
+  /** Whether the same may be answered another time: nothing was wrong with what was asked. */
+  get mayPass() {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
 }
 
 async function call(path, options = {}) {

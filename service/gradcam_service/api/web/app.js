@@ -7,7 +7,7 @@ import { centredPalette } from "./maps.js";
 import { EXAMPLES, example, examplesFor, list, mark, opened, receive } from "./picture.js";
 import { able } from "./methods.js";
 import { asked, labelOf, naming, questions, targets } from "./questions.js";
-import { ask, describe, isReady, known, look, lookAgain, lookAround, modelOf, otherThan, resolved, session } from "./session.js";
+import { ask, describe, isReady, known, look, lookAround, modelOf, otherThan, resolved, session } from "./session.js";
 import { file } from "./snippets.js";
 import { Stage } from "./stage.js";
 import { DEFAULT_COLORMAP, MOST, read, write } from "./state.js";
@@ -35,7 +35,6 @@ const stage = new Stage({
     if (error.code === "unauthorized") return needKey("The key is not, or no longer, accepted.");
     if (!blamed(error)) say(error.message);
     refresh();
-    if (error.status === 503) lookAgain(); // it may have failed to load, and says why
   },
   finished: catchUp,
 });

@@ -64,8 +64,7 @@ async function loaded(model, picture, signal) {
     describe(model).then(session.changed, () => {}); // beside the answer, not before it
     return;
   }
-  await api.predict(picture.blob, model, signal);
-  await lookAgain();
+  await api.predict(picture.blob, model, signal).finally(lookAgain); // it may have failed to load, or refuse the picture
   await describe(model);
 }
 
@@ -103,10 +102,11 @@ export function resolved(reference) {
   return found && keyOf(found);
 }
 
-/** What a model is compared with unless something is chosen: one that is ready, if there is one. */
+/** What a model is compared with unless something is chosen: one that is known to take the same pictures, if there is one. */
 export function otherThan(model) {
   const others = session.models.filter((one) => keyOf(one) !== model);
   if (others.some((one) => keyOf(one) === session.state.other)) return session.state.other;
-  const best = others.find((one) => one.state === "ready") ?? others.find((one) => one.state !== "failed") ?? others[0];
+  const bands = modelOf(model)?.input?.channels;
+  const best = others.find((one) => one.input?.channels === bands) ?? others.find((one) => one.state !== "failed") ?? others[0];
   return best ? keyOf(best) : "";
 }

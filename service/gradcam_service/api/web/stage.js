@@ -81,7 +81,7 @@ export class Stage {
       if (error.name === "AbortError") this.cancelled(question, running);
       else {
         this.errors.set(question.key, error);
-        this.offer(question, error.message, "error", "Try again");
+        this.offer(question, error.message, "error", error.mayPass ? "Try again" : "");
         this.failed(error);
       }
     }
@@ -116,9 +116,8 @@ export class Stage {
   }
 
   offer(question, text, kind = "cancelled", action = "Run it") {
-    const again = element("button", { onclick: () => this.run([question]) }, action);
-    again.setAttribute("aria-label", `${action}: ${question.title()}`);
-    this.wait(question, kind, element("p", {}, text), again);
+    const again = { onclick: () => this.run([question]), "aria-label": `${action}: ${question.title()}` };
+    this.wait(question, kind, element("p", {}, text), ...(action ? [element("button", again, action)] : []));
   }
 
   wait(question, kind, ...content) {

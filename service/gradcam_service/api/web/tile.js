@@ -40,7 +40,7 @@ export class Tile {
   /** Say what is shown. */
   label(caption = this.caption) {
     this.caption = caption;
-    this.heading.textContent = caption.title;
+    this.heading.textContent = this.heading.title = caption.title;
     this.note.textContent = caption.note ?? "";
     const box = this.boxed;
     const where = box ? `; the strongest area is ${box[2] - box[0]} by ${box[3] - box[1]} pixels at ${box[0]}, ${box[1]}` : "";
@@ -155,9 +155,12 @@ export class Tile {
     context.drawImage(heat, 0, 0);
     context.globalAlpha = 1;
     const scale = size.width / this.picture.width;
-    const lines = (edges, white, black, dashes) => edges && outline(context, edges.map((edge) => edge * scale), white, black, dashes);
-    if (!opaque) lines(part(explanation.region, this.picture), 1, 1, [3, 3]);
-    if (this.style.box) lines(this.boxed, 2, 4, []);
+    const seen = !opaque && part(explanation.region, this.picture);
+    if (seen) { // as the service draws it: dashes on the outermost pixels
+      const [x0, y0, x1, y1] = seen.map((edge) => Math.ceil(edge * scale - 0.5));
+      outline(context, [x0 + 0.5, y0 + 0.5, x1 - 0.5, y1 - 0.5], 1, 1, [3, 3]);
+    }
+    if (this.style.box && this.boxed) outline(context, this.boxed.map((edge) => edge * scale), 2, 4, []);
     canvas.toBlob((blob) => {
       const link = element("a", { href: URL.createObjectURL(blob), download: name });
       link.click();

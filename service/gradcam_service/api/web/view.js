@@ -46,8 +46,11 @@ function showTrouble(stage) {
   const { state, complaints } = session;
   const model = modelOf(state.model);
   const found = model?.state === "failed" ? { model: `${state.model} can’t be used: ${model.reason ?? "it gives no reason."}` } : {};
-  for (const error of questions().map(({ key }) => stage.errors.get(key))) if (error) found[blamed(error)] ??= error.message;
-  for (const control of new Set(Object.values(BLAMED))) complain(control, complaints[control] ?? found[control] ?? "");
+  for (const { key, model: asked } of questions()) {
+    const error = stage.errors.get(key);
+    if (error) found[asked === state.model ? blamed(error) : "other"] ??= error.message;
+  }
+  for (const control of ["other", ...new Set(Object.values(BLAMED))]) complain(control, complaints[control] ?? found[control] ?? "");
 }
 
 function showChoices(stage, detail) {
