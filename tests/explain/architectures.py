@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 import torchvision
+from methods.networks import narrow
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d, linear, normalize, relu
 
@@ -60,7 +61,9 @@ def module(name):
         return randomised(scenes_network())
     if name == "densenet":  # of fewer layers than any that has a name
         return randomised(torchvision.models.DenseNet(32, (2, 2, 2, 2), 64, num_classes=CLASSES))
-    options = {"init_weights": False} if name in ("vgg11", "googlenet") else {}
+    if name in ("vgg11", "alexnet"):
+        return randomised(narrow(getattr(torchvision.models, name), num_classes=CLASSES))
+    options = {"init_weights": False} if name == "googlenet" else {}
     return randomised(torchvision.models.get_model(name, num_classes=CLASSES, **options))
 
 

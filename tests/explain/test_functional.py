@@ -28,6 +28,7 @@ class Called(nn.Module):
 
 ACTIVATIONS = (
     *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Tanh),
+    *(nn.ELU, nn.CELU, nn.SELU, nn.Mish, nn.Softplus, nn.PReLU),
     *(lambda: nn.LeakyReLU(0.2), lambda: nn.Softmax(1), lambda: nn.LogSoftmax(1), lambda: nn.LayerNorm([4, 10, 10])),
 )
 USUAL = {

@@ -188,11 +188,27 @@ def _inverted(*settings: tuple) -> list[InvertedResidualConfig]:
     return [InvertedResidualConfig(*setting, width_mult=1.0) for setting in settings]
 
 
+def narrow(build: Callable[..., nn.Module], **options: object) -> nn.Module:
+    """VGG or AlexNet with hidden linear layers of 64: as published, they are nearly all of its weights and its time."""
+    with torch.device("meta"):
+        module = build(**options)
+        linear = [at for at, layer in enumerate(module.classifier) if isinstance(layer, nn.Linear)]
+        for at in linear:
+            inputs, outputs = module.classifier[at].in_features, module.classifier[at].out_features
+            module.classifier[at] = nn.Linear(inputs if at == linear[0] else 64, outputs if at == linear[-1] else 64)
+    module.to_empty(device="cpu")
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.normal_(layer.bias, std=0.1)
+    return module
+
+
 _BUILDERS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "resnet18": (models.resnet18, "layer4"),
     "resnext": (partial(ResNet, Bottleneck, [1, 1, 1, 1], groups=4, width_per_group=8), "layer3"),
-    "vgg11": (models.vgg11, "features.19"),
-    "alexnet": (models.alexnet, "features.11"),
+    "vgg11": (partial(narrow, models.vgg11), "features.19"),
+    "alexnet": (partial(narrow, models.alexnet), "features.11"),
     "squeezenet": (models.squeezenet1_1, "features"),
     "densenet": (partial(DenseNet, 8, (2, 3, 2), 16), "features.denseblock3"),
     "googlenet": (partial(models.googlenet, aux_logits=False, init_weights=True), "inception5b"),

@@ -1,6 +1,7 @@
 """A batch of different questions has the answers that each question has alone, and leaves nothing behind."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from threading import Barrier
 
 import pytest
@@ -85,13 +86,17 @@ def test_the_default_target_is_the_highest_score(method):
         assert_alike(ours, named)
 
 
+@cache
+def exponential():
+    module = tiny_module()
+    module.second.append(Exponential())
+    return Network(module, (3, 24, 24), layer="second")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_an_image_whose_scores_are_not_finite_spoils_no_other(method):
     """exp overflows on the bright image alone."""
-    module = tiny_module()
-    module.second.append(Exponential())
-    network = Network(module, (3, 24, 24), layer="second")
-    images = picture(24, count=3)
+    network, images = exponential(), picture(24, count=3)
     images[1] *= 1e4
     assert not network.scores(images)[1].isfinite().all()
     questions = [cheaply(method, targets=(0,))] * 3
@@ -122,8 +127,9 @@ def hooks_of(network, module):
     return [dict(getattr(network.traced, kind)) for kind in kinds]
 
 
+@pytest.mark.parametrize("rounds", [2, pytest.param(10, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("pooled", [True, False])
-def test_nothing_is_left_behind_on_the_model(pooled):
+def test_nothing_is_left_behind_on_the_model(pooled, rounds):
     module = tiny_module(pooled)
     network = Network(module, (3, 24, 24))
     hooks = hooks_of(network, module)
@@ -136,7 +142,7 @@ def test_nothing_is_left_behind_on_the_model(pooled):
         if method != "cam" or (pooled and layer == "auto")
     ]
     first = [answers(network, images[:1], [question])[0].maps for question in questions]
-    for _ in range(10):  # … in two layers
+    for _ in range(rounds):  # … in two layers
         for question, maps in zip(questions, first, strict=True):
             (again,) = answers(network, images[:1], [question])
             assert torch.equal(again.maps, maps)
