@@ -8,6 +8,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +27,7 @@ from torch.testing import assert_close
 from gradcam_service.errors import ModelFailed
 from gradcam_service.images.geometry import prepare
 from gradcam_service.registry import sources
-from gradcam_service.registry.loader import LoadedModel, load
+from gradcam_service.registry.loader import LoadedModel, _half_of_the_threads, load
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import EMBEDDED, Entry
 from gradcam_service.registry.spec import Spec
@@ -124,6 +125,7 @@ def test_what_timm_can_not_build_is_refused_by_name(tmp_path: Path, text: str, s
 CODE = """\
 from os import abort
 from pathlib import Path
+import torch
 from torch import nn
 
 def tiny():
@@ -136,6 +138,9 @@ def wide(channels, classes=2):
     return nn.Sequential(
         nn.Conv2d(3, channels, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)
     )
+
+def as_many_classes_as_threads():
+    return nn.Sequential(nn.Conv2d(3, torch.get_num_threads(), 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 def gives_up():
     raise SystemExit("no GPU, no model")
@@ -292,6 +297,22 @@ def test_inputs_are_transformed_for_operators_weights_as_model_yaml_says(tmp_pat
     scale = expected.abs().max()
     assert (said - expected).abs().max() < 1e-4 * scale
     assert (unsaid - expected).abs().max() > 1e-2 * scale
+
+
+def test_half_of_the_threads_load_a_model_and_no_other_thread_notices(tmp_path: Path, code: Path):
+    own = torch.get_num_threads()
+    with ThreadPoolExecutor(1) as another:
+        torch.set_num_threads(4)
+        try:
+            assert another.submit(torch.get_num_threads).result() == 4
+            assert loaded(tmp_path, OWN.format("my_models.small:as_many_classes_as_threads"), code).network.classes == 2
+            with pytest.raises(ModelFailed):
+                loaded(tmp_path, OWN.format("my_models.small:gives_up"), code)
+            assert torch.get_num_threads() == another.submit(torch.get_num_threads).result() == 4
+            with _half_of_the_threads():
+                assert (torch.get_num_threads(), another.submit(torch.get_num_threads).result()) == (2, 4)
+        finally:
+            torch.set_num_threads(own)
 
 
 def test_an_operators_code_is_off_unless_enabled(tmp_path: Path):

@@ -162,4 +162,5 @@ def limit_threads(settings: Settings, workers: int = 1) -> None:
         settings: how many that are, where the operator says so.
         workers: how many processes share them, where not.
     """
-    torch.set_num_threads(settings.cpus or max(1, min(torch.get_num_threads(), settings.threads) // workers))
+    available = torch.get_num_threads()  # once asked, this thread keeps its own number, whatever another sets
+    torch.set_num_threads(settings.cpus or max(1, min(available, settings.threads) // workers))
