@@ -18,6 +18,8 @@ from gradcam_service.api.problems import fault
 from gradcam_service.errors import BadSettings, ServiceError, from_code
 from gradcam_service.explain.method import Case, Iterative
 from gradcam_service.explain.methods import METHODS, in_order
+from gradcam_service.export.program import program_for
+from gradcam_service.registry.repository import EMBEDDED, parse_spec
 from gradcam_service.settings import Settings
 
 DOCS = Path(__file__).parent
@@ -82,6 +84,13 @@ def buckets() -> str:
     return _table(("histogram", "buckets"), rows)
 
 
+def program() -> str:
+    """The heart of what `gradcam export imagenet` writes beside the file."""
+    spec = parse_spec((EMBEDDED / "imagenet" / "1" / "model.yaml").read_text(), "imagenet")
+    text = program_for("imagenet", "imagenet@1", spec)
+    return f"```python\n{text[text.index('def opened') : text.index('def overlay')].rstrip()}\n```"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "settings": settings,
     "errors": errors,
@@ -89,6 +98,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "metrics": metrics,
     "labels": labels,
     "buckets": buckets,
+    "program": program,
 }
 
 

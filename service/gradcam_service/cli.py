@@ -209,15 +209,19 @@ def _warn(warnings: Iterable[str]) -> None:
 def export(name: str, layer: str, file: Path) -> None:
     """The model NAME (name@version, name@alias) with its Grad-CAM as one ONNX file, for any ONNX Runtime.
 
-    Inputs image and target, outputs scores and heatmap; what else a caller needs is in the file's metadata.
+    Inputs image and target, outputs scores and heatmap; what else a caller needs is in the file's metadata. A Python
+    program beside it asks it of pictures, as the service would be asked, without this package.
     """
     if file.suffix.lower() != ".onnx":
         raise click.UsageError(f"{file} must end in .onnx")
-    local = _open(name)
+    program = file.with_suffix(".py")
     from gradcam_service import export
 
+    if program.exists() and not export.is_ours(program):
+        raise click.UsageError(f"{program} is there, and would be overwritten; choose another name for -o")
+    local = _open(name)
     export.export(local, layer, file)
-    click.echo(f"{local.key} and its Grad-CAM → {file}")
+    click.echo(f"{local.key} and its Grad-CAM → {file}, and how to ask it → {program}")
 
 
 def _targets(targets: Sequence[str], against: Sequence[str]) -> list[Any] | None:

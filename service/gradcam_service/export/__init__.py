@@ -2,7 +2,7 @@
 
 The graph maps ``image`` (N, C, H, W) float32, normalised, and ``target`` (N,) int64 to ``scores`` (N, classes) and
 ``heatmap`` (N, h, w), both float32 in logit units; see `gradcam_service.explain.lowering.Explainer`. The file's
-metadata says how to make ``image`` from a picture and what the classes are.
+metadata says how to make ``image`` from a picture and what the classes are, and the program beside it does so.
 """
 
 from __future__ import annotations
@@ -26,15 +26,20 @@ from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.lowering import Explainer, lower
 from gradcam_service.explain.methods.gradcam import gradcam
 from gradcam_service.explain.objectives import Logit
+from gradcam_service.export.program import is_ours, program_for
 from gradcam_service.local import Local
 from gradcam_service.runtime import first_cause
+
+__all__ = ["export", "is_ours"]
 
 _OPSET, _IR_VERSION = 18, 8  # those of ONNX 1.13, of 2022: old enough for every runtime, new enough for scatter-add
 _TOLERANCE = 1e-4  # of the largest value
 
 
 def export(local: Local, layer: str, file: Path) -> None:
-    """Write the model and its Grad-CAM maps at ``layer`` to ``file``; weights of more than 2 GB to one beside it.
+    """Write the model and its Grad-CAM maps at ``layer`` to ``file``, and beside it a program that asks it of pictures.
+
+    Weights of more than 2 GB are in another file beside it.
 
     Raises:
         UnknownLayer: the model has no such layer.
@@ -53,6 +58,7 @@ def export(local: Local, layer: str, file: Path) -> None:
         unproven = Path(folder) / file.name
         program.save(unproven)
         _prove(unproven, cut, images)
+        unproven.with_suffix(".py").write_text(program_for(file.stem, local.key, card), "utf-8")
         for written in sorted(Path(folder).iterdir(), key=lambda path: path == unproven):
             written.replace(file.parent / written.name)
 
