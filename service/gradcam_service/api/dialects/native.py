@@ -45,8 +45,8 @@ async def predict(request: Request) -> Response:
 async def explain(request: Request) -> Response:
     """Where the model looks: heatmaps of one or several targets in one or several images.
 
-    With one image, one target and one picture asked for, `Accept: image/png`, `image/jpeg` or `image/webp` returns the
-    picture itself.
+    With one image, one target and one picture asked for, `Accept` returns the picture itself: `image/png` the heatmap,
+    or with `output=overlay` the overlay as PNG; `image/jpeg` and `image/webp` the overlay.
     """
     admission = admit(request)
     start = perf_counter()
