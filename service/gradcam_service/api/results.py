@@ -70,6 +70,11 @@ class ExplanationBody(BaseModel):
         description="x0, y0, x1, y1 of what the model saw, in the original's pixels; beyond the picture where it pads"
     )
     max: float = Field(description="the map's maximum, logit units")
+    peak: tuple[float, float] | None = Field(
+        None,
+        description="x, y of it in the original's pixels, the centre of its cell; beyond the picture where the model "
+        "looks at its padding; none of an empty map",
+    )
     empty: bool = Field(description="whether the map is zero everywhere: nothing speaks for this class")
     kind: MapKind = Field(
         description="what the map's values mean: `unsigned`, evidence from 0 on; `signed`, for and against, about 0; "

@@ -52,6 +52,16 @@ class Explanation:
         return float(self.map.max())
 
     @property
+    def peak(self) -> tuple[float, float] | None:
+        """x, y of the centre of the maximum's cell, in the original's pixels, to 0.01; None of an empty map."""
+        if self.empty:
+            return None
+        height, width, *_ = self.map.shape
+        row, column, *_ = np.unravel_index(self.map.argmax(), self.map.shape)
+        x0, y0, x1, y1 = self.region
+        return round(x0 + (column + 0.5) * (x1 - x0) / width, 2), round(y0 + (row + 0.5) * (y1 - y0) / height, 2)
+
+    @property
     def empty(self) -> bool:
         """Whether the map is zero everywhere: nothing speaks for this target."""
         return not self.map.any()
