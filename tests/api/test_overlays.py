@@ -31,6 +31,32 @@ def test_an_overlay_is_the_formula_within_the_region_and_the_photo_outside(clien
     assert (overlay[~covered] == original[~covered]).all()
 
 
+def test_where_blending_goes_by_level_cold_areas_stay_clear_and_the_rest_is_the_heatmap_over_the_photo(
+    client, png, picture
+):
+    asked = {"model": "resnet18", "format": "png", "alpha": 0.8, "target": 5}
+    explanation, overlay, colours = parts(client, png, blend="level", **asked)
+    opacity = 0.8 * np.asarray(opened(explanation["heatmap"]))[:, :, None] / 255
+    expected = (1 - opacity) * np.asarray(picture) + opacity * colours
+    assert opacity.max() == pytest.approx(0.8)
+    assert np.abs(overlay - expected).max() <= 2
+    _, even, _ = parts(client, png, **asked)
+    assert (parts(client, png, blend="even", **asked)[1] == even).all()
+    assert np.abs(even - overlay).max() > 50
+
+
+def test_what_the_model_saw_is_outlined_where_it_is_not_all(client, png):
+    explanation, outlined, _ = parts(client, png, model="resnet18", format="png", outline=True)
+    _, plain, _ = parts(client, png, model="resnet18", format="png")
+    y, x = np.nonzero((outlined != plain).any(axis=2))
+    x0, y0, x1, y1 = explanation["region"]
+    assert (x.min(), y.min(), x.max(), y.max()) == pytest.approx((x0, y0, x1 - 1, y1 - 1), abs=1)
+    inner = (x > x0 + 2) & (x < x1 - 2) & (y > y0 + 2) & (y < y1 - 2)
+    assert not inner.any()
+    whole = {"model": "scenes", "format": "png"}
+    assert (parts(client, png, outline=True, **whole)[1] == parts(client, png, **whole)[1]).all()
+
+
 def test_an_overlay_of_the_input_is_drawn_on_the_very_pixels_the_model_saw(client, png, picture):
     _, overlay, colours = parts(client, png, model="scenes", format="png", size="input")
     seen = np.asarray(truth.padded(picture)).astype(float)

@@ -56,6 +56,54 @@ def test_an_overlay_blends_inside_the_region_and_leaves_the_rest(alpha):
     assert np.abs(pixels[:, 100:300] - expected).max() <= (1 if 0 < alpha < 1 else 0)
 
 
+@pytest.mark.parametrize("kind", ["unsigned", "signed"])
+@pytest.mark.parametrize("alpha", [0.3, 1])
+def test_an_overlay_by_level_is_the_heatmap_laid_over_the_photo(kind, alpha):
+    cam = CAM if kind == "unsigned" else CAM - 0.5
+    heat = place(cam, VIEW, kind=kind)
+    pixels = np.asarray(opened(overlay(heat, IMAGE, alpha=alpha, blend="level", encoding="png")), dtype=float)
+    colours = np.asarray(opened(heatmap(heat)).convert("RGBA"), dtype=float)
+    opacity = alpha * colours[:, :, 3:] / 255
+    expected = (1 - opacity) * np.asarray(IMAGE, dtype=float) + opacity * colours[:, :, :3]
+    assert np.abs(pixels - expected).max() <= 2  # one for the opacity's rounding, one for the colour's
+    nothing = np.asarray(heat.levels) == (0 if kind == "unsigned" else 128)
+    assert nothing[:, 100:300].any()
+    np.testing.assert_array_equal(pixels[nothing], np.asarray(IMAGE)[nothing])
+
+
+def test_signed_colours_have_no_level():
+    heat = place(np.dstack([CAM - 0.5] * 3), VIEW, kind="signed_colour")
+    assert overlay(heat, IMAGE, blend="level").data == overlay(heat, IMAGE).data
+
+
+@pytest.mark.parametrize("blend", ["even", "level"])
+def test_an_outline_is_drawn_around_what_the_model_saw(blend):
+    heat = place(CAM, VIEW)
+    plain, outlined = (
+        np.asarray(opened(overlay(heat, IMAGE, blend=blend, outline=outline, encoding="png")))
+        for outline in (False, True)
+    )
+    edge = np.zeros((200, 400), bool)
+    edge[:, 100:300] = True
+    edge[1:-1, 101:299] = False
+    np.testing.assert_array_equal(outlined[~edge], plain[~edge])
+    assert {tuple(colour) for colour in outlined[edge]} == {(0, 0, 0), (255, 255, 255)}
+    assert 0.4 < outlined[edge].mean() / 255 < 0.6
+    for line in (outlined[:, 100], outlined[:, 299], outlined[0, 100:300], outlined[199, 100:300]):
+        assert (line[:9, 0] == [255] * 3 + [0] * 3 + [255] * 3).all()
+
+
+@pytest.mark.parametrize("geometry", [{"pad": 64}, {"resize": (64, 64)}])
+def test_nothing_is_outlined_where_the_model_saw_all(geometry):
+    heat = place(CAM, prepare(IMAGE, **geometry))
+    assert overlay(heat, IMAGE, outline=True).data == overlay(heat, IMAGE).data
+
+
+def test_a_region_of_few_pixels_is_outlined():
+    heat = place(CAM, VIEW, max_side=4)
+    assert opened(overlay(heat, IMAGE, outline=True, encoding="png")).size == (4, 2)
+
+
 def test_an_overlay_on_the_input_shows_the_very_pixels_the_model_saw():
     heat = place(CAM, VIEW, size="input")
     pixels = np.asarray(opened(overlay(heat, backdrop(IMAGE, VIEW, size="input"), alpha=0.25, encoding="png")))
@@ -87,6 +135,7 @@ def test_drawing_changes_neither_heat_nor_photo():
     heat = Heat(Image.effect_noise((40, 20), 90), (10, 0, 30, 20), "unsigned", 0.0, 1.0)
     levels, image = heat.levels.copy(), photo(40, 20)
     overlay(heat, image)
+    overlay(heat, image, blend="level", outline=True)
     heatmap(heat)
     assert heat.levels == levels
     assert image == photo(40, 20)

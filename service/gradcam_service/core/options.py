@@ -134,6 +134,14 @@ class ExplainOptions(PredictOptions, _MethodOptions):
     )
     legend: bool = Field(False, description="draw the scale, with its values, beside an overlay")
     alpha: float = Field(0.5, ge=0, le=1, description="strength of the overlay")
+    blend: Literal["even", "level"] = Field(
+        "even",
+        description="of an overlay: `even`, colours of the same strength all over what the model saw; `level`, the "
+        "stronger the map, so that cold areas stay clear",
+    )
+    outline: bool = Field(
+        False, description="draw a dashed line around what the model saw on an overlay, where that isn't all of it"
+    )
     size: Literal["image", "input", "map"] = Field(
         "image", description="of the pictures: the original's, what the model sees, or the map's own"
     )

@@ -93,6 +93,8 @@ def _explanation(
             photo,
             colormap=options.colormap,
             alpha=options.alpha,
+            blend=options.blend,
+            outline=options.outline,
             encoding=options.format,
             legend=options.legend,
         )

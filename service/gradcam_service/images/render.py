@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from gradcam_service.images.canvas import Heat
+from gradcam_service.images.canvas import Box, Heat
 from gradcam_service.images.colormaps import default_colormap, table
 from gradcam_service.images.legend import with_legend
+from gradcam_service.images.outline import draw_outline
 from gradcam_service.images.png import encode_indexed
 
 # How Pillow encodes an overlay: fast, at a quality where the photo shows no artefacts. For 500×375, drawing included:
@@ -21,6 +22,8 @@ ENCODINGS: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 1},
     "webp": {"quality": 85, "method": 0},
 }
+Blend: TypeAlias = Literal["even", "level"]
+
 _OPACITY = {
     "unsigned": bytes(range(256)),
     "signed": bytes(min(round(abs(level - 128) / 127 * 255), 255) for level in range(256)),
@@ -60,10 +63,12 @@ def overlay(
     *,
     colormap: str | None = None,
     alpha: float = 0.5,
+    blend: Blend = "even",
+    outline: bool = False,
     encoding: str = "jpeg",
     legend: bool = False,
 ) -> Picture:
-    """The photo with the heat's colours over it: (1 - alpha) · photo + alpha · colour, to within one level.
+    """The photo with the heat's colours over it: (1 - a) · photo + a · colour, to within one level.
 
     What the model didn't see stays as it is.
 
@@ -72,6 +77,9 @@ def overlay(
         backdrop: the photo, mode RGB, as `canvas.backdrop` makes it; resized to the canvas if it differs.
         colormap: one of `colormaps.COLORMAPS`; default: that of the map's kind. Signed colours are their own.
         alpha: strength of the colours, 0 to 1.
+        blend: what a is: ``even``, alpha wherever the model saw the photo; ``level``, alpha times the opacity of
+            `heatmap`, so that cold areas stay clear. Signed colours, which have no levels, are always even.
+        outline: whether a line is drawn around what the model saw, where that isn't all.
         encoding: one of `ENCODINGS`.
         legend: whether the scale is drawn to the right of the photo.
     """
@@ -79,12 +87,29 @@ def overlay(
     colours = heat.levels if heat.kind == "signed_colour" else _colored(heat, colormap)
     size = colours.size
     photo = backdrop if backdrop.size == size else backdrop.resize(size, Image.Resampling.BILINEAR)
-    blended = Image.blend(photo.crop(heat.box), colours.crop(heat.box), alpha)
-    if blended.size != size:
-        whole = photo.copy()
-        whole.paste(blended, heat.box)
-        blended = whole
+    blended = _blended(photo, colours, _opacity(heat, alpha, blend), heat.box)
+    if outline:
+        draw_outline(blended, heat.box)
     return _encoded(with_legend(blended, heat, colormap) if legend else blended, encoding)
+
+
+def _opacity(heat: Heat, alpha: float, blend: Blend) -> Image.Image | float:
+    """Of the colours: 0 to 255 of each pixel (mode L), or 0 to 1 of all."""
+    if blend == "even" or heat.kind == "signed_colour":
+        return alpha
+    return heat.levels.point([round(alpha * opacity) for opacity in _OPACITY[heat.kind]])
+
+
+def _blended(photo: Image.Image, colours: Image.Image, opacity: Image.Image | float, box: Box) -> Image.Image:
+    """A new picture: the photo, and within ``box`` the colours over it."""
+    if isinstance(opacity, Image.Image):
+        return Image.composite(colours, photo, opacity)  # beside the box, levels are those of nothing
+    blended = Image.blend(photo.crop(box), colours.crop(box), opacity)
+    if blended.size == photo.size:
+        return blended
+    whole = photo.copy()
+    whole.paste(blended, box)
+    return whole
 
 
 def _encoded(image: Image.Image, encoding: str) -> Picture:
