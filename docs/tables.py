@@ -10,11 +10,13 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from gradcam_service import metrics as defined
 from gradcam_service.api.problems import fault
+from gradcam_service.core.options import ExplainOptions
 from gradcam_service.errors import BadSettings, ServiceError, from_code
 from gradcam_service.explain.method import Case, Iterative
 from gradcam_service.explain.methods import METHODS, in_order
@@ -84,6 +86,35 @@ def buckets() -> str:
     return _table(("histogram", "buckets"), rows)
 
 
+def options() -> str:
+    """Every option of ``/explain`` but those of single methods; the first few are those of ``/predict``, too."""
+    of_methods = {option for method in METHODS.values() for option in method.options}
+    rows = []
+    for name, schema in ExplainOptions.model_json_schema()["properties"].items():
+        if name not in of_methods:
+            default = schema.get("default")
+            shown = "–" if default is None else f"`{str(default).lower()}`"
+            rows.append((f"`{name}`", shown, _values(schema), schema["description"].replace("|", "\\|")))
+    return _table(("option", "default", "values", "what"), rows)
+
+
+def _values(schema: dict[str, Any]) -> str:
+    """What may be sent for an option."""
+    said = []
+    for kind in schema.get("anyOf", [schema]):
+        if "items" in kind and "enum" in kind["items"]:
+            kind = kind["items"]  # one of them, or a list
+        least, most = (kind.get(edge, kind.get(f"exclusive{edge.capitalize()}")) for edge in ("minimum", "maximum"))
+        if "enum" in kind:
+            said += [f"`{word}`" for word in kind["enum"]]
+        elif kind["type"] in ("integer", "number"):
+            above = "above " if "exclusiveMinimum" in kind else ""
+            said.append(f"{above}{least:g} to {most}" if most is not None and most < 1e9 else f"{above}{least:g}")
+        elif kind["type"] == "boolean":
+            said.append("`true`")
+    return ", ".join(said) or "text"
+
+
 def program() -> str:
     """The heart of what `gradcam export imagenet` writes beside the file."""
     spec = parse_spec((EMBEDDED / "imagenet" / "1" / "model.yaml").read_text(), "imagenet")
@@ -98,6 +129,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "metrics": metrics,
     "labels": labels,
     "buckets": buckets,
+    "options": options,
     "program": program,
 }
 

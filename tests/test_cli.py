@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from PIL import Image
 
 from command import gradcam
 from gradcam_service.cli_files import distinct
+from gradcam_service.core.options import ExplainOptions
 from gradcam_service.registry.repository import EMBEDDED
 from gradcam_service.zoo.scenes import CLASSES, scene
 from live import GRADCAM, PATIENCE, Service
@@ -53,6 +56,44 @@ def test_explain_writes_the_picture_that_the_service_draws(photo: Path, service:
         headers={"Accept": "image/png"},
     )
     assert (tmp_path / "cam.png").read_bytes() == drawn.content
+
+
+def test_it_takes_every_option_of_drawing_and_of_methods_that_a_request_takes(
+    photo: Path, service: Service, tmp_path: Path
+):
+    options: dict[str, object] = {
+        "method": "rise",
+        "masks": 60,
+        "keep": 0.4,
+        "seed": 3,
+        "size": "input",
+        "max_side": 300,
+    }
+    options |= {"alpha": 0.9, "blend": "level", "colormap": "magma", "scale": 0.5, "outline": "true", "legend": "true"}
+    arguments = [
+        f"--{name.replace('_', '-')}" + ("" if value == "true" else f"={value}") for name, value in options.items()
+    ]
+    done = gradcam("explain", photo, "--target", "star", *arguments, "-o", tmp_path / "cam.png")
+    assert done.returncode == 0, done.stderr
+    asked = {"target": "star", "output": "overlay", **{name: str(value) for name, value in options.items()}}
+    drawn = service.client.post(
+        "/explain", files={"image": photo.read_bytes()}, data=asked, headers={"Accept": "image/png"}
+    )
+    written, expected = (
+        np.asarray(Image.open(file), float) for file in (tmp_path / "cam.png", io.BytesIO(drawn.content))
+    )
+    assert np.abs(written - expected).max() <= 3  # the service's runtime may be another
+
+
+def test_the_words_of_the_schema_are_those_of_the_help():
+    shown = " ".join(gradcam("explain", "--help").stdout.split())
+    known = ("model", "method", "target", "output", "format", "top_k", "timeout_ms", "boxes", "threshold")
+    for name, field in ExplainOptions.model_fields.items():
+        assert (f"--{name.replace('_', '-')}" in shown) == (
+            name not in ("format", "top_k", "timeout_ms", "boxes", "threshold")
+        )
+        if name not in known:
+            assert field.description.replace("`", "").split(";")[0] in re.sub(r"- (?=\w)", "-", shown)
 
 
 def test_explain_writes_a_picture_for_each_target(photo: Path, tmp_path: Path):

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 import gradcam_service
 from gradcam_service.cli_files import STDIN, Outcome, a_file_each, complain, exit_code
+from gradcam_service.cli_options import RequestCommand
 from gradcam_service.errors import ServiceError
 from gradcam_service.kinds import load_plugins
 from gradcam_service.naming import complaint
@@ -137,19 +138,12 @@ def predict(pictures: Sequence[Path], model: str | None, top_k: int) -> None:
     sys.exit(outcome.code)
 
 
-@commands.command()
+@commands.command(cls=RequestCommand)
 @_pictures_and_model
 @click.option("--target", multiple=True, help="Class index or label; repeatable.  [default: the top-1 class]")
 @click.option("--against", multiple=True, help="Class that targets are compared with, or rest for all; repeatable.")
 @click.option("--method", help="One of the model's methods, or all for a grid of them.  [default: gradcam]")
-@click.option("--layer", help="auto, or a layer of the model, such as layer4.1.conv2.  [default: auto]")
 @click.option("--output", type=click.Choice(["overlay", "heatmap"]), default="overlay", show_default=True)
-@click.option("--colormap", help="turbo, coolwarm, …  [default: by the map's kind]")
-@click.option("--clip", type=float, help="Share of a signed map's values within its scale.  [default: 0.995]")
-@click.option("--scale", help="own, shared by all targets, or the value of the strongest colour.  [default: own]")
-@click.option("--legend", is_flag=True, default=None, help="Draw the scale beside an overlay.")
-@click.option("--alpha", type=float, help="Strength of the overlay, 0 to 1.  [default: 0.5]")
-@click.option("--size", help="image, input or map.  [default: image]")
 @click.option("-o", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Picture to write.")
 def explain(pictures: Sequence[Path], model: str | None, file: Path, **given: Any) -> None:  # noqa: ANN401  click's
     """Where the model looks in PICTURES, files or - for the standard input; needs no server.

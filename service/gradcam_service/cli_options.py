@@ -1,0 +1,51 @@
+"""Options of the command line that a request has too, with the words and the defaults that they have there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+_ELSEWHERE = ("model", "method", "target", "output", "format", "top_k", "timeout_ms", "boxes", "threshold")
+"""Options of a request that a command about files has in a form of its own, or has no use for."""
+_FEW = 4  # choices that are named in an option's place
+
+
+class RequestCommand(click.Command):
+    """Command that takes the options of ``/explain``, made once they are needed, as that imports every method.
+
+    Their values are text, which `ExplainOptions` validates as it does that of queries.
+    """
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The command's own options, those of a request, and help."""
+        *own, help_option = super().get_params(ctx)
+        return [*own, *_request_options(), help_option]
+
+
+def _request_options() -> Iterator[click.Option]:
+    """Those of all methods, then those of single ones, which begin with the method's name."""
+    from gradcam_service.core.options import ExplainOptions
+    from gradcam_service.explain.methods import METHODS
+
+    of_methods = {option for method in METHODS.values() for option in method.options}
+    schemas = ExplainOptions.model_json_schema()["properties"]
+    for name in sorted(schemas.keys() - {*_ELSEWHERE}, key=lambda name: (name in of_methods, [*schemas].index(name))):
+        text, choices = schemas[name]["description"].replace("`", ""), _choices(schemas[name])
+        if len(choices) > _FEW:
+            text += f" ({', '.join(choices)})"
+        default = schemas[name].get("default")
+        yield click.Option(
+            [f"--{name.replace('_', '-')}"],
+            is_flag=schemas[name].get("type") == "boolean",
+            default=None,
+            metavar="|".join(choices) if len(choices) <= _FEW else "NAME",
+            help=f"{text}.  [default: {default}]" if default else f"{text}.",
+        )
+
+
+def _choices(schema: dict[str, Any]) -> list[str]:
+    """What may be written for an option: words, or NUMBER, INTEGER or STRING."""
+    kinds = schema.get("anyOf", [schema])
+    return [word for kind in kinds for word in kind.get("enum", [kind["type"].upper()]) if word != "NULL"]
