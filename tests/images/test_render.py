@@ -71,6 +71,25 @@ def test_an_overlay_by_level_is_the_heatmap_laid_over_the_photo(kind, alpha):
     np.testing.assert_array_equal(pixels[nothing], np.asarray(IMAGE)[nothing])
 
 
+@pytest.mark.parametrize("kind", ["unsigned", "signed"])
+def test_an_even_heatmap_is_opaque_where_the_model_saw_the_photo(kind):
+    heat = place(CAM - 0.5 * (kind == "signed"), VIEW, kind=kind)
+    image = opened(heatmap(heat, colormap="viridis", blend="even"))
+    assert image.mode == "RGBA"
+    rgba = np.asarray(image)
+    np.testing.assert_array_equal(rgba[:, 100:300, :3], table("viridis", kind)[np.asarray(heat.levels)[:, 100:300]])
+    assert (rgba[:, 100:300, 3] == 255).all()
+    assert not rgba[:, :100, 3].any()
+    assert not rgba[:, 300:, 3].any()
+
+
+def test_an_even_heatmap_of_signed_colours_has_them():
+    heat = place(np.dstack([CAM - 0.5] * 3), VIEW, kind="signed_colour")
+    rgba = np.asarray(opened(heatmap(heat, blend="even")))
+    np.testing.assert_array_equal(rgba[:, :, :3], np.asarray(heat.levels))
+    assert (rgba[:, :, 3] == 255 * ((np.arange(400) >= 100) & (np.arange(400) < 300))).all()
+
+
 def test_signed_colours_have_no_level():
     heat = place(np.dstack([CAM - 0.5] * 3), VIEW, kind="signed_colour")
     assert overlay(heat, IMAGE, blend="level").data == overlay(heat, IMAGE).data
@@ -137,5 +156,6 @@ def test_drawing_changes_neither_heat_nor_photo():
     overlay(heat, image)
     overlay(heat, image, blend="level", outline=True)
     heatmap(heat)
+    heatmap(heat, blend="even")
     assert heat.levels == levels
     assert image == photo(40, 20)

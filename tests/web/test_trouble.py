@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -134,7 +137,22 @@ def guarded(tmp_path_factory):
         yield started
 
 
-def test_it_asks_for_the_key_and_keeps_it_in_memory_only(visit, guarded):
+def assert_commands_work(page, folder):
+    """Whoever has the key in the environment may run them as they are."""
+    for shell, which in ((["bash", "-e", "-c"], "curl"), ([sys.executable, "-c"], "python")):
+        command = page.locator(f"#{which}").inner_text()
+        assert KEY not in command
+        subprocess.run(
+            [*shell, command], cwd=folder, env=os.environ | {"GRADCAM_API_KEY": KEY}, check=True, timeout=120
+        )
+        pictures = [*folder.glob("*.png")]
+        assert len(pictures) == 2
+        for picture in pictures:
+            Image.open(picture).verify()
+            picture.unlink()
+
+
+def test_it_asks_for_the_key_and_keeps_it_in_memory_only(visit, guarded, tmp_path):
     page = visit.page
     page.goto(guarded.url)
     key = page.get_by_label("This service asks for an API key")
@@ -148,7 +166,7 @@ def test_it_asks_for_the_key_and_keeps_it_in_memory_only(visit, guarded):
     page.keyboard.press("Enter")
     Playground(visit, guarded).settled(2)
     assert key.is_hidden()
-    assert "GRADCAM_KEY" in page.locator("#curl").inner_text()
+    assert_commands_work(page, tmp_path)
     stores = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])"
     assert KEY not in page.evaluate(stores) + page.content()
     assert page.evaluate("indexedDB.databases().then((found) => found.length)") == 0

@@ -134,10 +134,10 @@ class ExplainOptions(PredictOptions, _MethodOptions):
     )
     legend: bool = Field(False, description="draw the scale, with its values, beside an overlay")
     alpha: float = Field(0.5, ge=0, le=1, description="strength of the overlay")
-    blend: Literal["even", "level"] = Field(
-        "even",
-        description="of an overlay: `even`, colours of the same strength all over what the model saw; `level`, the "
-        "stronger the map, so that cold areas stay clear",
+    blend: Literal["even", "level"] | None = Field(
+        None,
+        description="how far the colours hide what is below them: `level`, the more the stronger the map, so that cold "
+        "areas stay clear; `even`, alike all over what the model saw; default: `even` in an overlay, `level` in a heatmap",
     )
     outline: bool = Field(
         False, description="draw a dashed line around what the model saw on an overlay, where that isn't all of it"

@@ -86,14 +86,14 @@ def _explanation(
         shown = cam[:, :, list(bands)] if kind == "signed_colour" else cam
         heat = place(shown, prepared, kind=kind, high=high, size=options.size, max_side=options.max_side)
     if heat and "heatmap" in options.outputs:
-        flat = heatmap(heat, colormap=options.colormap)
+        flat = heatmap(heat, colormap=options.colormap, blend=options.blend or "level")
     if heat and photo is not None:
         over = overlay(
             heat,
             photo,
             colormap=options.colormap,
             alpha=options.alpha,
-            blend=options.blend,
+            blend=options.blend or "even",
             outline=options.outline,
             encoding=options.format,
             legend=options.legend,

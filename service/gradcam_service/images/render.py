@@ -40,7 +40,7 @@ class Picture:
     data: bytes
 
 
-def heatmap(heat: Heat, *, colormap: str | None = None) -> Picture:
+def heatmap(heat: Heat, *, colormap: str | None = None, blend: Blend = "level") -> Picture:
     """A PNG to lay over the photo, indexed: the index is the level, the palette its colour.
 
     Nothing is lost: who wants the numbers reads the indices. Opacity is the level too; of a signed map its distance
@@ -49,7 +49,14 @@ def heatmap(heat: Heat, *, colormap: str | None = None) -> Picture:
     Args:
         heat: a map on its canvas.
         colormap: one of `colormaps.COLORMAPS`; default: that of the map's kind.
+        blend: ``even`` for an RGBA PNG that is opaque where the model saw the photo and clear elsewhere.
     """
+    if blend == "even":
+        colours = _colours(heat, colormap or default_colormap(heat.kind)).copy()
+        seen = Image.new("L", colours.size)
+        seen.paste(255, heat.box)
+        colours.putalpha(seen)
+        return _encoded(colours, "png")
     if heat.kind == "signed_colour":
         return _encoded(heat.levels, "png")
     palette = table(colormap or default_colormap(heat.kind), heat.kind)
@@ -84,7 +91,7 @@ def overlay(
         legend: whether the scale is drawn to the right of the photo.
     """
     colormap = colormap or default_colormap(heat.kind)
-    colours = heat.levels if heat.kind == "signed_colour" else _colored(heat, colormap)
+    colours = _colours(heat, colormap)
     size = colours.size
     photo = backdrop if backdrop.size == size else backdrop.resize(size, Image.Resampling.BILINEAR)
     blended = _blended(photo, colours, _opacity(heat, alpha, blend), heat.box)
@@ -118,8 +125,10 @@ def _encoded(image: Image.Image, encoding: str) -> Picture:
     return Picture(f"image/{encoding}", *image.size, file.getvalue())
 
 
-def _colored(heat: Heat, colormap: str) -> Image.Image:
-    """Levels (mode L) as their colours (mode RGB)."""
+def _colours(heat: Heat, colormap: str) -> Image.Image:
+    """Levels as their colours, mode RGB; signed colours are their own."""
+    if heat.kind == "signed_colour":
+        return heat.levels
     levels = heat.levels.copy()
     levels.putpalette(table(colormap, heat.kind).tobytes())
     return levels.convert("RGB")

@@ -1,78 +1,75 @@
 /* What is shown, as commands that anyone can run. */
 
 import { DEFAULT_COLORMAP } from "./state.js";
+import { SHARPEST } from "./tile.js";
+
+const KEY = "GRADCAM_API_KEY"; // as for the command line and the load test
+const USUAL_SIDE = 1024; // pixels of the longest side, above which the API reduces pictures where nothing is said
 
 /**
  * asked: [{model, method, layer, target: index or JSON text, label}], everything on the stage.
- * picture: {name, example: whether this service has it}. Where a key is needed, it is named and never written out.
+ * picture: {name, example: whether this service has it, width, height}. view: {show, opacity, colormap}, how it is shown.
+ * Where a key is needed, it is named and never written out.
  */
-export function curl({ asked, picture, colormap, needsKey, origin }) {
-  const lines = needsKey ? ["# put your API key into GRADCAM_KEY first"] : [];
-  const key = needsKey ? `-H "Authorization: Bearer $GRADCAM_KEY" ` : "";
-  if (picture.example) lines.push(`curl -s ${origin}web/examples/${picture.name} -o ${picture.name}`);
+export function curl({ asked, picture, view, needsKey, origin }) {
+  const lines = [...(needsKey ? [`# put your API key into ${KEY} first`] : []), ...boxless(view)];
+  const key = needsKey ? `-H "Authorization: Bearer $${KEY}" ` : "";
+  if (picture.example) lines.push(`curl -sSf ${origin}web/examples/${picture.name} -o ${picture.name}`);
   for (const one of asked) {
-    const options = [`image=@${attached(picture.name)}`, `model=${one.model}`, `method=${one.method}`, ...layer(one), `target=${one.target}`];
-    if (colormap !== DEFAULT_COLORMAP) options.push(`colormap=${colormap}`);
-    const fields = options.map((option) => `-F ${quoted(option)}`).join(" ");
-    lines.push(`curl -s -H 'Accept: image/png' ${key}\\\n  ${fields} \\\n  ${origin}explain -o ${quoted(file(one, asked))}`);
+    const options = [["image", `@${attached(picture.name)}`], ...question(one), ...drawing(view, picture)];
+    const fields = options.map(([name, value]) => `-F ${quoted(`${name}=${value}`)}`).join(" ");
+    lines.push(`curl -sSf -H 'Accept: image/png' ${key}\\\n  ${fields} \\\n  ${origin}explain -o ${quoted(file(one, asked))}`);
   }
   return lines.join("\n");
 }
 
-/** A program that asks the same and lays the heatmaps over the picture as the page does. */
-export function python({ asked, picture, colormap, opacity, show, needsKey, origin }) {
-  const questions = asked.map((one) => {
-    const fields = [["model", one.model], ["method", one.method], ["layer", one.layer], ["target", String(one.target)]];
-    return `    (${literal(file(one, asked))}, {${fields.map(([name, value]) => `"${name}": ${literal(value)}`).join(", ")}}),`;
-  });
-  const chosen = colormap === DEFAULT_COLORMAP ? "" : ` "colormap": ${literal(colormap)},`;
-  const headers = needsKey ? [`headers = {"Authorization": f"Bearer {os.environ['GRADCAM_KEY']}"}`] : [];
+/** A program that asks the same. */
+export function python({ asked, picture, view, needsKey, origin }) {
+  const dictionary = (options) => `{${options.map(([name, value]) => `"${name}": ${literal(String(value))}`).join(", ")}}`;
+  const key = needsKey ? `, "Authorization": f"Bearer {os.environ['${KEY}']}"` : "";
   return [
-    "import base64",
-    "import io",
     ...(needsKey ? ["import os"] : []),
+    "from pathlib import Path",
     "",
     "import httpx",
-    "from PIL import Image",
     "",
+    ...boxless(view),
     `service = ${literal(origin)}`,
-    ...headers,
-    picture.example
-      ? `data = httpx.get(service + "web/examples/${picture.name}").content`
-      : `data = open(${literal(picture.name)}, "rb").read()`,
+    `headers = {"Accept": "image/png"${key}}`,
+    `view = ${dictionary(drawing(view, picture))}`,
     "questions = [",
-    ...questions,
+    ...asked.map((one) => `    (${literal(file(one, asked))}, ${dictionary(question(one))}),`),
     "]",
-    `picture = Image.open(io.BytesIO(data)).convert("RGBA")`,
+    picture.example
+      ? `image = httpx.get(service + "web/examples/${picture.name}").content`
+      : `image = Path(${literal(picture.name)}).read_bytes()`,
     "for file, question in questions:",
-    "    answer = httpx.post(",
-    `        service + "explain",`,
-    `        files={"image": data},`,
-    `        data={**question, "output": "heatmap",${chosen} "max_side": "4096"},`,
-    `        ${needsKey ? "headers=headers,\n        " : ""}timeout=600,`,
-    "    )",
-    "    answer.raise_for_status()",
-    ...drawing(show, opacity),
+    `    asked = {"files": {"image": image}, "data": question | view, "headers": headers, "timeout": 600}`,
+    `    answer = httpx.post(service + "explain", **asked).raise_for_status()`,
+    `    Path(file).write_bytes(answer.content)`,
     "",
   ].join("\n");
 }
 
-function drawing(show, opacity) {
-  return [
-    `    explanation = answer.json()["results"][0]["explanations"][0]`,
-    `    png = base64.b64decode(explanation["heatmap"]["data"])`,
-    ...(show === "map"
-      ? [`    Image.open(io.BytesIO(png)).convert("RGB").save(file)`]
-      : [
-          `    heatmap = Image.open(io.BytesIO(png)).convert("RGBA").resize(picture.size)`,
-          `    heatmap.putalpha(heatmap.getchannel("A").point(lambda level: level * ${opacity}))`,
-          `    Image.alpha_composite(picture, heatmap).convert("RGB").save(file)`,
-        ]),
-  ];
+/** What the service draws on no picture, and where it is. */
+function boxless({ box }) {
+  return box ? ["# the box is in the JSON that boxes=true returns without Accept"] : [];
 }
 
-function layer(one) {
-  return one.layer === "auto" ? [] : [`layer=${one.layer}`];
+/** What is asked, as names and values of options. */
+function question({ model, method, layer, target }) {
+  return [["model", model], ["method", method], ...(layer === "auto" ? [] : [["layer", layer]]), ["target", target]];
+}
+
+/** How it is drawn, as names and values of options. */
+function drawing({ show, opacity, colormap }, { width, height }) {
+  const drawn =
+    show === "map"
+      ? [["output", "heatmap"], ["blend", "even"]]
+      : [["output", "overlay"], ["blend", "level"], ["alpha", opacity], ["outline", true]];
+  if (colormap !== DEFAULT_COLORMAP) drawn.push(["colormap", colormap]);
+  const side = Math.max(width, height);
+  return side > USUAL_SIDE ? [...drawn, ["max_side", SHARPEST]] : drawn;
 }
 
 /** A file name that tells what of the stage it is. */

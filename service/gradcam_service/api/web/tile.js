@@ -3,7 +3,8 @@
 import { element, say, short } from "./dom.js";
 import { paint, place, valueAt } from "./maps.js";
 
-const SHARPEST = 2048; // pixels along the longest side of a download
+/** Pixels along the longest side of a download. */
+export const SHARPEST = 2048;
 
 export class Tile {
   /**

@@ -138,10 +138,8 @@ function showBehind() {
   showTiming(answer, `${methodOf(done[0].model, done[0].method).title} for ${named(answer.explanation.target)}`);
   showCode({
     asked: done.map(asked),
-    picture: { name: picture.name, example: Boolean(picture.example) },
-    colormap: state.colormap,
-    opacity: state.opacity,
-    show: state.show,
+    picture,
+    view: state,
     needsKey: hasKey(),
     origin: new URL(".", location.href).href,
   });
