@@ -37,7 +37,7 @@ load: demand
 
 LONGEST = (
     *("explain", "methods", "deploy", "worker", "fuzz", "runtime", "registry", "real", "test_serve_your_model.py"),
-    *("test_export.py", "api", "web", "extending", "zoo"),
+    *("test_export.py", "test_export_program.py", "api", "web", "extending", "zoo"),
 )
 """Rooms and files that take longest; all others take seconds."""
 TOGETHER = (

@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 
-def network(channels=3, bias=1.0):
+def network(channels=3):
     torch.manual_seed(channels)
     layers = [nn.Conv2d(channels, 8, 5, 2, 2), nn.ReLU(), nn.Conv2d(8, 16, 5, 3, 2), nn.ReLU()]
     net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5, bias=False))
@@ -117,11 +117,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Models of every kind of preprocessing, as settings."""
     root = tmp_path_factory.mktemp("models")
     (root / "code").mkdir()
-    (root / "code" / "networks.py").write_text(NETWORKS)
+    (root / "code" / "exported_networks.py").write_text(NETWORKS)
     for name, text in MODELS.items():
         folder = root / "models" / name / "1"
         folder.mkdir(parents=True)
-        source = f"source: python\narchitecture: networks:network\noptions: {{channels: {CHANNELS.get(name, 3)}}}\n"
+        source = (
+            f"source: python\narchitecture: exported_networks:network\noptions: {{channels: {CHANNELS.get(name, 3)}}}\n"
+        )
         labels = '["tabby, tabby cat", "crane", "crane, machine", "4", "7"]'
         (folder / "model.yaml").write_text(f"{source}runtime: eager\nlabels: {labels}\n{text}\n")
     return {"model_repository": root / "models", "python_path": root / "code"}

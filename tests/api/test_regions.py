@@ -1,9 +1,17 @@
 """Regions and boxes are true coordinates of the original picture."""
 
+import io
+import re
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from repository import ROOT
 
 from .calls import STAR, a_star, ask, encoded, explain, opened, photo, problem, values
 
@@ -96,3 +104,21 @@ def test_boxes_are_not_reported_unless_asked_for(client, png):
 
 def test_a_threshold_of_zero_is_refused(client, png):
     assert "threshold" in problem(ask(client, "/explain", png, threshold=0), 400, "bad_option")
+
+
+def test_the_example_of_the_docs_says_where_the_strongest_cells_are(service, scene, tmp_path):
+    page = (ROOT / "docs" / "api.md").read_text()
+    (code,) = [found for found in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "region" in found]
+    assert len(code.splitlines()) <= 14
+    (tmp_path / "photo.jpg").write_bytes(scene)
+    example = code.replace("http://localhost:8000", service.url)
+    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True)
+    found = [re.fullmatch(r"([\d.]+) at ([-\d.]+), ([-\d.]+)", line).groups() for line in done.stdout.splitlines()]
+    strongest, second, third = (tuple(map(float, numbers)) for numbers in found)
+    explanation = explain(service.client, scene)
+    assert strongest == pytest.approx((explanation["max"], *explanation["peak"]), abs=0.06)
+    assert strongest[0] >= second[0] >= third[0] > 0
+    x, y = explanation["peak"]
+    width, height = Image.open(io.BytesIO(scene)).size
+    assert 0 < x < width
+    assert 0 < y < height

@@ -83,11 +83,11 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Local:
     """A model that looks at what is red."""
     root = tmp_path_factory.mktemp("red")
     (root / "code").mkdir()
-    (root / "code" / "networks.py").write_text(RED)
+    (root / "code" / "looks_at_red.py").write_text(RED)
     version = root / "models" / "red" / "1"
     version.mkdir(parents=True)
     (version / "model.yaml").write_text(
-        "source: python\narchitecture: networks:network\nlabels: [red, other]\n"
+        "source: python\narchitecture: looks_at_red:network\nlabels: [red, other]\n"
         "preprocess: {resize: 64, crop: 64, mean: [0, 0, 0], std: [1, 1, 1]}\n"
     )
     return open_model("red", Settings(model_repository=str(root / "models"), python_path=root / "code", device="cpu"))

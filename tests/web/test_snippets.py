@@ -18,8 +18,8 @@ from .conftest import Playground
 SHELLS = {"curl": ["bash", "-e", "-c"], "python": [sys.executable, "-c"]}
 VIEWS = {  # what is shown, and the names of its maps
     "two classes": ("#picture=lightning-cross-arrow&targets=0,3&colormap=viridis&opacity=0.5", ["arrow", "cross"]),
-    "a model that crops": ("#picture=coffee&model=resnet18@1&targets=5&opacity=0.9", ["5"]),
-    "the map alone": ("#picture=coffee&model=resnet18@1&targets=5&show=map&colormap=magma", ["5"]),
+    "a model that crops": ("#picture=coffee&model=resnet18@1&targets=5&opacity=0.9", ["electric ray"]),
+    "the map alone": ("#picture=coffee&model=resnet18@1&targets=5&show=map&colormap=magma", ["electric ray"]),
     "a comparison": ("#picture=fish-star&targets=4&against=10", ["fish rather than star"]),
     "signed colours": ("#picture=fish-star&targets=4&method=guided_backprop", ["fish"]),
     "the map of signed colours": ("#picture=fish-star&targets=4&method=guided_backprop&show=map", ["fish"]),
@@ -66,7 +66,7 @@ def test_they_draw_what_is_shown(playground, tmp_path, view, which):
 def test_what_the_model_saw_is_outlined_in_them(playground, tmp_path):
     playground.open("#picture=coffee&model=resnet18@1&targets=5&opacity=0")
     run(["bash", "-e", "-c", code(playground, "curl")], tmp_path)
-    drawn, original = (pixels(tmp_path / name) for name in ("5.png", "coffee.jpg"))
+    drawn, original = (pixels(tmp_path / name) for name in ("electric_ray.png", "coffee.jpg"))
     assert 0 < (np.abs(drawn - original).max(axis=2) > 20).mean() < 0.02
 
 
