@@ -20,7 +20,7 @@ from api.calls import encoded, explain, opened, png16, predict, values
 from command import gradcam
 from gradcam_service.export.program import program_for
 from gradcam_service.registry.repository import parse_spec
-from live import Service, running
+from live import PATIENCE, Service, running
 from repository import ROOT
 
 PHOTOGRAPHS = ROOT / "service/gradcam_service/api/web/examples"
@@ -225,7 +225,7 @@ sys.argv = ["cropped.py", "photo.jpg", "tabby"]
 runpy.run_path({str(folder / "cropped.py")!r}, run_name="__main__")
 assert not {{"torch", "gradcam_service", "scipy"}} & set(sys.modules)
 """
-    subprocess.run([sys.executable, "-c", alone], check=True, cwd=tmp_path, timeout=100)
+    subprocess.run([sys.executable, "-c", alone], check=True, cwd=tmp_path, timeout=PATIENCE)
     assert Image.open(tmp_path / "overlay.png").size == photograph("cat").size
 
 

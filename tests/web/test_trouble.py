@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from api.calls import encoded
-from live import running_eagerly
+from live import PATIENCE, running_eagerly
 
 from .conftest import Playground
 
@@ -143,7 +143,7 @@ def assert_commands_work(page, folder):
         command = page.locator(f"#{which}").inner_text()
         assert KEY not in command
         subprocess.run(
-            [*shell, command], cwd=folder, env=os.environ | {"GRADCAM_API_KEY": KEY}, check=True, timeout=120
+            [*shell, command], cwd=folder, env=os.environ | {"GRADCAM_API_KEY": KEY}, check=True, timeout=PATIENCE
         )
         pictures = [*folder.glob("*.png")]
         assert len(pictures) == 2

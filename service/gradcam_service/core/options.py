@@ -137,7 +137,7 @@ class ExplainOptions(PredictOptions, _MethodOptions):
     blend: Literal["even", "level"] | None = Field(
         None,
         description="how far the colours hide what is below them: `level`, the more the stronger the map, so that cold "
-        "areas stay clear; `even`, alike all over what the model saw; default: `even` in an overlay, `level` in a heatmap",
+        "areas stay clear; `even`, alike all over what the model saw; default: `even` of overlays, `level` of heatmaps",
     )
     outline: bool = Field(
         False, description="draw a dashed line around what the model saw on an overlay, where that isn't all of it"

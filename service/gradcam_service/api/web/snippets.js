@@ -8,7 +8,8 @@ const USUAL_SIDE = 1024; // pixels of the longest side, above which the API redu
 
 /**
  * asked: [{model, method, layer, target: index or JSON text, label}], everything on the stage.
- * picture: {name, example: whether this service has it, width, height}. view: {show, opacity, colormap}, how it is shown.
+ * picture: {name, example: whether this service has it, width, height}. view: {show, opacity, colormap, box, threshold}, how
+ * it is shown.
  * Where a key is needed, it is named and never written out.
  */
 export function curl({ asked, picture, view, needsKey, origin }) {
@@ -52,8 +53,8 @@ export function python({ asked, picture, view, needsKey, origin }) {
 }
 
 /** What the service draws on no picture, and where it is. */
-function boxless({ box }) {
-  return box ? ["# the box is in the JSON that boxes=true returns without Accept"] : [];
+function boxless({ box, threshold }) {
+  return box ? [`# the box is in the JSON that boxes=true and threshold=${threshold} return without Accept`] : [];
 }
 
 /** What is asked, as names and values of options. */
