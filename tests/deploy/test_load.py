@@ -132,6 +132,28 @@ def test_what_would_be_refused_request_by_request_is_refused_before(service: Ser
         assert "Aggregated" not in result.stderr  # nobody asked
 
 
+def test_make_takes_a_service_and_its_key_which_it_does_not_print(tmp_path: Path):
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "with ${GRADCAM_API_KEY:-no key}: $*"\n')
+    python.chmod(0o755)
+    for stamp in (".installed", ".dev"):
+        (tmp_path / stamp).touch()
+
+    def made(*arguments: str) -> str:
+        environment = {"PATH": os.environ["PATH"]}  # without what a make around this one says
+        command = ["make", "--silent", "-C", ROOT, f"VENV={tmp_path}", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    there = ("load", "HOST=https://there.example", "LOAD=-u 3")
+    assert made(*there, "KEY=s3cret") == "with s3cret: load_tests/load.py --host https://there.example -u 3\n"
+    assert made(*there) == "with no key: load_tests/load.py --host https://there.example -u 3\n"
+    assert "s3cret" not in made("--dry-run", *there, "KEY=s3cret")
+    assert made("load") == "with no key: load_tests/load.py\n"
+    assert made("serve", "HOST=0.0.0.0").endswith(" serve --host 0.0.0.0 --port 8000\n")
+    assert made("serve").endswith(" serve --host 127.0.0.1 --port 8000\n")
+
+
 def test_help_has_every_option_of_the_load():
     shown = subprocess.run([sys.executable, LOAD, "--help"], capture_output=True, text=True).stdout
     for option in (
