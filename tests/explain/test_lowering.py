@@ -99,7 +99,7 @@ class Padded(nn.Module):
         return F.pad(F.pad(x, (1, 1, 2, 0)), (-1, 0, 3, -1))
 
 
-HEADS = {
+ACTIVATIONS = {
     "hardswish": nn.Hardswish,
     "hardsigmoid": nn.Hardsigmoid,
     "silu": nn.SiLU,
@@ -114,6 +114,22 @@ HEADS = {
     "tanh": nn.Tanh,
     "softmax": lambda: nn.Softmax(1),
     "log-softmax": lambda: nn.LogSoftmax(1),
+}
+
+
+class Abreast(nn.Module):
+    """Every activation of the same values, side by side: each has weights of its own in the layer that follows."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList(make() for make in ACTIVATIONS.values())
+
+    def forward(self, x):
+        return torch.cat([part(x) for part in self.parts], 1)
+
+
+HEADS = {
+    "every activation": Abreast,
     "batch norm": lambda: nn.BatchNorm2d(8),
     "group norm": lambda: nn.GroupNorm(2, 8),
     "layer norm": lambda: nn.LayerNorm([8, 9, 9]),
@@ -152,6 +168,12 @@ def net(middle):
 
 @pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
 def test_every_kind_of_head(make):
+    check(Network(net(make()), (3, 9, 9), layer="stem").cut, images(5, 9), 5)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("make", ACTIVATIONS.values(), ids=ACTIVATIONS)
+def test_every_activation_by_itself(make):
     check(Network(net(make()), (3, 9, 9), layer="stem").cut, images(5, 9), 5)
 
 

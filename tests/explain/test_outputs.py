@@ -1,6 +1,7 @@
 """What networks give is read right: the scores among several outputs, in rows, before whatever activation ends them."""
 
 from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -37,6 +38,11 @@ class Net(nn.Module):
 
 def network(end=lambda scores, features: scores, classes=3, **options):
     return Network(Net(end, classes).eval(), (3, 16, 16), **options)
+
+
+@cache
+def plain():
+    return network()
 
 
 def truth(classes=3):
@@ -135,7 +141,7 @@ def test_dimensions_of_one_are_left_out(end):
     assert found.classes == 3
     assert_close(found.scores(images(3, 16)), truth(), rtol=0, atol=0)
     assert found.cut.head.weight is not None
-    assert_close(maps(found, 1), maps(network(), 1), rtol=0, atol=0)
+    assert_close(maps(found, 1), maps(plain(), 1), rtol=0, atol=0)
 
 
 def test_a_grid_of_scores_is_no_row_and_says_what_it_is():
@@ -176,7 +182,7 @@ def test_a_softmax_is_taken_off_whatever_follows_it(end):
     found = network(end)
     assert_close(found.scores(images(3, 16)), truth(), rtol=0, atol=1e-6, check_dtype=False)
     assert found.cut.head.weight is not None
-    assert_close(maps(found, 2), maps(network(), 2), rtol=0, atol=1e-7)
+    assert_close(maps(found, 2), maps(plain(), 2), rtol=0, atol=1e-7)
     assert_close(found.traced(images(3, 16)), truth(), rtol=0, atol=1e-6)  # the whole, as methods of the input take it
 
 
