@@ -366,7 +366,7 @@ def test_what_is_no_checkpoint_is_told_what_it_is(tmp_path: Path, kind: str, nam
     with pytest.raises(ModelFailed, match=says) as caught:
         read_tensors(tmp_path / name)
     assert "\n" not in caught.value.detail
-    assert len(caught.value.detail) - len(str(tmp_path)) <= 280
+    assert len(caught.value.detail.replace(str(tmp_path), "")) <= 280
 
 
 def test_a_checkpoint_named_safetensors_says_what_to_do(tmp_path: Path):
@@ -389,7 +389,7 @@ def test_what_is_no_model_is_told_what_it_is(tmp_path: Path, source: str, own: s
     spec = f"source: {source}\nweights: m.bin\npreprocess: {{pad: 64, mean: [0, 0, 0], std: [1, 1, 1]}}\n"
     with pytest.raises(ModelFailed, match=says) as caught:
         build(ModelFolder(parse_spec(spec, "model.yaml"), tmp_path))
-    assert len(caught.value.detail) <= 300
+    assert len(caught.value.detail.replace(str(tmp_path), "")) <= 280
 
 
 @pytest.mark.parametrize(
@@ -418,16 +418,24 @@ SAVES = """
 import sys, torch
 from torch import nn
 class Config: pass
-torch.save({"model": nn.Linear(2, 2), "whole": nn.Linear, "config": {"state_dict": {}, "config": Config()}}[sys.argv[1]], sys.argv[2])
+for name, saved in {"model": nn.Linear(2, 2), "whole": nn.Linear, "config": {"state_dict": {}, "config": Config()}}.items():
+    torch.save(saved, f"{sys.argv[1]}/{name}.pth")
 """  # noqa: E501
 
 
+@pytest.fixture(scope="module")
+def pickled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of another process, whose class ``__main__.Config`` is not one of this process."""
+    folder = tmp_path_factory.mktemp("pickled")
+    subprocess.run([sys.executable, "-c", SAVES, str(folder)], check=True)
+    return folder
+
+
 @pytest.mark.parametrize("what", ["model", "whole", "config"])
-def test_pickled_code_is_refused_saying_how_to_save_without_it(tmp_path: Path, what: str):
-    subprocess.run([sys.executable, "-c", SAVES, what, str(tmp_path / "w.pth")], check=True)
+def test_pickled_code_is_refused_saying_how_to_save_without_it(pickled: Path, what: str):
     with pytest.raises(ModelFailed, match=r"never pickled code \(.*torch\.save\(model\.state_dict\(\)") as caught:
-        read_tensors(tmp_path / "w.pth")
-    assert len(caught.value.detail) - len(str(tmp_path)) <= 280
+        read_tensors(pickled / f"{what}.pth")
+    assert len(caught.value.detail.replace(str(pickled), "")) <= 280
 
 
 def test_what_stands_beside_weights_never_runs(tmp_path: Path):

@@ -252,7 +252,7 @@ def test_a_folder_that_is_none_is_refused_in_one_line(tmp_path, vit, says):
     with pytest.raises(ModelFailed, match=says) as caught:
         loaded(folder)
     assert "\n" not in caught.value.detail
-    assert len(caught.value.detail) < 400
+    assert len(caught.value.detail.replace(str(tmp_path), "")) < 400
 
 
 def test_weights_of_a_headless_model_are_refused(tmp_path, vit):
