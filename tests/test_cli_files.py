@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from command import gradcam
-from gradcam_service.cli_files import a_file_each
+from gradcam_service.cli_files import a_file_each, foretold
 from gradcam_service.zoo.scenes import scene
 
 
@@ -32,3 +32,15 @@ def test_a_picture_named_twice_is_drawn_once(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"scene.png", "x.png"}
     assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("passes", "pace", "told"),
+    [
+        (3, 0.3, ""),
+        (1426, 0.04, "about 57 s a picture: 1,426 forward passes"),
+        (5000, 0.5, "about 42 minutes a picture: 5,000 forward passes"),
+    ],
+)
+def test_what_takes_longer_than_a_second_is_foretold(passes: int, pace: float, told: str):
+    assert foretold(passes, pace) == told

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
 
 import gradcam_service
-from gradcam_service.cli_files import STDIN, Outcome, a_file_each, complain, exit_code
+from gradcam_service.cli_files import STDIN, Outcome, a_file_each, complain, exit_code, foretold
 from gradcam_service.cli_options import RequestCommand
 from gradcam_service.errors import ServiceError
 from gradcam_service.kinds import load_plugins
@@ -162,16 +164,29 @@ def explain(pictures: Sequence[Path], model: str | None, file: Path, **given: An
     outcome, local = Outcome(pictures), None
     for picture, data in outcome.readable():
         local = local or _open(model)
-        with outcome.of(picture):
+        with outcome.of(picture), _watched(local, options, picture == pictures[0]) as watched:
             draw = _draw_all if options.method == "all" else _draw
-            draw(local, picture.name, data, options, files[picture])
+            draw(watched, picture.name, data, options, files[picture])
     sys.exit(outcome.code)
+
+
+@contextmanager
+def _watched(local: Local, options: ExplainOptions, first: bool) -> Iterator[Local]:
+    """The same model, of whose passes a terminal is told: before the first how long they take, then how far it is."""
+    if not sys.stderr.isatty():
+        yield local
+        return
+    names = local.model.card.method_names() if options.method == "all" else [options.method]
+    passes = local.passes(options, names)
+    if first and (told := foretold(passes, local.pace())):
+        click.echo(told, err=True)
+    with tqdm(total=passes, unit=" passes", leave=False, delay=1) as bar:
+        yield replace(local, progress=bar.update)
 
 
 def _draw_all(local: Local, name: str, data: bytes, options: ExplainOptions, file: Path) -> None:
     """Write the grid of all methods."""
-    with tqdm(local.model.card.method_names(), leave=False, disable=None) as methods:
-        grid, notes = local.gallery(name, data, options, methods)
+    grid, notes = local.gallery(name, data, options, local.model.card.method_names())
     grid.save(file)
     click.echo(f"every method → {file}")
     for note in notes:
@@ -186,7 +201,7 @@ def _draw(local: Local, name: str, data: bytes, options: ExplainOptions, file: P
         drawn = explanation.overlay or explanation.heatmap
         assert drawn is not None
         written.write_bytes(drawn.data)
-        note = "; nothing in the picture speaks for it" if explanation.empty else ""
+        note = f"; empty, {explanation.emptiness}" if explanation.empty else ""
         click.echo(f"{explanation.target}  → {written}{note}")
     _warn(result.warnings)
 

@@ -16,6 +16,8 @@ import click
 from gradcam_service.errors import ModelFailed, ServiceError, Unavailable
 
 STDIN = Path("-")
+_MINUTES = 120.0
+"""Seconds from which minutes are told."""
 _LONGEST = 255
 """Bytes of a file's name, the most that a file system takes."""
 _MOST = 100
@@ -25,6 +27,15 @@ _MOST = 100
 def complain(message: str) -> None:
     """Tell of an error on one line."""
     click.echo(f"gradcam: {' '.join(message.split())}", err=True)
+
+
+def foretold(passes: int, pace: float) -> str:
+    """How long a picture will take, of so many forward passes of ``pace`` seconds each; empty of less than a second."""
+    seconds = passes * pace
+    if seconds < 1:
+        return ""
+    shown = f"{seconds:.0f} s" if seconds < _MINUTES else f"{seconds / 60:.0f} minutes"
+    return f"about {shown} a picture: {passes:,} forward passes"
 
 
 def exit_code(error: ServiceError | OSError) -> int:

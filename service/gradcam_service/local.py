@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 
 import msgspec
+import numpy as np
 from PIL import Image
 
 from gradcam_service.core.admission import Capacity
@@ -15,6 +17,8 @@ from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.pipeline import Pipeline, Unobserved
 from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import ModelFailed, ServiceError, UnsupportedMethod, in_one_line
+from gradcam_service.explain.methods import METHODS
+from gradcam_service.explain.suitability import forward_passes, refusal_at
 from gradcam_service.images.grid import labelled_grid
 from gradcam_service.inputs import INPUTS
 from gradcam_service.kinds import load_plugins
@@ -37,11 +41,13 @@ class Local:
 
     Attributes:
         entry: the model, as the repository lists it.
+        progress: told how many forward passes of explanations have been done since it was told last.
     """
 
     entry: Model
     model: LoadedModel
     settings: Settings
+    progress: Callable[[int], object] = lambda _: None
 
     @property
     def key(self) -> str:
@@ -64,6 +70,29 @@ class Local:
         """
         return self._ask(data, options)
 
+    def passes(self, options: ExplainOptions, methods: Iterable[str]) -> int:
+        """Forward passes that these methods take to explain one picture, but for those that can't at that layer.
+
+        Raises:
+            UnknownLayer: the model has no such layer.
+        """
+        cut, targets = self.model.network.cut_at(options.layer), len(options.target or ["the top-1 class"])
+        able = [name for name in methods if name in METHODS and not refusal_at(METHODS[name], cut)]
+        return sum(self._passes(name, options.layer, targets, options.method_options) for name in able)
+
+    def pace(self) -> float:
+        """Seconds that a forward pass of one picture takes: the faster of two, as the first may begin cold."""
+        card = self.model.card
+        images = self.model.images([np.zeros((*card.preprocess.input_size, card.input.count), np.uint8)])
+
+        def once() -> float:
+            start = perf_counter()
+            with self.model.network.undisturbed():
+                self.model.network.predict(images)[1].cpu()  # waits for the device
+            return perf_counter() - start
+
+        return min(once(), once())
+
     def gallery(
         self, name: str, data: bytes, options: ExplainOptions, methods: Iterable[str]
     ) -> tuple[Image.Image, list[str]]:
@@ -72,8 +101,8 @@ class Local:
         Maps of signed colours are shown as they are, all others over the picture.
 
         Returns:
-            The grid, and what to say of it: warnings about the picture, and why methods are left out that can't explain
-            these targets or this layer.
+            The grid, and what to say of it: warnings about the picture, why methods are left out that can't explain
+            these targets or this layer, and which maps are empty.
 
         Raises:
             ServiceError: what is wrong with it or the options.
@@ -95,6 +124,8 @@ class Local:
                 assert shown is not None
                 tiles.append((f"{explanation.name}: {method}", Image.open(io.BytesIO(shown.data))))
                 kinds.add(explanation.kind)
+                if explanation.empty:
+                    notes.append(f"{explanation.name}: {method} is empty, {explanation.emptiness}")
         return labelled_grid(tiles, kinds, options.colormap), notes
 
     async def ready_model(self, reference: str, deadline: float) -> tuple[Model, Card]:
@@ -112,7 +143,7 @@ class Local:
         try:
             result = run(self.model, [inputs], [question], self.settings.max_forward_passes)
             (answer,) = result.answers
-            finished = answer.finish() if isinstance(answer, Pending) else answer
+            finished = self._worked_out(answer, question)
         except ServiceError:
             raise
         except Exception as error:  # whatever the operators of a model do
@@ -120,6 +151,22 @@ class Local:
         if isinstance(finished, ServiceError):
             raise finished
         return finished, Timings(0.0, result.forward, result.backward)
+
+    def _passes(self, method: str, layer: str, targets: int, given: Mapping[str, float]) -> int:
+        size, known = self.model.card.preprocess.input_size, METHODS[method]
+        own = {name: value for name, value in given.items() if name in known.options}
+        return forward_passes(known, self.model.network, layer, size, max(1, targets), own)
+
+    def _worked_out(self, answer: Answer | Pending | ServiceError, asked: Question | None) -> Answer | ServiceError:
+        """The answer once all of its steps are taken. A step counts as a batch of passes; what is more comes last."""
+        passes = self._passes(asked.method, asked.layer, len(asked.targets), asked.options) if asked else 0
+        while isinstance(answer, Pending):
+            done = min(passes, self.model.card.batch)
+            answer, passes = answer.advance() or answer, passes - done
+            self.progress(done)
+        if not isinstance(answer, ServiceError):
+            self.progress(passes)
+        return answer
 
     def _ask(self, data: bytes, options: PredictOptions) -> Result:
         (result,) = asyncio.run(self._answers(Call([data], options))).results

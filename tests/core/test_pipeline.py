@@ -6,6 +6,7 @@ import asyncio
 import gc
 import io
 import threading
+from dataclasses import replace
 from time import monotonic
 from typing import Any, Literal
 
@@ -134,6 +135,27 @@ def test_a_grid_leaves_out_what_can_not_explain_a_contrast_and_says_why(scenes: 
     assert np.array_equal(np.asarray(grid), np.asarray(without))
     (reason,) = left_out
     assert reason.startswith("finercam can't explain star rather than flower: ")
+
+
+@pytest.mark.parametrize(("targets", "layer"), [(["star"], "auto"), (["star", "flower"], "layer2")])
+def test_what_an_explanation_will_cost_is_what_is_done_by_its_end(scenes: Local, targets: list[str], layer: str):
+    methods, done = ["gradcam", "guided_gradcam", "cam", "integrated_gradients"], list[int]()
+    options = ExplainOptions(target=targets, layer=layer)
+    expected = scenes.passes(options, [*methods, "guesswork"])
+    replace(scenes, progress=done.append).gallery("scene.jpg", SCENE, options, methods)
+    assert sum(done) == expected
+    assert len(done) > len(methods)  # step by step, not all at the end
+    if layer == "auto":
+        assert expected == sum(card.forward_passes for card in scenes.model.card.methods if card.name in methods)
+
+
+def test_an_empty_map_is_told_of_in_the_grid(scenes: Local):
+    nothing = io.BytesIO()
+    Image.new("RGB", (128, 128), (128, 128, 128)).save(nothing, "PNG")
+    options = ExplainOptions(target=["star"])
+    assert [scenes.explain(nothing.getvalue(), options).explanations[0].max] == [0]
+    _, notes = scenes.gallery("nothing.png", nothing.getvalue(), options, ["gradcam", "layercam"])
+    assert notes[1:] == ["star: gradcam is empty, all zero: nothing speaks for it in this layer"]
 
 
 def test_who_waits_for_a_drawing_is_told_in_time_though_every_thread_is_busy(scenes: Local):

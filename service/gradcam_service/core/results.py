@@ -66,6 +66,12 @@ class Explanation:
         """Whether the map is zero everywhere: nothing speaks for this target."""
         return not self.map.any()
 
+    @property
+    def emptiness(self) -> str:
+        """What to say of an empty map."""
+        where = "the picture" if self.layer == "input" else "this layer"
+        return f"all zero: nothing speaks for it in {where}"
+
 
 @dataclass(frozen=True)
 class Result:
