@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 
 from exposed import value
 from gradcam_service.registry.repository import EMBEDDED, scan
-from live import ADMIN_TOKEN, Service, running_eagerly, until
+from live import ADMIN_TOKEN, GRADCAM, Service, running_eagerly, until
 from repository import ROOT
 from s3 import Store, forget, store
 
@@ -45,10 +46,14 @@ def publish(repository: str, version: str) -> None:
 
 
 def test_an_outage_takes_nothing_that_is_loaded(s3: Store):
+    unread = "can't be read; what is loaded stays as it is"
+    never_read = "can't be read; nothing is loaded until they can"
+    read_again = "can be read again"
     scene = (ROOT / "service/gradcam_service/api/examples/scene.jpg").read_bytes()
 
     def predict(service: Service) -> tuple[int, str]:
-        answer = service.client.post("/predict", content=scene, headers={"Content-Type": "image/jpeg"})
+        headers = {"Content-Type": "image/jpeg"}
+        answer = service.client.post("/predict?timeout_ms=5000", content=scene, headers=headers)
         body = answer.json()
         return answer.status_code, body["model"]["version"] if answer.status_code == 200 else body["code"]
 
@@ -58,28 +63,28 @@ def test_an_outage_takes_nothing_that_is_loaded(s3: Store):
     def unreadable(service: Service) -> float:
         return value(service.client, "gradcam_repositories_unreadable")
 
-    def logged(service: Service) -> list[str]:
-        return [record["message"] for record in service.records() if "repositories can" in record["message"]]
+    def logged(service: Service) -> set[str]:
+        messages = {record["message"] for record in service.records()}
+        return messages & {f"the model repositories {said}" for said in (unread, never_read, read_again)}
 
     publish(REPOSITORY, "1")
     with running_eagerly(
         model_repository=REPOSITORY, default_model="mine", poll_seconds=0.2, admin_token=ADMIN_TOKEN
     ) as service:
-        assert (predict(service), unreadable(service), logged(service)) == ((200, "1"), 0, [])
+        assert (predict(service), unreadable(service), logged(service)) == ((200, "1"), 0, set())
 
         s3.stop()
-        until(lambda: unreadable(service), 1)
+        until(lambda: (unreadable(service), logged(service)), (1, {f"the model repositories {unread}"}))
         assert (ready(service), predict(service)) == (200, (200, "1"))
         refused = service.client.post("/models/reload", headers=ADMIN).json()
         assert (refused["status"], refused["code"]) == (503, "model_failed")
         assert f"{REPOSITORY} can't be read" in refused["detail"]
-        assert logged(service) == ["the model repositories can't be read; what is loaded stays as it is"]
 
-        # A worker that starts without the bucket, as in a new pod.
+        # A worker that starts without the bucket.
         os.kill(service.pids("worker")[-1], signal.SIGKILL)
-        until(lambda: len(logged(service)), 2)
-        assert logged(service)[1] == "the model repositories can't be read; nothing is loaded until they can"
-        assert (ready(service), predict(service), unreadable(service)) == (503, (503, "not_ready"), 1)
+        until(lambda: f"the model repositories {never_read}" in logged(service), seconds=120)
+        until(lambda: unreadable(service), 1)
+        assert (ready(service), predict(service)) == (503, (503, "not_ready"))
         assert service.client.post("/models/reload", headers=ADMIN).json()["code"] == "not_ready"
         assert service.client.get("/livez").status_code == 200  # so that no probe ends it
 
@@ -88,7 +93,15 @@ def test_an_outage_takes_nothing_that_is_loaded(s3: Store):
         publish(REPOSITORY, "2")
         until(lambda: (ready(service), predict(service)), (200, (200, "2")), seconds=120)
         assert unreadable(service) == 0
-        assert logged(service)[-1] == "the model repositories can be read again"
+        until(lambda: f"the model repositories {read_again}" in logged(service))
+
+
+def test_a_service_that_starts_in_an_outage_says_so_and_ends(s3: Store):
+    s3.stop()
+    environment = os.environ | {"GRADCAM_MODEL_REPOSITORY": REPOSITORY, "GRADCAM_PORT": "0"}
+    ended = subprocess.run([GRADCAM, "serve"], env=environment, capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith(f"gradcam: {REPOSITORY} can't be read: ")
 
 
 def test_a_scan_asks_for_what_polling_is_said_to_cost(s3: Store):
