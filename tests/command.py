@@ -1,4 +1,7 @@
-"""The command `gradcam` in the tests' own process, which spares the seconds that importing torch takes."""
+"""The command `gradcam` in the tests' own process, which spares the seconds that importing torch takes.
+
+The embedded models, which no test changes, are loaded once.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,17 @@ import subprocess
 import sys
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
+from pathlib import Path
 from unittest.mock import patch
 
-from gradcam_service import kinds
+import torch
+
+from gradcam_service import kinds, local
 from gradcam_service.cli import main
+from gradcam_service.registry.loader import LoadedModel, load
+from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.repository import EMBEDDED, Entry
 
 
 def gradcam(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -25,7 +35,9 @@ def gradcam(*arguments: object, **settings: object) -> subprocess.CompletedProce
     settings = {"default_model": "scenes", "device": "cpu"} | settings
     environment = {f"GRADCAM_{name.upper()}": str(value) for name, value in settings.items()}
     output, errors, code = io.StringIO(), io.StringIO(), 0
+    threads = torch.get_num_threads()
     with (
+        patch.object(local, "load", load if "plugins" in settings else _loaded),
         patch.dict(os.environ, environment),
         patch.dict(kinds._PLUGINS, {constant: {**files} for constant, files in kinds._PLUGINS.items()}, clear=True),
         patch.object(sys, "argv", command),
@@ -37,4 +49,18 @@ def gradcam(*arguments: object, **settings: object) -> subprocess.CompletedProce
             main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
+        finally:
+            torch.set_num_threads(threads)
     return subprocess.CompletedProcess(command, code, output.getvalue(), errors.getvalue())
+
+
+def _loaded(entry: Entry, device: torch.device, python_path: Path | None, cache_bytes: int) -> LoadedModel:
+    if isinstance(entry.place, LocalPlace) and EMBEDDED in entry.place.path.parents:
+        return embedded(entry, device)
+    return load(entry, device, python_path, cache_bytes)
+
+
+@cache
+def embedded(entry: Entry, device: torch.device) -> LoadedModel:
+    """An embedded model, as it was when it was first asked for; `cache_clear` has it loaded anew."""
+    return load(entry, device)

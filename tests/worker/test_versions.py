@@ -19,7 +19,8 @@ from PIL import Image
 from api.calls import ADMIN, encoded
 from exposed import samples
 from gradcam_service.images.geometry import prepare
-from gradcam_service.registry.loader import load
+from gradcam_service.registry.built import build
+from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry
 from gradcam_service.zoo.network import scenes_network
@@ -245,9 +246,12 @@ def expected_logits(tmp_path: Path, seeds: list[int]) -> dict[int, np.ndarray]:
     found: dict[int, np.ndarray] = {}
     for seed in seeds:
         folder = put(tmp_path / "expected", str(seed), seed)
-        model = load(Entry("demo", str(seed), LocalPlace(folder)), torch.device("cpu"))
-        prepared = prepare(PICTURE, **model.card.preprocess.geometry())
-        found[seed] = model.network.predict(model.images([prepared.pixels]))[1][0].numpy()
+        entry = Entry("demo", str(seed), LocalPlace(folder))
+        built = build(ModelFolder(entry.spec(), entry.folder()))
+        pixels = prepare(PICTURE, **built.preprocess.geometry()).pixels
+        image = (torch.tensor(pixels).permute(2, 0, 1) / 255 - 0.5) / 0.25
+        with torch.no_grad():
+            found[seed] = built.module.eval()(image[None])[0].numpy()
     return found
 
 
