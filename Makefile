@@ -7,7 +7,7 @@ DEVICE ?= cpu
 PYTEST = $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(CI),--durations=25)
 ENGINE = $(firstword $(shell command -v docker podman buildah))
 
-.PHONY: serve test test-all chaos fuzz docs load bench bench-gpu rolling lint format zoo image clean
+.PHONY: serve test test-all chaos fuzz docs load bench bench-gpu sizing rolling lint format zoo image clean
 
 serve: $(VENV)/.installed  ## start the service; HOST is the address to listen on
 	@exec $(BIN)/python -E -P -m gradcam_service serve --host $(or $(HOST),$(GRADCAM_HOST),127.0.0.1) --port $(PORT)
@@ -27,6 +27,9 @@ bench: $(VENV)/.dev  ## measure what load_tests/PERFORMANCE.md claims, in one ru
 
 bench-gpu: $(VENV)/.dev  ## measure the first GPU; the table is build/bench_gpu.md
 	PYTHONPATH=tests $(BIN)/python load_tests/bench_gpu.py $(BENCH)
+
+sizing: $(VENV)/.dev  ## measure what a replica answers and takes; the table is build/sizing.md
+	PYTHONPATH=tests $(BIN)/python load_tests/sizing.py $(BENCH)
 
 rolling: $(VENV)/.dev  ## replace two replicas behind HAProxy under load; no request may fail
 	PYTHONPATH=tests $(BIN)/python load_tests/rolling.py --html build/rolling.html $(LOAD)

@@ -1,4 +1,4 @@
-"""Measures what a replica answers and takes, by model and number of cores: ``python load_tests/sizing.py``.
+"""Measures what a replica answers and takes, by model and number of cores: ``make sizing``.
 
 The table is printed and written to build/sizing.md; deploy/README.md has it. Each row is a service of its own, on so
 many cores, which the clients share. What it answers at most is measured with as many connections as keep it busy; what
