@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from gradcam_service.errors import BadOption, ModelFailed, ServiceError, first_line, in_one_line
+from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.foreign import foreign, known_format
@@ -189,7 +190,10 @@ def _source(order: Import) -> tuple[str, str]:
         source, architecture = "python", order.architecture
     builders = [name for name in SOURCES if SOURCES[name].architecture is not False]
     if source not in builders or not architecture:
-        raise BadOption(f"--architecture is SOURCE/NAME, of {', '.join(builders)}, or module:function of your own code")
+        meant = did_you_mean(source, builders)
+        raise BadOption(
+            f"--architecture is SOURCE/NAME, of {', '.join(builders)}, or module:function of your own code{meant}"
+        )
     return source, architecture
 
 

@@ -225,7 +225,7 @@ class Spec(BaseModel):
         if self.sample and "softmax" not in known:
             raise ValueError(f"task {self.task} takes no sample, which names the most probable class")
         if self.input.reader not in INPUTS:
-            raise ValueError(f"input.kind {self.input.kind!r} isn't known; there are {', '.join(INPUTS)}")
+            raise ValueError(f"input.kind: {no_such(self.input.kind, INPUTS)}")
         source = SOURCES[self.source]
         if source.architecture is False and self.architecture is not None:
             raise ValueError(f"source {self.source} takes no architecture; its file holds it")
