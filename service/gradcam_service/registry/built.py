@@ -126,6 +126,5 @@ def _with_remedy(error: Misfit, folder: ModelFolder) -> str:
         return reason
     if labels and len(labels) == error.classes:  # then the number of labels isn't what the builder heeds
         return f"{reason}; have {spec.architecture} build {error.classes}"
-    if labels:
-        reason = other_number(spec, error.classes, len(labels))
-    return f"{reason}; name {error.classes} label{'s' if error.classes > 1 else ''}"
+    remedy = f"name {error.classes} label{'s' if error.classes > 1 else ''}"
+    return f"{other_number(spec, error.classes, len(labels))}; {remedy} ({reason})" if labels else f"{reason}; {remedy}"
