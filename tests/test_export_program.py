@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import io
 import re
@@ -297,6 +298,11 @@ def test_photographs_are_named_and_explained_as_by_the_service(name: str, imagen
     assert np.exp(scores - scores.max()).sum() == pytest.approx(1 / answer["target"]["probability"], rel=1e-3)
     expected = values(answer["map"])
     np.testing.assert_allclose(heatmap, expected, rtol=0, atol=1e-3 * expected.max())
+
+
+def test_whatever_the_files_name_it_is_a_program(repository: dict[str, Path]):
+    spec = parse_spec((repository["model_repository"] / "cropped" / "1" / "model.yaml").read_text(), "cropped")
+    ast.parse(program_for('my """model""" \\', "cropped@1", spec))
 
 
 def test_a_file_of_ones_own_is_not_overwritten(tmp_path: Path):
