@@ -20,8 +20,8 @@ def test_every_version_in_the_repositories_is_listed_with_its_state(client):
         ("alexnet", "1"),
         ("resnet18", "1"),
         ("resnet50", "1"),
-        ("imagenet", "1"),
         ("scenes", "1"),
+        ("imagenet", "1"),
     ]
     states = {name: model["state"] for name, model in listed(client).items()}
     assert states.pop("imagenet") in ("unloaded", "loading", "ready")  # on demand, where another is the default
