@@ -37,6 +37,7 @@ def test_a_map_is_zero_everywhere_and_empty_exactly_if_nothing_speaks_for_its_cl
     assert not values(explanation["map"]).any()
     assert explanation["max"] == 0
     assert explanation["empty"] is True
+    assert "peak" not in explanation
 
 
 @pytest.mark.parametrize("layer", ["layer3", "layer2", "layer1", "layer3.0", "layer3.0.conv2", "layer2.0.downsample"])
@@ -76,7 +77,7 @@ def test_a_map_of_scenes_is_captums_gradcam(client, picture, png):
 def test_an_explanation_has_exactly_the_documented_members(client, png):
     outputs = ["heatmap", "overlay", "map"]
     explanation = explain(client, png, model="resnet18", output=outputs, boxes=True, target=1)
-    members = {"target", "method", "layer", "kind", "scale", "region", "max", "empty", "boxes", *outputs}
+    members = {"target", "method", "layer", "kind", "scale", "region", "max", "peak", "empty", "boxes", *outputs}
     assert explanation.keys() == members
     assert explanation["target"].keys() == {"index", "label", "logit", "probability", "chosen"}
     assert explanation["method"] == "gradcam"
