@@ -113,6 +113,8 @@ def main() -> None:
     asked = parser.parse_args()
     if max(asked.cores) > len(usable):
         sys.exit(f"only {len(usable)} cores may be used here")
+    written = Path("build/sizing.md")
+    written.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as repository:
         for name in asked.models:
             if MODELS[name]:
@@ -125,9 +127,7 @@ def main() -> None:
             for count in asked.cores:
                 lines.append(str(measured(Path(repository), name, usable[:count], asked.seconds)))
                 print(lines[-1], flush=True)
-    written = Path("build/sizing.md")
-    written.parent.mkdir(exist_ok=True)
-    written.write_text("\n".join(lines) + "\n")
+                written.write_text("\n".join(lines) + "\n")  # at once: what comes later may fail
 
 
 if __name__ == "__main__":
