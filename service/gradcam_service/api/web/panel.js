@@ -62,11 +62,12 @@ const shaped = (layer) => `${layer.name} · ${layer.shape.join(" × ")}`;
  * Rows stay where they are while their classes do, and so does the focus.
  */
 export function showClasses(predictions, shown, activation, actions) {
-  $("classes-note").textContent = {
+  const notes = {
     sigmoid: "Each class is judged by itself, so several can be likely.",
     softmax: "The classes share 100 % among them.",
     identity: "Values, no probabilities.",
-  }[activation] ?? "";
+  };
+  $("classes-note").textContent = (predictions.length && notes[activation]) || "";
   const content = JSON.stringify(predictions);
   if ($("classes").dataset.content !== content) {
     $("classes").dataset.content = content;

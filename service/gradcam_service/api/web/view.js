@@ -44,11 +44,11 @@ export function showAll(stage, actions) {
 /** What is wrong is said beside the control that is to blame, for as long as it is. */
 function showTrouble(stage) {
   const { state, complaints } = session;
-  const model = modelOf(state.model);
-  const found = model?.state === "failed" ? { model: `${state.model} can’t be used: ${model.reason ?? "it gives no reason."}` } : {};
-  for (const { key, model: asked } of questions()) {
+  const chosen = modelOf(state.model);
+  const found = chosen?.state === "failed" ? { model: `${state.model} can’t be used: ${chosen.reason ?? "it gives no reason."}` } : {};
+  for (const { key, model } of questions()) {
     const error = stage.errors.get(key);
-    if (error) found[asked === state.model ? blamed(error) : "other"] ??= error.message;
+    if (error) found[model === state.model ? blamed(error) : "other"] ??= error.message;
   }
   for (const control of ["other", ...new Set(Object.values(BLAMED))]) complain(control, complaints[control] ?? found[control] ?? "");
 }
