@@ -35,6 +35,21 @@ labels: [water, forest, town]
 runtime: eager
 load: demand
 """
+FLAT = """\
+from torch import nn
+
+
+def flat():
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3))
+"""
+FLAT_MODEL = """\
+source: python
+architecture: flatnets:flat
+labels: [a, b, c]
+preprocess: {resize: [32, 32], mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
+runtime: eager
+load: demand
+"""
 
 
 @pytest.mark.parametrize(
@@ -122,7 +137,7 @@ def test_a_wrong_choice_is_said_beside_it_in_the_services_words_until_it_is_mend
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    """A service that needs a key, with a model whose labels are hostile, and one that takes no pictures."""
+    """A service that needs a key, with models of hostile labels, of bands, and of no feature maps."""
     root = tmp_path_factory.mktemp("guarded")
     (root / "keys").write_text(f"anna {hashlib.sha256(KEY.encode()).hexdigest()}\n")
     folder = root / "models" / "odd" / "1"
@@ -133,7 +148,12 @@ def guarded(tmp_path_factory):
     folder = root / "models" / "bands" / "1"
     folder.mkdir(parents=True)
     (folder / "model.yaml").write_text(BANDS)
-    with running_eagerly(api_keys=root / "keys", model_repository=root / "models") as started:
+    (root / "flatnets.py").write_text(FLAT)
+    folder = root / "models" / "flat" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(FLAT_MODEL)
+    settings = {"api_keys": root / "keys", "model_repository": root / "models", "python_path": root}
+    with running_eagerly(**settings) as started:
         yield started
 
 
@@ -224,6 +244,16 @@ def test_a_class_is_what_the_service_takes_its_name_for(odd):
     odd.class_button("<img").first.click()
     odd.settled(1)
     assert said.inner_text() == ""
+
+
+def test_a_model_that_grad_cam_cannot_explain_begins_with_a_method_that_can(visit, guarded):
+    playground = admitted(visit, guarded, "#picture=cat&model=flat@1")  # which is loaded only now
+    playground.page.locator("#method-error").get_by_text("can't be explained by 'gradcam'").wait_for()
+    visit.page.goto("about:blank")
+    playground = admitted(visit, guarded, "#picture=cat&model=flat@1")
+    playground.settled(1)
+    assert playground.page.locator("#method").input_value() == "guided_backprop"
+    assert playground.page.locator("#method-error").inner_text() == ""
 
 
 def test_labels_are_text_whatever_they_hold(visit, odd):
