@@ -10,7 +10,7 @@ import zmq
 
 from gradcam_service.worker.callers import Callers
 from gradcam_service.worker.messages import Hello, Managed, Request, Status, decode_reply, encode
-from live import until
+from live import PATIENCE, until
 
 
 class Caller:
@@ -25,7 +25,7 @@ class Caller:
         self.socket.send_multipart(frames)
 
     def hear(self) -> object:
-        assert self.socket.poll(10_000)
+        assert self.socket.poll(PATIENCE * 1000)
         return decode_reply(self.socket.recv())
 
     def leave(self) -> None:
@@ -53,7 +53,7 @@ def requests(callers: Callers, count: int = 1) -> list[tuple[bytes, Request]]:
     """So many requests, as they arrive."""
     found: list[tuple[bytes, Request]] = []
     while len(found) < count:
-        assert callers.socket.poll(10_000)
+        assert callers.socket.poll(PATIENCE * 1000)
         found += [(caller, request) for caller, request, _ in callers.requests()]
     return found
 

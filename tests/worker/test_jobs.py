@@ -18,6 +18,7 @@ from gradcam_service.worker.jobs import Jobs
 from gradcam_service.worker.messages import Job, Question, TensorSpec
 from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import Snapshot
+from live import PATIENCE
 
 CPU = torch.device("cpu")
 SHAPE = (128, 128, 3)
@@ -32,7 +33,7 @@ def loaded(folder: Path) -> tuple[Models, Model]:
     models = Models(CPU, 0, None, woken.set)
     models.apply(Snapshot(scan([folder]), frozenset({"imagenet@1", "scenes@1"})))
     while not models.started:
-        assert woken.wait(60)
+        assert woken.wait(PATIENCE)
         woken.clear()
         models.collect()
     (ready,) = (model for model in models.status() if model.state == "ready")

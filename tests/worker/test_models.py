@@ -9,6 +9,7 @@ from gradcam_service.registry.repository import scan
 from gradcam_service.worker import models
 from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import Snapshot
+from live import PATIENCE
 
 
 def test_the_reason_of_a_failure_is_one_line_whatever_is_raised(monkeypatch):
@@ -19,7 +20,7 @@ def test_the_reason_of_a_failure_is_one_line_whatever_is_raised(monkeypatch):
     monkeypatch.setattr(models, "load", fail)
     table = Models(torch.device("cpu"), 0, None, woken.set)
     table.apply(Snapshot(scan(()), frozenset({"imagenet@1"})))
-    assert woken.wait(60)
+    assert woken.wait(PATIENCE)
     table.collect()
     model = next(model for model in table.status() if model.name == "scenes")
     assert (model.state, model.reason) == ("failed", "RuntimeError: no such layer")
@@ -38,7 +39,7 @@ def test_the_start_ends_when_what_it_left_behind_has_been_given_back(monkeypatch
     table.apply(Snapshot(listing, frozenset(entry.key for entry in listing if entry.name != "scenes")))
     runtimes = set()
     while not table.started:
-        assert woken.wait(60)
+        assert woken.wait(PATIENCE)
         woken.clear()
         table.collect()
         runtimes |= {model.card.runtime for model in table.status() if model.card}
