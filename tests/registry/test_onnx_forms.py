@@ -10,9 +10,11 @@ from registry.onnx_files import CONVOLUTION, DENSE
 from torch.testing import assert_close
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.registry import onnx_session
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry
+from gradcam_service.runtime.onnxruntime import open_session
 
 FLOAT, HALF, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.INT64
 UINT8, UINT16 = TensorProto.UINT8, TensorProto.UINT16
@@ -205,17 +207,36 @@ def test_of_several_outputs_model_yaml_says_which(tmp_path):
     assert chosen.card.digest != pooled.card.digest
 
 
-def test_a_black_box_loses_its_softmax_too(tmp_path):
-    """What torch has no graph for would otherwise have its probabilities taken for scores."""
+def saved_black_box(folder):
+    """A network with an operator that torch has no graph for, and a softmax at its end."""
     nodes = [*network(scores="y")[:1], helper.make_node("QuickGelu", ["a"], ["b"], domain="com.microsoft", alpha=1.7)]
     nodes += [*network(scores="y")[2:], *ENDS["softmax, clip and reshape"]]
-    saved(tmp_path, nodes, weights=END)
-    model = onnx.load(tmp_path / "model.onnx")
+    saved(folder, nodes, weights=END)
+    model = onnx.load(folder / "model.onnx")
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    onnx.save(model, tmp_path / "model.onnx")
+    onnx.save(model, folder / "model.onnx")
+
+
+def test_a_black_box_loses_its_softmax_too(tmp_path):
+    """What torch has no graph for would otherwise have its probabilities taken for scores."""
+    saved_black_box(tmp_path)
     network_ = loaded(tmp_path).network
     scores = network_.scores(torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(4)))
     assert scores.min() < 0
+
+
+def test_a_black_box_answers_on_all_threads_though_half_of_them_loaded_it(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(onnx_session, "open_session", lambda model: opened.append(open_session(model)) or opened[-1])
+    saved_black_box(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        model = loaded(tmp_path)
+    finally:
+        torch.set_num_threads(threads)
+    assert model.network.opaque
+    assert [session.get_session_options().intra_op_num_threads for session in opened] == [4]
 
 
 @pytest.mark.parametrize("ending", ["Softmax", "LogSoftmax"])

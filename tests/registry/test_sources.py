@@ -27,10 +27,11 @@ from torch.testing import assert_close
 from gradcam_service.errors import ModelFailed
 from gradcam_service.images.geometry import prepare
 from gradcam_service.registry import sources
-from gradcam_service.registry.loader import LoadedModel, _half_of_the_threads, load
+from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import EMBEDDED, Entry
 from gradcam_service.registry.spec import Spec
+from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.zoo.scenes import CLASSES, scene
 
 CPU = torch.device("cpu")
@@ -139,8 +140,15 @@ def wide(channels, classes=2):
         nn.Conv2d(3, channels, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)
     )
 
-def as_many_classes_as_threads():
-    return nn.Sequential(nn.Conv2d(3, torch.get_num_threads(), 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+class Teller(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 2, 1)
+        self.built = torch.get_num_threads()
+
+    def forward(self, images):
+        scores = torch.relu(self.convolution(images)).mean((2, 3))
+        return scores * 0.0 + scores.new_tensor([self.built, torch.get_num_threads()])
 
 def gives_up():
     raise SystemExit("no GPU, no model")
@@ -299,17 +307,19 @@ def test_inputs_are_transformed_for_operators_weights_as_model_yaml_says(tmp_pat
     assert (unsaid - expected).abs().max() > 1e-2 * scale
 
 
-def test_half_of_the_threads_load_a_model_and_no_other_thread_notices(tmp_path: Path, code: Path):
+def test_half_of_the_threads_check_a_model_and_no_other_thread_notices(tmp_path: Path, code: Path):
     own = torch.get_num_threads()
     with ThreadPoolExecutor(1) as another:
         torch.set_num_threads(4)
         try:
             assert another.submit(torch.get_num_threads).result() == 4
-            assert loaded(tmp_path, OWN.format("my_models.small:as_many_classes_as_threads"), code).network.classes == 2
+            teller = loaded(tmp_path, OWN.format("my_models.small:Teller"), code)
+            scores = teller.network.predict(torch.zeros(1, 3, *teller.card.preprocess.input_size))[1]
+            assert scores.tolist() == [[4, 2]]  # built for all of them, traced on half
             with pytest.raises(ModelFailed):
                 loaded(tmp_path, OWN.format("my_models.small:gives_up"), code)
             assert torch.get_num_threads() == another.submit(torch.get_num_threads).result() == 4
-            with _half_of_the_threads():
+            with half_of_the_threads():
                 assert (torch.get_num_threads(), another.submit(torch.get_num_threads).result()) == (2, 4)
         finally:
             torch.set_num_threads(own)

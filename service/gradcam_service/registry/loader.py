@@ -29,6 +29,7 @@ from gradcam_service.registry.labels import other_number
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.registry.spec import Sample, Spec
+from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.runtime import RUNTIMES, fastest
 
 log = logging.getLogger(__name__)
@@ -95,25 +96,10 @@ def load(entry: Entry, device: torch.device, python_path: Path | None = None, ca
         ModelFailed: saying what is wrong with it.
     """
     try:
-        with cache.holding() as leases, _half_of_the_threads():
+        with cache.holding() as leases:
             return replace(_loaded(entry, device, python_path), leases=tuple(leases))
     finally:
         cache.prune(cache_bytes)
-
-
-@contextmanager
-def _half_of_the_threads() -> Iterator[None]:
-    """Compute with half as many threads while in it: batches are answered meanwhile.
-
-    Threads that wait for others which have no processor spin. On two processors, both busy, the checks of
-    EfficientNet-Lite0 took 8 to 18 s with two threads and 1 s with one.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // 2))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _loaded(entry: Entry, device: torch.device, python_path: Path | None) -> LoadedModel:
@@ -129,10 +115,10 @@ def _loaded(entry: Entry, device: torch.device, python_path: Path | None) -> Loa
     accepted = f"it must map images (N, {channels}, {height}, {width}), as preprocess says, to scores (N, classes)"
     if (taken := first_channels(built.module)) not in (None, channels):
         accepted = takes_channels(taken, channels)
-    with _step("can't be traced", accepted):
+    with _step("can't be traced", accepted), half_of_the_threads():
         network = Network(built.module, (channels, height, width), spec.layer, spec.activation, spec.output).to(device)
         labels = _labels(spec, built.labels, network)
-    with _step("can't answer", accepted):
+    with _step("can't answer", accepted), half_of_the_threads():
         found = examine(network, channels, (height, width), device)
         model = LoadedModel(spec, _card(spec, built, labels, network, digest, found), network, device)
         if spec.sample is not None:

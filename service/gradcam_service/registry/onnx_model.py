@@ -17,6 +17,7 @@ from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.onnx_graph import CannotConvert, converted
 from gradcam_service.registry.onnx_session import Session, black_box
 from gradcam_service.registry.spec import Preprocess
+from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.registry.weights import weights_file
 
 _TOLERANCE = 1e-3
@@ -40,7 +41,9 @@ def imported(folder: ModelFolder) -> Built:
         onnx_file.keep_logits(model, spec.activation)
     session = Session(model, preprocess, spec.input.count)
     labels = folder.labels() or onnx_file.named_classes(model, session.classes)
-    return Built(_graph(model, session), labels, preprocess, content)
+    with half_of_the_threads():
+        graph_module = _graph(model, session)
+    return Built(graph_module, labels, preprocess, content)
 
 
 def _graph(model: onnx.ModelProto, session: Session) -> fx.GraphModule:
