@@ -20,7 +20,7 @@ from gradcam_service.cli_files import distinct
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.registry.repository import EMBEDDED
 from gradcam_service.zoo.scenes import CLASSES, scene
-from live import GRADCAM, PATIENCE, Service
+from live import GRADCAM, PATIENCE, Service, closed_port
 
 
 def in_a_process(*arguments: object, given: bytes = b"") -> subprocess.CompletedProcess[str]:
@@ -309,12 +309,13 @@ def test_embedded_models_on_demand_fail_no_check_unless_they_are_named(monkeypat
 
 def test_what_the_network_alone_is_to_blame_for_has_another_exit_code(tmp_path: Path):
     (tmp_path / "far" / "1").mkdir(parents=True)
-    where = f"weights: http://127.0.0.1:9/w.pth\nsha256: {'a' * 64}\n"
-    (tmp_path / "far" / "1" / "model.yaml").write_text(f"source: torchvision\narchitecture: resnet18\n{where}")
-    assert gradcam("models", "--load", "far", model_repository=tmp_path).returncode == 1
     (tmp_path / "far" / "2").mkdir()
     (tmp_path / "far" / "2" / "model.yaml").write_text("source: nobody\n")
-    assert gradcam("models", "--load", "far@1", "far@2", model_repository=tmp_path).returncode == 2
+    with closed_port() as nobody:
+        where = f"weights: http://127.0.0.1:{nobody.getsockname()[1]}/w.pth\nsha256: {'a' * 64}\n"
+        (tmp_path / "far" / "1" / "model.yaml").write_text(f"source: torchvision\narchitecture: resnet18\n{where}")
+        assert gradcam("models", "--load", "far@1", model_repository=tmp_path).returncode == 1
+        assert gradcam("models", "--load", "far@1", "far@2", model_repository=tmp_path).returncode == 2
 
 
 def test_without_the_embedded_models_the_only_one_is_the_default(photo: Path, repository: Path, tmp_path: Path):
