@@ -178,7 +178,7 @@ def _watched(local: Local, options: ExplainOptions, first: bool) -> Iterator[Loc
         return
     names = local.model.card.method_names() if options.method == "all" else [options.method]
     passes = local.passes(options, names)
-    if first and (told := foretold(passes, local.pace())):
+    if first and (told := foretold(passes, local.pace(passes))):
         click.echo(told, err=True)
     with tqdm(total=passes, unit=" passes", leave=False, delay=1) as bar:
         yield replace(local, progress=bar.update)
