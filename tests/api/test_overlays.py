@@ -41,7 +41,8 @@ def test_where_blending_goes_by_level_cold_areas_stay_clear_and_the_rest_is_the_
     assert opacity.max() == pytest.approx(0.8)
     assert np.abs(overlay - expected).max() <= 2
     _, even, _ = parts(client, png, **asked)
-    assert (parts(client, png, blend="even", **asked)[1] == even).all()
+    asked_for = opened(explain(client, png, output="overlay", blend="even", **asked)["overlay"])
+    assert (np.asarray(asked_for) == even).all()
     assert np.abs(even - overlay).max() > 50
 
 
