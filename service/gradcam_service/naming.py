@@ -26,8 +26,7 @@ def nearest(written: str, names: Iterable[str]) -> str | None:
 
 def did_you_mean(written: object, names: Iterable[str]) -> str:
     """`` (did you mean 'colormap'?)``, to follow what is written; empty where no name is like it."""
-    near = nearest(str(written), names)
-    return f" (did you mean {near!r}?)" if near else ""
+    return _meant(nearest(str(written), names))
 
 
 def complaint(error: ErrorDetails, model: type[BaseModel]) -> str:
@@ -44,12 +43,16 @@ def complaint(error: ErrorDetails, model: type[BaseModel]) -> str:
         for part in place:
             there = _members(there.get(str(part)))
         inside = [f"{outer}.{inner}" for outer, kind in there.items() for inner in _members(kind) if inner == name]
-        meant = f" (did you mean {inside[0]!r}?)" if inside else did_you_mean(name, there)
-        return f"not permitted{meant}; there are {', '.join(there)}"
+        meant = nearest(str(name), there) or next(iter(inside), None)
+        return f"not permitted{_meant(meant)}; there are {', '.join(there)}"
     if error["type"] == "literal_error":
         choices = re.findall("'([^']*)'", error["ctx"]["expected"])
         return f"{said}{did_you_mean(error['input'], choices)}"
     return said
+
+
+def _meant(name: str | None) -> str:
+    return f" (did you mean {name!r}?)" if name else ""
 
 
 def _members(kind: Any) -> Mapping[str, Any]:  # noqa: ANN401  an annotation

@@ -20,6 +20,7 @@ from gradcam_service.api.encodings import decoded
 from gradcam_service.core.admission import Capacity
 from gradcam_service.core.options import PredictOptions
 from gradcam_service.errors import BadRequest, TooLarge
+from gradcam_service.naming import nearest
 from gradcam_service.settings import Settings
 from live import PATIENCE, until
 
@@ -195,6 +196,33 @@ def test_long_json_is_read_off_the_event_loop(monkeypatch, size, thread):
     head = {"content-type": "application/json"}
     assert read(head, json.dumps({"image": base64_of(data)}).encode())[0] == [data]
     assert seen == [thread]
+
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize("number", [2, 10, 95_000])
+def test_few_members_of_json_are_compared_with_image_and_the_first_like_it_is_told(monkeypatch, number):
+    compared = []
+
+    def counted(written, names):
+        compared.append(written)
+        return nearest(written, names)
+
+    monkeypatch.setattr(bodies, "nearest", counted)
+    unlike = [f"{place}" for place in range(number)]
+    with pytest.raises(BadRequest, match="did you mean that by 'imgae'") as caught:
+        read(JSON, json.dumps(dict.fromkeys(["top_k", "imgae", "img", *unlike])).encode())
+    assert "'img'" not in caught.value.detail
+    assert compared == ["top_k", "imgae"]
+    with pytest.raises(BadRequest, match=r"a list of them$"):
+        read(JSON, json.dumps(dict.fromkeys([*unlike])).encode())
+    assert len(compared) == 2 + min(number, 20)
+
+
+def test_images_are_counted_before_any_is_decoded():
+    with pytest.raises(TooLarge, match="33 images in one request; at most 32"):
+        read(JSON, json.dumps({"images": ["no base64"] * 33}).encode())
 
 
 def read(headers, body, **given):

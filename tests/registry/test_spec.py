@@ -25,6 +25,7 @@ def parsed(folder, text):
         ("channels: gray", ["channels:", "did you mean 'input.channels'?"]),
         ("input: {chanels: gray}", ["input.chanels:", "did you mean 'channels'?", "kind, channels, depth"]),
         ("sample: {image: a.png, lable: 3}", ["sample.lable:", "did you mean 'label'?"]),
+        ("label: [tabby]", ["label:", "did you mean 'labels'?"]),
         ("activation: softmx", ["activation:", "did you mean 'softmax'?"]),
         ("source: keras", ["source:", "'torchvision'", "'zoo'"]),
         ("source: touchvision", ["source:", "did you mean 'torchvision'?"]),

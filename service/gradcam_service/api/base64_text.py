@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 
 from gradcam_service.errors import BadRequest
 from gradcam_service.images.signatures import NOT_FETCHED, URL, kind
@@ -11,6 +10,7 @@ from gradcam_service.images.signatures import NOT_FETCHED, URL, kind
 _LONG = 2**20
 """Characters that keep the event loop for a millisecond."""
 _STANDARD = bytes.maketrans(b"-_", b"+/")
+_LETTERS = "A-Z, a-z, 0-9, + and /, or - and _"
 _BLANKS = b" \t\r\n\f\v"
 
 
@@ -27,15 +27,26 @@ def decode_base64(text: object, where: str) -> bytes:
         header, comma, text = text.partition(",")
         if not comma or header.rpartition(";")[2].strip().lower() != "base64":
             raise BadRequest(f"{where} is a data: URI without ';base64,'; only base64 is read")
-    if kind(text[:1000].encode(errors="replace")) == URL:
-        raise BadRequest(f"{where} is a URL; {NOT_FETCHED}, or those bytes in base64")
     try:
-        given = text.encode("ascii").translate(_STANDARD, delete=_BLANKS)
-        letters = given.rstrip(b"=")
-        padding = len(given) - len(letters)
-        if b"=" in letters or len(letters) % 4 == 1 or (padding and (padding > 2 or len(given) % 4)):
-            raise BadRequest(f"{where} is not base64: its length or padding is wrong")
-        letters += b"=" * (-len(letters) % 4)  # a part at a time, between which other threads get their turn
-        return b"".join(base64.b64decode(letters[i : i + _LONG], validate=True) for i in range(0, len(letters), _LONG))
-    except (binascii.Error, ValueError):
-        raise BadRequest(f"{where} is not base64, whose letters are A-Z, a-z, 0-9, + and /, or - and _") from None
+        return _decoded(text)
+    except ValueError as error:  # only now, as what is base64 can't be a URL
+        if kind(text[:1000].encode(errors="replace")) == URL:
+            raise BadRequest(f"{where} is a URL; {NOT_FETCHED}, or those bytes in base64") from None
+        length = isinstance(error, _WrongLength)
+        reason = ": its length or padding is wrong" if length else f", whose letters are {_LETTERS}"
+        raise BadRequest(f"{where} is not base64{reason}") from None
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes of base64. Raises `_WrongLength`, or another ``ValueError`` for letters that it doesn't have."""
+    given = text.encode("ascii").translate(_STANDARD, delete=_BLANKS)
+    letters = given.rstrip(b"=")
+    padding = len(given) - len(letters)
+    if b"=" in letters or len(letters) % 4 == 1 or (padding and (padding > 2 or len(given) % 4)):
+        raise _WrongLength
+    letters += b"=" * (-len(letters) % 4)  # a part at a time, between which other threads get their turn
+    return b"".join(base64.b64decode(letters[i : i + _LONG], validate=True) for i in range(0, len(letters), _LONG))
+
+
+class _WrongLength(ValueError):
+    """No base64 has so many letters, or its padding there."""

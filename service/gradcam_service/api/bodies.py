@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import islice
 from time import monotonic
 from typing import TypeVar
 
@@ -31,7 +32,7 @@ from gradcam_service.errors import (
     UnsupportedMedia,
     shortened,
 )
-from gradcam_service.naming import complaint, did_you_mean, nearest
+from gradcam_service.naming import complaint, nearest
 from gradcam_service.settings import Settings
 
 Outcome = TypeVar("Outcome")
@@ -41,6 +42,8 @@ _LONG = 2**20
 _REPEATABLE = ("target", "output")
 _PICTURES = ("image", "images")
 """Members of JSON that hold pictures."""
+_COMPARED = 20
+"""Members of JSON that are compared with these, the first ones; all that there may be would take seconds."""
 
 _HOW = (
     "send multipart/form-data with file parts named image, application/json with image or images in base64, "
@@ -72,8 +75,6 @@ async def read_call(
     images, given = await _read(content_type, body, settings, admission)
     if not images or not all(images):
         raise BadRequest(f"there is no image in the body, or an empty one; {_HOW}")
-    if len(images) > settings.most_images:
-        raise TooLarge(f"{len(images)} images in one request; at most {settings.most_images} are accepted")
     query = _gathered(request.query_params.multi_items())
     if twice := query.keys() & given.keys():
         raise BadOption(f"option {min(twice)!r} is given both in the query string and in the body")
@@ -93,7 +94,7 @@ async def _read(
         return images, _gathered(fields)
     if media_type == "application/json":
         whole = await _whole(body, settings)
-        return await _in_turn(partial(_json, whole), len(whole), settings, admission)
+        return await _in_turn(partial(_json, whole, settings.most_images), len(whole), settings, admission)
     if carries_picture(media_type):
         return [await _whole(body, settings)], {}
     raise UnsupportedMedia(f"content type {media_type!r} carries no image, and URLs are not fetched; {_HOW}")
@@ -132,7 +133,7 @@ async def _in_time(settings: Settings) -> AsyncIterator[None]:
         raise TooSlow(f"the body did not arrive within {settings.read_seconds:g} s") from None
 
 
-def _json(body: bytes) -> tuple[list[bytes], dict[str, object]]:
+def _json(body: bytes, most_images: int) -> tuple[list[bytes], dict[str, object]]:
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:2]:
         raise BadRequest("the body is JSON in UTF-16 or UTF-32; UTF-8 would work")
     try:
@@ -142,14 +143,16 @@ def _json(body: bytes) -> tuple[list[bytes], dict[str, object]]:
     if not isinstance(members, dict):
         raise BadRequest('the body must be a JSON object such as {"image": "<base64>"}')
     if ("image" in members) == ("images" in members):
-        near = [name for name in members.keys() - {*_PICTURES} if nearest(name, _PICTURES)]
-        meant = f"; did you mean that by {shortened(near[0])!r}?" if near else ""
+        near = next((name for name in islice(members, _COMPARED) if nearest(name, _PICTURES)), None)
+        meant = f"; did you mean that by {shortened(near)!r}?" if near and near not in _PICTURES else ""
         raise BadRequest(f'the body must have either "image", a string of base64, or "images", a list of them{meant}')
     if "image" in members:
         return [decode_base64(members.pop("image"), '"image"')], members
     listed = members.pop("images")
     if not isinstance(listed, list):
         raise BadRequest('"images" must be a list of base64 strings')
+    if len(listed) > most_images:
+        raise TooLarge(f"{len(listed)} images in one request; at most {most_images} are accepted")
     return [decode_base64(text, f'"images"[{i}]') for i, text in enumerate(listed)], members
 
 
@@ -208,9 +211,4 @@ def _validated(options: type[Options], given: dict[str, object]) -> Options:
         reason = complaint(first, options)
         if not first["loc"]:  # of several options together
             raise BadOption(reason) from None
-        name = str(first["loc"][0])
-        if first["type"] == "extra_forbidden":
-            known = options.model_fields
-            meant = did_you_mean(name, known)
-            raise BadOption(f"there is no option {shortened(name)!r}{meant}; there are {', '.join(known)}") from None
-        raise BadOption(f"option {name!r}: {reason}") from None
+        raise BadOption(f"option {shortened(str(first['loc'][0]))!r}: {reason}") from None
