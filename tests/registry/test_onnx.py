@@ -36,13 +36,14 @@ ARCHITECTURES = {
     "mobilenet_v3_small": 64,
     "regnet_y_400mf": 64,
     "resnet18": 64,
+    "shufflenet": 64,
     "shufflenet_v2_x0_5": 64,
     "squeezenet1_1": 64,
 }
 # One of each kind of head and block; the others differ in numbers.
 USUAL = ("alexnet", "convnext_tiny", "densenet", "mobilenet_v3_small", "resnet18", "squeezenet1_1")
 POOLED = ("densenet", "densenet121", "efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v2", "regnet_y_400mf",
-          "resnet18", "shufflenet_v2_x0_5")  # fmt: skip
+          "resnet18", "shufflenet", "shufflenet_v2_x0_5")  # fmt: skip
 
 
 @functools.cache
@@ -52,6 +53,8 @@ def original(name):
     options = {"init_weights": True, "aux_logits": False} if name == "googlenet" else {}
     if name == "densenet":  # of fewer layers than any that has a name
         module = torchvision.models.DenseNet(32, (2, 2, 2, 2), 64, num_classes=CLASSES).eval()
+    elif name == "shufflenet":  # likewise, and narrower
+        module = torchvision.models.ShuffleNetV2([1, 1, 1], [8, 16, 32, 64, 64], num_classes=CLASSES).eval()
     else:
         module = torchvision.models.get_model(name, num_classes=CLASSES, **options).eval()
     for part in module.modules():
@@ -116,7 +119,13 @@ def test_an_exported_architecture_is_explained_as_the_original(tmp_path, name, d
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
 @pytest.mark.parametrize(
-    "name", ["resnet18", "shufflenet_v2_x0_5", pytest.param("mobilenet_v2", marks=pytest.mark.exhaustive)]
+    "name",
+    [
+        "resnet18",
+        "shufflenet",
+        pytest.param("shufflenet_v2_x0_5", marks=pytest.mark.exhaustive),
+        pytest.param("mobilenet_v2", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_file_for_one_image_takes_any_number(tmp_path, name, dynamo):
     module, truth = original(name)
