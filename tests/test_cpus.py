@@ -65,5 +65,8 @@ def test_torch_computes_with_as_many_threads(monkeypatch):
         assert torch.get_num_threads() == 1
         limit_threads(Settings(cpus=3))
         assert torch.get_num_threads() == 3
+        for workers, each in ((2, 4), (3, 2), (9, 1)):
+            limit_threads(Settings(cpus=8), workers)
+            assert torch.get_num_threads() == each
     finally:
         torch.set_num_threads(threads)

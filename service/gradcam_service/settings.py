@@ -47,7 +47,8 @@ class Settings(BaseSettings):
     cpus: int | None = Field(
         None,
         ge=1,
-        description="threads that compute, in each process; without it as many as it may use CPUs",
+        description="threads that compute: of all workers on one device together, and of each API process; without it "
+        "as many as CPUs may be used",
     )
     model_repository: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="folders or URLs of models, separated by commas; the embedded ones come last"
@@ -165,7 +166,7 @@ class Settings(BaseSettings):
 
     @property
     def threads(self) -> int:
-        """How many threads compute in each process."""
+        """How many threads compute: of all workers on one device together, and of each API process."""
         return self.cpus or usable()
 
     def share(self, bound: int) -> int:

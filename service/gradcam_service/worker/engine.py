@@ -160,7 +160,7 @@ def limit_threads(settings: Settings, workers: int = 1) -> None:
 
     Args:
         settings: how many that are, where the operator says so.
-        workers: how many processes share them, where not.
+        workers: how many processes share them.
     """
     available = torch.get_num_threads()  # once asked, this thread keeps its own number, whatever another sets
-    torch.set_num_threads(settings.cpus or max(1, min(available, settings.threads) // workers))
+    torch.set_num_threads(max(1, (settings.cpus or min(available, settings.threads)) // workers))
