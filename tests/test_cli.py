@@ -318,15 +318,18 @@ def test_what_the_network_alone_is_to_blame_for_has_another_exit_code(tmp_path: 
         assert gradcam("models", "--load", "far@1", "far@2", model_repository=tmp_path).returncode == 2
 
 
-def test_without_the_embedded_models_the_only_one_is_the_default(photo: Path, repository: Path, tmp_path: Path):
+def test_without_the_embedded_models_another_has_to_be_named(photo: Path, repository: Path, tmp_path: Path):
     (tmp_path / "mine").symlink_to(repository / "alexnet")
     own = {"model_repository": tmp_path, "embedded": "false", "default_model": ""}
     assert rows(gradcam("models", **own).stdout).keys() == {"mine@1"}
     expected = gradcam("predict", photo, model_repository=repository, default_model="alexnet")
-    assert gradcam("predict", photo, **own).stdout == expected.stdout != ""
-    (tmp_path / "other").symlink_to(repository / "resnet18")
+    for named in (
+        gradcam("predict", photo, "--model", "mine", **own),
+        gradcam("predict", photo, **own | {"default_model": "mine"}),
+    ):
+        assert named.stdout == expected.stdout != ""
     refused = gradcam("predict", photo, **own)
-    assert (refused.returncode, "GRADCAM_DEFAULT_MODEL is to name one of mine, other" in refused.stderr) == (2, True)
+    assert (refused.returncode, "GRADCAM_DEFAULT_MODEL is to name one of mine" in refused.stderr) == (2, True)
 
 
 def test_weights_that_can_not_be_fetched_are_the_machines_fault(photo: Path, repository: Path):

@@ -44,19 +44,25 @@ def test_what_kubernetes_tells_of_services_is_not_taken_for_settings():
     ("given", "names", "default"),
     [
         ({}, ["mine", "imagenet"], "imagenet"),
-        ({"embedded": False}, ["mine"], "mine"),
         ({"embedded": False}, ["mine", "imagenet"], "imagenet"),  # the operator's own
         ({"embedded": False, "default_model": "mine@stable"}, ["mine", "other"], "mine@stable"),
-        ({"embedded": False}, ["mine", "other"], "is to name one of mine, other"),
-        ({"embedded": False}, [], "the repositories have none"),
     ],
 )
-def test_the_default_model_is_the_only_one_that_it_can_be(given, names, default):
-    if " " not in default:
-        assert Settings(**given).for_models(names).default_model == default
-        return
-    with pytest.raises(BadSettings, match=default):
-        Settings(**given).for_models(names)
+def test_the_default_model_is_the_one_that_is_named(given, names, default):
+    assert Settings(**given).default_among(names) == default
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["mine"], "is to name one of mine"),  # the only one, until another is published while this one runs
+        (["mine", "other"], "is to name one of mine, other"),
+        ([], "the repositories have none"),
+    ],
+)
+def test_without_the_embedded_models_a_default_has_to_be_named(names, says):
+    with pytest.raises(BadSettings, match=f"leaves imagenet out; GRADCAM_DEFAULT_MODEL .*{says}"):
+        Settings(embedded=False).default_among(names)
 
 
 @pytest.mark.parametrize(

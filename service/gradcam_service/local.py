@@ -199,13 +199,13 @@ def open_model(reference: str | None, settings: Settings) -> Local:
 
     Raises:
         UnknownModel: there is none.
+        BadSettings: there is no saying which model is the default one.
         ModelFailed: it can't be loaded.
     """
     limit_threads(settings)
     load_plugins(settings.plugins)
     listing = scan(settings.model_repository, settings.embedded)
-    settings = settings.for_models(model.name for model in listing.models())
-    model = resolve(listing.models(), reference or settings.default_model)
+    model = resolve(listing.models(), reference or settings.default_among(model.name for model in listing.models()))
     entry = next(entry for entry in listing if entry.key == model.key)
     loaded = load(entry, pick_device(settings.device), settings.python_path, settings.cache_bytes)
     return Local(model, loaded, settings.model_copy(update={"timeout_ms": _PATIENCE}))

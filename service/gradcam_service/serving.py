@@ -55,7 +55,7 @@ def serve(settings: Settings) -> None:
     logs.configure(settings.log_level)
     for warning in misspelt(os.environ):
         log.warning(warning)
-    settings, default = _with_default(settings)
+    default = _default(settings)
     with _own_folder(_roomy()) as folder, _listen(settings) as listening:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
         # For 20 µs torch's idle threads wait for more, not for milliseconds, while ONNX Runtime wants their cores.
@@ -75,16 +75,15 @@ def serve(settings: Settings) -> None:
         Supervisor(workers, servers, stopping, on_stop=listening.close).run()
 
 
-def _with_default(settings: Settings) -> tuple[Settings, Entry]:
-    """These settings with the default model that they mean, and that model.
+def _default(settings: Settings) -> Entry:
+    """The default model.
 
     Raises:
         BadSettings, ModelFailed, UnknownModel: see `serve`.
     """
     listing = scan(settings.model_repository, settings.embedded)
-    settings = settings.for_models(entry.name for entry in listing)
-    key = resolve(listing.models(), settings.default_model).key
-    return settings, next(entry for entry in listing if entry.key == key)
+    key = resolve(listing.models(), settings.default_among(entry.name for entry in listing)).key
+    return next(entry for entry in listing if entry.key == key)
 
 
 def _children(settings: Settings, listening: socket.socket, folder: str) -> tuple[list[Child], list[Child]]:

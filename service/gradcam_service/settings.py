@@ -55,8 +55,8 @@ class Settings(BaseSettings):
     )
     embedded: bool = Field(
         True,
-        description="whether the embedded models, `imagenet` and `scenes`, are there; without them, the default model "
-        "is the only one that there is, or has to be named",
+        description="whether the embedded models, `imagenet` and `scenes`, are there; without them, "
+        "`GRADCAM_DEFAULT_MODEL` has to name another",
     )
     poll_seconds: float = Field(
         10.0, ge=0, description="seconds between scans of the model repositories; 0 rescans them only when told to"
@@ -150,19 +150,18 @@ class Settings(BaseSettings):
         feeding = min(self.threads // 2, self.queue_size // self.max_images)
         return self.model_copy(update={"api_processes": max(1, feeding)})
 
-    def for_models(self, names: Iterable[str]) -> Settings:
-        """These settings with the default model that they mean where there are models of these names.
+    def default_among(self, names: Iterable[str]) -> str:
+        """The default model, where there are models of these names.
 
         Raises:
-            BadSettings: the embedded ones are left out, and which of several others is the default isn't said.
+            BadSettings: the embedded ones are left out, and no other is named. The only one isn't taken for it: what
+                starts after another has been published would be refused.
         """
         known = sorted(set(names))
-        if self.embedded or "default_model" in self.model_fields_set or self.default_model in known:
-            return self
-        if len(known) != 1:
+        if not self.embedded and "default_model" not in self.model_fields_set and self.default_model not in known:
             there = f"is to name one of {', '.join(known)}" if known else "can't name any: the repositories have none"
             raise BadSettings(f"GRADCAM_EMBEDDED=false leaves {self.default_model} out; GRADCAM_DEFAULT_MODEL {there}")
-        return self.model_copy(update={"default_model": known[0]})
+        return self.default_model
 
     @property
     def threads(self) -> int:
