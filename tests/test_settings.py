@@ -23,7 +23,7 @@ def test_a_variable_that_is_no_setting_is_told_of_with_the_nearest_that_is():
     ]
 
 
-def test_what_kubernetes_tells_of_services_is_not_taken_for_settings():
+def test_what_kubernetes_tells_of_services_is_not_taken_for_settings(monkeypatch):
     """What a pod has in its environment of Services gradcam and gradcam-metrics, of one named port each."""
     links = {}
     for service, port in (("GRADCAM", 80), ("GRADCAM_METRICS", 9000)):
@@ -35,9 +35,13 @@ def test_what_kubernetes_tells_of_services_is_not_taken_for_settings():
     assert list(misspelt({"GRADCAM_METRIC_PORT": "9000"})) == [
         "GRADCAM_METRIC_PORT is no setting and changes nothing; did you mean GRADCAM_METRICS_PORT?"
     ]
-    for name in ("GRADCAM_PORT", "GRADCAM_METRICS_PORT"):
-        with pytest.raises(ValidationError, match="enableServiceLinks: false"):
-            Settings(**{name.removeprefix("GRADCAM_").lower(): links[name]})
+    without = Settings()
+    for name, value in links.items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == without
+    monkeypatch.setenv("GRADCAM_PORT", "udp://10.96.0.7:80")
+    with pytest.raises(ValidationError, match="port"):
+        Settings()
 
 
 @pytest.mark.parametrize(

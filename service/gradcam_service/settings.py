@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gradcam_service.cpus import usable
@@ -179,13 +179,9 @@ class Settings(BaseSettings):
 
     @field_validator("port", "metrics_port", mode="before")
     @classmethod
-    def _is_no_link(cls, port: object) -> object:
-        if isinstance(port, str) and port.startswith(_LINK):
-            raise ValueError(
-                f"{port} is where Kubernetes has a Service of that name; enableServiceLinks: false in the pod's spec "
-                "leaves it out, or set the port that is meant"
-            )
-        return port
+    def _is_no_link(cls, port: object, info: ValidationInfo) -> object:
+        linked = isinstance(port, str) and port.startswith(_LINK)
+        return cls.model_fields[str(info.field_name)].default if linked else port
 
     @field_validator("admin_token")
     @classmethod
