@@ -120,7 +120,13 @@ def test_nothing_is_outlined_where_the_model_saw_all(geometry):
 
 def test_a_region_of_few_pixels_is_outlined():
     heat = place(CAM, VIEW, max_side=4)
-    assert opened(overlay(heat, IMAGE, outline=True, encoding="png")).size == (4, 2)
+    plain, outlined = (
+        np.asarray(opened(overlay(heat, IMAGE, outline=outline, encoding="png"))) for outline in (False, True)
+    )
+    assert plain.shape == outlined.shape == (2, 4, 3)
+    np.testing.assert_array_equal(outlined[:, [0, 3]], plain[:, [0, 3]])
+    assert {tuple(colour) for colour in outlined[:, 1:3].reshape(-1, 3)} <= {(0, 0, 0), (255, 255, 255)}
+    assert (outlined[:, 1:3] != plain[:, 1:3]).any(axis=-1).all()
 
 
 def test_an_overlay_on_the_input_shows_the_very_pixels_the_model_saw():
