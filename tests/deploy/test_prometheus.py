@@ -87,15 +87,15 @@ def check_page(prometheus: Prometheus) -> None:
     assert float(an_hour["value"][1]) == pytest.approx(1.20)
 
 
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
     """Where a model is to come."""
-    repository = tmp_path_factory.mktemp("prometheus") / "models"
+    repository = tmp_path / "models"
     (repository / "broken" / "1").mkdir(parents=True)
     return repository
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def service(repository: Path) -> Iterator[Service]:
     (keys := repository.with_name("keys.txt")).write_text(KEYS)
     settings = {"api_keys": keys, "model_repository": repository, "admin_token": ADMIN_TOKEN, "api_processes": 2}
@@ -103,9 +103,9 @@ def service(repository: Path) -> Iterator[Service]:
         yield started
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def prometheus(service: Service, repository: Path) -> Iterator[Prometheus]:
-    """What watches the service: in good times first, and then while something breaks."""
+    """What watches the service."""
     with watching(service.url, repository.parent) as started:
         yield started
 
@@ -116,9 +116,8 @@ def stirring(prometheus: Prometheus) -> set[tuple[str, str]]:
     return {alert for alert in prometheus.alerts() if not (slow and alert[0] == "GradcamLatencyBudgetBurn")}
 
 
-def test_in_good_times_every_metric_arrives_every_panel_shows_it_and_no_alert_stirs(
-    service: Service, prometheus: Prometheus
-):
+def check_good_times(service: Service, prometheus: Prometheus) -> None:
+    """Every metric arrives, every panel shows it and no alert stirs."""
     missing = QUERIES | {query: query for query in PAGE_QUERIES}
 
     def all_shown() -> bool:
@@ -146,7 +145,8 @@ def test_in_good_times_every_metric_arrives_every_panel_shows_it_and_no_alert_st
     assert prometheus.query("job:gradcam_failed_requests:ratio_rate5m")[0]["value"][1] == "0"
 
 
-def test_the_right_alerts_stir_when_something_breaks(service: Service, prometheus: Prometheus, repository: Path):
+def check_bad_times(service: Service, prometheus: Prometheus, repository: Path) -> None:
+    """The right alerts stir when something breaks, at last the service itself."""
     until(lambda: prometheus.query("gradcam_worker_up == 1") and stirring(prometheus) == set())
     (repository / "broken" / "1" / "model.yaml").write_text(BROKEN)
     assert service.client.post("/models/reload", headers=ADMIN).status_code == 200
@@ -174,6 +174,13 @@ def test_the_right_alerts_stir_when_something_breaks(service: Service, prometheu
     assert states["GradcamWorkerDown"] == "pending"  # for a minute, which the rules' own tests wait
     service.process.send_signal(signal.SIGTERM)
     until(lambda: ("GradcamDown", "page") in prometheus.alerts())
+
+
+def test_every_metric_arrives_and_alerts_stir_when_something_breaks_and_not_before(
+    service: Service, prometheus: Prometheus, repository: Path
+):
+    check_good_times(service, prometheus)
+    check_bad_times(service, prometheus, repository)
 
 
 def test_the_configurations_are_sound(tmp_path: Path):
