@@ -18,9 +18,10 @@ test: lint  ## everything that must hold
 test-all: lint  ## and every architecture of torchvision, and proofs at full length, which takes minutes more
 	$(PYTEST) -m ''
 
+load: THERE = $(if $(filter command%,$(origin HOST)),$(HOST))# some shells export this machine's name as HOST
 load: export GRADCAM_API_KEY := $(or $(KEY),$(GRADCAM_API_KEY))
 load: $(VENV)/.dev  ## put load on a service; HOST=URL KEY=… are of one that runs, LOAD=--help has all options
-	PYTHONPATH=tests $(BIN)/python load_tests/load.py $(if $(HOST),--host $(HOST)) $(LOAD)
+	PYTHONPATH=tests $(BIN)/python load_tests/load.py $(if $(THERE),--host $(THERE)) $(LOAD)
 
 bench: $(VENV)/.dev  ## measure what load_tests/PERFORMANCE.md claims, in one run; the table is build/bench.md
 	PYTHONPATH=tests $(BIN)/python load_tests/bench.py $(BENCH)

@@ -140,8 +140,8 @@ def test_make_takes_a_service_and_its_key_which_it_does_not_print(tmp_path: Path
     for stamp in (".installed", ".dev"):
         (tmp_path / stamp).touch()
 
-    def made(*arguments: str) -> str:
-        environment = {"PATH": os.environ["PATH"]}  # without what a make around this one says
+    def made(*arguments: str, **exported: str) -> str:
+        environment = {"PATH": os.environ["PATH"], **exported}  # without what a make around this one says
         command = ["make", "--silent", "-C", ROOT, f"VENV={tmp_path}", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
@@ -150,6 +150,7 @@ def test_make_takes_a_service_and_its_key_which_it_does_not_print(tmp_path: Path
     assert made(*there) == "with no key: load_tests/load.py --host https://there.example -u 3\n"
     assert "s3cret" not in made("--dry-run", *there, "KEY=s3cret")
     assert made("load") == "with no key: load_tests/load.py\n"
+    assert made("load", HOST="a-shell-s.own") == "with no key: load_tests/load.py\n"
     assert made("serve", "HOST=0.0.0.0").endswith(" serve --host 0.0.0.0 --port 8000\n")
     assert made("serve").endswith(" serve --host 127.0.0.1 --port 8000\n")
 
