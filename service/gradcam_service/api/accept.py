@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradcam_service.api.preference import by_preference
 from gradcam_service.core.options import Call, ExplainOptions
 from gradcam_service.errors import BadOption
 
@@ -19,7 +20,7 @@ def wants_picture(accept: str, output: Sequence[str] | None) -> str | None:
     unless nothing else is acceptable.
     """
     possible = ("image/png", "image/*") if output == ["heatmap"] else tuple(_PICTURES)
-    ranked = _by_preference(accept)
+    ranked = by_preference(accept)
     known = [media_type for media_type in ranked if media_type in (*_JSON, *_PICTURES)]
     best = [media_type for media_type in known if media_type in (*_JSON, *possible)] or known
     return best[0] if best and best[0] in _PICTURES else None
@@ -44,13 +45,3 @@ def for_one_picture(call: Call[ExplainOptions], media_type: str) -> Call[Explain
     if output == ["heatmap"] and wanted not in (None, "png"):
         raise BadOption(f"a heatmap is always a PNG; Accept: image/png or output=overlay would work, not {media_type}")
     return Call(call.images, options.model_copy(update={"output": output, "format": wanted or options.format}))
-
-
-def _by_preference(accept: str) -> list[str]:
-    """Media types of the header, the most wanted first, those refused with q=0 left out."""
-    ranked = []
-    for part in accept.split(","):
-        media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        quality = next((value[2:] for value in parameters if value.startswith("q=")), "1")
-        ranked.append((media_type, float(quality) if quality.replace(".", "", 1).isdecimal() else 0.0))
-    return [media_type for media_type, quality in sorted(ranked, key=lambda pair: -pair[1]) if quality > 0]

@@ -14,6 +14,7 @@ from importlib.resources.abc import Traversable
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
+from gradcam_service.api.preference import by_preference
 from gradcam_service.images.colormaps import COLORMAPS, table
 
 router = APIRouter(include_in_schema=False)
@@ -72,7 +73,7 @@ async def file(request: Request, path: str) -> Response:
 
 
 def _answer(request: Request, found: _File) -> Response:
-    sent = found.compressed if "gzip" in request.headers.get("accept-encoding", "") else found
+    sent = found.compressed if "gzip" in by_preference(request.headers.get("accept-encoding", "")) else found
     headers = _HEADERS | sent.headers
     if headers["ETag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
