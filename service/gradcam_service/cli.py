@@ -32,6 +32,9 @@ Options = TypeVar("Options", bound=BaseModel)
 
 _ENCODINGS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
+_FEW = 4
+"""Forward passes that are done before it would be told how long they take."""
+
 
 def main() -> None:
     """Entry point: errors on one line; exit code 2 where the input is at fault, 1 where the machine is."""
@@ -156,8 +159,7 @@ def explain(pictures: Sequence[Path], model: str | None, file: Path, **given: An
 
     target = _targets(given["target"], given.pop("against"))
     options = _validated(ExplainOptions, {**given, "target": target, "format": _encoding(file)})
-    if options.output == ["heatmap"] and options.format != "png":
-        raise click.UsageError("a heatmap is a PNG; use -o with a name ending in .png, or --output overlay")
+    _refuse_what_would_not_show(options)
     pictures = tuple(dict.fromkeys(pictures))  # one named twice would be drawn twice into the same file
     named = [("stdin" if path == STDIN else path.stem, place) for place, path in enumerate(pictures)]
     files = dict(zip(pictures, a_file_each(file, named), strict=True))
@@ -170,6 +172,20 @@ def explain(pictures: Sequence[Path], model: str | None, file: Path, **given: An
     sys.exit(outcome.code)
 
 
+def _refuse_what_would_not_show(options: ExplainOptions) -> None:
+    """Raise ``click.UsageError`` for an option of drawing that the picture couldn't show."""
+    if options.method == "all":
+        if options.output == ["heatmap"]:
+            raise click.UsageError("--method all draws overlays; --output heatmap needs one method")
+        if options.legend:
+            raise click.UsageError("--method all draws a legend of its own; --legend needs one method")
+    elif options.output == ["heatmap"]:
+        if options.format != "png":
+            raise click.UsageError("a heatmap is a PNG; use -o with a name ending in .png, or --output overlay")
+        for name in {"alpha", "outline", "legend"} & options.model_fields_set:
+            raise click.UsageError(f"--{name} is of overlays; a heatmap has none")
+
+
 @contextmanager
 def _watched(local: Local, options: ExplainOptions, first: bool) -> Iterator[Local]:
     """The same model, of whose passes a terminal is told: before the first how long they take, then how far it is."""
@@ -178,7 +194,7 @@ def _watched(local: Local, options: ExplainOptions, first: bool) -> Iterator[Loc
         return
     names = local.model.card.method_names() if options.method == "all" else [options.method]
     passes = local.passes(options, names)
-    if first and (told := foretold(passes, local.pace(passes))):
+    if first and passes > _FEW and (told := foretold(passes, local.pace(passes))):
         click.echo(told, err=True)
     with tqdm(total=passes, unit=" passes", leave=False, delay=1) as bar:
         yield replace(local, progress=bar.update)

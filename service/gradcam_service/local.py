@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -77,17 +78,23 @@ class Local:
             UnknownLayer: the model has no such layer.
         """
         cut, targets = self.model.network.cut_at(options.layer), len(options.target or ["the top-1 class"])
-        able = [name for name in methods if name in METHODS and not refusal_at(METHODS[name], cut)]
-        return sum(self._passes(name, options.layer, targets, options.method_options) for name in able)
+        given = options.method_options
+        known = [name for name in methods if name in METHODS]
+        able = [name for name in known if not (refusal_at(METHODS[name], cut) or METHODS[name].wrong_with(given))]
+        return sum(self._passes(name, options.layer, targets, given) for name in able)
 
     def pace(self, passes: int) -> float:
-        """Seconds that a forward pass takes of so many, measured on as many as are done together."""
+        """Seconds that a forward pass takes of so many, measured on as many as are done together.
+
+        Raises:
+            ModelFailed: the model can't do them.
+        """
         card = self.model.card
         blank = np.zeros((*card.preprocess.input_size, card.input.count), np.uint8)
         together = max(1, min(passes, card.batch))
         images = self.model.images([blank] * together)
         start = perf_counter()
-        with self.model.network.undisturbed():
+        with self._blamed(), self.model.network.undisturbed():
             self.model.network.predict(images)[1].cpu()  # waits for the device
         return (perf_counter() - start) / together
 
@@ -96,11 +103,12 @@ class Local:
     ) -> tuple[Image.Image, list[str]]:
         """A labelled grid: the picture, then every method's for each target, and what their colours mean.
 
-        Maps of signed colours are shown as they are, all others over the picture.
+        Each method takes those of the options that it has. Maps of signed colours are shown as they are, all others
+        over the picture.
 
         Returns:
             The grid, and what to say of it: warnings about the picture, why methods are left out that can't explain
-            these targets or this layer, and which maps are empty.
+            these targets or this layer, or don't take an option's value, and which maps are empty.
 
         Raises:
             ServiceError: what is wrong with it or the options.
@@ -111,7 +119,12 @@ class Local:
         kinds: set[MapKind] = set()
         notes = list(received.warnings)
         for method in methods:
-            asked = {"method": method, "output": ["heatmap", "overlay"], "format": "png", "legend": False}
+            known = METHODS[method]
+            if wrong := known.wrong_with(options.method_options):
+                notes.append(f"{method} is left out: {wrong}")
+                continue
+            of_others = dict.fromkeys(options.method_options.keys() - known.options)
+            asked = {"method": method, "output": ["heatmap", "overlay"], "format": "png", "legend": False, **of_others}
             try:
                 explanations = self.explain(data, options.model_copy(update=asked)).explanations
             except UnsupportedMethod as error:
@@ -138,17 +151,27 @@ class Local:
         Raises:
             ServiceError: why there is no answer.
         """
-        try:
+        with self._blamed():
             result = run(self.model, [inputs], [question], self.settings.max_forward_passes)
             (answer,) = result.answers
             finished = self._worked_out(answer, question)
-        except ServiceError:
-            raise
-        except Exception as error:  # whatever the operators of a model do
-            raise ModelFailed(f"the model {self.key} fails on this picture: {in_one_line(error)}") from error
         if isinstance(finished, ServiceError):
             raise finished
         return finished, Timings(0.0, result.forward, result.backward)
+
+    @contextmanager
+    def _blamed(self) -> Iterator[None]:
+        """Blame the model for what it raises in it, whatever its operators do.
+
+        Raises:
+            ModelFailed: something but a `ServiceError` was raised.
+        """
+        try:
+            yield
+        except ServiceError:
+            raise
+        except Exception as error:
+            raise ModelFailed(f"the model {self.key} fails on this picture: {in_one_line(error)}") from error
 
     def _passes(self, method: str, layer: str, targets: int, given: Mapping[str, float]) -> int:
         size, known = self.model.card.preprocess.input_size, METHODS[method]

@@ -149,6 +149,19 @@ def test_what_an_explanation_will_cost_is_what_is_done_by_its_end(scenes: Local,
         assert expected == sum(card.forward_passes for card in scenes.model.card.methods if card.name in methods)
 
 
+def test_each_method_of_a_grid_takes_the_options_that_it_has(scenes: Local):
+    options, done = ExplainOptions(method="all", target=["star"], samples=2, window=8), list[int]()
+    methods = ["gradcam", "smoothgrad", "occlusion"]
+    _, notes = replace(scenes, progress=done.append).gallery("scene.jpg", SCENE, options, methods)
+    (left_out,) = notes
+    assert left_out.startswith("occlusion is left out: stride")  # 16 if nothing else is said
+    each = {name: scenes.passes(options, [name]) for name in methods}
+    assert (sum(done), each["occlusion"]) == (sum(each.values()), 0)
+    default = ExplainOptions(target=["star"])
+    assert each["smoothgrad"] < scenes.passes(default, ["smoothgrad"])
+    assert each["gradcam"] == scenes.passes(default, ["gradcam"])
+
+
 def test_an_empty_map_is_told_of_in_the_grid(scenes: Local):
     nothing = io.BytesIO()
     Image.new("RGB", (128, 128), (128, 128, 128)).save(nothing, "PNG")
