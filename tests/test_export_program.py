@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import io
+import os
 import re
 import subprocess
 import sys
@@ -15,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from api.calls import encoded, explain, opened, png16, predict, values
 from command import gradcam
-from gradcam_service.export.program import program_for
+from gradcam_service.export.program import is_ours, program_for
 from gradcam_service.registry.repository import parse_spec
 from live import PATIENCE, Service, running
 from repository import ROOT
@@ -50,9 +52,17 @@ MODELS = {
     "film": "preprocess: {pad: 64, mean: [0.4], std: [0.25]}\ninput: {channels: gray, depth: 16, range: [0, 4095]}",
     "satellite": "preprocess: {resize: 70, crop: 64, mean: [30, 40, 50, 60], std: [20, 20, 25, 30]}\n"
     "input: {channels: 4, depth: float, bands: [3, 2, 0]}",
+    "triple": f"preprocess: {{resize: [50, 90], crop: [48, 81], {MEAN_STD}}}\ninput: {{channels: 3}}",
+    "single": "preprocess: {resize: 64, crop: 64, mean: [0.4], std: [0.25]}\ninput: {channels: 1, depth: 16}",
 }
-CHANNELS = {"gray": 1, "film": 1, "satellite": 4}
-GRAPHS = {"cropped": ["beyond", "squashed", "deep"], "padded": [], "gray": ["film"], "satellite": []}
+CHANNELS = {"gray": 1, "film": 1, "satellite": 4, "single": 1}
+OF_BANDS = ("satellite", "triple", "single")
+GRAPHS = {
+    "cropped": ["beyond", "squashed", "deep", "triple"],
+    "padded": [],
+    "gray": ["film", "single"],
+    "satellite": [],
+}
 """Those of the same channels and size have the same graph, which is exported once."""
 
 
@@ -98,19 +108,55 @@ def arrays() -> dict[str, dict[str, bytes]]:
     colours = np.asarray(photograph("coffee").resize((130, 77)), np.uint16)
     bands = np.dstack([colours, gray[:77, :1].repeat(130, 1)]) * np.float32(0.7) - 20
 
-    def npy(array: np.ndarray) -> bytes:
-        file = io.BytesIO()
-        np.save(file, array)
-        return file.getvalue()
-
     return {
-        "film": {"12-bit.png": png16(gray * 16), "12-bit.npy": npy(gray * 16)},
-        "deep": {"colours.npy": npy(colours * 257)},
+        "film": {
+            "12-bit.png": png16(gray * 16),
+            "12-bit.tif": encoded(Image.fromarray(gray * 16), "TIFF"),
+            "12-bit.npy": npy(gray * 16),
+            "signed.npy": npy(gray.astype(np.int32) * 20 - 500),
+        },
+        "deep": {"colours.npy": npy(colours * 257), "gray.npy": npy((gray * 257).astype(">u2"))},
         "satellite": {"bands.npy": npy(bands)},
+        "triple": {"colours.npy": npy(colours.astype(np.uint8))},
+        "single": {"shades.npy": npy(gray[:, :, None] * 200)},
     }
 
 
-SENT = {name: ({} if name == "satellite" else pictures()) | arrays().get(name, {}) for name in MODELS}
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+SENT = {name: ({} if name in OF_BANDS else pictures()) | arrays().get(name, {}) for name in MODELS}
+
+
+SHADES = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+
+
+def scanned(shades: np.ndarray) -> bytes:
+    """A TIFF file whose 0 is white, as those of film scanners."""
+    file = io.BytesIO()
+    tifffile.imwrite(file, shades, photometric="miniswhite")
+    return file.getvalue()
+
+
+ODD = {
+    "scanned.tif": scanned(SHADES),
+    "keyed.png": encoded(Image.fromarray(SHADES), "PNG", transparency=5000),
+    "float.tif": encoded(Image.fromarray(SHADES.astype(np.float32)), "TIFF"),
+    "32-bit.tif": encoded(Image.fromarray(SHADES.astype(np.int32) * 9), "TIFF"),
+}
+REFUSED = {
+    "cropped": ODD,
+    "gray": ODD | {"signed.npy": npy(SHADES.astype(np.int16)), "float.npy": npy(SHADES.astype(np.float32))},
+    "film": ODD | {"float.npy": npy(SHADES.astype(np.float32)), "bands.npy": npy(np.dstack([SHADES] * 2))},
+    "deep": ODD | {"colours.png": png16(np.dstack([SHADES] * 3)), "bands.npy": npy(np.dstack([SHADES] * 4))},
+    "satellite": {"photo.png": encoded(see_through(photograph("cat")), "PNG"), "bands.npy": npy(SHADES)},
+    "triple": pictures(),
+    "single": {"gray.png": png16(SHADES), "signed.npy": npy(SHADES.astype(np.int16))},
+}
+"""What would be read otherwise than by the service, or is refused there: a sentence says what would work."""
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +292,15 @@ def test_a_class_that_is_not_found_is_said(target: str, said: str, folder: Path)
         imported(folder / "cropped.py").index_of(target)
 
 
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_it_does_not_read_is_refused_in_a_sentence(name: str, folder: Path, tmp_path: Path):
+    program = imported(folder / f"{name}.py")
+    for file, data in REFUSED[name].items():
+        (tmp_path / file).write_bytes(data)
+        with pytest.raises(SystemExit, match=rf"{file}: .* would work"):
+            program.opened(str(tmp_path / file))
+
+
 def test_each_is_written_as_this_project_writes(folder: Path):
     config = ["--config", str(ROOT / "pyproject.toml"), "--no-cache", str(folder)]
     ruff = Path(sys.executable).with_name("ruff")
@@ -303,6 +358,32 @@ def test_photographs_are_named_and_explained_as_by_the_service(name: str, imagen
 def test_whatever_the_files_name_it_is_a_program(repository: dict[str, Path]):
     spec = parse_spec((repository["model_repository"] / "cropped" / "1" / "model.yaml").read_text(), "cropped")
     ast.parse(program_for('my """model""" \\', "cropped@1", spec))
+
+
+def test_a_program_of_a_model_with_a_line_break_in_its_name_may_be_written_again(
+    repository: dict[str, Path], tmp_path: Path
+):
+    spec = parse_spec((repository["model_repository"] / "cropped" / "1" / "model.yaml").read_text(), "cropped")
+    (tmp_path / "broken.py").write_text(program_for("broken", "broken\nname@1", spec))
+    assert is_ours(tmp_path / "broken.py")
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("numpy.onnx", "'numpy' is a module's name"),
+        ("types.onnx", "'types' is a module's name"),
+        ("PIL.onnx", "'PIL' is a module's name"),
+        ("a\nb.onnx", "'a\\nb' is"),
+        (os.fsdecode(b"caf\xe9.onnx"), "unprintable"),
+        ("scenes.ONNX", "must end in .onnx"),
+    ],
+)
+def test_a_name_with_which_the_program_could_not_run_is_refused(file: str, said: str, tmp_path: Path):
+    done = gradcam("export", "nothing", "-o", tmp_path / file)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_of_ones_own_is_not_overwritten(tmp_path: Path):

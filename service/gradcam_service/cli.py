@@ -237,8 +237,10 @@ def export(name: str, layer: str, file: Path) -> None:
     Inputs image and target, outputs scores and heatmap; what else a caller needs is in the file's metadata. A Python
     program beside it asks it of pictures, as the service would be asked, without this package.
     """
-    if file.suffix.lower() != ".onnx":
+    if file.suffix != ".onnx":
         raise click.UsageError(f"{file} must end in .onnx")
+    if file.stem in {*sys.stdlib_module_names, "numpy", "onnxruntime", "PIL"} or not file.stem.isprintable():
+        raise click.UsageError(f"{file.stem!r} is a module's name or unprintable; choose another for -o")
     program = file.with_suffix(".py")
     from gradcam_service import export
 

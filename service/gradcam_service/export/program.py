@@ -15,6 +15,12 @@ from gradcam_service.registry.spec import Preprocess
 
 _WRITTEN = "Written by `gradcam export`."
 """What the first line of every such program ends with."""
+_UNFIT = {
+    "float": ('numbers.dtype.kind not in "uif" or not np.isfinite(numbers).all()', "finite numbers"),
+    "range": ('numbers.dtype.kind not in "ui"', "integers"),
+    "bits": ('numbers.dtype.str[1:] not in ("u1", "u2")', "uint8 or uint16"),
+}
+"""Which numbers a model doesn't take, as an expression, and which it does, in words."""
 
 
 class Described(Protocol):
@@ -47,7 +53,8 @@ def program_for(name: str, key: str, model: Described) -> str:
     """The source of a program that asks ``<name>.onnx`` about a picture as the service would be asked.
 
     It reads and prepares pictures as `gradcam_service.inputs` does for this model, and has nothing in it that the model
-    doesn't need. Of a DICOM file it knows nothing, and of a TIFF file what Pillow does.
+    doesn't need. What is rarer than colours of 8 bits and plain gray of 16 it refuses; a model of bands has them from
+    ``.npy`` files alone.
 
     Args:
         name: of the file and the program, without their suffixes.
@@ -56,7 +63,7 @@ def program_for(name: str, key: str, model: Described) -> str:
     """
     environment = Environment(trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
     template = environment.from_string(files(__package__).joinpath("program.py.jinja").read_text("utf-8"))
-    name, key = (re.sub(r'["\\]', "_", text) for text in (name, key))  # which a docstring can't have in it
+    name, key = (re.sub(r'["\\\r\n]', "_", text) for text in (name, key))  # which a docstring can't have in it
     described = _input(model) | _geometry(model) | _answers(model)
     return template.render(name=name, key=key, written=_WRITTEN, **described)
 
@@ -66,6 +73,7 @@ def _input(model: Described) -> dict[str, Any]:
     takes, preprocess = model.input, model.preprocess
     in_levels, blue_first = takes.reader == "picture", takes.channels == "bgr"
     photographs = isinstance(takes.channels, str)
+    unfit, fit = _UNFIT[takes.depth if takes.depth == "float" else "range" if takes.range else "bits"]
     fill = [round(255 * value) for value in preprocess.mean] if in_levels else list(preprocess.mean)
     return {
         "in_levels": in_levels,
@@ -75,6 +83,8 @@ def _input(model: Described) -> dict[str, Any]:
         "blue_first": blue_first,
         "depth": takes.depth,
         "range": takes.range,
+        "unfit": unfit,
+        "fit": fit,
         "as_they_are": takes.depth == "float" and not takes.range,
         "shown": [0, 1, 2] if blue_first else list(takes.shown),
         "mean": _short(preprocess.mean),
