@@ -288,8 +288,8 @@ def test_selectors_find_the_pods(overlay: str):
         assert selector.items() <= labels.items()
     ports = [port["name"] for port in container_of(overlay)["ports"]]
     assert [port["targetPort"] for port in service["spec"]["ports"]] == ports
-    (rule,) = find(overlay, "NetworkPolicy")["spec"]["ingress"]
-    assert [port["port"] for port in rule["ports"]] == ports
+    rules = find(overlay, "NetworkPolicy")["spec"]["ingress"]
+    assert [port["port"] for rule in rules for port in rule["ports"]] == ports
 
 
 def test_from_a_bucket_no_image_of_models_is_needed():
@@ -313,6 +313,20 @@ def test_nothing_else_calls_anybody(overlay: str):
     assert bool(policy["egress"]) == (overlay == "s3")
 
 
+@overlays
+def test_metrics_which_need_no_key_are_for_prometheus_alone(overlay: str):
+    ports = {port["name"]: port["containerPort"] for port in container_of(overlay)["ports"]}
+    assert ports["metrics"] == int(environment_of(overlay)["GRADCAM_METRICS_PORT"])
+    rules = find(overlay, "NetworkPolicy")["spec"]["ingress"]
+    (callers,) = [rule["from"] for rule in rules if {"port": "metrics"} in rule["ports"]]
+    assert callers == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+
+
+def test_no_way_in_from_outside_leads_to_the_metrics():
+    (opened,) = [one["spec"]["ingress"] for one in render("example") if one["metadata"]["name"] == "gradcam-ingress"]
+    assert [port for rule in opened for port in rule["ports"]] == [{"port": "http"}]
+
+
 @watched
 def test_prometheus_finds_the_metrics(overlay: str):
     service, monitor = find(overlay, "Service"), find(overlay, "ServiceMonitor")
@@ -320,7 +334,8 @@ def test_prometheus_finds_the_metrics(overlay: str):
     assert monitor["metadata"]["labels"]["release"] == find(overlay, "PrometheusRule")["metadata"]["labels"]["release"]
     assert all("release" not in labels for labels in (service["metadata"]["labels"], service["spec"]["selector"]))
     (endpoint,) = monitor["spec"]["endpoints"]
-    assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
+    (target,) = [port["targetPort"] for port in service["spec"]["ports"] if port["name"] == endpoint["port"]]
+    assert target == "metrics"
     assert endpoint["path"] in {route.path for route in operations.exposition.routes}
 
 
