@@ -89,7 +89,9 @@ MODEL_FAILED = Gauge(
     "gradcam_model_failed", "1 for each model that can't be loaded.", ["model", "version"], multiprocess_mode="livemax"
 )
 REPOSITORIES_UNREADABLE = Gauge(
-    "gradcam_repositories_unreadable", "1 while the model repositories can't be read.", multiprocess_mode="livemax"
+    "gradcam_repositories_unreadable",
+    "1 while the model repositories, or a model's aliases.yaml, can't be read.",
+    multiprocess_mode="livemax",
 )
 MODEL_LOAD = Histogram(
     "gradcam_model_load_duration_seconds",

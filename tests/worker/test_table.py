@@ -31,9 +31,13 @@ def card(memory: int = 10, runtime: str = "eager") -> Card:
 def listed(*words: str) -> Event:
     """The repository of model ``a`` and others, as `stories.txt` writes it."""
     entries, demand, aliases, default = [], set[str](), dict[str, str](), ""
+    unusable = dict[str, str]()
     for word in words:
         if word.startswith("default="):
             default = word.removeprefix("default=")
+            continue
+        if word == "unusable":
+            unusable["a"] = "aliases.yaml is wrong"
             continue
         if ":" in word:
             alias, _, of = word.partition(":")
@@ -44,7 +48,9 @@ def listed(*words: str) -> Event:
         entries.append(Entry(name, number, LocalPlace(Path("/")), (("model.yaml", content),)))
         if word.endswith("?"):
             demand.add(key)
-    snapshot = Snapshot(Listing(tuple(entries), {"a": aliases}), frozenset(demand), default)
+    snapshot = Snapshot(
+        Listing(tuple(entries), {"a": aliases} if aliases else {}, unusable), frozenset(demand), default
+    )
     return lambda known, now: table.found(known, snapshot)
 
 
@@ -197,6 +203,14 @@ def test_an_alias_that_can_not_move_says_where_it_stays_and_why():
     assert said() == {}
 
 
+def test_aliases_that_can_not_be_read_stay_and_every_version_says_so():
+    known = Table()
+    for event in (listed("a@1", "stable:1"), loaded("1"), listed("a@1", "a@2", "b@1", "unusable"), loaded("2")):
+        known = table.reconcile(event(known, 0.0))
+    note = ["aliases stay as they are: aliases.yaml is wrong"]
+    assert {model.key: model.notes for model in known.status()} == {"a@1": note, "a@2": note, "b@1": []}
+
+
 def test_a_move_of_an_alias_is_told_with_both_versions():
     none, one, two = (Table(aliases={"a": aliases}) for aliases in ({}, {"stable": "1"}, {"stable": "2", "next": "2"}))
     assert table.moves(none, one) == [("a@stable", None, "1")]
@@ -216,6 +230,7 @@ def an_event(chance: random.Random, known: Table, under_way: list[int]) -> Event
                 if chance.random() < 0.7
             ),
             *(f"stable:{version}" for version in chance.choice((*"1234", ""))),
+            *(["unusable"] if chance.random() < 0.1 else []),
         ),
         lambda: no_faster(str(chance.randrange(1, known.loads + 2))),
     ]

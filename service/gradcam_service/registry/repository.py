@@ -18,6 +18,9 @@ from gradcam_service.registry.misplaced import misplaced
 from gradcam_service.registry.places import LocalPlace, Place, place_at
 from gradcam_service.registry.spec import Spec
 
+_OWN_FAULTS = (yaml.YAMLError, ValueError, type(None))
+"""What is behind the failure of a file that is itself wrong; else it is the machine, the network or the store."""
+
 EMBEDDED = Path(__file__).parent.parent / "zoo" / "models"
 """The models that ship with the service."""
 
@@ -70,15 +73,22 @@ class Listing:
     Attributes:
         entries: every model version.
         aliases: alias → version, by model; the version need not be there.
+        unusable: what is wrong with an ``aliases.yaml``, by model, whose aliases stay as they are.
         misplaced: sentences about files that look like a model's and lie where none is read.
     """
 
     entries: tuple[Entry, ...] = ()
     aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
     misplaced: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
+
+    @property
+    def passed_over(self) -> list[str]:
+        """Sentences about files that are not read, or say nothing."""
+        return [*self.misplaced, *self.unusable.values()]
 
     @property
     def astray(self) -> list[str]:
@@ -90,7 +100,7 @@ class Listing:
             for alias, version in aliases.items()
             if (name, version) not in versions
         ]
-        return [*self.misplaced, *dangling]
+        return [*self.passed_over, *dangling]
 
     def models(self) -> list[Model]:
         """Every version before anything is known but its name."""
@@ -113,10 +123,11 @@ def scan(repositories: Iterable[str | Path], embedded: bool = True) -> Listing:
         embedded: whether the embedded one is among them.
 
     Raises:
-        ModelFailed: a repository can't be read, or a model's aliases can't.
+        ModelFailed: a repository can't be read.
     """
     entries: dict[str, list[Entry]] = {}
     aliases: dict[str, Mapping[str, str]] = {}
+    unusable: dict[str, str] = {}
     strays: list[str] = []
     for place in (*map(place_at, repositories), *([LocalPlace(EMBEDDED)] if embedded else [])):
         versions: dict[str, dict[str, list[tuple[str, str]]]] = {}
@@ -129,7 +140,12 @@ def scan(repositories: Iterable[str | Path], embedded: bool = True) -> Listing:
             if file:
                 versions.setdefault(name, {}).setdefault(version, []).append((file, stamp))
             elif version == "aliases.yaml" and name not in entries:
-                aliases[name] = _aliases(place / name)
+                try:
+                    aliases[name] = _aliases(place / name)
+                except ModelFailed as error:
+                    if not isinstance(error.__cause__, _OWN_FAULTS):
+                        raise
+                    unusable[name] = error.detail
         for name, found in versions.items():
             entries.setdefault(
                 name,
@@ -139,7 +155,8 @@ def scan(repositories: Iterable[str | Path], embedded: bool = True) -> Listing:
                     if "model.yaml" in dict(files)
                 ],
             )
-    return Listing(tuple(entry for owned in entries.values() for entry in owned), aliases, tuple(strays))
+    owned = tuple(entry for found in entries.values() for entry in found)
+    return Listing(owned, aliases, unusable, tuple(strays))
 
 
 class _Loader(yaml.SafeLoader):
@@ -171,7 +188,7 @@ def _aliases(place: Place) -> Mapping[str, str]:
     path = f"{place}/aliases.yaml"
     content = _parsed(place.text("aliases.yaml"), path)
     if not isinstance(content, dict):
-        raise ModelFailed(f"{path}: must map each alias to a version")
+        raise ModelFailed(f"{path}: must map each alias to a version, as in stable: 1")
     return {str(alias): str(version) for alias, version in content.items()}
 
 

@@ -103,9 +103,9 @@ class RepositoryPoller(Generic[Asked]):
             if trouble:
                 log.info("the model repositories can be read again")
             trouble = ""
-            metrics.REPOSITORIES_UNREADABLE.set(0)
-            for stray in found.listing.misplaced:
-                if last is None or stray not in last.listing.misplaced:
+            metrics.REPOSITORIES_UNREADABLE.set(bool(found.listing.unusable))
+            for stray in found.listing.passed_over:
+                if last is None or stray not in last.listing.passed_over:
                     log.warning("a file of the repository is passed over", extra={"fields": {"reason": stray}})
             if asked or found != last:
                 self._tell(found, _given(asked))

@@ -133,6 +133,11 @@ class Table:
         stuck = self.stuck()
         return [self._status(version, stuck) for version in self.versions.values()]
 
+    def told(self, name: str) -> Mapping[str, str]:
+        """The version that each alias of a model should name: what it names, while ``aliases.yaml`` can't be used."""
+        listing = self.snapshot.listing
+        return (self.aliases if name in listing.unusable else listing.aliases).get(name, {})
+
     def stuck(self) -> list[Stuck]:
         """The aliases that can't be what ``aliases.yaml`` says, as there is no such version or it can't be loaded."""
         found = []
@@ -152,6 +157,8 @@ class Table:
         aliases = [alias for alias, of in self.aliases.get(entry.name, {}).items() if of == entry.version]
         on_demand, description = self.snapshot.waits(entry), self.snapshot.descriptions.get(entry.key, "")
         notes = [str(one) for one in stuck if one.name == entry.name and one.at in (entry.version, None)]
+        if wrong := self.snapshot.listing.unusable.get(entry.name):
+            notes.append(f"aliases stay as they are: {wrong}")
         return Model(
             entry.name, entry.version, aliases, version.state, reason, version.card, on_demand, description, notes
         )
@@ -269,7 +276,7 @@ def _aliases(table: Table) -> dict[str, dict[str, str]]:
     """An alias stays where it is until the version that it now names can answer."""
     moved: dict[str, dict[str, str]] = {name: {} for name in table._by_name()}
     for name, aliases in moved.items():
-        for alias, wanted in table.snapshot.listing.aliases.get(name, {}).items():
+        for alias, wanted in table.told(name).items():
             target = table.versions.get(f"{name}@{wanted}")
             held = table.aliases.get(name, {}).get(alias)
             holder = table.versions.get(f"{name}@{held}")
@@ -287,7 +294,7 @@ def _wanted(table: Table, name: str, versions: list[Version]) -> list[Version]:
     """Of versions that load at start: the highest that may work, and those that an alias or the default names."""
     snapshot = table.snapshot
     starting = [version for version in versions if not snapshot.waits(version.entry)]
-    aliases = {*table.aliases[name].values(), *snapshot.listing.aliases.get(name, {}).values()}
+    aliases = {*table.aliases[name].values(), *table.told(name).values()}
     named = {snapshot.default, *(f"{name}@{version}" for version in aliases)}
     highest = next((version for version in starting if version.model is not None or not version.failure), None)
     return [version for version in starting if version is highest or version.entry.key in named]
