@@ -16,7 +16,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from gradcam_service import metrics as defined
 from gradcam_service.api.problems import fault
-from gradcam_service.core.options import ExplainOptions
+from gradcam_service.core.options import METHOD_OPTIONS, ExplainOptions, alternatives
 from gradcam_service.errors import BadSettings, ServiceError, from_code
 from gradcam_service.explain.method import Case, Iterative
 from gradcam_service.explain.methods import METHODS, in_order
@@ -88,10 +88,9 @@ def buckets() -> str:
 
 def options() -> str:
     """Every option of ``/explain`` but those of single methods; the first few are those of ``/predict``, too."""
-    of_methods = {option for method in METHODS.values() for option in method.options}
     rows = []
     for name, schema in ExplainOptions.model_json_schema()["properties"].items():
-        if name not in of_methods:
+        if name not in METHOD_OPTIONS:
             default = schema.get("default")
             shown = "–" if default is None else f"`{str(default).lower()}`"
             rows.append((f"`{name}`", shown, _values(schema), schema["description"].replace("|", "\\|")))
@@ -101,9 +100,7 @@ def options() -> str:
 def _values(schema: dict[str, Any]) -> str:
     """What may be sent for an option."""
     said = []
-    for kind in schema.get("anyOf", [schema]):
-        if "items" in kind and "enum" in kind["items"]:
-            kind = kind["items"]  # one of them, or a list
+    for kind in alternatives(schema):
         least, most = (kind.get(edge, kind.get(f"exclusive{edge.capitalize()}")) for edge in ("minimum", "maximum"))
         if "enum" in kind:
             said += [f"`{word}`" for word in kind["enum"]]

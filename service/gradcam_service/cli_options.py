@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
@@ -26,13 +25,14 @@ class RequestCommand(click.Command):
 
 def _request_options() -> Iterator[click.Option]:
     """Those of all methods, then those of single ones, which begin with the method's name."""
-    from gradcam_service.core.options import ExplainOptions
-    from gradcam_service.explain.methods import METHODS
+    from gradcam_service.core.options import METHOD_OPTIONS, ExplainOptions, alternatives
 
-    of_methods = {option for method in METHODS.values() for option in method.options}
     schemas = ExplainOptions.model_json_schema()["properties"]
-    for name in sorted(schemas.keys() - {*_ELSEWHERE}, key=lambda name: (name in of_methods, [*schemas].index(name))):
-        text, choices = schemas[name]["description"].replace("`", ""), _choices(schemas[name])
+    for name in sorted(
+        schemas.keys() - {*_ELSEWHERE}, key=lambda name: (name in METHOD_OPTIONS, [*schemas].index(name))
+    ):
+        text = schemas[name]["description"].replace("`", "")
+        choices = [word for kind in alternatives(schemas[name]) for word in kind.get("enum") or [kind["type"].upper()]]
         if len(choices) > _FEW:
             text += f" ({', '.join(choices)})"
         default = schemas[name].get("default")
@@ -43,9 +43,3 @@ def _request_options() -> Iterator[click.Option]:
             metavar="|".join(choices) if len(choices) <= _FEW else "NAME",
             help=f"{text}.  [default: {default}]" if default else f"{text}.",
         )
-
-
-def _choices(schema: dict[str, Any]) -> list[str]:
-    """What may be written for an option: words, or NUMBER, INTEGER or STRING."""
-    kinds = schema.get("anyOf", [schema])
-    return [word for kind in kinds for word in kind.get("enum", [kind["type"].upper()]) if word != "NULL"]

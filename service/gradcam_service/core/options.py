@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
@@ -95,6 +96,8 @@ def _method_option(of: dict[str, Option]) -> tuple[Any, Any]:
 
 _MethodOptions = create_model("_MethodOptions", __base__=_Options, **_method_options())
 
+METHOD_OPTIONS = tuple(_MethodOptions.model_fields)
+"""Names of the options that single methods have."""
 
 _TargetObject = Annotated[
     dict[str, Any],
@@ -159,12 +162,25 @@ class ExplainOptions(PredictOptions, _MethodOptions):
     @property
     def method_options(self) -> dict[str, int | float]:
         """The options of the method itself that are given."""
-        return {name: value for name in _MethodOptions.model_fields if (value := getattr(self, name)) is not None}
+        return {name: value for name in METHOD_OPTIONS if (value := getattr(self, name)) is not None}
 
     @property
     def outputs(self) -> list[str]:
         """What to return for each target."""
         return list(self.output or ["heatmap"])
+
+
+def alternatives(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The schemas any of which a value of an option's schema may be of: each an ``enum`` or of one ``type``.
+
+    A list of words is taken for one of them, as it is written in a query; null is left out, as it can't be.
+    """
+    for kind in schema.get("anyOf", [schema]):
+        one = kind["items"] if "enum" in kind.get("items", ()) else kind
+        if "const" in one:
+            yield {**one, "enum": [one["const"]]}
+        elif one.get("type") != "null":
+            yield one
 
 
 Options = TypeVar("Options", bound=PredictOptions)
