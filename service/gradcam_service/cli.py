@@ -91,10 +91,10 @@ def models(names: Sequence[str], load_them: bool, url: str | None) -> None:
     from gradcam_service import cli_models
 
     if not url:
-        sys.exit(cli_models.held(_settings(), names, load_them))
+        sys.exit(cli_models.list_repositories(_settings(), names, load_them))
     if load_them or names:
         raise click.UsageError("NAMES and --load are of models here; a service at --url lists all that it has")
-    cli_models.served(url)
+    cli_models.list_service(url)
 
 
 @commands.command("import")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -18,6 +19,9 @@ from gradcam_service.registry.listing import Model, resolve
 from gradcam_service.registry.repository import Entry, Listing, scan
 from gradcam_service.settings import Settings
 from gradcam_service.worker.poller import Snapshot
+
+if TYPE_CHECKING:
+    from gradcam_service.local import Tried
 
 _ROW = "{:20} {:9} {:11} {:16} {:>7} {:>9} {:8} {}"
 _NOT_COUNTED = "embedded, and loaded when it is asked for: that it fails isn't counted"
@@ -49,7 +53,7 @@ class _Rows(msgspec.Struct):
     models: list[_Row]
 
 
-def served(url: str) -> None:
+def list_service(url: str) -> None:
     """List what the service at an address has.
 
     Raises:
@@ -68,10 +72,12 @@ def served(url: str) -> None:
         raise click.UsageError(f"{url} needs an API key, and GRADCAM_API_KEY has none that it knows") from error
     except ValueError as error:  # no URL, or the answer of something else
         raise click.UsageError(f"there is no gradcam service at {url}") from error
-    _echo(rows)
+    _echo_head()
+    for row in rows:
+        _echo(row)
 
 
-def held(settings: Settings, references: Sequence[str], load: bool) -> int:
+def list_repositories(settings: Settings, references: Sequence[str], load: bool) -> int:
     """List what the repositories hold, all of it or what is referred to, and load it where that is to be tried.
 
     Returns:
@@ -86,16 +92,20 @@ def held(settings: Settings, references: Sequence[str], load: bool) -> int:
     models = {model.key: (entry, model) for entry, model in zip(listing, listing.models(), strict=True)}
     chosen = {resolve(listing.models(), reference).key for reference in references} or models.keys()
     strays = [] if references else listing.astray
-    codes = {2} if strays else {0}
     wanted = [models[key] for key in models if key in chosen]
-    _echo(_tried(wanted, listing, settings, bool(references), codes) if load else map(_described, wanted))
+    _echo_head()
+    if load:
+        code = _load(wanted, listing, settings, named=bool(references))
+    else:
+        code = 0
+        for entry, model in wanted:
+            _echo(_described(entry, model))
     for stray in strays:
         click.echo(f"    {stray}")
-    return max(codes) if load else 0
+    return 2 if load and strays else code
 
 
-def _described(listed: tuple[Entry, Model]) -> _Row:
-    entry, model = listed
+def _described(entry: Entry, model: Model) -> _Row:
     try:
         spec = entry.spec()
     except ModelFailed as error:
@@ -103,23 +113,29 @@ def _described(listed: tuple[Entry, Model]) -> _Row:
     return _Row(model.name, model.version, model.state, model.aliases, spec.description, source=spec.source)
 
 
-def _tried(
-    wanted: Iterable[tuple[Entry, Model]], listing: Listing, settings: Settings, named: bool, codes: set[int]
-) -> Iterator[_Row]:
-    """Each of these models once it has been loaded or has failed, which adds the exit code that this makes."""
+def _load(wanted: Iterable[tuple[Entry, Model]], listing: Listing, settings: Settings, *, named: bool) -> int:
+    """List each of these models once it has been loaded or has failed; the exit code that they make together."""
     from gradcam_service.local import load_all
 
-    for entry, model, device, error in load_all(wanted, settings):
-        row = _Row(model.name, model.version, model.state, model.aliases, model.description, model.reason)
-        if (card := model.card) is not None:
-            row.source, row.layer, row.methods = card.source, _Layer(card.layer), card.method_names()
-            row.memory, row.device, row.digest = card.memory, [device], card.digest
-            row.notes = [check.detail for check in card.checks if not check.passed]
-        if error is not None and not named and _may_fail(entry, listing, settings):
+    code = 0
+    for tried in load_all(wanted, settings):
+        row = _outcome(tried)
+        if tried.error is not None and not named and _may_fail(tried.entry, listing, settings):
             row.notes = [_NOT_COUNTED]
-        elif error is not None:
-            codes.add(exit_code(error))
-        yield row
+        elif tried.error is not None:
+            code = max(code, exit_code(tried.error))
+        _echo(row)
+    return code
+
+
+def _outcome(tried: Tried) -> _Row:
+    model = tried.model
+    row = _Row(model.name, model.version, model.state, model.aliases, model.description, model.reason)
+    if (card := model.card) is not None:
+        row.source, row.layer, row.methods = card.source, _Layer(card.layer), card.method_names()
+        row.memory, row.device, row.digest = card.memory, [tried.device], card.digest
+        row.notes = [check.detail for check in card.checks if not check.passed]
+    return row
 
 
 def _may_fail(entry: Entry, listing: Listing, settings: Settings) -> bool:
@@ -130,21 +146,23 @@ def _may_fail(entry: Entry, listing: Listing, settings: Settings) -> bool:
     return Snapshot(listing, on_demand, settings.default_model).waits(entry)
 
 
-def _echo(rows: Iterable[_Row]) -> None:
+def _echo_head() -> None:
     click.echo(_ROW.format("MODEL", "STATE", "SOURCE", "LAYER", "METHODS", "MEMORY", "DEVICE", "DIGEST"))
-    for row in rows:
-        columns = (
-            f"{row.name}@{row.version}",
-            row.state,
-            row.source or "",
-            row.layer.name if row.layer else "",
-            str(len(row.methods)) if row.methods else "",
-            f"{row.memory / 1e6:.1f} MB" if row.memory is not None else "",
-            ",".join(row.device or []),
-            (row.digest or "")[:19],
-        )
-        click.echo(_ROW.format(*columns).rstrip())
-        also = f"also {', '.join(row.aliases)}" if row.aliases else ""
-        for note in (row.description, also, row.reason, *row.notes):
-            if note:
-                click.echo(f"    {' '.join(note.split())}")
+
+
+def _echo(row: _Row) -> None:
+    columns = (
+        f"{row.name}@{row.version}",
+        row.state,
+        row.source or "",
+        row.layer.name if row.layer else "",
+        str(len(row.methods)) if row.methods else "",
+        f"{row.memory / 1e6:.1f} MB" if row.memory is not None else "",
+        ",".join(row.device or []),
+        (row.digest or "")[:19],
+    )
+    click.echo(_ROW.format(*columns).rstrip())
+    also = f"also {', '.join(row.aliases)}" if row.aliases else ""
+    for note in (row.description, also, row.reason, *row.notes):
+        if note:
+            click.echo(f"    {' '.join(note.split())}")

@@ -201,10 +201,25 @@ class Local:
             return await Pipeline(self, capacity).answer(call, admission, Unobserved())
 
 
-def load_all(
-    versions: Iterable[tuple[Entry, Model]], settings: Settings
-) -> Iterator[tuple[Entry, Model, str, ModelFailed | None]]:
-    """Load model versions, one after the other, and tell of each, its device, and what is wrong with it."""
+@dataclass(frozen=True)
+class Tried:
+    """Model version that was loaded to see whether it works.
+
+    Attributes:
+        entry: where it is described.
+        model: as it would be listed then, ready or failed.
+        device: where it was loaded, or would have been.
+        error: what is wrong with it; None where it works.
+    """
+
+    entry: Entry
+    model: Model
+    device: str
+    error: ModelFailed | None = None
+
+
+def load_all(versions: Iterable[tuple[Entry, Model]], settings: Settings) -> Iterator[Tried]:
+    """Load model versions, one after the other, and tell of each."""
     limit_threads(settings)
     load_plugins(settings.plugins)
     device = pick_device(settings.device)
@@ -212,9 +227,10 @@ def load_all(
         try:
             loaded = load(entry, device, settings.python_path, settings.cache_bytes)
             described = {"card": loaded.card, "description": loaded.spec.description}
-            yield entry, msgspec.structs.replace(model, state="ready", **described), str(device), None
+            yield Tried(entry, msgspec.structs.replace(model, state="ready", **described), str(device))
         except ModelFailed as error:
-            yield entry, msgspec.structs.replace(model, state="failed", reason=error.detail), "", error
+            failed = msgspec.structs.replace(model, state="failed", reason=error.detail)
+            yield Tried(entry, failed, str(device), error)
 
 
 def open_model(reference: str | None, settings: Settings) -> Local:
