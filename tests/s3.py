@@ -74,18 +74,27 @@ def store(folder: Path) -> Iterator[Store]:
     found = Store(folder / "s3.log")
     found.start()
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            for name in [name for name in os.environ if name.startswith("AWS_")]:
-                patch.delenv(name)
-            patch.setenv("AWS_ACCESS_KEY_ID", "key")
-            patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-            patch.setenv("AWS_ENDPOINT_URL", found.url)
-            forget()
+        with pointed_at(found.url):
             yield found
     finally:
         found.stop()
+
+
+@contextmanager
+def pointed_at(url: str) -> Iterator[None]:
+    """In the environment the address of a server, and credentials for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", url)
         forget()
+        try:
+            yield
+        finally:
+            forget()
 
 
 def forget() -> None:

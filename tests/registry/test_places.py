@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -20,7 +22,7 @@ from gradcam_service.registry.repository import EMBEDDED, Entry, scan
 from gradcam_service.registry.weights import fetch
 from live import Service, running_eagerly, until
 from repository import ROOT
-from s3 import Store, store
+from s3 import Store, pointed_at, store
 
 SCENES = EMBEDDED / "scenes" / "1"
 CPU = torch.device("cpu")
@@ -135,8 +137,35 @@ def test_a_store_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pyt
         fsspec.filesystem("s3").mkdir("s3://models")
         silent.stall()
         for ask in (place_at("s3://models").stamps, lambda: place_at("s3://models/mine").text("aliases.yaml")):
-            with pytest.raises(ModelFailed, match="can't be read: no answer within 1 seconds"):
+            with pytest.raises(ModelFailed, match="can't be read: no complete answer in time"):
                 ask()
+
+
+class _Silent(BaseHTTPRequestHandler):
+    """Answers with the beginning of a file, and then no more."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b"source: ")
+        self.wfile.flush()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_store_that_falls_silent_within_a_file_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    """By its client's own retries; nothing else bounds a download."""
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.1}})
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Silent) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        said = "s3://models/mine can't be read: no complete answer in time"
+        with pointed_at(f"http://127.0.0.1:{server.server_port}"), pytest.raises(ModelFailed, match=said):
+            place_at("s3://models/mine").local([("model.yaml", "")])
+        server.shutdown()
 
 
 def test_other_file_systems_work_alike():

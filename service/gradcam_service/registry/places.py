@@ -18,8 +18,9 @@ from gradcam_service.errors import ModelFailed, unwrapped
 from gradcam_service.registry.cache import cached
 
 _PATIENCE = 20.0
-"""Seconds after which a listing or a text is given up. Where a network drops what is sent, the retries of s3fs and of
-botocore below it take seven minutes; the poller asks again anyway, and in less says that it can't be read."""
+"""Seconds that a whole listing, or a text, may take. Where a network drops what is sent, the retries of s3fs and of
+botocore below it take seven minutes; the poller asks again anyway, and in less says that it can't be read. A download
+may take long, and nobody asks again: it is left to them."""
 
 Stamps = Iterable[tuple[str, str]]
 """Path and stamp of each file, sorted; a file that changes has another stamp."""
@@ -186,7 +187,7 @@ def _named_in_failures(what: object) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise ModelFailed(f"{what} is not UTF-8: {error}") from error
     except FSTimeoutError as error:
-        raise ModelFailed(f"{what} can't be read: no answer within {_PATIENCE:g} seconds") from error
+        raise ModelFailed(f"{what} can't be read: no complete answer in time") from error
     except OSError as error:
         raise ModelFailed(f"{what} can't be read: {error.strerror or error}") from error
     except Exception as error:  # file systems raise what their libraries do: no credentials, no package, no such bucket
