@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import io
 import threading
@@ -14,11 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradcam_service.cli import _watched
 from gradcam_service.core.admission import Capacity
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.pipeline import Pipeline, Unobserved
 from gradcam_service.core.results import Result
-from gradcam_service.errors import DeadlineExceeded, Internal, ServiceError
+from gradcam_service.errors import DeadlineExceeded, Internal, ModelFailed, ServiceError
 from gradcam_service.local import Local, open_model
 from gradcam_service.settings import Settings
 from gradcam_service.worker.messages import Answer, Timings
@@ -147,6 +149,26 @@ def test_what_an_explanation_will_cost_is_what_is_done_by_its_end(scenes: Local,
     assert len(done) > len(methods)  # step by step, not all at the end
     if layer == "auto":
         assert expected == sum(card.forward_passes for card in scenes.model.card.methods if card.name in methods)
+
+
+def test_the_pace_is_measured_where_it_may_be_told(scenes: Local, monkeypatch: pytest.MonkeyPatch):
+    measured, terminal = list[int](), io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr(Local, "pace", lambda _, passes: measured.append(passes) or 60.0)
+    for method, first in (("gradcam", True), ("smoothgrad", False), ("smoothgrad", True)):
+        options = ExplainOptions(target=["star"], method=method)
+        with _watched(scenes, options, first):
+            pass
+    assert measured == [scenes.passes(options, ["smoothgrad"])]
+    assert f"{measured[0]} minutes a picture" in terminal.getvalue()
+
+
+def test_a_model_that_fails_while_its_pace_is_measured_is_to_blame(scenes: Local):
+    failing = replace(scenes.model, network=copy.copy(scenes.model.network))
+    failing.network.predict = lambda _: 1 / 0
+    with pytest.raises(ModelFailed, match=r"the model scenes@1 fails on this picture: .*division by zero"):
+        replace(scenes, model=failing).pace(10)
 
 
 def test_each_method_of_a_grid_takes_the_options_that_it_has(scenes: Local):
