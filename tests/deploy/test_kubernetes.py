@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from annotated_types import Le
+from botocore.utils import ContainerMetadataFetcher
 
 import operator_rules
 from gradcam_service import metrics, serving
@@ -25,7 +27,9 @@ from repository import ROOT, VERSION, image_environment, instructions
 
 from .prometheus import installed, promtool
 
-OVERLAYS = sorted(folder.name for folder in (ROOT / "deploy/kubernetes/overlays").iterdir())
+MANIFESTS = ROOT / "deploy/kubernetes"
+OVERLAYS = sorted(folder.name for folder in (MANIFESTS / "overlays").iterdir())
+BUCKETS = [f"{overlay}+s3" for overlay in OVERLAYS]
 KUBERNETES = ("1.30", "1.37")
 CUSTOM = ("PrometheusRule", "ScaledObject", "ServiceMonitor")
 
@@ -34,7 +38,27 @@ Manifest = dict[str, Any]
 
 @cache
 def render(overlay: str) -> list[Manifest]:
-    return built(ROOT / "deploy/kubernetes" / ("" if overlay == "example" else "overlays") / overlay)
+    """What an overlay is, alone or with parts that any can be given: ``gpu+s3+monitoring``."""
+    overlay, *parts = overlay.split("+")
+    if not parts:
+        return built(MANIFESTS / ("" if overlay == "example" else "overlays") / overlay)
+    components = [part for part in parts if part in COMPONENTS]
+    resources = [f"overlays/{overlay}", *(part for part in parts if part not in COMPONENTS)]
+    with tempfile.TemporaryDirectory() as folder:
+        return built(written(Path(folder), {"resources": resources, "components": components}))
+
+
+COMPONENTS = {
+    file.parent.name for file in MANIFESTS.glob("*/kustomization.yaml") if "\nkind: Component\n" in file.read_text()
+}
+
+
+def written(folder: Path, mine: dict[str, Any]) -> Path:
+    """The folder, with an overlay of somebody's own; its parts are named as seen from the manifests."""
+    there = os.path.relpath(MANIFESTS, folder.resolve())
+    parts = {key: [f"{there}/{part}" for part in mine.get(key, [])] for key in ("resources", "components")}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": "gradcam"} | mine | parts))
+    return folder
 
 
 def built(folder: Path) -> list[Manifest]:
@@ -77,11 +101,11 @@ def size_of(overlay: str, volume: str) -> int:
     return int(limits[volume][:-2]) * units[limits[volume][-2:]]
 
 
-overlays = pytest.mark.parametrize("overlay", OVERLAYS)
-watched = pytest.mark.parametrize("overlay", ["ha", "keda", "example"])
+overlays = pytest.mark.parametrize("overlay", [*OVERLAYS, *BUCKETS])
+watched = pytest.mark.parametrize("overlay", [*(f"{overlay}+monitoring" for overlay in OVERLAYS), "example"])
 
 
-@pytest.mark.parametrize("overlay", [*OVERLAYS, "example"])
+@pytest.mark.parametrize("overlay", [*OVERLAYS, *(f"{overlay}+ingress+monitoring" for overlay in BUCKETS), "example"])
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_a_cluster_takes_every_object(overlay: str, version: str):
     for manifest in render(overlay):
@@ -237,7 +261,7 @@ def test_management_is_there_for_those_who_made_a_token(overlay: str):
     assert variable["valueFrom"]["secretKeyRef"] == {"name": "gradcam-admin", "key": "token", "optional": True}
 
 
-@pytest.mark.parametrize("overlay", [name for name in OVERLAYS if name != "s3"])
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_repository_is_what_the_init_container_filled(overlay: str):
     (init,) = pod_of(overlay)["initContainers"]
     (filled,) = init["volumeMounts"]
@@ -280,7 +304,7 @@ def test_selectors_find_the_pods(overlay: str):
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     selectors = [deployment["spec"]["selector"]["matchLabels"], service["spec"]["selector"]]
     selectors += [find(overlay, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"]]
-    if overlay in ("autoscaled", "ha", "keda"):
+    if overlay.removesuffix("+s3") in ("autoscaled", "ha", "keda"):
         selectors += [find(overlay, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"]]
         selectors += [s["labelSelector"]["matchLabels"] for s in pod_of(overlay)["topologySpreadConstraints"]]
     for selector in selectors:
@@ -292,25 +316,56 @@ def test_selectors_find_the_pods(overlay: str):
     assert [port["port"] for rule in rules for port in rule["ports"]] == ports
 
 
-def test_from_a_bucket_no_image_of_models_is_needed():
-    pod, container = pod_of("s3"), container_of("s3")
+@pytest.mark.parametrize("overlay", BUCKETS)
+def test_from_a_bucket_no_image_of_models_is_needed(overlay: str):
+    pod, container = pod_of(overlay), container_of(overlay)
     assert not pod["initContainers"]
     mounted, volumes = ({one["name"] for one in found} for found in (container["volumeMounts"], pod["volumes"]))
     assert mounted == volumes
-    assert pod["serviceAccountName"] == find("s3", "ServiceAccount")["metadata"]["name"]
+    assert pod["serviceAccountName"] == find(overlay, "ServiceAccount")["metadata"]["name"]
     assert container["envFrom"] == [{"secretRef": {"name": "gradcam-s3", "optional": True}}]
-    out = find("s3", "NetworkPolicy")["spec"]["egress"]
+    out = find(overlay, "NetworkPolicy")["spec"]["egress"]
     assert [{(port["port"], port["protocol"]) for port in rule["ports"]} for rule in out] == [
         {(53, "UDP"), (53, "TCP")},
         {(443, "TCP")},
+        {(80, "TCP")},
     ]
+
+
+def test_roles_of_eks_pod_identity_are_in_reach():
+    (agent,) = find("cpu+s3", "NetworkPolicy")["spec"]["egress"][-1]["to"]
+    address, _, length = agent["ipBlock"]["cidr"].partition("/")
+    # The hosts from which AWS's library takes credentials without TLS.
+    assert address in ContainerMetadataFetcher._ALLOWED_HOSTS
+    assert length == "32"
+
+
+(BUCKET_PATCHES,) = re.findall(
+    r"^```yaml\n(components: .*?)^```", (ROOT / "deploy/README.md").read_text(), re.MULTILINE | re.DOTALL
+)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_of_ones_own_names_bucket_and_role(overlay: str, tmp_path: Path):
+    mine = yaml.safe_load(BUCKET_PATCHES)
+    mine["components"] = [os.path.basename(component) for component in mine["components"]]
+    found = built(written(tmp_path, {"resources": [f"overlays/{overlay}"], **mine}))
+    kinds = {one["kind"]: one for one in found}
+    for kind in ("Deployment", "ServiceAccount"):
+        kubernetes_validate.validate(kinds[kind], KUBERNETES[0], strict=True)
+    (container,) = kinds["Deployment"]["spec"]["template"]["spec"]["containers"]
+    changed = {one["name"] for one in container["env"] if one not in container_of(f"{overlay}+s3")["env"]}
+    assert changed == {"GRADCAM_MODEL_REPOSITORY", "AWS_DEFAULT_REGION"}
+    assert len(container["env"]) == len(container_of(f"{overlay}+s3")["env"])
+    assert "eks.amazonaws.com/role-arn" in kinds["ServiceAccount"]["metadata"]["annotations"]
+    assert "annotations" not in find(f"{overlay}+s3", "ServiceAccount")["metadata"]
 
 
 @overlays
 def test_nothing_else_calls_anybody(overlay: str):
     policy = find(overlay, "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    assert bool(policy["egress"]) == (overlay == "s3")
+    assert bool(policy["egress"]) == (overlay in BUCKETS)
 
 
 @overlays
@@ -344,7 +399,7 @@ def test_the_operator_has_the_rules_that_prometheus_has():
     assert written.read_text() == operator_rules.text(), "make docs writes it again"
     files = sorted((ROOT / "deploy/prometheus/rules").glob("*.yml"))
     groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
-    assert find("ha", "PrometheusRule")["spec"]["groups"] == groups
+    assert find("ha+monitoring", "PrometheusRule")["spec"]["groups"] == groups
 
 
 @watched

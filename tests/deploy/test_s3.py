@@ -1,4 +1,4 @@
-"""The overlay for a bucket: what it asks for is what the service needs, and an outage takes nothing that is loaded."""
+"""Models from a bucket: the component asks for what the service needs, and an outage takes nothing that is loaded."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from repository import ROOT
 from s3 import Store, forget, store
 
 SCENES = EMBEDDED / "scenes" / "1"
-POLICY = json.loads((ROOT / "deploy/kubernetes/overlays/s3/policy.json").read_text())
-(REPOSITORY,) = re.findall('s3://[^"]+', (ROOT / "deploy/kubernetes/overlays/s3/deployment.yaml").read_text())
+POLICY = json.loads((ROOT / "deploy/kubernetes/s3/policy.json").read_text())
+(REPOSITORY,) = re.findall('s3://[^"]+', (ROOT / "deploy/kubernetes/s3/deployment.yaml").read_text())
 ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
 
 @pytest.fixture
 def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """An S3 server, in an environment that has the overlay's variables for it."""
+    """An S3 server, in an environment that has the component's variables for it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with store(tmp_path) as running:
-        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # as the overlay has it
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # as the component has it
         yield running
 
 
