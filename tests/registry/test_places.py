@@ -146,10 +146,13 @@ class _Silent(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
+    def do_HEAD(self) -> None:
         self.send_response(200)
         self.send_header("Content-Length", "1000")
         self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
         self.wfile.write(b"source: ")
         self.wfile.flush()
 
@@ -162,9 +165,11 @@ def test_a_store_that_falls_silent_within_a_file_is_given_up(monkeypatch: pytest
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.1}})
     with ThreadingHTTPServer(("127.0.0.1", 0), _Silent) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        said = "s3://models/mine can't be read: no complete answer in time"
-        with pointed_at(f"http://127.0.0.1:{server.server_port}"), pytest.raises(ModelFailed, match=said):
-            place_at("s3://models/mine").local([("model.yaml", "")])
+        with pointed_at(f"http://127.0.0.1:{server.server_port}"):
+            with pytest.raises(ModelFailed, match="s3://models/mine can't be read: no complete answer in time"):
+                place_at("s3://models/mine").local([("model.yaml", "")])
+            with pytest.raises(ModelFailed, match=r"weights can't be fetched from s3://models/weights\.pth: .+"):
+                fetch("s3://models/weights.pth", "0" * 64)
         server.shutdown()
 
 

@@ -15,7 +15,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from tqdm import tqdm
 
-from gradcam_service.errors import ModelFailed
+from gradcam_service.errors import ModelFailed, in_one_line
 from gradcam_service.registry import cache
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.packaged import SCHEME, packaged_file
@@ -103,8 +103,12 @@ def fetch(url: str, digest: str) -> Path:
         if not fetched and not _has(path, digest):  # another file of that name, or changed since
             cache.discard(path.parent)
             path = cache.cached("weights", name, fill) / name
+    except ModelFailed:
+        raise
     except (OSError, http.client.HTTPException, ValueError, ImportError) as error:  # urllib's errors are OSErrors
         raise ModelFailed(f"weights can't be fetched from {url}: {getattr(error, 'reason', error)}") from error
+    except Exception as error:  # file systems raise what their libraries do, and stumble: no credentials, no answer
+        raise ModelFailed(f"weights can't be fetched from {url}: {in_one_line(error)}") from error
     return path
 
 
