@@ -40,7 +40,7 @@ ORIENTATIONS = {  # of EXIF, and what a camera that was held so has written of t
 
 def explanation(cam: np.ndarray, size: tuple[int, int], **geometry: object) -> Explanation:
     prepared = prepare(Image.new("RGB", size), **geometry)
-    return Explanation("", None, "gradcam", "", "unsigned", tuple(prepared.region), cam)
+    return Explanation("", None, "gradcam", "", "unsigned", tuple(prepared.region), prepared.image_size, cam)
 
 
 def hot(row: int, column: int, shape: tuple[int, ...] = (4, 4)) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api.calls import opened, values
+from api.calls import encoded, opened, photo, values
 from gradcam_service.images.colormaps import COLORMAPS, table
 
 
@@ -144,6 +144,24 @@ def test_what_the_model_sees_of_a_picture_is_outlined(playground, client):
     playground.open("#picture=coffee&model=scenes@1")
     playground.until("document.getElementById('seen').textContent === ''")
     assert playground.page.locator(".seen").is_hidden()  # it sees all of it, padded
+
+
+def test_a_file_that_the_service_draws_smaller_has_its_maps_where_they_belong(playground, client):
+    """A browser shows no TIFF files, and the service draws none with more than 4096 pixels on a side."""
+    size, model = (6144, 512), "resnet18@1"
+    data = encoded(photo(*size), "TIFF", compression="tiff_deflate")
+    answer = client.post("/explain", files={"image": data}, data={"model": model, "output": "map"}).json()
+    (explanation,) = answer["results"][0]["explanations"]
+    assert explanation["image_size"] == list(size)
+    playground.open(f"#picture=coffee&model={model}")
+    playground.paste(data, "long.tif", "image/tiff")
+    playground.until("document.querySelector('.photo')?.naturalWidth === 4096")
+    playground.settled(1)
+    edge = size[0] / 200
+    assert np.abs(np.subtract(playground.edges(".seen", size), explanation["region"])).max() < edge
+    covered = np.flatnonzero(playground.heat()[:, :, 3].any(axis=0)) / playground.heat().shape[1] * size[0]
+    assert covered.min() >= explanation["region"][0] - edge
+    assert covered.max() <= explanation["region"][2] + edge
 
 
 @pytest.mark.parametrize(

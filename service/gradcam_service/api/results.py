@@ -69,6 +69,7 @@ class ExplanationBody(BaseModel):
     region: tuple[float, float, float, float] = Field(
         description="x0, y0, x1, y1 of what the model saw, in the original's pixels; beyond the picture where it pads"
     )
+    image_size: tuple[int, int] = Field(description="width and height of the original, turned upright, in pixels")
     max: float = Field(description="the map's maximum, logit units")
     peak: tuple[float, float] | None = Field(
         None,

@@ -105,6 +105,7 @@ def _explanation(
         layer,
         kind,
         (x0, y0, x1, y1),
+        prepared.image_size,
         cam,
         flat,
         over,

@@ -26,6 +26,7 @@ class Explanation:
         layer: the layer explained; ``input`` of methods that no layer has a part in.
         kind: what the map's values mean.
         region: x0, y0, x1, y1 of what the model saw, in the original's pixels; beyond the picture where it pads.
+        image_size: width and height of the original, upright.
         map: (h, w) or, of signed colours, a value for each band of the input, (H, W, C) float32, logit units but where
             the method says otherwise; after the method's own ReLU, neither resized nor normalised.
         heatmap: where asked for.
@@ -40,6 +41,7 @@ class Explanation:
     layer: str
     kind: MapKind
     region: tuple[float, float, float, float]
+    image_size: tuple[int, int]
     map: np.ndarray
     heatmap: Picture | None = None
     overlay: Picture | None = None

@@ -57,10 +57,15 @@ export async function predict(picture, reference, signal) {
   await send(`predict?${query}`, picture, signal);
 }
 
-/** A file that a model takes, drawn by the service, as a JPEG file; `method` is any that explains the model. */
+/**
+ * A file that a model takes, as the service draws it: {blob, width, height}, which are the file's own where the drawing is
+ * smaller. `method` is any that explains the model.
+ */
 export async function drawn(file, { model, method }) {
   const query = new URLSearchParams({ model, method, output: "overlay", alpha: "0", max_side: "4096", timeout_ms: "600000" });
-  return (await send(`explain?${query}`, file, undefined, { Accept: "image/jpeg" })).blob();
+  const [result] = (await (await send(`explain?${query}`, file)).json()).results;
+  const [{ overlay, image_size: [width, height] }] = result.explanations;
+  return { blob: new Blob([bytesOf(overlay.data)], { type: overlay.media_type }), width, height };
 }
 
 /**
@@ -88,10 +93,13 @@ export async function explain(picture, question, signal) {
   };
 }
 
-function send(path, picture, signal, headers = {}) {
+function send(path, picture, signal) {
   const type = picture.type.startsWith("image/") ? picture.type : "application/octet-stream";
-  return call(path, { method: "POST", body: picture, headers: { ...headers, "Content-Type": type }, signal });
+  return call(path, { method: "POST", body: picture, headers: { "Content-Type": type }, signal });
 }
+
+/** What is written as base64. */
+export const bytesOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 
 function serverTiming(header) {
   return [...header.matchAll(/([a-z]+);dur=([0-9.]+)/g)].map(([, stage, ms]) => [stage, Number(ms)]);

@@ -240,9 +240,8 @@ function wire() {
 async function begin() {
   session.changed = catchUp;
   const tables = await (await fetch("web/palettes.json")).json();
-  const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   for (const [name, text] of Object.entries(tables)) {
-    session.palettes[name] = { unsigned: bytes(text), signed: centredPalette(bytes(text)) };
+    session.palettes[name] = { unsigned: api.bytesOf(text), signed: centredPalette(api.bytesOf(text)) };
   }
   session.palettes[DEFAULT_COLORMAP].signed = session.palettes.coolwarm.signed; // as where no colormap is asked for
   wire();

@@ -3,6 +3,8 @@
  * by the range of what is drawn of it, a signed one about 0. What is drawn here is what `output=heatmap` draws.
  */
 
+import { bytesOf } from "./api.js";
+
 const CLIP = 0.995; // share of a signed map's |values| within its scale, the service's default
 const ZERO = 128; // the level of 0 in a signed map
 
@@ -11,7 +13,7 @@ const ZERO = 128; // the level of 0 in a signed map
  * three.
  */
 export function decode({ kind, map: body }) {
-  const bytes = Uint8Array.from(atob(body.data), (character) => character.charCodeAt(0));
+  const bytes = bytesOf(body.data);
   const view = new DataView(bytes.buffer);
   const all = Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true));
   const [height, width, bands = 1] = body.shape;

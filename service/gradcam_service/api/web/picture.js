@@ -38,19 +38,19 @@ export async function example({ name, scene }) {
 
 /**
  * A picture ready to be shown: {id, blob, name, example, scene, url, width, height}; null if this browser can't.
- * `drawn` is what is shown of a file that is no picture to a browser.
+ * `drawn` is what is shown of a file that is no picture to a browser, and the file's own size: {blob, width, height}.
  */
-export async function opened(blob, name, { example = "", scene = false, drawn = blob } = {}) {
+export async function opened(blob, name, { example = "", scene = false, drawn } = {}) {
   const image = new Image();
-  image.src = URL.createObjectURL(drawn);
+  image.src = URL.createObjectURL(drawn?.blob ?? blob);
   try {
     await image.decode();
   } catch {
     URL.revokeObjectURL(image.src);
     return null;
   }
-  const size = { width: image.naturalWidth, height: image.naturalHeight };
-  return { id: ++counted, blob, name, example, scene, url: image.src, ...size };
+  const { width, height } = drawn ?? { width: image.naturalWidth, height: image.naturalHeight };
+  return { id: ++counted, blob, name, example, scene, url: image.src, width, height };
 }
 
 export function list(choose) {
