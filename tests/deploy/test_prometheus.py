@@ -87,6 +87,31 @@ def check_page(prometheus: Prometheus) -> None:
     assert float(an_hour["value"][1]) == pytest.approx(1.20)
 
 
+def test_what_has_had_no_traffic_is_left_out_of_the_pages_answers(tmp_path: Path):
+    idle = [
+        'gradcam_requests_total{inference="true", model="idle", version="1"}',
+        'gradcam_request_duration_seconds_bucket{endpoint="/explain", model="idle", le="1.0"}',
+        'gradcam_request_duration_seconds_bucket{endpoint="/explain", model="idle", le="+Inf"}',
+        'gradcam_stage_duration_seconds_sum{stage="queue", model="idle"}',
+        'gradcam_stage_duration_seconds_count{stage="queue", model="idle"}',
+        'gradcam_batch_size_sum{model="idle"}',
+        'gradcam_batch_size_count{model="idle"}',
+        "gradcam_queue_size",
+        "gradcam_in_flight",
+    ]
+    answers = [{"expr": query, "eval_time": "10m", "exp_samples": []} for query in PAGE_QUERIES]
+    answers[4]["exp_samples"] = [{"labels": '{model="idle"}', "value": 0}]  # images a second
+    answers[5]["exp_samples"] = [{"labels": "{}", "value": 1}]  # how full it is
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": one, "values": "7+0x40"} for one in idle],
+        "promql_expr_test": answers,
+    }
+    (rules := tmp_path / "rules.yml").write_text(yaml.safe_dump({"tests": [test]}))
+    result = promtool("test", "rules", rules)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """Where a model is to come."""
