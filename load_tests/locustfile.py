@@ -220,7 +220,8 @@ def known(host: str, reference: str | None) -> dict[str, Any]:
             listed = json.load(answer)
     except HTTPError as error:
         if error.code in (401, 403):
-            raise ValueError(f"the service refuses the key in GRADCAM_API_KEY: {error.read().decode()}") from None
+            wrong = "the service refuses the key that it was given" if KEY else "the service needs a key, KEY=…"
+            raise ValueError(f"{wrong}: {error.read().decode()}") from None
         return {}
     except (URLError, ValueError):
         return {}

@@ -18,6 +18,7 @@ LABELS = {  # metric → its labels; a histogram's own besides
     "gradcam_model_info": {"model", "version", "digest"},
     "gradcam_model_failed": {"model", "version"},
     "gradcam_repositories_unreadable": set(),
+    "gradcam_api_keys_unusable": set(),
     "gradcam_model_load_duration_seconds": {"model"},
     "gradcam_device_memory_bytes": {"device"},
     "gradcam_device_memory_total_bytes": {"device"},

@@ -15,12 +15,31 @@ def test_what_is_empty_is_not_set(monkeypatch, name):
 
 
 def test_a_variable_that_is_no_setting_is_told_of_with_the_nearest_that_is():
-    names = ["GRADCAM_QUEUE_SIZ", "gradcam_port", "GRADCAM_API_KEY", "GRADCAM_DEFALT_MODEL", "GRADCAM_XYZ"]
+    names = [
+        "GRADCAM_QUEUE_SIZ",
+        "gradcam_port",
+        "GRADCAM_API_KEY",
+        "GRADCAM_API_KEY_FILE",
+        "GRADCAM_DEFALT_MODEL",
+        "GRADCAM_XYZ",
+    ]
     assert list(misspelt(dict.fromkeys([*names, "GRADCAM", "PATH"], "1"))) == [
         "GRADCAM_QUEUE_SIZ is no setting and changes nothing; did you mean GRADCAM_QUEUE_SIZE?",
+        "GRADCAM_API_KEY_FILE is no setting and changes nothing; did you mean GRADCAM_API_KEYS?",
         "GRADCAM_DEFALT_MODEL is no setting and changes nothing; did you mean GRADCAM_DEFAULT_MODEL?",
         "GRADCAM_XYZ is no setting and changes nothing",
     ]
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda", "cuda:", "cuda:0,gpu", "auto,cpu", "cpu\n", ""])
+def test_a_device_that_there_is_not_is_told_which_are(device):
+    with pytest.raises(ValidationError, match=r"auto .*, cpu, cuda:0 \(the first GPU\)"):
+        Settings(device=device)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda:0", "cuda:0, cuda:11,cpu"])
+def test_devices_are_taken_as_they_are_written(device):
+    assert Settings(device=device).device == device
 
 
 def test_what_kubernetes_tells_of_services_is_not_taken_for_settings(monkeypatch):

@@ -93,6 +93,11 @@ REPOSITORIES_UNREADABLE = Gauge(
     "1 while the model repositories, or a model's aliases.yaml, can't be read.",
     multiprocess_mode="livemax",
 )
+API_KEYS_UNUSABLE = Gauge(
+    "gradcam_api_keys_unusable",
+    "1 while the file of API keys can't be read, or a line of it, or holds no key.",
+    multiprocess_mode="livemax",
+)
 MODEL_LOAD = Histogram(
     "gradcam_model_load_duration_seconds",
     "From reading model.yaml to ready.",

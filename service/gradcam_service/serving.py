@@ -195,7 +195,10 @@ def _check_access(listening: socket.socket, settings: Settings) -> None:
         from gradcam_service.api.keys import Keys
 
         Keys(settings.api_keys)
-    elif not (ipaddress.ip_address(listening.getsockname()[0]).is_loopback or settings.allow_anonymous):
+        return
+    if os.environ.get("GRADCAM_API_KEY"):
+        log.warning("GRADCAM_API_KEY is what callers send, and guards nothing; GRADCAM_API_KEYS names the file of keys")
+    if not (ipaddress.ip_address(listening.getsockname()[0]).is_loopback or settings.allow_anonymous):
         raise BadSettings(
             f"anyone who reaches {settings.host} could use the service: set GRADCAM_API_KEYS to a file of keys, "
             "or GRADCAM_ALLOW_ANONYMOUS=true if that is wanted, or listen on 127.0.0.1"

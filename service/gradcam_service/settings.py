@@ -17,6 +17,8 @@ from gradcam_service.naming import nearest
 _PREFIX = "GRADCAM_"
 _SHORTEST_TOKEN = 16
 """Characters; a shorter one could be guessed."""
+_CLIENTS = "API_KEY"
+"""No setting of the service, but the key that the command line and other callers send."""
 _LINK = "tcp://"
 _LINKS = r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 """Variables by which Kubernetes tells a pod of Services, here of those named gradcam or gradcam-something:
@@ -34,7 +36,6 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one")
     device: str = Field(
         "auto",
-        pattern=r"^(auto|(cpu|cuda:\d+)( *, *(cpu|cuda:\d+))*)$",
         description="`auto` (every GPU, else the CPU), or `cpu` or `cuda:N`, or several of them, separated by commas, "
         "each with a worker of its own; those on one device share its cores and its memory budget",
     )
@@ -183,6 +184,16 @@ class Settings(BaseSettings):
         linked = isinstance(port, str) and port.startswith(_LINK)
         return cls.model_fields[str(info.field_name)].default if linked else port
 
+    @field_validator("device")
+    @classmethod
+    def _are_devices(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|(cpu|cuda:[0-9]+)( *, *(cpu|cuda:[0-9]+))*", device):
+            raise ValueError(
+                f"{device!r} is none: auto (every GPU, else the CPU), cpu, cuda:0 (the first GPU), or several of the "
+                "latter with commas between would work"
+            )
+        return device
+
     @field_validator("admin_token")
     @classmethod
     def _can_not_be_guessed(cls, token: SecretStr | None) -> SecretStr | None:
@@ -213,10 +224,16 @@ def misspelt(variables: Mapping[str, str]) -> Iterator[str]:
     Args:
         variables: the environment.
     """
-    known = ["API_KEY", *(name.upper() for name in Settings.model_fields)]  # the first is the command line's own
+    known = [name.upper() for name in Settings.model_fields]
     for variable, value in variables.items():
         prefix, name = variable.upper()[: len(_PREFIX)], variable.upper()[len(_PREFIX) :]
-        if prefix != _PREFIX or name in known or value.startswith(_LINK) or re.fullmatch(_LINKS, name):
+        if (
+            prefix != _PREFIX
+            or name in known
+            or name == _CLIENTS
+            or value.startswith(_LINK)
+            or re.fullmatch(_LINKS, name)
+        ):
             continue
         near = nearest(name, known)
         yield f"{variable} is no setting and changes nothing" + (f"; did you mean {prefix}{near}?" if near else "")

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from exposed import value
+from gradcam_service.api.keys import Keys
 from live import GRADCAM, PATIENCE, running_eagerly, until
 
 from .calls import BINARY, answered, problem
@@ -157,10 +158,12 @@ def test_a_changed_file_is_followed_and_a_broken_one_is_not(guarded, asked, file
         assert errors() == []
         until(lambda: reread()[-1:], [(1, 1)])
         assert reread()[-2][0] > 1
+        assert value(asked, "gradcam_api_keys_unusable") == 0
         file.write_text("carol her-key-as-it-is\n")
         for _ in range(3):
             assert (status("new"), status("her-key-as-it-is")) == (200, 401)
         until(lambda: len(errors()), 1)
+        assert value(asked, "gradcam_api_keys_unusable") == 1
         assert "line 1" in errors()[0]
         assert "her-key-as-it-is" not in errors()[0]
         file.unlink()
@@ -170,6 +173,32 @@ def test_a_changed_file_is_followed_and_a_broken_one_is_not(guarded, asked, file
     finally:
         file.write_text(original)
     assert (status("new"), status(KEY)) == (401, 200)
+    assert value(asked, "gradcam_api_keys_unusable") == 0
+
+
+def test_a_revoked_key_is_refused_also_where_another_line_is_wrong(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text(line("anna", KEY) + line("bob", OTHER_KEY))
+    keys = Keys(path)
+    path.write_text(f"{line('anna', KEY)}carol 12ab\n")
+    assert (keys.caller(KEY.encode()), keys.caller(OTHER_KEY.encode())) == ("anna", None)
+    path.write_text("")  # as while it is written
+    assert (keys.caller(KEY.encode()), keys.caller(OTHER_KEY.encode())) == ("anna", None)
+
+
+def test_how_many_keys_there_are_is_logged_at_the_start(tmp_path, caplog):
+    path = tmp_path / "keys"
+    path.write_text(line("anna", KEY) + line("anna", OLD_KEY) + line("bob", OTHER_KEY))
+    with caplog.at_level("INFO"):
+        Keys(path)
+    (record,) = caplog.records
+    assert (record.getMessage(), record.fields) == ("API keys have been read", {"keys": 3, "callers": 2})
+
+
+def test_who_sends_a_wrong_key_is_told_otherwise_than_who_sends_none(asked):
+    said = [problem(asked.get("/models", headers=headers), 401, "unauthorized") for headers in ({}, bearer("wrong"))]
+    assert "needs Authorization: Bearer" in said[0]
+    assert "what follows Bearer is not an API key" in said[1]
 
 
 def refused(**settings):

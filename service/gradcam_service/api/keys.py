@@ -12,6 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 from starlette.requests import HTTPConnection
 
+from gradcam_service import metrics
 from gradcam_service.api.observe import observation
 from gradcam_service.errors import BadSettings, Unauthorized
 
@@ -37,7 +38,10 @@ class Keys:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stamp = self._look()
-        self._entries = _read(path)
+        self._entries, wrong = _read(path)
+        if wrong:
+            raise BadSettings(wrong)
+        log.info("API keys have been read", extra={"fields": self._counts()})
 
     def caller(self, key: bytes) -> str | None:
         """The name of a key, or None if it is none of them. Takes as long for every key, right or wrong."""
@@ -47,20 +51,25 @@ class Keys:
         return named[0] if named else None
 
     def _refresh(self) -> None:
-        """Follow the file. One that can't be used changes nothing, so that a slip of the pen locks nobody out."""
+        """Follow the file. A wrong line is passed over: keys that have gone from the others are refused at once.
+
+        One that can't be read, or holds no key, changes nothing: files are empty for a moment while they are written.
+        """
         stamp = self._look()
         if stamp == self._stamp:
             return
         self._stamp = stamp
         before = len(self._entries)
-        try:
-            self._entries = _read(self._path)
-        except BadSettings as error:
-            log.error("%s; the keys read before stay in force", error.detail)
+        found, wrong = _read(self._path)
+        self._entries = found or self._entries
+        metrics.API_KEYS_UNUSABLE.set(bool(wrong))
+        if wrong:
+            log.error("%s; %s", wrong, "its other lines count" if found else "the keys read before stay in force")
         else:
-            callers = len({name for name, _ in self._entries})
-            fields = {"keys": len(self._entries), "callers": callers, "before": before}
-            log.info("API keys have been read again", extra={"fields": fields})
+            log.info("API keys have been read again", extra={"fields": self._counts() | {"before": before}})
+
+    def _counts(self) -> dict[str, int]:
+        return {"keys": len(self._entries), "callers": len({name for name, _ in self._entries})}
 
     def _look(self) -> tuple[int, ...] | None:
         """What differs once the file has been written or replaced; None if it is not there."""
@@ -71,23 +80,23 @@ class Keys:
         return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _read(path: Path) -> _Entries:
+def _read(path: Path) -> tuple[_Entries, str]:
+    """The keys in a file, and what is wrong with it; empty where nothing is."""
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise BadSettings(f"API keys can't be read from {path}: {reason}") from None
-    entries = []
+        return [], f"API keys can't be read from {path}: {reason}"
+    entries, wrong = _Entries(), ""
     for number, line in enumerate(text.splitlines(), 1):
         if not (content := line.partition("#")[0].strip()):
             continue
         found = _LINE.fullmatch(content)
         if found is None:  # which is not shown: it may be a key that somebody forgot to digest
-            raise BadSettings(f"API keys: line {number} of {path} is not a name and the SHA-256 of a key, in hex")
-        entries.append((found[1], bytes.fromhex(found[2])))
-    if not entries:
-        raise BadSettings(f"API keys: there is none in {path}")
-    return entries
+            wrong = wrong or f"API keys: line {number} of {path} is not a name and the SHA-256 of a key, in hex"
+        else:
+            entries.append((found[1], bytes.fromhex(found[2])))
+    return entries, wrong or ("" if entries else f"API keys: there is none in {path}")
 
 
 class AdminToken:
@@ -126,7 +135,9 @@ class Bearer(HTTPBearer):
         """
         given = await super().__call__(request)
         caller = self._known.caller(given.credentials.encode("latin-1")) if given else None  # the bytes that were sent
-        if given is None or caller is None:
+        if given is None:
             raise Unauthorized(f"this call needs Authorization: Bearer with {self._known.needed}")
+        if caller is None:
+            raise Unauthorized(f"what follows Bearer is not {self._known.needed} that this call takes")
         observation(request).caller = caller
         return given
