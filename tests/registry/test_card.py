@@ -2,7 +2,7 @@
 
 import pytest
 
-from gradcam_service.errors import UnknownLayer, UnknownTarget, UnsupportedMethod
+from gradcam_service.errors import BadOption, UnknownLayer, UnknownTarget, UnsupportedMethod
 from gradcam_service.registry.card import Card, LayerCard, MethodCard
 from gradcam_service.registry.spec import Preprocess
 
@@ -108,6 +108,11 @@ def test_a_long_list_of_classes_is_cut_short():
     assert "1000 classes, 0 to 999: class 0," in caught.value.detail
     assert "class 11, …" in caught.value.detail
     assert "class 12" not in caught.value.detail
+
+
+def test_an_option_of_another_method_is_refused_with_those_that_have_it():
+    with pytest.raises(BadOption, match="'masks' is no option of gradcam, but of rise; it has none of its own"):
+        card().check_question("gradcam", "auto", ["masks"])
 
 
 def test_questions_are_checked_against_the_card():

@@ -15,7 +15,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from command import gradcam
-from gradcam_service.registry.importing import put
+from gradcam_service.errors import BadOption
+from gradcam_service.registry.importing import Import, import_model, put
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry
@@ -182,6 +183,12 @@ def test_nothing_is_left_of_what_fails(place: Path, file: str, architecture: str
 @pytest.mark.parametrize("to", [".hidden/1", "birds/.1", "birds@home/1", "birds/1@2"])
 def test_a_version_that_no_service_would_see_is_refused(place: Path, to: str):
     assert "hides neither name nor version; in neither is an @" in imported(place, "w.pth", to=to).stderr
+
+
+@pytest.mark.parametrize("to", ["models/pets", "m/p"])
+def test_a_version_that_was_forgotten_is_asked_for_before_anything_is_read(to):
+    with pytest.raises(BadOption, match=f"{to} has no version: .*{to}/1 would be one"):
+        import_model(Import(file=Path("nowhere.pth"), to=Path(to)))
 
 
 def test_a_version_that_comes_while_another_is_tried_stays(place: Path):

@@ -119,7 +119,9 @@ class Card(msgspec.Struct, frozen=True):
         known = METHODS[method].options
         if strange := sorted(set(options) - known.keys()):
             own = ", ".join(known) or "none of its own"
-            raise BadOption(f"{strange[0]!r} is no option of {method}{did_you_mean(strange[0], known)}; it has {own}")
+            others = ", ".join(name for name, other in METHODS.items() if strange[0] in other.options)
+            meant = f", but of {others}" if others else did_you_mean(strange[0], known)
+            raise BadOption(f"{strange[0]!r} is no option of {method}{meant}; it has {own}")
         listed = [card.name for card in self.layers]
         if layer not in ("auto", *listed, *self.inner_layers):
             raise UnknownLayer.named(layer, listed, (*listed, *self.inner_layers))

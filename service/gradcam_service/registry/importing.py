@@ -117,6 +117,8 @@ def import_model(order: Import) -> list[str]:
             "--to is REPOSITORY/NAME/VERSION, such as models/birds/1, and hides neither name nor version; "
             "in neither is an @"
         )
+    if len(to.parts) == 2 and not re.fullmatch(r"v?\d[\d.]*", to.name):  # birds/1, in the repository's own folder
+        raise BadOption(f"--to {to} has no version: it is REPOSITORY/NAME/VERSION, and {to}/1 would be one")
     labels = _labels(order)
     source, architecture = _source(order)
     with tempfile.TemporaryDirectory(prefix=".importing-", dir=_existing(to.absolute())) as place:
