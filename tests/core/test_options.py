@@ -1,13 +1,13 @@
-"""What readers of the options' schema are told."""
+"""What readers of the options' schema are told, and callers whose options belong elsewhere."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
-from gradcam_service.core.options import alternatives
+from gradcam_service.core.options import ExplainOptions, PredictOptions, alternatives
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,17 @@ from gradcam_service.core.options import alternatives
 )
 def test_alternatives_are_what_may_be_written_for_an_option(kind: Any, told: list[dict[str, Any]]):
     assert list(alternatives(TypeAdapter(kind).json_schema())) == told
+
+
+@pytest.mark.parametrize("option", ["target", "method", "masks", "alpha"])
+def test_an_option_of_explanations_is_refused_with_where_it_belongs(option: str):
+    with pytest.raises(
+        ValidationError, match=f"'{option}' is an option of /explain; /predict has model, top_k, timeout"
+    ):
+        PredictOptions.model_validate({"top_k": "3", option: "1"})
+
+
+@pytest.mark.parametrize("size", ["800", 800])
+def test_a_size_in_pixels_is_told_the_option_that_takes_it(size: object):
+    with pytest.raises(ValidationError, match="'image', 'input' or 'map'; max_side sets the longest side in pixels"):
+        ExplainOptions.model_validate({"size": size})

@@ -63,6 +63,12 @@ class _Options(BaseModel):
         return value
 
 
+def _size(value: object) -> object:
+    if str(value).isdigit():
+        raise ValueError("must be 'image', 'input' or 'map'; max_side sets the longest side in pixels")
+    return value
+
+
 class PredictOptions(_Options):
     """Options of ``/predict``."""
 
@@ -71,6 +77,14 @@ class PredictOptions(_Options):
     timeout_ms: int | None = Field(
         None, ge=1, le=600_000, description="give up after this many milliseconds; default from the settings"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _explains_nothing(cls, given: object) -> object:
+        theirs = ExplainOptions.model_fields.keys() - cls.model_fields.keys()  # empty for /explain itself
+        if isinstance(given, dict) and (strange := sorted(given.keys() & theirs)):
+            raise ValueError(f"{strange[0]!r} is an option of /explain; /predict has {', '.join(cls.model_fields)}")
+        return given
 
 
 def _method_options() -> dict[str, Any]:
@@ -145,7 +159,7 @@ class ExplainOptions(PredictOptions, _MethodOptions):
     outline: bool = Field(
         False, description="draw a dashed line around what the model saw on an overlay, where that isn't all of it"
     )
-    size: Literal["image", "input", "map"] = Field(
+    size: Annotated[Literal["image", "input", "map"], BeforeValidator(_size)] = Field(
         "image", description="of the pictures: the original's, what the model sees, or the map's own"
     )
     max_side: int = Field(1024, ge=16, le=4096, description="longest side of a picture of size `image`, pixels")
