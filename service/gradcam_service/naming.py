@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
 _COMPARED = 100
@@ -45,10 +46,20 @@ def complaint(error: ErrorDetails, model: type[BaseModel]) -> str:
         inside = [f"{outer}.{inner}" for outer, kind in there.items() for inner in _members(kind) if inner == name]
         meant = nearest(str(name), there) or next(iter(inside), None)
         return f"not permitted{_meant(meant)}; there are {', '.join(there)}"
+    if error["type"] in ("float_parsing", "int_parsing") and (field := model.model_fields.get(str(error["loc"][0]))):
+        return said + _bounds(field)
     if error["type"] == "literal_error":
         choices = re.findall("'([^']*)'", error["ctx"]["expected"])
         return f"{said}{did_you_mean(error['input'], choices)}"
     return said
+
+
+def _bounds(field: FieldInfo) -> str:
+    """``; at least 0 and at most 1``, to follow what is wrong; empty where a number has no bounds."""
+    words = {"ge": "at least", "gt": "above", "lt": "below", "le": "at most"}
+    edges = [(said, getattr(bound, edge, None)) for bound in field.metadata for edge, said in words.items()]
+    bounds = [f"{said} {value}" for said, value in edges if value is not None]
+    return f"; {' and '.join(bounds)}" if bounds else ""
 
 
 def _meant(name: str | None) -> str:

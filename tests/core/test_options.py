@@ -8,6 +8,7 @@ import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
 from gradcam_service.core.options import ExplainOptions, PredictOptions, alternatives
+from gradcam_service.naming import complaint
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,13 @@ def test_an_option_of_explanations_is_refused_with_where_it_belongs(option: str)
 def test_a_size_in_pixels_is_told_the_option_that_takes_it(size: object):
     with pytest.raises(ValidationError, match="'image', 'input' or 'map'; max_side sets the longest side in pixels"):
         ExplainOptions.model_validate({"size": size})
+
+
+@pytest.mark.parametrize(
+    ("option", "written", "bounds"),
+    [("alpha", "50%", "at least 0 and at most 1"), ("threshold", "half", "above 0 and at most 1")],
+)
+def test_what_is_no_number_is_told_the_bounds(option: str, written: str, bounds: str):
+    with pytest.raises(ValidationError) as caught:
+        ExplainOptions.model_validate({option: written})
+    assert complaint(caught.value.errors()[0], ExplainOptions).endswith(f"as a number; {bounds}")
