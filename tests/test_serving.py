@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gradcam_service.serving import count_gpus, sweep
+from gradcam_service.serving import check_access, count_gpus, sweep
+from gradcam_service.settings import Settings
 from live import GRADCAM, Service, running_eagerly, until
 from repository import ROOT
 
@@ -95,3 +97,14 @@ def test_what_a_killed_service_left_is_swept_away_and_what_another_uses_is_not(t
     sweep(str(used.parent))
     assert {path.name for path in tmp_path.iterdir()} == {"gradcam-locked-just-now", "gradcam-of-an-older-version"}
     assert files <= set(used.iterdir())
+
+
+@pytest.mark.parametrize("key", ["", "abc"])
+def test_the_key_of_callers_is_said_to_guard_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, key: str
+):
+    monkeypatch.setenv("GRADCAM_API_KEY", key)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        check_access(listening, Settings(api_keys=None))
+    said = "GRADCAM_API_KEY is what callers send, and guards nothing; GRADCAM_API_KEYS names the file of keys"
+    assert caplog.messages == ([said] if key else [])

@@ -61,7 +61,7 @@ def serve(settings: Settings) -> None:
         # For 20 µs torch's idle threads wait for more, not for milliseconds, while ONNX Runtime wants their cores.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         load_plugins(settings.plugins)  # which import what they like, metrics and torch among it
-        _check_access(listening, settings)
+        check_access(listening, settings)
         _check_tracing(settings)
         if settings.metrics_port is not None:
             from gradcam_service import metrics
@@ -185,7 +185,7 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def _check_access(listening: socket.socket, settings: Settings) -> None:
+def check_access(listening: socket.socket, settings: Settings) -> None:
     """Let nobody listen to the world by oversight.
 
     Raises:
