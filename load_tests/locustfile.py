@@ -293,7 +293,8 @@ def judge(environment: Environment, **_: object) -> None:
     if not shape.moments:  # nobody began
         return
     last = shape.moments[-1]  # now the last reports of all processes are in
-    moments = [*shape.moments[:-1], counted(environment, last.at, last.users, last.asked)]
+    before = shape.moments[:-1] or [Moment(0.0)]  # of a run that ended within its first second
+    moments = [*before, counted(environment, last.at, last.users, last.asked)]
     refused = sum(error.occurrences for error in environment.stats.errors.values() if "code=429" in str(error.error))
     thresholds = Thresholds(given.max_failures, given.min_load, given.max_growth, given.max_p95)
     met, sentences = judged(moments, thresholds, refused)
