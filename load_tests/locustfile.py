@@ -170,19 +170,19 @@ class Shape(LoadTestShape):
     """How many users there are, over time.
 
     Attributes:
-        moments: what has been counted by each moment that a number of users was told.
+        moments: what has been counted at the beginning, and by each moment that a number of users was told.
     """
 
     use_common_options = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.moments: list[Moment] = []
+        self.moments: list[Moment] = []  # of a worker, which never begins and may not have the class
 
     def reset_time(self) -> None:
         """Begin anew."""
         super().reset_time()
-        self.moments.clear()
+        self.moments = [Moment(0.0)]
 
     def tick(self) -> tuple[int, float] | None:
         """Users now and how many more may begin in a second; None when it is over."""
@@ -190,7 +190,7 @@ class Shape(LoadTestShape):
         options = self.runner.environment.parsed_options
         usual, share = SHAPES[options.shape]
         now = self.get_run_time()
-        last = self.moments[-1] if self.moments else Moment(now)
+        last = self.moments[-1]
         asked = last.asked + last.users * RATE * (now - last.at)
         done = now / (options.run_time or usual)
         users = max(1, round(options.num_users * share(done)))
@@ -290,11 +290,10 @@ def judge(environment: Environment, **_: object) -> None:
     given, shape = environment.parsed_options, environment.shape_class
     assert given is not None
     assert isinstance(shape, Shape)
-    if not shape.moments:  # nobody began
+    if len(shape.moments) < 2:  # nobody began
         return
-    last = shape.moments[-1]  # now the last reports of all processes are in
-    before = shape.moments[:-1] or [Moment(0.0)]  # of a run that ended within its first second
-    moments = [*before, counted(environment, last.at, last.users, last.asked)]
+    *before, last = shape.moments
+    moments = [*before, counted(environment, last.at, last.users, last.asked)]  # now that all processes' reports are in
     refused = sum(error.occurrences for error in environment.stats.errors.values() if "code=429" in str(error.error))
     thresholds = Thresholds(given.max_failures, given.min_load, given.max_growth, given.max_p95)
     met, sentences = judged(moments, thresholds, refused)

@@ -35,6 +35,7 @@ for name in locustfile.SHAPES:
     environment = Environment(parsed_options=Namespace(shape=name, num_users=20, run_time=6))
     shape = locustfile.Shape()
     shape.runner = Namespace(environment=environment)
+    shape.reset_time()
     users = []
     for second in range(7):
         shape.get_run_time = lambda: second
