@@ -28,9 +28,8 @@ def _request_options() -> Iterator[click.Option]:
     from gradcam_service.core.options import METHOD_OPTIONS, ExplainOptions, alternatives
 
     schemas = ExplainOptions.model_json_schema()["properties"]
-    for name in sorted(
-        schemas.keys() - {*_ELSEWHERE}, key=lambda name: (name in METHOD_OPTIONS, [*schemas].index(name))
-    ):
+    here = (name for name in schemas if name not in _ELSEWHERE)
+    for name in sorted(here, key=METHOD_OPTIONS.__contains__):  # each half in the schemas' order
         text = schemas[name]["description"].replace("`", "")
         choices = [word for kind in alternatives(schemas[name]) for word in kind.get("enum") or [kind["type"].upper()]]
         if len(choices) > _FEW:

@@ -175,8 +175,7 @@ class Local:
 
     def _passes(self, method: str, layer: str, targets: int, given: Mapping[str, float]) -> int:
         size, known = self.model.card.preprocess.input_size, METHODS[method]
-        own = {name: value for name, value in given.items() if name in known.options}
-        return forward_passes(known, self.model.network, layer, size, max(1, targets), own)
+        return forward_passes(known, self.model.network, layer, size, max(1, targets), known.own(given))
 
     def _worked_out(self, answer: Answer | Pending | ServiceError, asked: Question | None) -> Answer | ServiceError:
         """The answer once all of its steps are taken. A step counts as a batch of passes; what is more comes last."""

@@ -131,9 +131,13 @@ class Method:
         """All options: those given, and the others' defaults."""
         return self.defaults | dict(given)
 
+    def own(self, given: Mapping[str, float]) -> dict[str, float]:
+        """Those of the options given that the method has."""
+        return {name: value for name, value in given.items() if name in self.options}
+
     def wrong_with(self, given: Mapping[str, float]) -> str:
         """What is wrong with the values of those options given that the method has; empty where nothing is."""
-        own = {name: value for name, value in given.items() if name in self.options}
+        own = self.own(given)
         for name, value in own.items():
             if wrong := self.options[name].wrong_with(value):
                 return f"{name} {wrong}"
