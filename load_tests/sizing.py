@@ -67,17 +67,16 @@ class Replica:
         )
 
 
-def measured(repository: Path, model: str, cores: list[int], seconds: float) -> Replica:
+def measured(model: str, cores: list[int], seconds: float) -> Replica:
     """Start a replica on these cores, and load it for so long, twice.
 
     Args:
-        repository: with `MODELS`.
-        model: one of these.
+        model: one of `MODELS`, the only one that the replica loads.
         cores: numbers of processors.
         seconds: of each load.
     """
     start = time.perf_counter()
-    with started(repository, model, cores) as service:
+    with started(model, cores) as service:
         ready = time.perf_counter() - start
         explain = Request(f"{service.url}/explain", photograph())
         guess = one_by_one(explain, CONNECTIONS, 4 * CONNECTIONS).rate()
@@ -89,11 +88,16 @@ def measured(repository: Path, model: str, cores: list[int], seconds: float) -> 
 
 
 @contextmanager
-def started(repository: Path, model: str, cores: list[int]) -> Iterator[Service]:
-    """A service that may use these cores alone."""
+def started(model: str, cores: list[int]) -> Iterator[Service]:
+    """A service with this model, which may use these cores alone."""
     command = ["taskset", "--cpu-list", ",".join(map(str, cores)), str(GRADCAM), "serve"]
-    with running(*command, model_repository=repository, default_model=model, log_level="warning") as service:
-        yield service
+    with tempfile.TemporaryDirectory() as repository:
+        if MODELS[model]:
+            folder = Path(repository, model, "1")
+            folder.mkdir(parents=True)
+            (folder / "model.yaml").write_text(MODELS[model])
+        with running(*command, model_repository=repository, default_model=model, log_level="warning") as service:
+            yield service
 
 
 def memory(pid: int) -> int:
@@ -115,19 +119,13 @@ def main() -> None:
         sys.exit(f"only {len(usable)} cores may be used here")
     written = Path("build/sizing.md")
     written.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as repository:
-        for name in asked.models:
-            if MODELS[name]:
-                folder = Path(repository, name, "1")
-                folder.mkdir(parents=True)
-                (folder / "model.yaml").write_text(MODELS[name])
-        lines = [conditions("no GPU used"), "", HEAD, "|---|--:|---|" + "--:|" * 6]
-        print(*lines, sep="\n", flush=True)
-        for name in asked.models:
-            for count in asked.cores:
-                lines.append(str(measured(Path(repository), name, usable[:count], asked.seconds)))
-                print(lines[-1], flush=True)
-                written.write_text("\n".join(lines) + "\n")  # at once: what comes later may fail
+    lines = [conditions("no GPU used"), "", HEAD, "|---|--:|---|" + "--:|" * 6]
+    print(*lines, sep="\n", flush=True)
+    for name in asked.models:
+        for count in asked.cores:
+            lines.append(str(measured(name, usable[:count], asked.seconds)))
+            print(lines[-1], flush=True)
+            written.write_text("\n".join(lines) + "\n")  # at once: what comes later may fail
 
 
 if __name__ == "__main__":
