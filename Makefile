@@ -5,9 +5,10 @@ PORT ?= $(or $(GRADCAM_PORT),8000)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DEVICE ?= cpu
 PYTEST = $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(CI),--durations=25)
+CLIENTS = $(patsubst tests/dialects/%/requirements.txt,build/dialects/%/.installed,$(wildcard tests/dialects/*/requirements.txt))
 ENGINE = $(firstword $(shell command -v docker podman buildah))
 
-.PHONY: serve test test-all chaos fuzz docs load bench bench-gpu sizing rolling lint format zoo image clean
+.PHONY: serve test test-all test-dialects chaos fuzz docs load bench bench-gpu sizing rolling lint format zoo image clean
 
 serve: $(VENV)/.installed  ## start the service; HOST is the address to listen on
 	@exec $(BIN)/python -E -P -m gradcam_service serve --host $(or $(HOST),$(GRADCAM_HOST),127.0.0.1) --port $(PORT)
@@ -16,7 +17,10 @@ test: lint  ## everything that must hold
 	$(PYTEST)
 
 test-all: lint  ## and every architecture of torchvision, and proofs at full length, which takes minutes more
-	$(PYTEST) -m ''
+	$(PYTEST) -m 'not clients'
+
+test-dialects: $(VENV)/.dev $(CLIENTS)  ## other inference servers' clients, each in an environment of its own
+	$(BIN)/pytest tests/dialects -m clients
 
 load: THERE = $(if $(filter command%,$(origin HOST)),$(HOST))# some shells export this machine's name as HOST
 load: export GRADCAM_API_KEY := $(or $(KEY),$(GRADCAM_API_KEY))
@@ -62,6 +66,11 @@ image:  ## build the container image for a CPU; make image DEVICE=cuda for GPUs
 	BUILDAH_FORMAT=docker $(ENGINE) build \
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
 	    $(if $(filter cuda,$(DEVICE)),--build-arg TORCH_INDEX= --tag gradcam-service:$(VERSION)-cuda,--tag gradcam-service:$(VERSION)) .
+
+build/dialects/%/.installed: tests/dialects/%/requirements.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/pip install --disable-pip-version-check -r $<
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist service/*.egg-info
