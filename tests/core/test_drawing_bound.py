@@ -34,6 +34,10 @@ CARD = Card(
 )
 
 
+def each(options, sizes):
+    return [(options, size) for size in sizes]
+
+
 @pytest.mark.parametrize(
     ("options", "sizes", "pixels"),
     [
@@ -54,42 +58,42 @@ CARD = Card(
     ],
 )
 def test_pixels_are_counted_as_they_are_drawn(options, sizes, pixels):
-    assert drawn_pixels(ExplainOptions(**options), CARD, sizes) == pixels
+    assert drawn_pixels(each(ExplainOptions(**options), sizes), CARD) == pixels
 
 
 @pytest.mark.parametrize(("channels", "count"), [("gray", 1), ("rgb", 3), (13, 13)])
 def test_a_map_of_colours_has_a_value_for_each_channel_of_the_input(channels, count):
     card = msgspec.structs.replace(CARD, input=Takes("", channels, 16))
     options = ExplainOptions(method="guided_backprop", output=["map"], target=[0, 1])
-    assert drawn_pixels(options, card, [(100, 50)]) == 2 * count * 224 * 224
-    assert held_bytes(options, card, [(100, 50)]) == 4 * 2 * count * 224 * 224
+    assert drawn_pixels([(options, (100, 50))], card) == 2 * count * 224 * 224
+    assert held_bytes([(options, (100, 50))], card) == 4 * 2 * count * 224 * 224
 
 
 def test_bytes_are_those_of_pictures_and_of_maps_whether_returned_or_not():
     options = ExplainOptions(method="integrated_gradients", target=[0, 1])
-    assert held_bytes(options, CARD, [(100, 50)]) == 2 * (3 * 100 * 50 + 4 * 3 * 224 * 224)
+    assert held_bytes([(options, (100, 50))], CARD) == 2 * (3 * 100 * 50 + 4 * 3 * 224 * 224)
 
 
 def test_the_default_allows_32_images_of_one_picture_at_1024_pixels():
-    check(ExplainOptions(output=["overlay"]), CARD, [(3000, 3000)] * 32, LIMIT)
+    check([(ExplainOptions(output=["overlay"]), (3000, 3000))] * 32, CARD, LIMIT)
 
 
 @pytest.mark.parametrize("sizes", [[(4000, 3000)] * 16, [(4000, 3000), (300, 200), (50, 2000)] * 10])
 def test_the_side_that_is_said_to_fit_is_the_largest_that_does(sizes):
     options = ExplainOptions(max_side=4096, target=[0, 1] * 6, output=["heatmap", "overlay"])
     with pytest.raises(AnswerTooLarge) as caught:
-        check(options, CARD, sizes, LIMIT)
+        check(each(options, sizes), CARD, LIMIT)
     side = int(re.search(r"max_side=(\d+)", caught.value.detail)[1])
-    check(options.model_copy(update={"max_side": side}), CARD, sizes, LIMIT)
+    check(each(options.model_copy(update={"max_side": side}), sizes), CARD, LIMIT)
     with pytest.raises(AnswerTooLarge):
-        check(options.model_copy(update={"max_side": side + 1}), CARD, sizes, LIMIT)
+        check(each(options.model_copy(update={"max_side": side + 1}), sizes), CARD, LIMIT)
 
 
 def test_where_no_side_fits_none_is_told():
     with pytest.raises(AnswerTooLarge) as caught:
-        check(ExplainOptions(size="input"), CARD, [(100, 100)], 50_000)
+        check([(ExplainOptions(size="input"), (100, 100))], CARD, 50_000)
     assert "max_side" not in caught.value.detail
     assert "50176 pixels" in caught.value.detail
     with pytest.raises(AnswerTooLarge) as caught:
-        check(ExplainOptions(), CARD, [(100, 100)], 100)
+        check([(ExplainOptions(), (100, 100))], CARD, 100)
     assert "max_side" not in caught.value.detail

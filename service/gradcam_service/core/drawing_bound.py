@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.errors import AnswerTooLarge
@@ -12,38 +13,40 @@ from gradcam_service.images.geometry import fit
 from gradcam_service.registry.card import Card
 
 _LEAST_SIDE = 16
-Size = tuple[int, int]
+Size: TypeAlias = tuple[int, int]
+Asked: TypeAlias = Sequence[tuple[ExplainOptions, Size]]
+"""What is asked of each image, and its width and height."""
 
 
-def drawn_pixels(options: ExplainOptions, card: Card, sizes: Sequence[Size]) -> int:
-    """Pixels of all pictures that are drawn of images of these sizes, and values of all maps that are returned."""
-    return _pixels(options, card, sizes, options.max_side) + _values(options, card, sizes) * ("map" in options.outputs)
+def drawn_pixels(asked: Asked, card: Card) -> int:
+    """Pixels of all pictures that are drawn, and values of all maps that are returned."""
+    returned = sum(_values(options, card) for options, _ in asked if "map" in options.outputs)
+    return _pixels(asked, card) + returned
 
 
-def held_bytes(options: ExplainOptions, card: Card, sizes: Sequence[Size]) -> int:
+def held_bytes(asked: Asked, card: Card) -> int:
     """Bytes of all maps, and of pictures that hardly compress, or of what they are drawn on."""
-    return 3 * _pixels(options, card, sizes, options.max_side) + 4 * _values(options, card, sizes)
+    return 3 * _pixels(asked, card) + 4 * sum(_values(options, card) for options, _ in asked)
 
 
-def check(options: ExplainOptions, card: Card, sizes: Sequence[Size], limit: int) -> None:
+def check(asked: Asked, card: Card, limit: int) -> None:
     """Refuse to draw more than ``limit`` pixels.
 
     Raises:
         AnswerTooLarge: saying what would fit.
     """
-    drawn = drawn_pixels(options, card, sizes)
+    drawn = drawn_pixels(asked, card)
     if drawn <= limit:
         return
     works = "fewer images or targets would fit"
-    if options.size == "image":
-        sides = range(_LEAST_SIDE, options.max_side)
-        room = limit - (drawn - _pixels(options, card, sizes, options.max_side))
-        fitting = bisect_right(sides, room, key=lambda side: _pixels(options, card, sizes, side))
-        if fitting:
-            works = f"max_side={sides[fitting - 1]} would fit, and so would fewer images or targets"
+    longest = max((options.max_side for options, _ in asked if options.size == "image"), default=0)
+    sides = range(_LEAST_SIDE, longest)
+    room = limit - (drawn - _pixels(asked, card))
+    if fitting := bisect_right(sides, room, key=lambda side: _pixels(asked, card, side)):
+        works = f"max_side={sides[fitting - 1]} would fit, and so would fewer images or targets"
+    count = sum(_targets(options) * len(options.outputs) for options, _ in asked)
     raise AnswerTooLarge(
-        f"{len(sizes) * _targets(options) * len(options.outputs)} pictures and maps of {drawn} pixels in all are asked "
-        f"for, at most {limit} fit into an answer; {works}"
+        f"{count} pictures and maps of {drawn} pixels in all are asked for, at most {limit} fit into an answer; {works}"
     )
 
 
@@ -51,23 +54,26 @@ def _targets(options: ExplainOptions) -> int:
     return max(1, len(options.target or []))
 
 
-def _pixels(options: ExplainOptions, card: Card, sizes: Sequence[Size], max_side: int) -> int:
-    """Of all pictures."""
-    each = len({"heatmap", "overlay"} & set(options.outputs)) * _targets(options)
-    return each * sum(_area(options, card, size, max_side) for size in sizes) if each else 0
+def _pixels(asked: Asked, card: Card, max_side: int | None = None) -> int:
+    """Of all pictures, none of whose sides is longer than ``max_side``."""
+    return sum(
+        len({"heatmap", "overlay"} & set(options.outputs)) * _targets(options) * _area(options, card, size, max_side)
+        for options, size in asked
+    )
 
 
-def _values(options: ExplainOptions, card: Card, sizes: Sequence[Size]) -> int:
-    """Of all maps."""
+def _values(options: ExplainOptions, card: Card) -> int:
+    """Of all maps of an image."""
     channels = card.input.count if METHODS[options.method].kind == "signed_colour" else 1
     width, height = _grid(options, card)
-    return len(sizes) * _targets(options) * channels * width * height
+    return _targets(options) * channels * width * height
 
 
-def _area(options: ExplainOptions, card: Card, size: Size, max_side: int) -> int:
+def _area(options: ExplainOptions, card: Card, size: Size, max_side: int | None) -> int:
     """Of one picture of an image of this size."""
     if options.size == "image":
-        width, height = fit(size, max_side) if min(size) > 0 else (0, 0)  # what isn't known is never drawn
+        side = options.max_side if max_side is None else min(max_side, options.max_side)
+        width, height = fit(size, side) if min(size) > 0 else (0, 0)  # what isn't known is never drawn
     elif options.size == "input":
         height, width = card.preprocess.input_size
     else:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
+import numpy as np
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -200,14 +201,25 @@ def alternatives(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 Options = TypeVar("Options", bound=PredictOptions)
 
 
-@dataclass(frozen=True)
+Image: TypeAlias = bytes | np.ndarray
+"""A picture's file, or numbers in its place; see `gradcam_service.core.arrays`."""
+
+
+@dataclass(frozen=True, eq=False)
 class Call(Generic[Options]):
-    """A request: the same options for each of its images.
+    """A request: its images, with the same options for each or with its own.
 
     Attributes:
-        images: encoded pictures, at least one.
-        options: validated.
+        images: at least one.
+        options: validated; the model and the deadline are those of all images.
+        own: options of each image, where they differ.
     """
 
-    images: list[bytes]
+    images: Sequence[Image]
     options: Options
+    own: Sequence[Options] | None = None
+
+    @property
+    def each(self) -> Sequence[Options]:
+        """The options of each image."""
+        return [self.options] * len(self.images) if self.own is None else self.own

@@ -6,23 +6,23 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, perf_counter
 from typing import Any, Protocol, TypeVar
 
-from PIL import Image
+from PIL.Image import Image as Photo
 
 from gradcam_service.core.admission import Admission, Capacity
-from gradcam_service.core.drawing_bound import check, drawn_pixels, held_bytes
-from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
+from gradcam_service.core.arrays import received, size_of
+from gradcam_service.core.drawing_bound import Size, check, drawn_pixels, held_bytes
+from gradcam_service.core.options import Call, ExplainOptions, Image, PredictOptions
 from gradcam_service.core.render import drawings, highest
 from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import Internal, ModelLoading, ServiceError, TooManyTargets, UnsupportedMethod
 from gradcam_service.explain.methods import DEFAULT, METHODS
 from gradcam_service.images.canvas import backdrop
 from gradcam_service.images.geometry import PreparedImage
-from gradcam_service.inputs import INPUTS
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.listing import Model
 from gradcam_service.targets import TARGETS, read
@@ -76,7 +76,7 @@ class Unobserved:
 
 @dataclass(frozen=True)
 class _Work:
-    """Context of a call, the same for each of its images."""
+    """What is asked of an image, and the context of its call."""
 
     options: PredictOptions
     model: Model
@@ -85,6 +85,7 @@ class _Work:
     deadline: float
     admission: Admission
     seen: Observer
+    refused: ServiceError | None = None
 
 
 _NOT_WORTH_A_LOOK = 2**22
@@ -102,7 +103,7 @@ class _Seen:
     """
 
     prepared: PreparedImage
-    photo: Image.Image | None
+    photo: Photo | None
     warnings: tuple[str, ...]
 
 
@@ -146,12 +147,12 @@ class Pipeline:
                 seen.model, seen.version = model.name, model.version
                 question = self._question(options, card)
                 seen.method = question.method if question else ""
-                work = _Work(options, model, card, question, deadline, admission, seen)
-                if isinstance(options, ExplainOptions):
-                    needed = await self._held_bytes(call.images, options, work)
-                    admission.take_bytes(needed - held)
-                    held = needed
-                results = await self._answer_all(call.images, work)
+                whole = _Work(options, model, card, question, deadline, admission, seen)
+                works = [whole] * len(call.images) if call.own is None else [self._own(whole, own) for own in call.own]
+                needed = await self._held_bytes(call, whole)
+                admission.take_bytes(needed - held)
+                held = needed
+                results = await self._answer_all(call.images, works)
                 replaced = any(isinstance(result, ModelLoading) for result in results)
                 if not replaced or monotonic() >= deadline:
                     return Answers(model, card, results)
@@ -159,18 +160,34 @@ class Pipeline:
         finally:
             admission.return_images()
 
-    async def _held_bytes(self, images: Sequence[bytes], options: ExplainOptions, work: _Work) -> int:
+    def _own(self, whole: _Work, options: PredictOptions) -> _Work:
+        """An image with options of its own; what is wrong with them is its answer."""
+        try:
+            return replace(whole, options=options, question=self._question(options, whole.card))
+        except ServiceError as error:
+            return replace(whole, options=options, refused=error)
+
+    async def _held_bytes(self, call: Call[Any], work: _Work) -> int:
         """How many bytes the answer may take.
 
         Raises:
             AnswerTooLarge: they don't fit into an answer.
         """
-        sizes = [(options.max_side, options.max_side)] * len(images)
-        if drawn_pixels(options, work.card, sizes) > min(_NOT_WORTH_A_LOOK, self._settings.max_drawn_pixels):
-            size_of = INPUTS[work.card.input.reader].size
-            sizes = await work.admission.run(work.deadline, lambda: list(map(size_of, images)))
-        check(options, work.card, sizes, self._settings.max_drawn_pixels)
-        return held_bytes(options, work.card, sizes)
+        card, limit = work.card, self._settings.max_drawn_pixels
+        drawn = [
+            (options, image)
+            for options, image in zip(call.each, call.images, strict=True)
+            if isinstance(options, ExplainOptions)
+        ]
+        asked = [(options, (options.max_side, options.max_side)) for options, _ in drawn]
+        if drawn_pixels(asked, card) > min(_NOT_WORTH_A_LOOK, limit):
+
+            def measured() -> list[tuple[ExplainOptions, Size]]:
+                return [(options, size_of(image, card.input)) for options, image in drawn]
+
+            asked = await work.admission.run(work.deadline, measured)
+        check(asked, card, limit)
+        return held_bytes(asked, card)
 
     def _question(self, options: PredictOptions, card: Card) -> Question | None:
         if not isinstance(options, ExplainOptions):
@@ -187,20 +204,31 @@ class Pipeline:
         _check_targets(question, card)
         return question
 
-    async def _answer_all(self, images: list[bytes], work: _Work) -> list[Result | ServiceError]:
-        if not isinstance(work.options, ExplainOptions) or work.options.scale != "shared":
-            return await _each((self._answer_one(data, work) for data in images), work)
-        inferred = await _each((self._infer(data, work) for data in images), work)
-        ends = (partial(highest, one.answer, work.options) for one in inferred if isinstance(one, _Inferred))
-        shared = max(await asyncio.gather(*map(partial(work.admission.run, work.deadline), ends)), default=0.0)
-        return await _each((self._draw(one, work, shared) for one in inferred), work)
+    async def _answer_all(self, images: Sequence[Image], works: Sequence[_Work]) -> list[Result | ServiceError]:
+        pairs = list(zip(images, works, strict=True))
+        if not any(map(_shares_scale, works)):
+            return await _each((self._answer_one(*pair) for pair in pairs), works)
+        inferred = await _each((self._infer(*pair) for pair in pairs), works)
+        ends = [
+            work.admission.run(work.deadline, partial(highest, one.answer, work.options))
+            for one, work in zip(inferred, works, strict=True)
+            if isinstance(one, _Inferred) and isinstance(work.options, ExplainOptions) and _shares_scale(work)
+        ]
+        shared = max(await asyncio.gather(*ends), default=0.0)
+        drawn = (
+            self._draw(one, work, shared if _shares_scale(work) else None)
+            for one, work in zip(inferred, works, strict=True)
+        )
+        return await _each(drawn, works)
 
-    async def _answer_one(self, data: bytes, work: _Work) -> Result:
-        return await self._draw(await self._infer(data, work), work)
+    async def _answer_one(self, image: Image, work: _Work) -> Result:
+        return await self._draw(await self._infer(image, work), work)
 
-    async def _infer(self, data: bytes, work: _Work) -> _Inferred:
+    async def _infer(self, sent: Image, work: _Work) -> _Inferred:
+        if work.refused is not None:
+            raise work.refused
         with _timed(work.seen, "decode"):
-            inputs, image = await work.admission.run(work.deadline, partial(self._look, data, work))
+            inputs, image = await work.admission.run(work.deadline, partial(self._look, sent, work))
         answer, timings = await self._engine.infer(
             work.model.key, work.card.digest, inputs, work.question, work.deadline
         )
@@ -210,31 +238,38 @@ class Pipeline:
     async def _draw(self, inferred: _Inferred | ServiceError, work: _Work, shared: float | None = None) -> Result:
         if isinstance(inferred, ServiceError):
             raise inferred
-        said = TASKS[work.card.task].predict(work.card, inferred.answer.scores, work.options.top_k)
+        scores = inferred.answer.scores
+        said = TASKS[work.card.task].predict(work.card, scores, work.options.top_k)
         if not isinstance(work.options, ExplainOptions):
-            return Result(said, [], inferred.image.warnings)
+            return Result(said, scores, [], inferred.image.warnings)
         with _timed(work.seen, "render"):
             image = inferred.image
             draws = drawings(work.card, inferred.answer, image.prepared, image.photo, work.options, shared)
             in_turn = partial(work.admission.run, work.deadline)
-            return Result(said, await asyncio.gather(*map(in_turn, draws)), image.warnings)
+            return Result(said, scores, await asyncio.gather(*map(in_turn, draws)), image.warnings)
 
-    def _look(self, data: bytes, work: _Work) -> tuple[Inputs, _Seen]:
+    def _look(self, sent: Image, work: _Work) -> tuple[Inputs, _Seen]:
         """What the model takes of what was sent, and what is kept of it.
 
         The original, which may be as large as a picture can be, is not kept while the worker is waited for.
         """
         card, options, photo = work.card, work.options, None
-        received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, self._settings.max_pixels)
+        taken = received(sent, card.input, card.preprocess, self._settings.max_pixels)
         if isinstance(options, ExplainOptions) and "overlay" in options.outputs:
-            photo = backdrop(received.original(), received.prepared, size=options.size, max_side=options.max_side)
-        return received.inputs, _Seen(received.prepared, photo, received.warnings)
+            photo = backdrop(taken.original(), taken.prepared, size=options.size, max_side=options.max_side)
+        return taken.inputs, _Seen(taken.prepared, photo, taken.warnings)
 
 
-async def _each(answers: Iterable[Coroutine[Any, Any, Outcome]], work: _Work) -> list[Outcome | ServiceError]:
+def _shares_scale(work: _Work) -> bool:
+    return isinstance(work.options, ExplainOptions) and work.options.scale == "shared"
+
+
+async def _each(
+    answers: Iterable[Coroutine[Any, Any, Outcome]], works: Sequence[_Work]
+) -> list[Outcome | ServiceError]:
     """What becomes of each image; whatever is wrong with one, the others are answered."""
 
-    async def or_error(answer: Coroutine[Any, Any, Outcome]) -> Outcome | ServiceError:
+    async def or_error(answer: Coroutine[Any, Any, Outcome], work: _Work) -> Outcome | ServiceError:
         try:
             return await answer
         except ServiceError as error:
@@ -243,7 +278,7 @@ async def _each(answers: Iterable[Coroutine[Any, Any, Outcome]], work: _Work) ->
             log.exception("image failed", extra={"fields": {"request_id": work.seen.request_id}})
             return Internal("the service failed on this image; its log has the reason")
 
-    return await asyncio.gather(*map(or_error, answers))
+    return await asyncio.gather(*map(or_error, answers, works))
 
 
 @contextmanager

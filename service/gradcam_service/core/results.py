@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -81,11 +81,13 @@ class Result:
 
     Attributes:
         prediction: what the model says, as its task tells of it (`Task.prediction`).
+        scores: (classes,) float32, logit units, which that was made of.
         explanations: one for each target; empty where only predictions were asked for.
         warnings: about the input, a sentence each.
     """
 
     prediction: Any
+    scores: np.ndarray = field(compare=False)
     explanations: list[Explanation]
     warnings: tuple[str, ...] = ()
 

@@ -82,6 +82,10 @@ class Preparing(Protocol):
     def std(self) -> tuple[float, ...]:
         """Of each channel, in the same units."""
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of what the model receives."""
+
     def geometry(self) -> dict[str, Any]:
         """Keyword arguments of `gradcam_service.images.geometry.prepare`."""
 

@@ -46,12 +46,12 @@ def receive(data: bytes, takes: Takes, preprocess: Preparing, max_pixels: int) -
         original = Image.fromarray(samples.picture)
         prepared = prepare(original, **preprocess.geometry() | {"fill": (0, 0, 0)})
         return Received({"image": seen}, prepared, lambda: original, warnings)
-    limits = [_limits(bands[band], values.dtype, black, white) for band in takes.shown]
-    pixels = _picture([seen[:, :, band] for band in takes.shown], limits)
+    limits = [drawn_limits(bands[band], values.dtype, black, white) for band in takes.shown]
+    pixels = as_picture([seen[:, :, band] for band in takes.shown], limits)
     height, width = values.shape[:2]
     prepared = PreparedImage(pixels, region, (width, height))
     shown = [bands[band] for band in takes.shown]
-    return Received({"image": seen}, prepared, lambda: Image.fromarray(_picture(shown, limits)), warnings)
+    return Received({"image": seen}, prepared, lambda: Image.fromarray(as_picture(shown, limits)), warnings)
 
 
 def _fitting(samples: Samples, takes: Takes) -> NDArray[Any]:
@@ -98,7 +98,7 @@ def _unit(band: NDArray[Any], black: float, white: float, *, clip: bool) -> NDAr
     return np.clip(scaled, 0, 1) if clip else scaled
 
 
-def _limits(band: NDArray[np.float32], dtype: np.dtype[Any], black: float, white: float) -> tuple[float, float]:
+def drawn_limits(band: NDArray[np.float32], dtype: np.dtype[Any], black: float, white: float) -> tuple[float, float]:
     """What is drawn black and white of a band: all of the range of 8 bits, else most of what there is."""
     if dtype == np.uint8:
         return -black / (white - black), (255 - black) / (white - black)
@@ -107,7 +107,7 @@ def _limits(band: NDArray[np.float32], dtype: np.dtype[Any], black: float, white
     return float(low), float(high)
 
 
-def _picture(bands: list[NDArray[np.float32]], limits: list[tuple[float, float]]) -> NDArray[np.uint8]:
+def as_picture(bands: list[NDArray[np.float32]], limits: list[tuple[float, float]]) -> NDArray[np.uint8]:
     """Three bands (H, W) as red, green and blue."""
     shades = []
     for band, (low, high) in zip(bands, limits, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,6 +68,23 @@ class LoadedModel:
         mean = torch.tensor(self.card.preprocess.mean, device=self.device)[:, None, None]
         std = torch.tensor(self.card.preprocess.std, device=self.device)[:, None, None]
         return batch.sub_(mean).div_(std)
+
+    def batch(self, inputs: Sequence[Mapping[str, np.ndarray]]) -> Tensor:
+        """The network's input (N, C, H, W) float32 of a batch, in which pixels and prepared tensors may be mixed.
+
+        Args:
+            inputs: of each image, ``image`` as `images` takes it, or ``tensor``, (C, H, W) float32, normalised already.
+        """
+        pixels = [own["image"] for own in inputs if "image" in own]
+        if len(pixels) == len(inputs):
+            return self.images(pixels)
+        tensors = torch.from_numpy(np.stack([own["tensor"] for own in inputs if "tensor" in own])).to(self.device)
+        if not pixels:
+            return tensors
+        of_tensor = torch.tensor(["tensor" in own for own in inputs], device=self.device)
+        mixed = torch.empty((len(inputs), *tensors.shape[1:]), device=self.device)
+        mixed[of_tensor], mixed[~of_tensor] = tensors, self.images(pixels)
+        return mixed
 
     def accelerated(self) -> LoadedModel | str:
         """Move the model to a faster runtime, all parameters shared; why there is none, where there isn't."""

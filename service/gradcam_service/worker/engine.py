@@ -76,7 +76,7 @@ def run(
     """
     with model.network.undisturbed():
         start = perf_counter()
-        images = model.images([own["image"] for own in inputs])
+        images = model.batch(inputs)
         frontier, scores = model.network.predict(images)
         host_scores = scores.float().cpu().numpy()  # waits for the device
         predicted = perf_counter()

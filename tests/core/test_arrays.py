@@ -1,0 +1,143 @@
+"""Numbers in a picture's place: pixels are a file's pixels, a prepared tensor is what the model would have received."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from api.calls import encoded
+from gradcam_service.core.admission import Capacity
+from gradcam_service.core.options import Call, ExplainOptions, Options, PredictOptions
+from gradcam_service.core.options import Image as Sent
+from gradcam_service.core.pipeline import Pipeline, Unobserved
+from gradcam_service.core.results import Result
+from gradcam_service.errors import ServiceError, UnfitInput, UnknownTarget
+from gradcam_service.images.geometry import prepare
+from gradcam_service.local import Local, open_model
+from gradcam_service.settings import Settings
+from repository import ROOT
+
+PHOTO = Image.open(ROOT / "service/gradcam_service/api/examples/scene.jpg").reduce(2)
+PNG = encoded(PHOTO, "PNG")
+MAP = ExplainOptions(output=["map"], target=["star"])
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Local:
+    return open_model("scenes", Settings(device="cpu", cpus=1))
+
+
+def answers(engine: Local, images: list[Sent], options: Options, own: list[Options] | None = None) -> list[object]:
+    capacity = Capacity(engine.settings)
+
+    async def asked() -> list[object]:
+        with capacity.admit() as admission:
+            call = Call(images, options, own)
+            return list((await Pipeline(engine, capacity).answer(call, admission, Unobserved())).results)
+
+    return asyncio.run(asked())
+
+
+def maps(results: list[object]) -> list[np.ndarray]:
+    assert all(isinstance(result, Result) for result in results), results
+    return [result.explanations[0].map for result in results]
+
+
+def prepared(engine: Local) -> tuple[np.ndarray, np.ndarray]:
+    """What the model sees of the photo: its pixels, and those normalised as a client does it with NumPy."""
+    preprocess = engine.model.card.preprocess
+    pixels = prepare(PHOTO, **preprocess.geometry()).pixels
+    mean, std = (np.float32(values) for values in (preprocess.mean, preprocess.std))
+    return pixels, np.ascontiguousarray((((pixels.astype(np.float32) / 255) - mean) / std).transpose(2, 0, 1))
+
+
+def test_pixels_are_answered_as_a_file_of_them_is_whichever_axis_is_that_of_colours(scenes: Local):
+    pixels = np.asarray(PHOTO)
+    file, rows, planes = answers(scenes, [PNG, pixels, pixels.transpose(2, 0, 1)], MAP)
+    assert maps([file])[0].any()
+    for result in (rows, planes):
+        assert np.array_equal(*maps([file, result]))
+        assert np.array_equal(file.scores, result.scores)
+        assert result.explanations[0].image_size == PHOTO.size
+
+
+def test_a_prepared_tensor_is_answered_to_the_last_bit_as_the_picture_it_was_made_of(scenes: Local):
+    _, tensor = prepared(scenes)
+    file, given, doubled = answers(scenes, [PNG, tensor, tensor.astype(np.float64)], MAP)
+    for result in (given, doubled):
+        assert np.array_equal(*maps([file, result]))
+        assert np.array_equal(file.scores, result.scores)
+
+
+def test_pictures_and_tensors_are_computed_together_in_the_order_in_which_they_came(scenes: Local):
+    pixels, tensor = prepared(scenes)
+    inputs = [{"tensor": tensor + 1}, {"image": pixels}, {"tensor": tensor}, {"image": pixels[::-1]}]
+    batch = scenes.model.batch(inputs).numpy()
+    assert np.array_equal(batch[0], tensor + 1)
+    assert np.array_equal(batch[1], tensor)
+    assert np.array_equal(batch[2], tensor)
+    assert np.array_equal(batch[3], tensor[:, ::-1])
+
+
+def test_what_is_drawn_of_a_tensor_is_what_it_was_before_it_was_normalised(scenes: Local):
+    pixels, tensor = prepared(scenes)
+    drawn = ExplainOptions(output=["overlay"], alpha=0.0, format="png")
+    (result,) = answers(scenes, [tensor], drawn)
+    overlay = np.asarray(Image.open(io.BytesIO(result.explanations[0].overlay.data)))
+    assert overlay.shape == pixels.shape
+    assert np.abs(overlay.astype(int) - pixels).max() <= 1
+    height, width = pixels.shape[:2]
+    assert result.explanations[0].region == (0, 0, width, height)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((3, 10, 10), np.float32),
+        np.zeros((10, 10, 3), np.float16),
+        np.zeros((10, 10, 4), np.uint8),
+        np.zeros((10, 10, 3), np.int64),
+        np.zeros((3, 0, 10), np.uint8),
+    ],
+    ids=str,
+)
+def test_numbers_that_are_neither_pixels_nor_the_models_input_are_refused(scenes: Local, wrong: np.ndarray):
+    (refused,) = answers(scenes, [wrong], PredictOptions())
+    assert isinstance(refused, ServiceError)
+    assert refused.code in ("unfit_input", "undecodable_image")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
+def test_a_tensor_that_is_not_finite_is_refused(scenes: Local, value: float):
+    _, tensor = prepared(scenes)
+    wrong = tensor.astype(np.float64)
+    wrong[1, 2, 3] = value
+    refused, fine = answers(scenes, [wrong, tensor], PredictOptions())
+    assert isinstance(refused, UnfitInput)
+    assert isinstance(fine, Result)
+
+
+def test_each_image_may_have_options_of_its_own(scenes: Local):
+    own = [MAP, MAP.model_copy(update={"target": ["flower"]}), MAP.model_copy(update={"target": ["fish and chips"]})]
+    star, flower, neither, plain = answers(scenes, [PNG] * 4, MAP, [*own, PredictOptions()])
+    for result, target in ((star, "star"), (flower, "flower")):
+        (alone,) = answers(scenes, [PNG], MAP.model_copy(update={"target": [target]}))
+        assert np.array_equal(*maps([result, alone]))
+        assert result.explanations[0].name == target
+    assert not np.array_equal(*maps([star, flower]))
+    assert isinstance(neither, UnknownTarget)
+    assert plain.explanations == []
+    assert np.array_equal(plain.scores, star.scores)
+
+
+def test_a_scale_is_shared_by_those_images_that_ask_for_it(scenes: Local):
+    shared = ExplainOptions(target=["star"], scale="shared")
+    dim = encoded(PHOTO.point(lambda value: value // 2), "PNG")
+    own = [shared, shared, ExplainOptions(target=["star"])]
+    one, other, alone = (result.explanations[0] for result in answers(scenes, [PNG, dim, dim], shared, own))
+    assert one.scale == other.scale
+    assert alone.scale != one.scale
