@@ -125,7 +125,9 @@ class Settings(BaseSettings):
     allow_anonymous: bool = Field(
         False, description="whether, without API keys, an address that others can reach may be listened on"
     )
-    playground: bool = Field(True, description="whether `/` is a page to try the service; else it leads to `/docs`")
+    playground: bool = Field(
+        True, description="whether browsers find a page to try the service at `/`; else it leads them to `/docs`"
+    )
     admin_token: SecretStr | None = Field(
         None,
         description=f"bearer token of the management calls, {_SHORTEST_TOKEN} characters at least; "

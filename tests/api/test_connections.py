@@ -175,6 +175,15 @@ def test_a_head_without_bound_is_a_431(connect):
     assert problem(received(connection))[:2] == (431, "head_too_large")
 
 
+def test_a_head_without_bound_is_refused_in_the_dialect_of_its_path(connect):
+    connection = connect(b"POST /v1/models/scenes:predict HTTP/1.1\r\nX-Long: ")
+    for _ in range(65):
+        connection.sendall(b"a" * 1024)
+    head, _, body = received(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 ")
+    assert json.loads(body).keys() == {"error"}
+
+
 def test_a_long_head_within_the_bound_is_read(connect):
     connection = connect(HEAD + b"X-Long: " + b"a" * 60_000 + b"\r\n\r\n")
     assert alive(connection)

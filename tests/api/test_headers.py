@@ -16,6 +16,8 @@ EVERYWHERE = [  # one of each kind of response
     ("GET", "/openapi.json", 200),
     ("GET", "/docs", 200),
     ("GET", "/", 200),
+    ("GET", "/v1/models/scenes", 200),
+    ("GET", "/v1/models/nope", 404),
     ("GET", "/web/app.js", 200),
     ("GET", "/nothing/here", 404),
     ("GET", "/predict", 405),

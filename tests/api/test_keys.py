@@ -17,7 +17,9 @@ KEY, OLD_KEY, OTHER_KEY = "s3cret-of-anna", "older-s3cret-of-anna", "s3cret-of-b
 TOKEN = "schlüssel-der-leitung"
 GUARDED = [("POST", "/predict"), ("POST", "/explain"), ("GET", "/models"), ("GET", "/models/scenes")]
 ALSO_GUARDED = [("PUT", "/predict"), ("POST", "/predict/")]
+IN_DIALECTS = [("GET", "/v1/models")]
 OPEN = ["/livez", "/readyz", "/healthz", "/metrics", "/docs", "/docs/cat.jpg", "/docs/scene.jpg", "/openapi.json", "/"]
+OPEN += ["/v1/models/scenes", "/v1/models/scenes/versions/1", "/ping"]
 
 
 def line(name, key):
@@ -71,6 +73,15 @@ def test_without_a_right_key_nothing_is_told(asked, method, path, headers):
     assert response.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize(("method", "path"), IN_DIALECTS)
+def test_a_dialect_tells_nothing_without_a_key_either(asked, method, path):
+    for headers in ({}, bearer("wrong")):
+        response = asked.request(method, path, headers=headers)
+        assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
+        assert "API key" in response.text
+    assert asked.request(method, path, headers=bearer(KEY)).status_code != 401
+
+
 @pytest.mark.parametrize("key", [KEY, OLD_KEY, OTHER_KEY])
 def test_every_key_of_the_file_is_served(asked, scene, key):
     assert asked.get("/models", headers=bearer(key)).json()["default"] == "scenes"
@@ -110,7 +121,8 @@ def test_the_document_declares_the_scheme_where_keys_are_needed_and_nowhere_else
         for name in required
     }
     managing = {("POST", path, "admin token") for path in ("/models/reload", "/models/{name}/{action}")}
-    assert secured == {(method, path.replace("scenes", "{name}"), "API key") for method, path in GUARDED} | managing
+    guarded = {(method, path.replace("scenes", "{name}"), "API key") for method, path in [*GUARDED, *IN_DIALECTS]}
+    assert secured == guarded | managing
     for method, path, _ in secured:
         assert "401" in document["paths"][path][method.lower()]["responses"]
     assert client.get("/openapi.json").json()["components"]["securitySchemes"].keys() == {"admin token"}

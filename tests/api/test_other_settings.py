@@ -35,8 +35,9 @@ def test_more_images_than_the_queue_can_ever_hold_are_not_told_to_try_again(clie
 
 
 def test_where_the_page_is_off_the_front_door_leads_to_the_documentation(client):
-    response = client.get("/")
+    response = client.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
     assert (response.status_code, response.headers["location"]) == (307, "docs")
+    assert client.get("/").json() == {"status": "alive"}
     assert client.get("/web/app.js").status_code == 404
     assert client.get("/docs").status_code == 200
 

@@ -11,11 +11,12 @@ from gradcam_service.images.colormaps import COLORMAPS, table
 
 WEB = importlib.resources.files("gradcam_service.api") / "web"
 FILES = [entry.name for entry in WEB.iterdir() if entry.is_file()]
+HTML = {"Accept": "text/html"}
 EXAMPLES = [entry.name for entry in (WEB / "examples").iterdir()]
 
 
 def test_the_page_may_load_from_its_own_origin_alone(client):
-    response = client.get("/")
+    response = client.get("/", headers=HTML)
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     policy = dict(rule.strip().split(" ", 1) for rule in response.headers["content-security-policy"].split(";"))
     assert policy == {
@@ -34,13 +35,13 @@ def test_the_page_may_load_from_its_own_origin_alone(client):
 
 @pytest.mark.parametrize("path", ["", *(f"web/{name}" for name in FILES), "web/palettes.json", "web/examples/cat.jpg"])
 def test_a_file_is_sent_once_and_again_only_when_it_has_changed(client, path):
-    first = client.get(f"/{path}")
+    first = client.get(f"/{path}", headers=HTML)
     assert first.status_code == 200
     assert first.headers["cache-control"] == "no-cache"
     tag = first.headers["etag"]
-    again = client.get(f"/{path}", headers={"If-None-Match": tag})
+    again = client.get(f"/{path}", headers=HTML | {"If-None-Match": tag})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
-    assert client.get(f"/{path}", headers={"If-None-Match": '"another"'}).content == first.content
+    assert client.get(f"/{path}", headers=HTML | {"If-None-Match": '"another"'}).content == first.content
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_the_palettes_are_the_services_own(client):
 
 def test_all_that_the_page_consists_of_is_less_than_50_kb_on_its_way(client):
     parts = ["/", "/web/palettes.json", *(f"/web/{name}" for name in FILES if name != "index.html")]
-    assert sum(client.get(part).num_bytes_downloaded for part in parts) < 50_000
+    assert sum(client.get(part, headers=HTML).num_bytes_downloaded for part in parts) < 50_000
 
 
 def test_a_file_is_compressed_for_whom_takes_that_and_the_same_for_others(client):

@@ -8,14 +8,13 @@ import os
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 import gradcam_service
-from gradcam_service.api import documentation, operations, playground, problems
+from gradcam_service.api import documentation, front_door, operations, playground, problems
 from gradcam_service.api.cors import with_cors
 from gradcam_service.api.dialects import DIALECTS
 from gradcam_service.api.held import Held
@@ -68,17 +67,19 @@ def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving:
     )
     app.state.settings = settings
     app.state.leaving = leaving
-    guard: dict[str, Any] = {}
-    if settings.api_keys is not None:
-        guard = {"dependencies": [Depends(Bearer(Keys(settings.api_keys)))], "responses": documentation.problems(401)}
+    guard = [Depends(Bearer(Keys(settings.api_keys)))] if settings.api_keys is not None else []
     for dialect in DIALECTS.values():
-        app.include_router(dialect.router, **guard)
-    app.include_router(operations.catalogue, **guard)
+        app.include_router(dialect.open)
+        app.include_router(dialect.router, dependencies=guard, responses=dialect.documented(401) if guard else None)
+    unauthorized = documentation.problems(401) if guard else None
+    app.include_router(operations.catalogue, dependencies=guard, responses=unauthorized)
     app.include_router(operations.router)
     if settings.metrics_port is None:
         app.include_router(operations.exposition)
     app.include_router(documentation.router)
-    app.include_router(playground.router if settings.playground else documentation.front_door)
+    app.include_router(front_door.router)
+    if settings.playground:
+        app.include_router(playground.router)
     if settings.admin_token is not None:
         app.include_router(operations.management, dependencies=[Depends(Bearer(AdminToken(settings.admin_token)))])
     problems.install(app)

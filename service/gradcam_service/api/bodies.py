@@ -5,22 +5,21 @@ from __future__ import annotations
 import asyncio
 import codecs
 import re
-from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
 from time import monotonic
 from typing import TypeVar
 
-import msgspec
 from fastapi import Request
-from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from gradcam_service.api.base64_text import decode_base64
 from gradcam_service.api.encodings import content_coding, decoded
-from gradcam_service.api.multipart import carries_picture, read_form
+from gradcam_service.api.given import gathered, validated
+from gradcam_service.api.json_text import members_of
+from gradcam_service.api.multipart import Part, carries_picture, parts_of, read_form
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, Options
 from gradcam_service.errors import (
@@ -32,14 +31,13 @@ from gradcam_service.errors import (
     UnsupportedMedia,
     shortened,
 )
-from gradcam_service.naming import complaint, nearest
+from gradcam_service.naming import nearest
 from gradcam_service.settings import Settings
 
 Outcome = TypeVar("Outcome")
 
 _LONG = 2**20
 """Bytes of JSON or base64 that keep the event loop for a millisecond."""
-_REPEATABLE = ("target", "output")
 _PICTURES = ("image", "images")
 """Members of JSON that hold pictures."""
 _COMPARED = 20
@@ -75,10 +73,33 @@ async def read_call(
     images, given = await _read(content_type, body, settings, admission)
     if not images or not all(images):
         raise BadRequest(f"there is no image in the body, or an empty one; {_HOW}")
-    query = _gathered(request.query_params.multi_items())
+    query = gathered(request.query_params.multi_items())
     if twice := query.keys() & given.keys():
         raise BadOption(f"option {min(twice)!r} is given both in the query string and in the body")
-    return Call(images, _validated(options, query | given))
+    return Call(images, validated(options, query | given))
+
+
+async def whole_body(request: Request, settings: Settings, admission: Admission) -> bytes:
+    """A request's body, whatever it is said to be, inflated where it is compressed.
+
+    Raises:
+        UnsupportedMedia: it is compressed in another way than gzip or deflate.
+        BadRequest, TooLarge, TooSlow, TooManyBytes, ClientLeft: as `read_call`.
+    """
+    return await _whole(_limited(request, settings.max_body_bytes, admission), settings)
+
+
+async def form_parts(
+    request: Request, pictures: Collection[str], settings: Settings, admission: Admission
+) -> list[tuple[str, Part | str]]:
+    """The parts of a request's form; see `parts_of`.
+
+    Raises:
+        BadRequest, TooLarge, TooSlow, TooManyBytes, ClientLeft, UnsupportedMedia: as `read_call`.
+    """
+    body, content_type = _limited(request, settings.max_body_bytes, admission), request.headers["content-type"]
+    async with _in_time(settings):
+        return await parts_of(content_type, body, pictures, settings.most_images, settings.max_body_bytes)
 
 
 async def _read(
@@ -90,18 +111,22 @@ async def _read(
         async with _in_time(settings):
             parts, fields = await read_form(content_type, body, settings.most_images, settings.max_body_bytes)
         in_base64 = sum(len(part.data) for part in parts if part.encoded)
-        images = await _in_turn(lambda: [part.picture() for part in parts], in_base64, settings, admission)
-        return images, _gathered(fields)
+        images = await in_turn(lambda: [part.picture() for part in parts], in_base64, settings, admission)
+        return images, gathered(fields)
     if media_type == "application/json":
         whole = await _whole(body, settings)
-        return await _in_turn(partial(_json, whole, settings.most_images), len(whole), settings, admission)
+        return await in_turn(partial(_json, whole, settings.most_images), len(whole), settings, admission)
     if carries_picture(media_type):
         return [await _whole(body, settings)], {}
     raise UnsupportedMedia(f"content type {media_type!r} carries no image, and URLs are not fetched; {_HOW}")
 
 
-async def _in_turn(work: Callable[[], Outcome], size: int, settings: Settings, admission: Admission) -> Outcome:
-    """What comes of work on so many bytes, done in a thread where it would keep the event loop for long."""
+async def in_turn(work: Callable[[], Outcome], size: int, settings: Settings, admission: Admission) -> Outcome:
+    """What comes of work on so many bytes, done in a thread where it would keep the event loop for long.
+
+    Raises:
+        DeadlineExceeded: it was not done in the time that a request has.
+    """
     return work() if size <= _LONG else await admission.run(monotonic() + settings.timeout_ms / 1e3, work)
 
 
@@ -134,14 +159,7 @@ async def _in_time(settings: Settings) -> AsyncIterator[None]:
 
 
 def _json(body: bytes, most_images: int) -> tuple[list[bytes], dict[str, object]]:
-    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:2]:
-        raise BadRequest("the body is JSON in UTF-16 or UTF-32; UTF-8 would work")
-    try:
-        members = msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the body is not JSON: {error}") from None
-    if not isinstance(members, dict):
-        raise BadRequest('the body must be a JSON object such as {"image": "<base64>"}')
+    members = members_of(body, '{"image": "<base64>"}')
     if ("image" in members) == ("images" in members):
         near = next((name for name in islice(members, _COMPARED) if nearest(name, _PICTURES)), None)
         meant = f"; did you mean that by {shortened(near)!r}?" if near and near not in _PICTURES else ""
@@ -190,25 +208,3 @@ async def _within(limit: int, chunks: AsyncIterable[bytes]) -> AsyncGenerator[by
 
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"the body is larger than {limit} bytes, the most that is accepted")
-
-
-def _gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
-    """Text options by name, those that may be repeated as lists."""
-    options: dict[str, list[str]] = defaultdict(list)
-    for name, value in pairs:
-        options[name].append(value)
-    twice = [name for name, values in options.items() if len(values) > 1 and name not in _REPEATABLE]
-    if twice:
-        raise BadOption(f"option {twice[0]!r} is given more than once; only {' and '.join(_REPEATABLE)} may be")
-    return {name: values if name in _REPEATABLE else values[0] for name, values in options.items()}
-
-
-def _validated(options: type[Options], given: dict[str, object]) -> Options:
-    try:
-        return options.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        reason = complaint(first, options)
-        if not first["loc"]:  # of several options together
-            raise BadOption(reason) from None
-        raise BadOption(f"option {shortened(str(first['loc'][0]))!r}: {reason}") from None

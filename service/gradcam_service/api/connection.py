@@ -8,6 +8,7 @@ import uuid
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,6 +37,7 @@ class Connection(IgnoringUpgrades):
 
     def __init__(self, settings: Settings, **given: Any) -> None:  # noqa: ANN401  uvicorn's own business
         super().__init__(**given)
+        self.url = b""  # which uvicorn sets when a head begins
         self._settings = settings
         self._surplus = False  # whether it is one too many
         self._unasked: asyncio.TimerHandle | None = None  # runs while a head is awaited
@@ -79,7 +81,7 @@ class Connection(IgnoringUpgrades):
         if self._surplus and not offered and self.url != _ALIVE:
             most = self._settings.max_connections
             error = TooManyConnections(f"{most} connections are open, the most that are accepted")
-            self.app = _closing(with_cors(_refusing(error, self.url.decode("latin-1")), self._settings))
+            self.app = _closing(with_cors(_refusing(error), self._settings))
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
@@ -119,17 +121,25 @@ class Connection(IgnoringUpgrades):
             self.transport.close()
 
     def _refuse(self, error: ServiceError) -> None:
-        """Answer what is no request yet."""
+        """Answer what is no request yet, in the dialect that its caller speaks, as far as it is known."""
         self._head_is_complete()
-        self.transport.write(_encoded(_refusal(error)))
+        self.transport.write(_encoded(_refusal(error, _path(self.url))))
         self.transport.close()
 
 
-def _refusing(error: ServiceError, path: str) -> ASGIApp:
+def _path(url: bytes) -> str:
+    """The path of a request line's URL, which may not be whole; empty where none can be told yet."""
+    try:
+        return (httptools.parse_url(url).path or b"").decode("latin-1")
+    except httptools.HttpParserInvalidURLError:
+        return ""
+
+
+def _refusing(error: ServiceError) -> ASGIApp:
     """An application that refuses whatever reaches it, which a browser's question whether it may ask does not."""
 
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-        await _refusal(error, path)(scope, receive, send)
+        await _refusal(error, scope["path"])(scope, receive, send)
 
     return refuse
 
@@ -148,7 +158,7 @@ def _closing(app: ASGIApp) -> ASGIApp:
     return answer
 
 
-def _refusal(error: ServiceError, path: str = "") -> Response:
+def _refusal(error: ServiceError, path: str) -> Response:
     """What is answered where the application is not asked."""
     request_id = uuid.uuid4().hex
     log.warning("refused", extra={"fields": {"problem": error.code, "request_id": request_id}})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import RedirectResponse
+from pydantic import BaseModel
 
 from gradcam_service.api.schemas import Problem
 from gradcam_service.core.options import PredictOptions
@@ -44,14 +44,10 @@ _ERRORS: dict[int | str, str] = {
     504: "not done before the deadline",
 }
 
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+"""As FastAPI's routes take them."""
+
 router = APIRouter(include_in_schema=False)
-front_door = APIRouter(include_in_schema=False)
-
-
-@front_door.get("/")
-async def start() -> Response:
-    """Without the playground, a browser that comes to the front door is shown the documentation."""
-    return RedirectResponse("docs")
 
 
 @router.get("/docs/scene.jpg")
@@ -74,10 +70,15 @@ async def model_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()}
 
 
-def problems(*statuses: int | str) -> dict[int | str, dict[str, Any]]:
+def problems(*statuses: int | str) -> Responses:
     """OpenAPI responses that are problems."""
-    body = {"application/problem+json": {"schema": Problem.model_json_schema()}}
-    return {status: {"description": _ERRORS[status], "content": body} for status in statuses}
+    return faults(Problem, "application/problem+json", *statuses)
+
+
+def faults(body: type[BaseModel], media_type: str, *statuses: int | str) -> Responses:
+    """OpenAPI responses of these statuses that tell of faults in such a body."""
+    content = {media_type: {"schema": body.model_json_schema()}}
+    return {status: {"description": _ERRORS[status], "content": content} for status in statuses}
 
 
 def inference(options: type[PredictOptions], example: dict[str, Any], pictures: Sequence[str] = ()) -> dict[str, Any]:
@@ -108,6 +109,37 @@ def inference(options: type[PredictOptions], example: dict[str, Any], pictures: 
             ],
             "requestBody": {"required": True, "content": _bodies(fields, example)},
         },
+    }
+
+
+def of_instances(documented: Callable[..., Responses]) -> dict[str, Any]:
+    """Keyword arguments of a route that reads instances.
+
+    Args:
+        documented: OpenAPI's responses for faults, in its dialect.
+    """
+    instance = {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array"}]}
+    schema = {
+        "type": "object",
+        "properties": {
+            "instances": {
+                "type": "array",
+                "items": instance,
+                "minItems": 1,
+                "description": 'a picture each: base64, `{"b64": …}`, either as the member of an object beside its own '
+                "options, or nested integers from 0 to 255",
+            },
+            "parameters": {"type": "object", "description": "options of all instances"},
+        },
+        "required": ["instances"],
+    }
+    one = {"instances": [{"image": {"b64": _base64_photograph()}}]}
+    own = {"instances": [{"image": {"b64": _base64_photograph()}, "top_k": 1}], "parameters": {"timeout_ms": 20_000}}
+    examples = {"one instance": {"value": one}, "with options": {"value": own}}
+    content = {"application/json": {"schema": schema, "examples": examples}}
+    return {
+        "responses": documented(400, 404, 408, 413, 415, 429, 500, 503, 504),
+        "openapi_extra": {"requestBody": {"required": True, "content": content}},
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -23,10 +23,12 @@ class Part(NamedTuple):
     """Part of a form that holds a picture.
 
     Attributes:
+        name: of the part.
         data: its bytes.
         encoded: whether they are the picture's in base64.
     """
 
+    name: str
     data: bytes
     encoded: bool
 
@@ -36,19 +38,20 @@ class Part(NamedTuple):
             return self.data
         return decode_base64(
             self.data.decode("latin-1"),
-            "the part named image is text, where file parts (curl -F image=@photo.jpg) would work, too; it",
+            f"the part named {self.name} is text, where file parts (curl -F {self.name}=@photo.jpg) work, too; it",
         )
 
 
 class _Parser(MultiPartParser):
-    """Parser that takes parts named image for files, and knows whether it has seen the end: no picture is lost."""
+    """Parser that takes parts of some names for files, and knows whether it has seen the end: no picture is lost."""
 
+    pictures: Collection[str] = ()
     ended = False
 
     def on_headers_finished(self) -> None:
-        """Take a part named image for a file without a filename, too, which many HTTP clients leave out."""
+        """Take a part of these names for a file without a filename, too, which many HTTP clients leave out."""
         _, options = parse_options_header(self._current_part.content_disposition)
-        if b"filename" not in options and _is_image(options.get(b"name", b"").decode("latin-1")):
+        if b"filename" not in options and options.get(b"name", b"").decode("latin-1").lower() in self.pictures:
             assert self._current_part.content_disposition is not None
             self._current_part.content_disposition += b'; filename=""'
         super().on_headers_finished()
@@ -73,7 +76,39 @@ async def read_form(
         BadRequest: it can't be read, or has parts that are neither.
         TooLarge: it has more images.
     """
+    images: list[Part] = []
+    options: list[tuple[str, str]] = []
+    for name, value in await parts_of(content_type, body, _IMAGE, most_images, most_bytes):
+        if isinstance(value, Part) != (name.lower() in _IMAGE):
+            raise BadRequest(
+                f"part {shortened(name)!r} is a file, but images are file parts named image, as of curl -F "
+                "image=@photo.jpg, and options are plain fields"
+            )
+        if isinstance(value, Part):
+            images.append(value)
+        else:
+            options.append((name, value))
+    return images, options
+
+
+async def parts_of(
+    content_type: str, body: AsyncGenerator[bytes, None], pictures: Collection[str], most_images: int, most_bytes: int
+) -> list[tuple[str, Part | str]]:
+    """The parts of a form by their names: those that are files, or called as ``pictures`` in lower case, and text.
+
+    Args:
+        content_type: the request's, with the form's boundary.
+        body: its chunks.
+        pictures: names of parts that are files, with a filename or without.
+        most_images: the most files that it may have.
+        most_bytes: of all of them.
+
+    Raises:
+        BadRequest: it can't be read.
+        TooLarge: it has more files.
+    """
     parser = _Parser(Headers({"content-type": content_type}), body, max_files=most_images, max_fields=100)
+    parser.pictures = pictures
     parser.spool_max_size = most_bytes  # never to disk: the file system may be read-only
     try:
         form = await parser.parse()
@@ -85,25 +120,15 @@ async def read_form(
         raise BadRequest("the multipart body's charset can't be used; utf-8 would work") from None
     if form and not parser.ended:
         raise BadRequest("the multipart body ends before its last boundary")
-    images: list[Part] = []
-    options: list[tuple[str, str]] = []
+    parts: list[tuple[str, Part | str]] = []
     for name, value in form.multi_items():
-        if isinstance(value, UploadFile) != _is_image(name):
-            raise BadRequest(
-                f"part {shortened(name)!r} is a file, but images are file parts named image, as of curl -F "
-                "image=@photo.jpg, and options are plain fields"
-            )
         if isinstance(value, UploadFile):
             data = await value.read()
-            images.append(Part(data, _is_encoded(value, data)))
+            parts.append((name, Part(name, data, _is_encoded(value, data))))
             await value.close()  # or its bytes would be held twice
         else:
-            options.append((name, value))
-    return images, options
-
-
-def _is_image(name: str) -> bool:
-    return name.lower() in _IMAGE
+            parts.append((name, value))
+    return parts
 
 
 def carries_picture(content_type: str) -> bool:
@@ -112,9 +137,14 @@ def carries_picture(content_type: str) -> bool:
     return any(fnmatchcase(media_type, read) for read in ("application/octet-stream", *media_types()))
 
 
+def begins_as_file(data: bytes) -> bool:
+    """Whether data begin like a format that is known, and not like text."""
+    return kind(data) not in (None, URL, "text")
+
+
 def _is_encoded(part: UploadFile, data: bytes) -> bool:
     """Whether a part's head says that it is base64, or it is a plain text field of nothing else that is known."""
     if part.headers.get("content-transfer-encoding", "").strip().lower() == "base64":
         return True
     as_it_is = part.filename or carries_picture(part.content_type or "")
-    return not as_it_is and data.isascii() and kind(data) in (None, URL, "text")
+    return not as_it_is and data.isascii() and not begins_as_file(data)

@@ -53,10 +53,7 @@ async def livez() -> dict[str, str]:
 @router.get("/readyz", tags=["health"], responses=documentation.problems(503))
 async def readyz(request: Request) -> dict[str, str]:
     """Whether requests will be answered now. A failure means: send them elsewhere."""
-    if request.app.state.leaving.is_set():
-        raise NotReady("this process is being stopped")
-    if not _workers(request).ready:
-        raise NotReady("no worker is ready yet; it loads its models, or makes them faster")
+    require_ready(request)
     return {"status": "ok"}
 
 
@@ -106,6 +103,18 @@ async def manage(
     else:
         await workers.load(found.key, deadline, again=action == "reload" or found.state == "failed")
     return await model(request, found.key)
+
+
+def require_ready(request: Request) -> None:
+    """Refuse where requests wouldn't be answered now.
+
+    Raises:
+        NotReady: saying why.
+    """
+    if request.app.state.leaving.is_set():
+        raise NotReady("this process is being stopped")
+    if not _workers(request).ready:
+        raise NotReady("no worker is ready yet; it loads its models, or makes them faster")
 
 
 def _deadline(request: Request) -> float:

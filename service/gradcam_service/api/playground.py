@@ -57,9 +57,8 @@ class _File:
         return _File(content, self.media_type, "gzip") if smaller else self
 
 
-@router.get("/")
-async def page(request: Request) -> Response:
-    """The playground."""
+def page(request: Request) -> Response:
+    """The playground, which `/` answers with."""
     return _answer(request, _files()["index.html"])
 
 

@@ -51,12 +51,14 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(ServiceError)
     async def service_error(request: Request, error: ServiceError) -> Response:
         seen = observation(request)
+        told = fault(error, seen.request_id)
         seen.problem = error.code
-        return respond(error, seen.request_id, request.url.path)
+        seen.callers_fault |= told.status < 500  # whatever status a dialect has for it
+        return dialect_of(request.scope["path"]).write(told)
 
     @app.exception_handler(HTTPException)
     async def routing_error(request: Request, error: HTTPException) -> Response:
-        seen, path = observation(request), request.url.path
+        seen, path = observation(request), request.scope["path"]
         seen.problem = _ROUTING.get(error.status_code, "http")
         title = str(error.detail)
         detail = f"{request.method} {path}: {title}; /docs lists what there is"
@@ -72,7 +74,7 @@ def install(app: FastAPI) -> None:
         seen = observation(request)
         seen.problem = errors.Internal.code
         detail = f"something went wrong here; the log has the reason under request id {seen.request_id}"
-        return respond(errors.Internal(detail), seen.request_id, request.url.path)
+        return respond(errors.Internal(detail), seen.request_id, request.scope["path"])
 
 
 def _of(error: ServiceError, table: dict[type[ServiceError], int], default: int) -> int:

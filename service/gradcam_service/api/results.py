@@ -144,14 +144,18 @@ class ExplainResponse(_Response):
 
 
 def response(answers: Answers, request_id: str, explained: Sequence[str] | None = None) -> Response:
-    """An answer as a response; a long one is written while it is sent, so that it is never held as a whole.
+    """An answer as a response.
 
     Args:
         answers: what was computed.
         request_id: of the request that it answers.
         explained: what was to be returned of each explanation; None where only predictions were asked for.
     """
-    pieces = _written(answers, request_id, explained)
+    return streamed(_written(answers, request_id, explained), answers)
+
+
+def streamed(pieces: Iterator[bytes], answers: Answers) -> Response:
+    """JSON as a response; that of large answers is written while it is sent, so that it is never held as a whole."""
     if _size(answers) <= _SHORT:
         return Response(b"".join(pieces), media_type="application/json")
     return StreamingResponse(pieces, media_type="application/json")
@@ -174,11 +178,22 @@ def _written(answers: Answers, request_id: str, explained: Sequence[str] | None)
         if isinstance(result, ServiceError):
             yield b'{"error":%b}' % Problem.model_validate(fault(result, request_id)).model_dump_json().encode()
         else:
-            yield from _result(result, explained)
+            yield from result_json(result, explained)
     yield b"]}"
 
 
-def _result(result: Result, explained: Sequence[str] | None) -> Iterator[bytes]:
+def one_picture(answers: Answers) -> Response:
+    """The only picture of an answer, as it is."""
+    (result,) = answers.results
+    assert isinstance(result, Result)
+    (explanation,) = result.explanations
+    drawn = explanation.heatmap or explanation.overlay
+    assert drawn is not None
+    return Response(drawn.data, media_type=drawn.media_type)
+
+
+def result_json(result: Result, explained: Sequence[str] | None = None) -> Iterator[bytes]:
+    """A `PredictResult` or an `ExplainResult` as JSON, an explanation at a time; ``explained`` as for `response`."""
     said = to_json(result.prediction)
     if result.warnings:
         said = said[:-1] + b',"warnings":%b}' % to_json(result.warnings)

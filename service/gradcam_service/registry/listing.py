@@ -41,6 +41,12 @@ class Model(msgspec.Struct, frozen=True):
         return f"{self.name}@{self.version}"
 
     @property
+    def available(self) -> bool:
+        """Whether a request for it is answered, be it after loading it."""
+        waits_for_one = self.on_demand or self.card is not None
+        return self.state == "ready" or (self.state == "unloaded" and waits_for_one)
+
+    @property
     def card_digest(self) -> str:
         """The digest of what was loaded last; empty where nothing was."""
         return self.card.digest if self.card else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fastapi import APIRouter, Response
 
+from gradcam_service.api.documentation import Responses, problems
 from gradcam_service.kinds import Kinds
 
 
@@ -38,14 +39,19 @@ class Dialect:
     Attributes:
         router: its routes, where keys are needed for callers with a key alone. Those tagged ``inference`` are logged,
             counted and held against the objectives as ``/predict`` is.
-        prefixes: what the paths that it answers under begin with; of several that fit a path, the longest decides.
-        write: puts a fault into its own words; also those of paths that it has no route for, and of requests that are
-            refused before they are read.
+        prefixes: what the paths that it answers under begin with, whole segments of them; of several that fit a path,
+            the longest decides.
+        write: puts a fault into its own words and under its own status; also those of paths that it has no route for,
+            and of requests that are refused before they are read.
+        open: its routes for whoever asks, key or not: probes of orchestrators, which have none.
+        documented: OpenAPI's responses for faults of these statuses.
     """
 
     router: APIRouter
     prefixes: tuple[str, ...]
     write: Callable[[Fault], Response]
+    open: APIRouter = field(default_factory=APIRouter)
+    documented: Callable[..., Responses] = problems
 
 
 DIALECTS: Kinds[Dialect] = Kinds(__name__, "DIALECT")
@@ -57,6 +63,6 @@ def dialect_of(path: str) -> Dialect:
         (len(prefix), name)
         for name, dialect in DIALECTS.items()
         for prefix in dialect.prefixes
-        if path.startswith(prefix)
+        if path == prefix or path.startswith(prefix.rstrip("/") + "/")
     )
     return DIALECTS[max(fitting, default=(0, "native"))[1]]

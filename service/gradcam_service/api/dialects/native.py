@@ -12,10 +12,9 @@ from gradcam_service.api.bodies import read_call
 from gradcam_service.api.dialects import Dialect, Fault
 from gradcam_service.api.inference import admit, answers
 from gradcam_service.api.observe import observation
-from gradcam_service.api.results import ExplainResponse, PredictResponse, response
+from gradcam_service.api.results import ExplainResponse, PredictResponse, one_picture, response
 from gradcam_service.api.schemas import Problem
 from gradcam_service.core.options import ExplainOptions, PredictOptions
-from gradcam_service.core.results import Answers, Result
 
 router = APIRouter(tags=["inference"])
 """PUT is answered as POST, for ``curl -T`` and its like."""
@@ -56,17 +55,8 @@ async def explain(request: Request) -> Response:
         call = for_one_picture(call, picture)
     answered = await answers(request, call, admission, perf_counter() - start)
     if picture:
-        return _picture(answered)
+        return one_picture(answered)
     return response(answered, observation(request).request_id, call.options.outputs)
-
-
-def _picture(answered: Answers) -> Response:
-    (result,) = answered.results
-    assert isinstance(result, Result)
-    (explanation,) = result.explanations
-    drawn = explanation.heatmap or explanation.overlay
-    assert drawn is not None
-    return Response(drawn.data, media_type=drawn.media_type)
 
 
 def _problem(fault: Fault) -> Response:
