@@ -2,16 +2,16 @@
 
 import base64
 import io
+import socket
 import struct
 import zlib
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from gradcam_service.zoo.shapes import OUTLINES
-from live import ADMIN_TOKEN, until
+from live import ADMIN_TOKEN, PATIENCE, until
 
 BINARY = {"Content-Type": "application/octet-stream"}
 ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -140,13 +140,36 @@ def problem(response, status, code):
     return body["detail"]
 
 
+def logged(started, response):
+    """The line of the access log about a request."""
+
+    def lines():
+        request = response.headers["x-request-id"]
+        return [record for record in started.records() if record.get("request_id") == request]
+
+    until(lambda: len(lines()), 1)
+    return lines()[0]
+
+
+@contextmanager
+def announced(client, size, path="/predict"):
+    """A request whose head says that so many bytes follow, of which none has come."""
+    head = f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\nContent-Length: {size}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=PATIENCE) as connection:
+        connection.sendall(head.encode())
+        yield connection
+
+
+def in_flight(client):
+    return next(line for line in client.get("/metrics").text.splitlines() if line.startswith("gradcam_in_flight"))
+
+
 @contextmanager
 def full_queue(client, images):
-    """While the block runs, so many images, which are all that the queue holds, are being explained at length."""
-    slow = {"images": [base64_of(encoded(photo(40, 30), "PNG"))] * images, "method": "rise", "output": "map"}
-    slow |= {"masks": 200, "timeout_ms": 50_000}
-    with ThreadPoolExecutor(1) as thread:
-        accepted = thread.submit(client.post, "/explain", json=slow)
-        until(lambda: f"gradcam_in_flight {images}.0" in client.get("/metrics").text)
+    """While the block runs, requests hold so many places, which are all that the queue has; they cost nothing else."""
+    with ExitStack() as held:
+        for _ in range(images):
+            held.enter_context(announced(client, 1000))
+        until(lambda: in_flight(client), f"gradcam_in_flight {images}.0")
         yield
-        assert accepted.result().status_code == 200
+    until(lambda: in_flight(client), "gradcam_in_flight 0.0")

@@ -3,11 +3,10 @@
 import asyncio
 import gzip
 import json
-import socket
 import threading
 import tracemalloc
 import zlib
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -22,27 +21,14 @@ from gradcam_service.core.options import PredictOptions
 from gradcam_service.errors import BadRequest, TooLarge
 from gradcam_service.naming import nearest
 from gradcam_service.settings import Settings
-from live import PATIENCE, until
+from live import until
 
-from .calls import BINARY, answered, ask, base64_of, encoded, opened, photo, predict, problem
+from .calls import BINARY, announced, answered, ask, base64_of, encoded, in_flight, opened, photo, predict, problem
 from .raw import part
 
 SMALL = encoded(photo(40, 30), "PNG")
 PADDED = SMALL + bytes(150_000 - len(SMALL))
 """A picture of 150,000 bytes."""
-
-
-@contextmanager
-def announced(client, size, path="/predict"):
-    """A request whose head says that so many bytes follow, of which none has come."""
-    head = f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\nContent-Length: {size}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=PATIENCE) as connection:
-        connection.sendall(head.encode())
-        yield connection
-
-
-def in_flight(client):
-    return next(line for line in client.get("/metrics").text.splitlines() if line.startswith("gradcam_in_flight"))
 
 
 def chunked(data):
@@ -65,17 +51,6 @@ def test_bytes_in_flight_are_bounded_before_a_body_is_read_and_given_back_when_c
             assert unread.recv(65536).startswith(b"HTTP/1.1 429 ")
     until(lambda: in_flight(client), "gradcam_in_flight 0.0")
     assert predict(client, PADDED)
-
-
-def test_places_in_the_queue_are_taken_before_a_body_is_read(limited):
-    client = limited.client
-    with ExitStack() as held:
-        for _ in range(3):
-            held.enter_context(announced(client, 1000))
-        until(lambda: in_flight(client), "gradcam_in_flight 3.0")
-        assert problem(ask(client, "/predict", SMALL), 429, "queue_full")
-    until(lambda: in_flight(client), "gradcam_in_flight 0.0")
-    assert predict(client, SMALL)
 
 
 def test_an_answer_that_would_be_too_large_is_a_422_that_says_what_would_fit(client):

@@ -2,14 +2,15 @@
 
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 
 import pytest
 from PIL import Image
 
-from live import PATIENCE
+from live import PATIENCE, until
 
-from .calls import BINARY, ask, base64_of, encoded, full_queue, photo, predict, problem
+from .calls import BINARY, ask, base64_of, encoded, full_queue, in_flight, photo, predict, problem
 
 SMALL = encoded(photo(40, 30), "PNG")
 LARGE = b"\xff" * 3_000_000
@@ -69,11 +70,21 @@ def test_too_many_targets_are_a_422(limited):
 
 
 def test_a_full_queue_is_a_429_that_says_when_to_come_back(limited):
+    """Requests take their places before their bodies are read."""
     with full_queue(limited.client, 3):
         response = ask(limited.client, "/predict", SMALL)
     assert "3 images" in problem(response, 429, "queue_full")
     assert int(response.headers["retry-after"]) >= 1
     assert predict(limited.client, SMALL)  # nothing of the refused request holds a place in the queue
+
+
+def test_each_image_of_a_request_has_a_place_while_it_is_explained(limited):
+    two = {"images": [base64_of(SMALL)] * 2}
+    with ThreadPoolExecutor(1) as thread:
+        accepted = thread.submit(limited.client.post, "/explain", json=two | {"method": "rise", "masks": 200})
+        until(lambda: in_flight(limited.client), "gradcam_in_flight 2.0")
+        assert problem(limited.client.post("/predict", json=two), 429, "queue_full")
+        assert accepted.result().status_code == 200
 
 
 def test_a_full_queue_is_told_before_the_body_is_sent(limited):
