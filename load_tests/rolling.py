@@ -1,4 +1,4 @@
-"""Replaces two replicas behind HAProxy under load: ``python load_tests/rolling.py [--replace 1] [options of locust]``.
+"""Replaces two replicas behind HAProxy under load: ``python load_tests/rolling.py [options of locust]``.
 
 As a Deployment does with ``maxSurge: 1, maxUnavailable: 0``: a new replica is started, and when the load balancer has
 found it ready an old one is stopped. The exit code is locust's, for which no request may fail.
@@ -6,7 +6,6 @@ found it ready an old one is stopped. The exit code is locust's, for which no re
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import signal
@@ -74,11 +73,8 @@ def wait(done: Callable[[], bool], what: str) -> None:
         time.sleep(0.2)
 
 
-def main(arguments: list[str]) -> int:
-    """Replace both, or fewer, and return the exit code."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--replace", type=int, default=2)
-    given, options = parser.parse_known_args(arguments)
+def main(options: list[str]) -> int:
+    """Replace both, and return the exit code."""
     slots = [free_port() for _ in range(3)]
     with balanced(slots) as url, ExitStack() as all_replicas:
         replicas: list[ExitStack] = []
@@ -97,7 +93,7 @@ def main(arguments: list[str]) -> int:
         load = subprocess.Popen(locust(url, "--run-time", "1h", *thresholds, *options))
         wait(lambda: requests(url) >= BEFORE, "the load has begun")
         before = requests(url)
-        for slot, count in list(zip((2, 0), (REQUESTS, 2 * REQUESTS), strict=True))[: given.replace]:
+        for slot, count in ((2, REQUESTS), (0, 2 * REQUESTS)):
             start(slot)
             wait(lambda: ready(url) == 3, "a third replica is ready")
             print(f"slot {slot} is ready; the oldest replica is stopped", flush=True)

@@ -31,7 +31,9 @@ def shadows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("shadows")
-def test_make_serve_and_all_its_processes_heed_no_pythonpath(monkeypatch: pytest.MonkeyPatch):
+def test_processes_of_make_serve_heed_no_pythonpath_and_none_outlives_a_killed_supervisor(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setenv("PORT", "0")
     told = subprocess.run(["make", "--dry-run", "serve"], cwd=ROOT, capture_output=True, text=True, check=True)
     _, interpreter, *arguments = shlex.split(told.stdout.splitlines()[-1])
@@ -40,6 +42,10 @@ def test_make_serve_and_all_its_processes_heed_no_pythonpath(monkeypatch: pytest
         scene = service.client.get("/docs/scene.jpg").content
         assert service.client.post("/explain", files={"image": scene}).status_code == 200
         assert service.client.get("/metrics").status_code == 200
+        children = [*service.pids("worker"), *service.pids("api 0")]
+        assert len(children) == 2
+        service.process.kill()
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
 
 
 @pytest.mark.parametrize("index", ["", "https://download.pytorch.org/whl/cpu"])

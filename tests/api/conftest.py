@@ -1,7 +1,11 @@
 """Services and pictures for the tests of the HTTP contract."""
 
-import pytest
+from contextlib import ExitStack
 
+import pytest
+from inputs.models import written
+
+from collector import Collector
 from live import running_eagerly
 
 from .calls import encoded, photo
@@ -19,6 +23,31 @@ def limited():
     bounds = {"max_body_bytes": 200_000, "max_bytes_in_flight": 400_000, "max_pixels": 1_000_000}
     bounds |= {"cors_origins": "https://app.example.com, http://localhost:3000"}
     with running_eagerly(**bounds, max_images=3, max_targets=2, queue_size=3, max_drawn_pixels=1_000_000) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def numbers(tmp_path_factory):
+    """Settings with which a service has models that take numbers."""
+    return written(tmp_path_factory.mktemp("numbers"))
+
+
+@pytest.fixture(scope="session")
+def collector():
+    with Collector() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def traced(collector, numbers):
+    """A service that logs all there is and sends spans soon after each request, with models that take numbers."""
+    with ExitStack() as lasting:
+        with pytest.MonkeyPatch.context() as environment:  # of this service alone
+            environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+            environment.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")  # is not set, as the specification says
+            environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+            environment.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=attic")
+            started = lasting.enter_context(running_eagerly(**numbers, tracing=True, log_level="debug"))
         yield started
 
 

@@ -5,12 +5,11 @@ import pytest
 import torch
 from inputs.dicoms import PATIENT, dicom
 from inputs.files import geotiff, npy, of_16_bits, png, smooth, tiff
-from inputs.models import MODELS, NETWORKS, written
+from inputs.models import MODELS, NETWORKS
 from PIL import Image
 from torch import nn
 
 from command import gradcam
-from live import running_eagerly
 
 from .calls import base64_of, explain, opened, problem, result, values
 
@@ -20,14 +19,9 @@ DEGREES = (smooth((48, 64)) * 30 + 10).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory):
-    return written(tmp_path_factory.mktemp("inputs"))
-
-
-@pytest.fixture(scope="module")
-def service(settings):
-    with running_eagerly(**settings, max_pixels=1_000_000, log_level="debug") as started:
-        yield started
+def service(traced):
+    """It logs all there is."""
+    return traced
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +29,13 @@ def client(service):
     return service.client
 
 
-def truth(name, numbers):
-    """Scores and the top class's Grad-CAM of numbers (H, W, C) in the model's units, by plain torch."""
+def truth(name, seen):
+    """Scores and the top class's Grad-CAM of what is seen (H, W, C) in the model's units, by plain torch."""
     _, _, mean, std = MODELS[name]
     namespace = {}
     exec(NETWORKS, namespace)
     network = namespace["network"](len(mean))
-    image = torch.from_numpy(np.asarray(numbers, np.float64)).permute(2, 0, 1)[None]
+    image = torch.from_numpy(np.asarray(seen, np.float64)).permute(2, 0, 1)[None]
     image = torch.nn.functional.interpolate(image, (24, 32), mode="bilinear", antialias=True).float()
     image = (image - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
     features = network[:4](image).detach().requires_grad_()
@@ -81,8 +75,8 @@ def send(client, form, data, media_type, **options):
 @pytest.mark.parametrize("form", ["raw", "multipart", "json"])
 @pytest.mark.parametrize("sent", SENT)
 def test_scores_and_map_are_those_of_the_plain_network_on_the_same_numbers(client, sent, form):
-    name, data, media_type, numbers = SENT[sent]
-    scores, cam = truth(name, numbers)
+    name, data, media_type, seen = SENT[sent]
+    scores, cam = truth(name, seen)
     answer = result(send(client, form, data, media_type, model=name, output="map", top_k=5))
     found = {one["index"]: one["logit"] for one in answer["predictions"]}
     np.testing.assert_allclose([found[index] for index in range(5)], scores, rtol=0, atol=1e-4 * np.abs(scores).max())
@@ -168,7 +162,7 @@ def test_a_model_of_8_bit_colours_sees_a_dicom_file_as_a_radiologist_does(client
     np.testing.assert_allclose(film["predictions"][0]["logit"], drawn["predictions"][0]["logit"], atol=0.2)
 
 
-def test_nothing_of_a_patient_is_in_answers_or_logs(service, settings, tmp_path):
+def test_nothing_of_a_patient_is_in_answers_or_logs(service, numbers, tmp_path):
     """Sound, of several frames, cut off, compressed, and refused by the model; by HTTP and by the command line."""
     whole = dicom(TWELVE, bits=12, WindowCenter=2000, WindowWidth=2000)
     files = {
@@ -188,7 +182,7 @@ def test_nothing_of_a_patient_is_in_answers_or_logs(service, settings, tmp_path)
                 )
                 said += [response.text, str(response.headers)]
         (tmp_path / "film.dcm").write_bytes(data)
-        done = gradcam("predict", tmp_path / "film.dcm", "--model", "xray", **settings)
+        done = gradcam("predict", tmp_path / "film.dcm", "--model", "xray", **numbers)
         assert done.returncode == (0 if name == "whole" else 2), done.stderr
         said += [done.stdout, done.stderr]
     told = " ".join([*said, *service.output])
@@ -197,19 +191,19 @@ def test_nothing_of_a_patient_is_in_answers_or_logs(service, settings, tmp_path)
     assert "Zzyzx" not in told
 
 
-def test_the_command_line_warns(settings, tmp_path):
+def test_the_command_line_warns(numbers, tmp_path):
     (tmp_path / "film.png").write_bytes(png(TWELVE))
-    done = gradcam("predict", tmp_path / "film.png", "--model", "xray", **settings)
+    done = gradcam("predict", tmp_path / "film.png", "--model", "xray", **numbers)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 5
     assert done.stderr.startswith("gradcam: warning: its numbers are from ")
     assert done.stderr.count("\n") == 1
 
 
-def test_the_command_line_takes_such_files(settings, tmp_path):
+def test_the_command_line_takes_such_files(numbers, tmp_path):
     (tmp_path / "scan.npy").write_bytes(npy(SCAN))
     asked = ("explain", tmp_path / "scan.npy", "--model", "satellite", "--legend", "-o", tmp_path / "cam.png")
-    done = gradcam(*asked, **settings)
+    done = gradcam(*asked, **numbers)
     assert done.returncode == 0, done.stderr
     scores, _ = truth("satellite", SCAN / 65535)
     assert done.stdout.split()[:2] == [f"{np.exp(scores.max()) / np.exp(scores).sum():.3f}", str(scores.argmax())]
@@ -219,6 +213,6 @@ def test_the_command_line_takes_such_files(settings, tmp_path):
     for name, data in (("scan.tif", geotiff(SCAN)), ("film.png", png(XRAY)), ("film.dcm", dicom(TWELVE, bits=12))):
         (tmp_path / name).write_bytes(data)
         model = "satellite" if name == "scan.tif" else "xray"
-        done = gradcam("explain", tmp_path / name, "--model", model, "-o", tmp_path / "cam.png", **settings)
+        done = gradcam("explain", tmp_path / name, "--model", model, "-o", tmp_path / "cam.png", **numbers)
         assert done.returncode == 0, done.stderr
         assert Image.open(tmp_path / "cam.png").size == (64, 48)

@@ -1,111 +1,29 @@
 """Spans as a collector receives them: whose trace they belong to, what they say, and that they never harm an answer."""
 
-import os
 import re
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 import gradcam_service
+from collector import Collector
 from gradcam_service.api.observe import Observation
 from gradcam_service.api.tracing import Tracing
 from live import PATIENCE, closed_port, running_eagerly, until
 
-from .calls import BINARY, ask, encoded, photo, predict, problem
+from .calls import BINARY, ask, encoded, logged, photo, predict, problem
 from .test_headers import timings
 
 SMALL = encoded(photo(60, 40), "PNG")
 LARGE = encoded(photo(2000, 1500), "JPEG")  # decoding it takes longer than a millisecond
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 STAGES = ["read", "decode", "queue", "forward", "backward", "render"]
-HIDDEN = "import sys\nsys.modules['opentelemetry.exporter'] = sys.modules['opentelemetry.sdk'] = None\n"
-"""As a sitecustomize.py, what an environment without the extra is: FastAPI has brought OpenTelemetry's API alone."""
-
-
-class Collector(ThreadingHTTPServer):
-    """Takes spans as every OpenTelemetry collector does, by OTLP over HTTP; `received` is what was sent to it."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Receiver)
-        self.received = []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def spans(self, trace=None):
-        """Those of one trace, or all."""
-        every = [s for r in list(self.received) for sent in r.resource_spans for s in sent.scope_spans]
-        return [span for s in every for span in s.spans if trace in (None, span.trace_id.hex())]
-
-    def request(self, trace):
-        """The span of a trace's only request, once it has come, and those of its stages, which are sent before it."""
-
-        def requests():
-            return [span for span in self.spans(trace) if span.kind == Span.SPAN_KIND_SERVER]
-
-        until(lambda: len(requests()), 1)
-        stages = [span for span in self.spans(trace) if span.kind != Span.SPAN_KIND_SERVER]
-        return requests()[0], sorted(stages, key=lambda span: span.start_time_unix_nano)
-
-
-class Receiver(BaseHTTPRequestHandler):
-    """One connection to a collector."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        known = (self.path, self.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
-        if known:
-            self.server.received.append(ExportTraceServiceRequest.FromString(body))
-        self.send_response(200 if known else 404)
-        self.send_header("Content-Type", "application/x-protobuf")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture(scope="module")
-def collector():
-    with Collector() as started:
-        yield started
-        started.shutdown()
-
-
-@pytest.fixture(scope="module")
-def traced(collector):
-    """A service that sends spans soon after each request."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-        environment.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")  # is not set, as the specification says
-        environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-        environment.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=attic")
-        with running_eagerly(tracing=True, log_level="debug") as started:
-            yield started
 
 
 def parent(trace=TRACE, flags="01"):
     return {"traceparent": f"00-{trace}-{PARENT}-{flags}"}
-
-
-def logged(started, response):
-    """The line of the access log about a request."""
-
-    def lines():
-        request = response.headers["x-request-id"]
-        return [record for record in started.records() if record.get("request_id") == request]
-
-    until(lambda: len(lines()), 1)
-    return lines()[0]
 
 
 def attributes(span):
@@ -210,18 +128,6 @@ def test_spans_are_those_of_this_service(traced, collector):
             assert told["deployment.environment.name"] == "attic"
 
 
-def test_what_is_left_is_sent_at_the_end(monkeypatch):
-    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")  # not before
-    with Collector() as collector:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-        with running_eagerly(tracing=True) as started:
-            assert predict(started.client, SMALL)
-            assert collector.received == []
-        assert {span.name for span in collector.spans()} - {"GET /readyz"} == {"POST /predict", *STAGES[:4]}
-        collector.shutdown()
-
-
 @pytest.mark.parametrize(("sampler", "sent"), [("always_on", ["POST"]), ("always_off", [])])
 def test_only_what_is_to_be_sampled_is_sent(monkeypatch, sampler, sent):
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
@@ -232,7 +138,6 @@ def test_only_what_is_to_be_sampled_is_sent(monkeypatch, sampler, sent):
         assert re.fullmatch("[0-9a-f]{32}", tracing.trace(scope, Observation("mine"), 200))
         tracing.close()
         assert [span.name for span in collector.spans()] == sent
-        collector.shutdown()
 
 
 def logits(client):
@@ -275,33 +180,3 @@ def test_what_traces_is_imported_only_where_tracing_is_on(tracing):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout == f"{[tracing] * 2}\n", done.stderr
-
-
-HEEDING = [sys.executable, "-m", "gradcam_service", "serve"]  # the caller's Python environment, which gradcam doesn't
-
-
-@pytest.fixture
-def without_the_extra(monkeypatch, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(HIDDEN)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
-
-
-@pytest.mark.usefixtures("without_the_extra")
-def test_tracing_without_its_extra_is_one_line_and_exit_code_2():
-    settings = {"GRADCAM_TRACING": "true", "GRADCAM_PORT": "0"}
-    done = subprocess.run(
-        HEEDING, env=os.environ | settings, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("gradcam: ")
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert "pip install 'gradcam-service[tracing]'" in done.stderr
-    assert done.stdout == ""
-
-
-@pytest.mark.usefixtures("without_the_extra")
-def test_a_service_that_does_not_trace_needs_no_extra():
-    with running_eagerly(*HEEDING) as started:
-        response = ask(started.client, "/predict", SMALL)
-        assert response.status_code == 200
-        assert "trace_id" not in logged(started, response)
