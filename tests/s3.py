@@ -54,6 +54,19 @@ class Store:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
+    def clear(self) -> None:
+        """Be as when it was started: up, empty, and asking nobody for permission."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            self.start()
+        assert httpx.post(f"{self.url}/moto-api/reset").status_code == 200
+        self.enforce(after="inf")
+        forget()
+
+    def enforce(self, after: str = "0") -> None:
+        """Heed policies from here on, or after so many requests."""
+        assert httpx.post(f"{self.url}/moto-api/reset-auth", content=after).status_code == 200
+
     def requests(self) -> list[str]:
         """What it has been asked so far: ``GET /bucket/key?query``."""
         lines = [line.split('"')[1] for line in self.log.read_text().splitlines() if line.count('"') == 2]

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import boto3
 import fsspec
-import httpx
 import pytest
 
 from exposed import value
 from gradcam_service.registry.repository import EMBEDDED, scan
-from live import ADMIN_TOKEN, GRADCAM, Service, running_eagerly, until
+from live import ADMIN_TOKEN, GRADCAM, Service, closed_port, running_eagerly, until
 from repository import ROOT
-from s3 import Store, forget, store
+from s3 import Store, forget, pointed_at, store
 
 SCENES = EMBEDDED / "scenes" / "1"
 POLICY = json.loads((ROOT / "deploy/kubernetes/s3/policy.json").read_text())
@@ -27,13 +26,20 @@ POLICY = json.loads((ROOT / "deploy/kubernetes/s3/policy.json").read_text())
 ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
 
-@pytest.fixture
-def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """An S3 server, in an environment that has the component's variables for it."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with store(tmp_path) as running:
-        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # as the component has it
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with store(tmp_path_factory.mktemp("s3")) as running:
         yield running
+
+
+@pytest.fixture
+def s3(server: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """An S3 server without a bucket, in an environment that has the component's variables for it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # as the component has it
+    server.clear()
+    yield server
+    forget()
 
 
 def publish(repository: str, version: str) -> None:
@@ -72,10 +78,12 @@ def test_an_outage_takes_nothing_that_is_loaded(s3: Store):
         model_repository=REPOSITORY, default_model="mine", poll_seconds=0.2, admin_token=ADMIN_TOKEN
     ) as service:
         assert (predict(service), unreadable(service), logged(service)) == ((200, "1"), 0, set())
+        publish(REPOSITORY, "2")
+        until(lambda: predict(service), (200, "2"))
 
         s3.stop()
         until(lambda: (unreadable(service), logged(service)), (1, {f"the model repositories {unread}"}))
-        assert (ready(service), predict(service)) == (200, (200, "1"))
+        assert (ready(service), predict(service)) == (200, (200, "2"))
         refused = service.client.post("/models/reload", headers=ADMIN).json()
         assert (refused["status"], refused["code"]) == (503, "model_failed")
         assert f"{REPOSITORY} can't be read" in refused["detail"]
@@ -89,17 +97,17 @@ def test_an_outage_takes_nothing_that_is_loaded(s3: Store):
         assert service.client.get("/livez").status_code == 200  # so that no probe ends it
 
         s3.start()
-        publish(REPOSITORY, "1")
-        publish(REPOSITORY, "2")
-        until(lambda: (ready(service), predict(service)), (200, (200, "2")), seconds=120)
+        publish(REPOSITORY, "3")
+        until(lambda: (ready(service), predict(service)), (200, (200, "3")), seconds=120)
         assert unreadable(service) == 0
         until(lambda: f"the model repositories {read_again}" in logged(service))
 
 
-def test_a_service_that_starts_in_an_outage_says_so_and_ends(s3: Store):
-    s3.stop()
-    environment = os.environ | {"GRADCAM_MODEL_REPOSITORY": REPOSITORY, "GRADCAM_PORT": "0"}
-    ended = subprocess.run([GRADCAM, "serve"], env=environment, capture_output=True, text=True, timeout=200)
+def test_a_service_that_starts_in_an_outage_says_so_and_ends():
+    with closed_port() as nobody, pointed_at("http://{}:{}".format(*nobody.getsockname())):
+        environment = os.environ | {"GRADCAM_MODEL_REPOSITORY": REPOSITORY, "GRADCAM_PORT": "0"}
+        environment["AWS_MAX_ATTEMPTS"] = "1"  # as the component has it
+        ended = subprocess.run([GRADCAM, "serve"], env=environment, capture_output=True, text=True, timeout=200)
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith(f"gradcam: {REPOSITORY} can't be read: ")
 
@@ -129,7 +137,7 @@ def test_the_policy_allows_what_the_service_asks_for_and_no_more(s3: Store, monk
     iam.create_user(UserName="gradcam")
     iam.put_user_policy(UserName="gradcam", PolicyName="models", PolicyDocument=json.dumps(POLICY))
     key = iam.create_access_key(UserName="gradcam")["AccessKey"]
-    assert httpx.post(f"{s3.url}/moto-api/reset-auth", content="0").status_code == 200  # from here on, policies hold
+    s3.enforce()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
     forget()

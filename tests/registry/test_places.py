@@ -20,8 +20,6 @@ from gradcam_service.registry.loader import load
 from gradcam_service.registry.places import LocalPlace, place_at
 from gradcam_service.registry.repository import EMBEDDED, Entry, scan
 from gradcam_service.registry.weights import fetch
-from live import Service, running_eagerly, until
-from repository import ROOT
 from s3 import Store, pointed_at, store
 
 SCENES = EMBEDDED / "scenes" / "1"
@@ -88,21 +86,6 @@ def test_files_are_fetched_once_until_they_change(bucket: str, cache: Path):
     assert changed.folder() != folder
     assert (changed.folder() / "labels.txt").read_bytes() == (SCENES / "labels.txt").read_bytes()
     assert len(list(cache.iterdir())) == 2
-
-
-def test_a_service_follows_a_bucket(bucket: str):
-    publish(bucket, runtime="eager")
-    scene = (ROOT / "service" / "gradcam_service" / "api" / "examples" / "scene.jpg").read_bytes()
-
-    def version(service: Service) -> str:
-        response = service.client.post("/predict", content=scene, headers={"Content-Type": "image/jpeg"})
-        assert response.status_code == 200, response.text
-        return str(response.json()["model"]["version"])
-
-    with running_eagerly(model_repository=bucket, default_model="mine", poll_seconds=0.2) as service:
-        assert version(service) == "1"
-        publish(bucket, "2", runtime="eager")
-        until(lambda: version(service), "2")
 
 
 def test_weights_in_a_bucket_are_checked(bucket: str, tmp_path: Path):
