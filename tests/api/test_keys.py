@@ -7,8 +7,12 @@ import subprocess
 
 import pytest
 
+from command import gradcam
 from exposed import value
 from gradcam_service.api.keys import Keys
+from gradcam_service.errors import BadSettings
+from gradcam_service.serving import check_access
+from gradcam_service.settings import Settings
 from live import GRADCAM, PATIENCE, running_eagerly, until
 
 from .calls import BINARY, answered, problem
@@ -238,10 +242,15 @@ def test_without_keys_it_does_not_listen_to_everyone_by_oversight(host):
     assert "GRADCAM_ALLOW_ANONYMOUS=true" in said
 
 
+def test_a_file_that_is_not_there_is_said_before_anything_starts(tmp_path):
+    answer = refused(api_keys=tmp_path / "keys")
+    assert "No such file" in answer
+    assert str(tmp_path / "keys") in answer
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "No such file"),
         ("", "there is none"),
         ("# only\n", "there is none"),
         ("anna\n", "line 1"),
@@ -250,28 +259,21 @@ def test_without_keys_it_does_not_listen_to_everyone_by_oversight(host):
         (line("anna b", KEY), "line 1"),
     ],
 )
-def test_a_file_that_can_not_be_used_is_said_before_anything_starts(tmp_path, content, said):
+def test_a_file_that_can_not_be_used_is_refused(tmp_path, content, said):
     path = tmp_path / "keys"
-    if content is not None:
-        path.write_text(content)
-    answer = refused(api_keys=path)
-    assert said in answer
-    assert str(path) in answer
-    assert KEY not in answer
+    path.write_text(content)
+    with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(BadSettings) as refused:
+        check_access(listening, Settings(api_keys=path))
+    assert said in refused.value.detail
+    assert str(path) in refused.value.detail
+    assert KEY not in refused.value.detail
 
 
 @pytest.mark.parametrize(
     ("key", "code", "said"), [(KEY, 0, "scenes@1"), ("wrong", 2, "GRADCAM_API_KEY"), ("", 2, "key")]
 )
 def test_the_command_shows_the_key_of_its_environment(guarded, key, code, said):
-    done = subprocess.run(
-        [GRADCAM, "models", "--url", guarded.url],
-        env=os.environ | {"GRADCAM_API_KEY": key},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = gradcam("models", "--url", guarded.url, api_key=key)
     assert done.returncode == code
     assert said in (done.stderr if code else done.stdout)
     assert "wrong" not in done.stderr

@@ -1,10 +1,9 @@
 """A task is one file: ``tests/plugins/maturity.py``."""
 
 import json
-import subprocess
 
 from api.calls import BINARY, answered, encoded, photo
-from live import GRADCAM
+from command import gradcam
 
 from .conftest import STAGES
 
@@ -53,6 +52,5 @@ def test_other_models_are_what_they_were(client):
 
 
 def test_the_command_line_knows_a_task_too(plugged):
-    environment = {f"GRADCAM_{name.upper()}": str(value) for name, value in plugged.items()}
-    listed = subprocess.run([GRADCAM, "models"], env=environment, capture_output=True, text=True, check=True).stdout
+    listed = gradcam("models", **plugged).stdout
     assert [line.split()[:2] for line in listed.splitlines() if line.startswith("plants")] == [["plants@1", "unloaded"]]
