@@ -19,26 +19,20 @@ def photo() -> bytes:
     return encoded(Image.fromarray(noise), "JPEG")
 
 
-def test_predictions_are_answered_while_scorecam_runs(service: Service, photo: bytes):
-    def scorecam() -> httpx.Response:
-        options = {
-            "model": "resnet18",
-            "method": "scorecam",
-            "layer": "layer3",
-            "output": "map",
-            "timeout_ms": "250000",
-        }
-        return service.post("/explain", files={"image": photo}, data=options, timeout=250)
+def test_predictions_are_answered_while_rise_runs(service: Service, photo: bytes):
+    def rise() -> httpx.Response:
+        options = {"method": "rise", "masks": "400", "output": "map"}
+        return service.post("/explain", files={"image": photo}, data=options)
 
     with ThreadPoolExecutor(1) as thread:
-        running = thread.submit(scorecam)
+        running = thread.submit(rise)
         answered = 0
         while not running.done() and answered <= 10:
-            prediction = service.client.post("/predict", files={"image": photo}, data={"model": "resnet18"})
+            prediction = service.client.post("/predict", files={"image": photo})
             assert prediction.status_code == 200
             answered += not running.done()
         assert running.result().status_code == 200
-    # 256 channels in chunks of 8: a prediction may wait for one chunk, not for 32 of them.
+    # 400 masks in chunks of 8: a prediction may wait for one chunk, not for 50 of them.
     assert answered > 10
 
 

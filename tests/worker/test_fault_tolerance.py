@@ -75,29 +75,22 @@ def restarts(service: Service, reason: str) -> float:
     return value(service.client, "gradcam_worker_restarts_total", device="cpu", reason=reason)
 
 
-def test_no_request_fails_when_workers_are_killed(mortal: Service, chaos: bool):
-    kills, before = 10 if chaos else 2, restarts(mortal, "SIGKILL")
+def test_no_request_fails_when_workers_are_killed_but_one_that_will_not_wait(mortal: Service, chaos: bool):
+    kills, before = 10 if chaos else 1, restarts(mortal, "SIGKILL")
     with mixed_load(mortal) as load:
         for _ in range(kills):
             answered(load, 8)
             os.kill(mortal.pids("worker")[-1], signal.SIGKILL)
             until(lambda: not ready(mortal))
+            hurried = mortal.post("/predict", files={"image": picture(0)}, data={"timeout_ms": "200"})
+            assert (hurried.status_code, hurried.json()["code"]) == (503, "not_ready")
+            assert int(hurried.headers["retry-after"]) > 0
             until(lambda: ready(mortal))
         answered(load, 20)
     assert restarts(mortal, "SIGKILL") - before == kills
     assert value(mortal.client, "gradcam_worker_up") == 1
     until(lambda: value(mortal.client, "gradcam_in_flight"), 0)
     assert set(load.statuses) == {200}, load.failures[:3]
-
-
-def test_a_deadline_ends_the_wait_for_a_worker(mortal: Service):
-    os.kill(mortal.pids("worker")[-1], signal.SIGKILL)
-    until(lambda: not ready(mortal))
-    options = {"timeout_ms": "200"}
-    answer = mortal.post("/predict", files={"image": picture(0)}, data=options)
-    assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
-    assert int(answer.headers["retry-after"]) > 0
-    assert mortal.post("/predict", files={"image": picture(0)}).status_code == 200
 
 
 def test_a_worker_that_stops_is_replaced_and_no_request_fails(mortal: Service):
@@ -122,7 +115,7 @@ def test_no_request_that_another_process_holds_fails_when_an_api_process_is_kill
         except httpx.TransportError:  # it was on the process that died
             lost[0] += 1
 
-    with repeated(ask, 8):
+    with repeated(ask, 4):
         until(lambda: statuses.total() > 20)
         os.kill(killed[-1], signal.SIGKILL)
         until(lambda: len(mortal.pids("api 0")), len(killed) + 1)
@@ -130,7 +123,7 @@ def test_no_request_that_another_process_holds_fails_when_an_api_process_is_kill
         until(lambda: statuses.total() > before + 50)
     print(f"answered: {dict(statuses)}, lost: {lost[0]}")
     assert set(statuses) == {200}
-    assert lost[0] <= 8
+    assert lost[0] <= 4
 
 
 def test_what_is_too_much_is_refused_and_the_rest_is_answered(mortal: Service, chaos: bool):
@@ -141,8 +134,8 @@ def test_what_is_too_much_is_refused_and_the_rest_is_answered(mortal: Service, c
             answers.append(client.post("/explain", files={"image": picture(number % 40)}))
 
         before = value(mortal.client, "gradcam_rejected_total", reason="queue_full")
-        with repeated(ask, 64):
-            time.sleep(60 if chaos else 1)
+        with repeated(ask, 40):
+            time.sleep(60 if chaos else 0)
             until(lambda: {answer.status_code for answer in answers} >= {200, 429})
     refused = [answer for answer in answers if answer.status_code == 429]
     until(lambda: value(mortal.client, "gradcam_in_flight"), 0)
@@ -206,9 +199,10 @@ def batches(service: Service) -> float:
     ],
 )
 def test_a_job_at_fault_fails_alone(faults: Service, fault: int, code: str, status: int, chaos: bool):
+    if fault == faulty.CRASHES and not chaos:  # of each part of a batch that it is in, a worker dies
+        assert codes(ask(faults, [0, fault])) == ["ok", code]
+        return
     assert codes(ask(faults, [0, 0, fault, 0, 0, 0])) == ["ok", "ok", code, "ok", "ok", "ok"]
-    if fault == faulty.CRASHES and not chaos:
-        return  # of what follows, two more workers would die
     alone = ask(faults, [fault])
     assert (alone.status_code, alone.json()["code"]) == (status, code)
     assert "NaN" not in alone.text.replace("(NaN or infinity)", "")
@@ -286,8 +280,8 @@ def lasting(request: pytest.FixtureRequest, chaos: bool) -> Iterator[Service]:
 
 
 def test_explanations_leave_nothing_behind(lasting: Service, chaos: bool):
-    """Resident memory and open files of each process after 10,000 more explanations, or 200 of the cheaper methods."""
-    count, growth, methods = (10_000, 5e6, METHODS) if chaos else (200, 10e6, CHEAP)
+    """Resident memory and open files of each process after 10,000 more explanations, or 100 of the cheaper methods."""
+    count, growth, methods = (10_000, 5e6, METHODS) if chaos else (100, 5e6, CHEAP)
 
     def explain(count: int) -> dict[int, tuple[int, int]]:
         with fresh(lasting.url) as client:
@@ -297,7 +291,7 @@ def test_explanations_leave_nothing_behind(lasting: Service, chaos: bool):
             # before the connection ends, else it is open still or not
             return {process.pid: (process.memory_info().rss, process.num_fds()) for process in lasting.children()}
 
-    before = explain(150)
+    before = explain(100)
     after = explain(count)
     assert after.keys() == before.keys()
     for pid, (memory, files) in after.items():
