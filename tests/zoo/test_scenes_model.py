@@ -57,7 +57,7 @@ def test_the_shipped_labels_are_the_classes():
 
 def test_the_shipped_model_names_and_points_at_what_is_there(shipped):
     """A few scenes only: the figures themselves are measured on 2,000 when the model is trained."""
-    figures = measure(shipped, scene, 200, "shipped")
+    figures = measure(shipped, scene, 80, "shipped")
     assert figures.mean_average_precision > 0.95
     assert figures.pointed > 0.88
 
@@ -110,7 +110,7 @@ def test_the_pointing_loss_falls_as_evidence_moves_onto_the_object():
 
 
 def test_a_short_training_runs_and_repeats_itself(tmp_path):
-    examples = draw(128, processes=1)
+    examples = draw(64, processes=1)
     one, two = (train(examples, epochs=1, seed=3) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
     (tmp_path / "model.yaml").write_text((MODEL / "model.yaml").read_text())
@@ -128,8 +128,8 @@ def test_examples_do_not_depend_on_the_number_of_processes():
 
 
 def test_the_card_tells_what_was_measured(shipped):
-    figures = evaluate(shipped, 60)
-    text = card(figures, Training("make zoo", 10, 2, 3.0, 5.0, "2 cores", 400_000, 1_600_000, 60))
+    figures = evaluate(shipped, 20)
+    text = card(figures, Training("make zoo", 10, 2, 3.0, 5.0, "2 cores", 400_000, 1_600_000, 20))
     assert f"| 1–4 objects | {figures['ordinary'].mean_average_precision:.3f} |" in text
     assert all(f"| {name} | " in text for name in CLASSES)
     assert "{" not in text
