@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser
 from xdist.scheduler import LoadFileScheduling
 
-from browser import CHROMIUM, Visit, chromium
 from live import ADMIN_TOKEN, Service, running_eagerly
 
 TESTS = Path(__file__).parent
@@ -25,6 +23,14 @@ MODEL_YAML = """\
 source: torchvision
 architecture: {architecture}
 weights: random:0
+runtime: eager
+"""
+SMALL = """\
+source: zoo
+architecture: scenes
+weights: random:0
+labels: [a, b, c, d, e, f, g, h, i, j, k, l]
+preprocess: {pad: 128, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
 runtime: eager
 """
 UNREACHABLE = """\
@@ -45,6 +51,11 @@ TOGETHER = (
     ("tests/methods/", "tests/runtime/test_backbones.py"),
     ("tests/extending/",),
     ("tests/fuzz/",),
+    (
+        *("tests/api/", "tests/web/", "tests/test_cli.py", "tests/test_serving.py", "tests/test_stopping.py"),
+        *("tests/deploy/test_image.py", "tests/deploy/test_load.py", "tests/zoo/test_figures.py"),
+        *(f"tests/worker/test_{name}.py" for name in ("fairness", "fault_tolerance", "processes")),
+    ),
 )
 """Files that have the same networks traced, or ask the same service: one process runs them all, and has each once."""
 
@@ -131,6 +142,8 @@ def chaos(request: pytest.FixtureRequest) -> bool:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository of an operator: resnet18 (global average pooling → linear) and alexnet, seed-0 weights.
 
+    And `small`, which takes least to load again and again.
+
     Their answers are the same to the last digit always, as they stay on eager PyTorch. The weights of resnet50 are on a
     hub that can't be reached from here.
     """
@@ -140,6 +153,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True)
         (folder / "model.yaml").write_text(MODEL_YAML.format(architecture=architecture))
     (root / "resnet18" / "aliases.yaml").write_text("stable: 1\n")
+    (root / "small" / "1").mkdir(parents=True)
+    (root / "small" / "1" / "model.yaml").write_text(SMALL)
     (root / "resnet50" / "1").mkdir(parents=True)
     (root / "resnet50" / "1" / "model.yaml").write_text(UNREACHABLE)
     return root
@@ -150,20 +165,3 @@ def service(repository: Path) -> Iterator[Service]:
     """The service with the embedded models and those of `repository`, two API processes of two threads."""
     with running_eagerly(model_repository=repository, api_processes=2, admin_token=ADMIN_TOKEN, cpus=2) as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium, for the tests of pages."""
-    if not os.access(CHROMIUM, os.X_OK):
-        pytest.skip(f"there is no {CHROMIUM}")
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    """A fresh page of 1280×900 pixels that remembers nothing of any other."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    yield Visit(context.new_page())
-    context.close()

@@ -92,7 +92,9 @@ def test_a_model_that_is_not_there_tells_no_stranger_which_are(client):
 
 
 def test_the_models_are_listed_by_name(client):
-    assert client.get("/v1/models").json() == {"models": ["alexnet", "imagenet", "resnet18", "resnet50", "scenes"]}
+    assert client.get("/v1/models").json() == {
+        "models": ["alexnet", "imagenet", "resnet18", "resnet50", "scenes", "small"]
+    }
 
 
 def test_a_ping_is_answered(client):

@@ -7,7 +7,7 @@ from live import ADMIN_TOKEN, fresh, repeated
 from .calls import ADMIN, ask, predict, problem
 
 
-def manage(client, action, name="alexnet", headers=ADMIN):
+def manage(client, action, name="small", headers=ADMIN):
     return client.post(f"/models/{name}/{action}", headers=headers)
 
 
@@ -29,38 +29,38 @@ def test_a_management_call_without_the_admin_token_is_a_401_and_does_nothing(cli
     response = manage(client, action, headers=headers)
     assert "admin token" in problem(response, 401, "unauthorized")
     assert response.headers["www-authenticate"] == "Bearer"
-    assert client.get("/models/alexnet").json()["state"] == "ready"
+    assert client.get("/models/small").json()["state"] == "ready"
 
 
 def test_an_unloaded_model_is_loaded_again_when_it_is_asked_for(client, png):
-    before = predict(client, png, model="alexnet")
-    detail = client.get("/models/alexnet").json()
+    before = predict(client, png, model="small")
+    detail = client.get("/models/small").json()
     unloaded = manage(client, "unload")
     assert unloaded.status_code == 200
-    assert unloaded.json() == {"name": "alexnet", "version": "1", "aliases": [], "state": "unloaded"}
-    assert client.get("/models/alexnet").json()["state"] == "unloaded"
-    assert client.get("/healthz").json()["models"]["alexnet@1"] == "unloaded"
-    assert predict(client, png, model="alexnet") == before
-    assert client.get("/models/alexnet").json() == detail
+    assert unloaded.json() == {"name": "small", "version": "1", "aliases": [], "state": "unloaded"}
+    assert client.get("/models/small").json()["state"] == "unloaded"
+    assert client.get("/healthz").json()["models"]["small@1"] == "unloaded"
+    assert predict(client, png, model="small") == before
+    assert client.get("/models/small").json() == detail
 
 
 def test_a_model_is_loaded_before_it_is_asked_for(client):
-    detail = client.get("/models/alexnet").json()
+    detail = client.get("/models/small").json()
     manage(client, "unload")
     assert manage(client, "load").json() == detail
     assert manage(client, "load").json() == detail  # and loading what is loaded changes nothing
 
 
 def test_a_reload_reads_the_repository_again(client, repository, png):
-    folder = repository / "alexnet" / "1"
+    folder = repository / "small" / "1"
     original = (folder / "model.yaml").read_text()
-    before = client.get("/models/alexnet").json()
+    before = client.get("/models/small").json()
     try:
         (folder / "model.yaml").write_text(original.replace("random:0", "random:1"))
         after = manage(client, "reload").json()
         assert (after["state"], after["weights"]) == ("ready", "random:1")
         assert after["digest"] != before["digest"]
-        body = ask(client, "/predict", png, model="alexnet").json()
+        body = ask(client, "/predict", png, model="small").json()
         assert (body["model"]["weights"], body["model"]["digest"]) == ("random:1", after["digest"])
     finally:
         (folder / "model.yaml").write_text(original)
@@ -68,16 +68,16 @@ def test_a_reload_reads_the_repository_again(client, repository, png):
 
 
 def test_content_that_can_not_be_loaded_says_why_and_replaces_nothing(client, repository, png):
-    path = repository / "alexnet" / "1" / "model.yaml"
+    path = repository / "small" / "1" / "model.yaml"
     original = path.read_text()
-    before = client.get("/models/alexnet").json()
+    before = client.get("/models/small").json()
     try:
         path.write_text(original + "layr: auto\n")
         assert "layr" in problem(manage(client, "reload"), 503, "model_failed")
-        after = client.get("/models/alexnet").json()
+        after = client.get("/models/small").json()
         assert "layr" in after.pop("reason")
         assert after == before
-        assert ask(client, "/predict", png, model="alexnet").json()["model"]["digest"] == before["digest"]
+        assert ask(client, "/predict", png, model="small").json()["model"]["digest"] == before["digest"]
     finally:
         path.write_text(original)
         assert manage(client, "reload").json() == before
@@ -85,7 +85,7 @@ def test_content_that_can_not_be_loaded_says_why_and_replaces_nothing(client, re
 
 def test_an_unknown_model_or_action_is_a_404(client):
     assert problem(manage(client, "load", "nope"), 404, "unknown_model")
-    assert problem(manage(client, "load", "alexnet@7"), 404, "unknown_model")
+    assert problem(manage(client, "load", "small@7"), 404, "unknown_model")
     assert problem(manage(client, "explode"), 404, "no_such_path")
 
 

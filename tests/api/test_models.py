@@ -20,6 +20,7 @@ def test_every_version_in_the_repositories_is_listed_with_its_state(client):
         ("alexnet", "1"),
         ("resnet18", "1"),
         ("resnet50", "1"),
+        ("small", "1"),
         ("scenes", "1"),
         ("imagenet", "1"),
     ]
@@ -150,7 +151,7 @@ def test_health_of_the_process_of_its_readiness_and_of_the_service(client):
     assert health["status"] == "ok"
     assert set(health["devices"].values()) == {"up"}
     assert health["version"] == client.get("/openapi.json").json()["info"]["version"]
-    assert health["models"].keys() == {"alexnet@1", "imagenet@1", "resnet18@1", "resnet50@1", "scenes@1"}
+    assert health["models"].keys() == {"alexnet@1", "imagenet@1", "resnet18@1", "resnet50@1", "scenes@1", "small@1"}
     assert health["models"]["resnet18@1"] == "ready"
 
 

@@ -2,12 +2,14 @@
 
 import base64
 import io
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from api.calls import encoded
+from browser import CHROMIUM, Visit, chromium
 from gradcam_service.zoo.scenes import scene
 
 
@@ -102,6 +104,23 @@ class Playground:
 @pytest.fixture(scope="session")
 def client(service):
     return service.client
+
+
+@pytest.fixture(scope="package")
+def browser():
+    """Chromium; while it runs, this process can run no event loop but that of Playwright."""
+    if not os.access(CHROMIUM, os.X_OK):
+        pytest.skip(f"there is no {CHROMIUM}")
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def visit(browser):
+    """A fresh page of 1280×900 pixels that remembers nothing of any other."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield Visit(context.new_page())
+    context.close()
 
 
 @pytest.fixture

@@ -44,13 +44,15 @@ def test_the_json_example_can_be_tried(service, visit, name):
     assert visit.complaints == []
 
 
-def test_the_example_picture_can_be_downloaded_and_sent_as_a_file(service, visit, scene):
+def test_the_example_picture_can_be_downloaded_and_sent_as_a_file(service, visit):
     visit.page.goto(f"{service.url}/docs")
     link = visit.page.get_by_role("link", name="this scene")
     assert visit.page.evaluate("link => link.href", link.element_handle()) == f"{service.url}/docs/scene.jpg"
     block = opened_operation(visit.page, "predict")
     block.locator(".body-param-content-type select, .content-type-wrapper select").first.select_option("image/jpeg")
     chooser = block.locator("input[type=file]")
-    chooser.set_input_files({"name": "scene.jpg", "mimeType": "image/jpeg", "buffer": scene})
+    chooser.set_input_files(
+        {"name": "scene.jpg", "mimeType": "image/jpeg", "buffer": service.get("/docs/scene.jpg").content}
+    )
     assert executed(block) == "200"
     assert visit.complaints == []
