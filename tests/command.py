@@ -22,6 +22,7 @@ from gradcam_service.cli import main
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import EMBEDDED, Entry
+from gradcam_service.settings import Settings
 
 
 def gradcam(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -52,6 +53,17 @@ def gradcam(*arguments: object, **settings: object) -> subprocess.CompletedProce
         finally:
             torch.set_num_threads(threads)
     return subprocess.CompletedProcess(command, code, output.getvalue(), errors.getvalue())
+
+
+def opened(model: str, **settings: object) -> local.Local:
+    """A model as the command opens it."""
+    threads = torch.get_num_threads()
+    try:
+        with patch.object(local, "load", _loaded):
+            given = {name: str(value) for name, value in ({"device": "cpu"} | settings).items()}
+            return local.open_model(model, Settings(**given))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _loaded(entry: Entry, device: torch.device, python_path: Path | None, cache_bytes: int) -> LoadedModel:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -24,6 +23,7 @@ from PIL import Image
 from torch import nn
 
 from command import gradcam as gradcam_command
+from command import opened
 from gradcam_service import export as exporting
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.errors import UnknownLayer, UnsupportedMethod
@@ -32,9 +32,8 @@ from gradcam_service.explain.methods.gradcam import gradcam
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.objectives import Logit
 from gradcam_service.inputs import Takes
-from gradcam_service.local import Local, open_model
+from gradcam_service.local import Local
 from gradcam_service.registry.spec import Preprocess
-from gradcam_service.settings import Settings
 from gradcam_service.zoo.scenes import CLASSES as SHAPES
 from gradcam_service.zoo.scenes import scene
 from live import GRADCAM, PATIENCE
@@ -43,15 +42,9 @@ from repository import ROOT
 LARGE = pytest.mark.exhaustive
 
 
-@cache
-def opened() -> Local:
-    """The embedded model."""
-    return open_model("scenes", Settings(device="cpu"))
-
-
 def local(network: Network, side: int) -> Local:
     """The network as a loaded model, with a card made from that of scenes."""
-    known = opened()
+    known = opened("scenes")
     preprocess = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), resize=side + 8, crop=side)
     card = msgspec.structs.replace(known.model.card, preprocess=preprocess, activation=network.activation)
     return Local(known.entry, replace(known.model, card=card, network=network), known.settings)
@@ -136,13 +129,8 @@ def test_onnx_runtime_answers_as_the_service_does(name: str, layer: str, file: P
     check(network, layer, exported(network, file, layer))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "mobilenet_v3_small",
-        *(pytest.param(name, marks=LARGE) for name in ("vit_b_16", "swin_t", "maxvit_t", "mobilenet_v3_large")),
-    ],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet_v3_large", "vit_b_16", "swin_t", "maxvit_t"])
 def test_architectures_that_want_224_pixels(name: str, file: Path):
     side = 96 if name.startswith("mobilenet") else 224
     network = Network(randomised(torchvision.models.get_model(name, num_classes=CLASSES)), (3, side, side))
@@ -248,7 +236,7 @@ def test_the_file_tells_nothing_of_the_machine_that_made_it(scenes: Path):
 
 def test_the_metadata_say_what_a_caller_needs(scenes: Path):
     metadata = onnxruntime.InferenceSession(scenes).get_modelmeta().custom_metadata_map
-    card = opened().model.card
+    card = opened("scenes").model.card
     assert metadata == {
         "model": "scenes@1",
         "digest": card.digest,
@@ -294,7 +282,7 @@ def test_a_scene_is_explained_without_torch(scenes: Path, tmp_path: Path):
     command = [sys.executable, "-c", WITHOUT_TORCH, scenes, picture, answers, *labels]
     subprocess.run(list(map(str, command)), check=True, timeout=PATIENCE, env=environment)
     given = np.load(answers)
-    known = opened()
+    known = opened("scenes")
     for row, target in enumerate([*labels, None]):
         options = ExplainOptions(output=["map"], target=None if target is None else [target])
         (expected,) = known.explain(picture.read_bytes(), options).explanations

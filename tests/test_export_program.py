@@ -1,4 +1,7 @@
-"""The program that `gradcam export` writes beside a file: without torch and this package, it answers as the service."""
+"""The program that `gradcam export` writes beside a file: without torch and this package, it answers as the service.
+
+The service's own pipeline answers here in this process.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,11 +21,14 @@ import pytest
 import tifffile
 from PIL import Image
 
-from api.calls import encoded, explain, opened, png16, predict, values
-from command import gradcam
+from api.calls import encoded, png16
+from command import gradcam, opened
+from gradcam_service.core.options import ExplainOptions
+from gradcam_service.core.results import Explanation
 from gradcam_service.export.program import is_ours, program_for
+from gradcam_service.local import Local
 from gradcam_service.registry.repository import parse_spec
-from live import PATIENCE, Service, running
+from live import PATIENCE
 from repository import ROOT
 
 PHOTOGRAPHS = ROOT / "service/gradcam_service/api/web/examples"
@@ -177,9 +182,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def service(repository: dict[str, Path]) -> Iterator[Service]:
-    with running(**repository, default_model="cropped") as started:
-        yield started
+def models(repository: dict[str, Path]) -> dict[str, Local]:
+    return {name: opened(name, **repository) for name in MODELS}
+
+
+def explain(model: Local, data: bytes, **options: object) -> Explanation:
+    """The one explanation of one picture."""
+    (only,) = model.explain(data, ExplainOptions.model_validate(options)).explanations
+    return only
 
 
 @pytest.fixture(scope="module")
@@ -206,9 +216,12 @@ def imported(file: Path) -> ModuleType:
     return module
 
 
-def check_overlay(program: ModuleType, heatmap: np.ndarray, place: Any, size: tuple[int, int], answer: Any) -> None:
+def check_overlay(
+    program: ModuleType, heatmap: np.ndarray, place: Any, size: tuple[int, int], answer: Explanation
+) -> None:
     """The map lies where the service lays it, at the picture's own size; over black, the colours alone are left."""
-    levels = np.asarray(opened(answer["heatmap"]))
+    assert answer.heatmap is not None
+    levels = np.asarray(Image.open(io.BytesIO(answer.heatmap.data)))
     heat = levels[:, :, None] / 255
     expected = 255 * np.clip(1.5 - abs(4 * heat - [3, 2, 1]), 0, 1) * heat / 2
     drawn = np.asarray(program.overlay(Image.new("RGB", size), heatmap, place))
@@ -220,7 +233,7 @@ def check_overlay(program: ModuleType, heatmap: np.ndarray, place: Any, size: tu
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_program_answers_as_the_service_does(name: str, service: Service, folder: Path, tmp_path: Path):
+def test_a_program_answers_as_the_service_does(name: str, models: dict[str, Local], folder: Path, tmp_path: Path):
     program = imported(folder / f"{name}.py")
     seen = []
     for file, data in SENT[name].items():
@@ -228,17 +241,16 @@ def test_a_program_answers_as_the_service_does(name: str, service: Service, fold
         picture = program.opened(str(tmp_path / file))
         image, place = program.prepared(picture)
         for target in (0, 3):
-            answer = explain(service.client, data, model=name, target=target, output="map")
+            answer = explain(models[name], data, target=[target], output=["map"])
             scores, heatmap = program.explained(image, target)
-            expected = values(answer["map"])
+            expected = answer.map
             assert heatmap.shape == expected.shape
             np.testing.assert_allclose(heatmap, expected, rtol=0, atol=1e-4 * max(expected.max(), 1e-6), err_msg=file)
-            score = "value" if name == "beyond" else "logit"
-            assert scores[target] == pytest.approx(answer["target"][score], abs=1e-4 * np.abs(scores).max()), file
-            np.testing.assert_allclose(place, answer["region"], atol=0.006)
+            score = answer.target.value if name == "beyond" else answer.target.logit
+            assert scores[target] == pytest.approx(score, abs=1e-4 * np.abs(scores).max()), file
+            np.testing.assert_allclose(place, answer.region, atol=0.006)
             if expected.max() > 0:
-                asked = {"model": name, "target": target, "output": "heatmap", "scale": answer["max"]}
-                drawn = explain(service.client, data, **asked)
+                drawn = explain(models[name], data, target=[target], output=["heatmap"], scale=answer.max)
                 size = picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]
                 check_overlay(program, heatmap, place, size, drawn)
                 seen.append(file)
@@ -247,20 +259,20 @@ def test_a_program_answers_as_the_service_does(name: str, service: Service, fold
 
 @pytest.mark.parametrize("name", MODELS)
 def test_it_prints_what_the_service_predicts(
-    name: str, service: Service, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, models: dict[str, Local], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     program = imported(folder / f"{name}.py")
     file, data = next(iter(SENT[name].items()))
     (tmp_path / file).write_bytes(data)
     program.main(str(tmp_path / file), output=str(tmp_path / "overlay.png"))
     printed = [line.split(maxsplit=1 if name == "beyond" else 2) for line in capsys.readouterr().out.splitlines()]
-    predicted = predict(service.client, data, model=name, top_k=5)
+    predicted = models[name].predict(data, 5).prediction.predictions
     assert len(printed) == len(predicted) == 5
     for line, expected in zip(printed, predicted, strict=True):
         value, *index, label = line
-        assert label == expected["label"]
-        assert list(map(int, index)) in ([], [expected["index"]])
-        number = expected["value"] if name == "beyond" else expected["probability"]
+        assert label == expected.label
+        assert list(map(int, index)) in ([], [expected.index])
+        number = expected.value if name == "beyond" else expected.probability
         assert float(value) == pytest.approx(number, abs=1e-4)
 
 
@@ -344,15 +356,13 @@ def test_the_pages_show_what_it_prints(page: str, imagenet: Path):
 
 
 @pytest.mark.parametrize("name", ["camera", "cat", "coffee"])
-def test_photographs_are_named_and_explained_as_by_the_service(name: str, imagenet: Path, service: Service):
+def test_photographs_are_named_and_explained_as_by_the_service(name: str, imagenet: Path):
     program, file = imported(imagenet / "imagenet.py"), PHOTOGRAPHS / f"{name}.jpg"
-    asked = {"model": "imagenet", "timeout_ms": 250_000, "output": "map"}
-    answer = explain(service.client, file.read_bytes(), **asked)
+    answer = explain(opened("imagenet"), file.read_bytes(), output=["map"])
     scores, heatmap = program.explained(program.prepared(program.opened(str(file)))[0])
-    assert program.labels[scores.argmax()] == answer["target"]["label"]
-    assert np.exp(scores - scores.max()).sum() == pytest.approx(1 / answer["target"]["probability"], rel=1e-3)
-    expected = values(answer["map"])
-    np.testing.assert_allclose(heatmap, expected, rtol=0, atol=1e-3 * expected.max())
+    assert program.labels[scores.argmax()] == answer.target.label
+    assert np.exp(scores - scores.max()).sum() == pytest.approx(1 / answer.target.probability, rel=1e-3)
+    np.testing.assert_allclose(heatmap, answer.map, rtol=0, atol=1e-3 * answer.max)
 
 
 def test_whatever_the_files_name_it_is_a_program(repository: dict[str, Path]):
