@@ -20,7 +20,7 @@ def test_made_up_requests_are_answered_as_documented(guarded: Service, fuzz: boo
             # No schema can say that bytes are a picture, and which options go together. PUT is answered as POST and
             # left out of the document, where it would say everything twice.
             *("--checks", "all", "--exclude-checks", "positive_data_acceptance,unsupported_method"),
-            *("--max-examples", "2000" if fuzz else "30", "--seed", "1", "--generation-database", "none"),
+            *("--max-examples", "2000" if fuzz else "10", "--seed", "1", "--generation-database", "none"),
             # However slow this machine is.
             *("--suppress-health-check", "too_slow", "--request-timeout", str(PATIENCE)),
             *("--continue-on-failure", "--no-color"),

@@ -57,7 +57,7 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
 
 @pytest.mark.parametrize("encoding", FORMATS)
 def test_a_damaged_picture_is_answered_or_refused(guarded: Service, encoding: str, fuzz: bool):
-    (model, data), cases = FORMATS[encoding], 1000 if fuzz else 100
+    (model, data), cases = FORMATS[encoding], 1000 if fuzz else 50
     statuses: Counter[int] = Counter()
     wrong: list[tuple[int, str]] = []
 
@@ -92,7 +92,7 @@ def test_damaged_pictures_leave_no_memory_behind(guarded: Service, fuzz: bool):
         """Resident bytes."""
         return sum(process.memory_info().rss for process in guarded.children())
 
-    send(range(150))
+    send(range(100))
     before = memory()
-    send(range(150, 2150 if fuzz else 450))
+    send(range(100, 2100 if fuzz else 300))
     assert memory() - before < 20e6
