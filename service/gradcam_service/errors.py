@@ -20,6 +20,7 @@
     │   ├── TooExpensive          it would take more forward passes than one explanation may
     │   ├── NonFinite             the model answers NaN or infinity to it
     │   └── CrashesWorker         the worker died of it, twice
+    ├── NotOffered            a protocol has it, this service doesn't
     ├── ClientLeft            nobody waits for the answer any more
     ├── Overloaded            the queue is full; come back later
     │   └── TooManyBytes          so is the memory for requests and answers
@@ -199,6 +200,13 @@ class CrashesWorker(Unprocessable):
 
     code = "crashes_worker"
     title = "The model crashes on this image"
+
+
+class NotOffered(ServiceError):
+    """A part of another server's protocol that this service doesn't have."""
+
+    code = "not_offered"
+    title = "Not offered"
 
 
 class ClientLeft(ServiceError):

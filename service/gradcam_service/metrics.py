@@ -123,6 +123,11 @@ def exposition() -> bytes:
     return generate_latest(_of_all_processes())
 
 
+def families() -> Iterable[Metric]:
+    """All metrics of all processes, with their samples."""
+    return _of_all_processes().collect()
+
+
 def serve(host: str, port: int) -> None:
     """Answer ``/metrics`` on a port of its own, from a thread.
 

@@ -5,9 +5,15 @@ import pytest
 from .calls import ADMIN
 from .raw import request, responses
 
-FORMS = {"/v1": {"error"}, "/predictions": {"code", "type", "message"}, "/explanations": {"code", "type", "message"}}
+FORMS = {
+    "/v1": {"error"},
+    "/v2": {"error"},
+    "/predictions": {"code", "type", "message"},
+    "/explanations": {"code", "type", "message"},
+}
 """Members of an error under each prefix."""
-UNDER = [(prefix, path) for prefix in FORMS for path in (prefix, f"{prefix}/", f"{prefix}/a/b/c/d", f"{prefix}/%ff")]
+UNDER = [(prefix, f"{prefix}{path}") for prefix in FORMS for path in ("/a/b/c/d", "/%ff")]
+UNDER += [(prefix, f"{prefix}{path}") for prefix in FORMS if prefix != "/v2" for path in ("", "/")]
 
 
 def refused(response, prefix, status):

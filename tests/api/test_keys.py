@@ -21,9 +21,16 @@ KEY, OLD_KEY, OTHER_KEY = "s3cret-of-anna", "older-s3cret-of-anna", "s3cret-of-b
 TOKEN = "schlüssel-der-leitung"
 GUARDED = [("POST", "/predict"), ("POST", "/explain"), ("GET", "/models"), ("GET", "/models/scenes")]
 ALSO_GUARDED = [("PUT", "/predict"), ("POST", "/predict/")]
-IN_DIALECTS = [("GET", "/v1/models")]
+IN_DIALECTS = [
+    ("GET", "/v1/models"),
+    ("GET", "/v2/models"),
+    ("GET", "/v2/models/scenes/config"),
+    ("GET", "/v2/logging"),
+]
+IN_DIALECTS += [("POST", "/v2/models/scenes/infer"), ("POST", "/v2/repository/index"), ("GET", "/v2/models/stats")]
 OPEN = ["/livez", "/readyz", "/healthz", "/metrics", "/docs", "/docs/cat.jpg", "/docs/scene.jpg", "/openapi.json", "/"]
 OPEN += ["/v1/models/scenes", "/v1/models/scenes/versions/1", "/ping"]
+OPEN += ["/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/scenes/ready", "/v2/models/scenes/versions/1/ready"]
 
 
 def line(name, key):

@@ -9,7 +9,13 @@ from .schema import ANNOTATIONS, CHECKED, resolve, violations
 
 METHODS = {"get", "post", "put", "delete", "patch", "head", "options"}
 INFERENCE = ("/predict", "/explain")
-DIALECTS = ("/v1/models", "/v1/models/{name}", "/ping")
+V2 = "/v2/models/{name}"
+DIALECTS = (
+    *("/v1/models", "/v1/models/{name}", "/ping"),
+    *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models", "/v2/models/stats"),
+    *(V2, f"{V2}/ready", f"{V2}/config", f"{V2}/stats", f"{V2}/infer"),
+    *("/v2/repository/index", "/v2/repository/models/{name}/{action}"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +152,10 @@ def test_the_pictures_that_accept_can_ask_for_are_documented(client, document, s
     assert response.headers["content-type"] in document["paths"][path]["post"]["responses"]["200"]["content"]
 
 
-@pytest.mark.parametrize("path", ["/models", "/livez", "/readyz", "/healthz", "/v1/models", "/ping"])
+OPERATORS = ("/models", "/livez", "/readyz", "/healthz", "/v1/models", "/ping")
+
+
+@pytest.mark.parametrize("path", [*OPERATORS, "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models"])
 def test_what_operators_read_is_as_documented(client, document, path):
     response = client.get(path)
     assert response.status_code == 200

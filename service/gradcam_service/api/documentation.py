@@ -40,6 +40,7 @@ _ERRORS: dict[int | str, str] = {
     422: "not a picture, not what the model takes, or no such class, method or layer",
     429: "the queue is full",
     500: "our fault",
+    501: "a part of the protocol that this service doesn't have",
     503: "not ready, or the model can't be loaded",
     504: "not done before the deadline",
 }
@@ -139,6 +140,55 @@ def of_instances(documented: Callable[..., Responses]) -> dict[str, Any]:
     content = {"application/json": {"schema": schema, "examples": examples}}
     return {
         "responses": documented(400, 404, 408, 413, 415, 429, 500, 503, 504),
+        "openapi_extra": {"requestBody": {"required": True, "content": content}},
+    }
+
+
+def of_tensors(documented: Callable[..., Responses]) -> dict[str, Any]:
+    """Keyword arguments of a route that reads tensors.
+
+    Args:
+        documented: as for `of_instances`.
+    """
+    parameters = {"type": "object", "description": "options, of which texts, numbers and truth values count"}
+    tensor = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "datatype": {"type": "string", "description": "`BYTES` of pictures' files, `UINT8` of pixels, `FP32` …"},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+            "parameters": parameters,
+            "data": {"type": "array", "items": {}, "description": "flat, or nested like the shape; pictures in base64"},
+        },
+        "required": ["name", "datatype", "shape"],
+    }
+    wanted = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "parameters": parameters},
+        "required": ["name"],
+    }
+    schema = {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "inputs": {"type": "array", "items": tensor, "minItems": 1},
+            "outputs": {"type": "array", "items": wanted, "description": "those wanted; without, all of the face"},
+            "parameters": parameters,
+        },
+        "required": ["inputs"],
+    }
+    picture = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [_base64_photograph()]}
+    content = {"application/json": {"schema": schema, "example": {"inputs": [picture]}}}
+    answered = {"application/json": {"schema": {"type": "object"}}}
+    binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    return {
+        "responses": {
+            200: {
+                "description": "A tensor for each output, in JSON or as bytes behind it",
+                "content": answered | binary,
+            },
+            **documented(400, 404, 408, 413, 415, 429, 500, 501, 503, 504),
+        },
         "openapi_extra": {"requestBody": {"required": True, "content": content}},
     }
 

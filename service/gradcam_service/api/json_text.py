@@ -25,8 +25,7 @@ def members_of(body: bytes, example: str) -> dict[str, object]:
     """
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:2]:
         raise BadRequest("the body is JSON in UTF-16 or UTF-32; UTF-8 would work")
-    if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
-        raise TooLarge(f"the JSON holds more than {_MOST_VALUES} values; pictures in base64 take one each")
+    check_values(body)
     try:
         members = msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -34,3 +33,13 @@ def members_of(body: bytes, example: str) -> dict[str, object]:
     if not isinstance(members, dict):
         raise BadRequest(f"the body must be a JSON object such as {example}")
     return members
+
+
+def check_values(text: bytes) -> None:
+    """Refuse JSON that would take far more room once it is parsed, before it is.
+
+    Raises:
+        TooLarge: it holds millions of values.
+    """
+    if sum(map(text.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise TooLarge(f"the JSON holds more than {_MOST_VALUES} values; pictures in base64 take one each")

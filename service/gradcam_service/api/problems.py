@@ -25,6 +25,7 @@ _STATUS: dict[type[ServiceError], int] = {
     errors.Unavailable: 503,
     errors.DeadlineExceeded: 504,
     errors.Internal: 500,
+    errors.NotOffered: 501,
 }
 _RETRY_AFTER: dict[type[ServiceError], int] = {errors.Overloaded: 1, errors.Unavailable: 2, errors.ModelLoading: 5}
 """Seconds."""

@@ -1,0 +1,122 @@
+"""One request to a model, from its tensors to those of its answer; what carries it asks the domain in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcam_service.api.oip.faces import ANY, SCORES, TARGET, Faced, asked
+from gradcam_service.api.oip.messages import InferRequest, InferResponse, Wanted
+from gradcam_service.api.oip.reading import call_of
+from gradcam_service.api.oip.tensors import BYTES, Tensor
+from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
+from gradcam_service.core.results import Answers, Explanation, Result
+from gradcam_service.errors import BadRequest, ServiceError, from_code
+from gradcam_service.registry.card import Card
+from gradcam_service.tasks.classification import probabilities
+
+_CLASSIFICATION = "classification"
+
+
+@dataclass(frozen=True, eq=False)
+class Inference:
+    """Request that has been read: what the domain is to be asked.
+
+    Attributes:
+        faced: the face that it is to.
+        call: for `gradcam_service.core.pipeline.Pipeline.answer`.
+        wanted: the outputs of its answer, in order.
+    """
+
+    faced: Faced
+    call: Call[PredictOptions] | Call[ExplainOptions]
+    wanted: Sequence[Wanted]
+
+
+def read(request: InferRequest, faced: Faced, most_images: int) -> Inference:
+    """Read a request, which decodes base64 where pictures come in it: a long one wants to be read in a thread.
+
+    Args:
+        request: whatever carried it.
+        faced: what it is to.
+        most_images: that it may have.
+
+    Raises:
+        BadRequest, BadOption, TooLarge: it is not as it should be.
+    """
+    given = {wanted.name: wanted for wanted in request.outputs}
+    wanted = [given.get(name, Wanted(name)) for name in asked(request, faced.face)]
+    for one in wanted:
+        _check(one)
+    return Inference(faced, call_of(request, faced, most_images), wanted)
+
+
+def respond(inference: Inference, answers: Answers) -> InferResponse:
+    """The answer to a request.
+
+    Raises:
+        ServiceError: what is wrong with one of its images, since tensors can't have holes.
+    """
+    results = [_sound(result, number, len(answers.results)) for number, result in enumerate(answers.results)]
+    outputs = [_output(one, results, answers.card) for one in inference.wanted]
+    explained = results[0].explanations[:1]
+    said = {name: str(getattr(one, name)) for one in explained for name in ("method", "layer", "kind")}
+    return InferResponse(inference.faced.name, answers.model.version, outputs, said)
+
+
+def _check(wanted: Wanted) -> None:
+    """Refuse to name the classes of what isn't scores, or fewer than one."""
+    most = wanted.parameters.get(_CLASSIFICATION)
+    if most is None:
+        return
+    if wanted.name != SCORES or not isinstance(most, int) or most < 0:
+        raise BadRequest(f"parameter 'classification' of output {wanted.name!r}: how many classes of {SCORES!r}")
+
+
+def _sound(result: Result | ServiceError, number: int, count: int) -> Result:
+    if isinstance(result, Result):
+        return result
+    raise from_code(result.code, f"image {number}: {result.detail}" if count > 1 else result.detail) from result
+
+
+def _output(wanted: Wanted, results: Sequence[Result], card: Card) -> Tensor:
+    """One output of all images: its first dimension is theirs, its second that of their targets, if there are several.
+
+    Pictures have the second always.
+    """
+    if wanted.name == SCORES:
+        scores = np.stack([probabilities(result.scores, card.activation) for result in results]).astype(np.float32)
+        most = wanted.parameters.get(_CLASSIFICATION)
+        return _ranked(scores, card.labels, most) if most else Tensor(SCORES, "FP32", scores.shape, scores, "np")
+    explained = [result.explanations for result in results]
+    grid = (len(explained), len(explained[0]))
+    outer = grid if grid[1] > 1 else grid[:1]
+    each = [explanation for explanations in explained for explanation in explanations]
+    if wanted.name == "map":
+        maps = _stacked([explanation.map for explanation in each])
+        maps = maps.reshape(*outer, *maps.shape[1:])
+        return Tensor("map", "FP32", maps.shape, maps, "np")
+    if wanted.name == TARGET:
+        indices = np.array([getattr(explanation.target, "index", ANY) for explanation in each], np.int64)
+        return Tensor(TARGET, "INT64", outer, indices.reshape(outer), "np")
+    return Tensor(wanted.name, BYTES, grid, [_drawn(explanation, wanted.name) for explanation in each], "base64")
+
+
+def _stacked(maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Maps as one array; a single one as it is."""
+    return maps[0][None] if len(maps) == 1 else np.stack(maps)
+
+
+def _drawn(explanation: Explanation, name: str) -> bytes:
+    drawn = explanation.overlay if name == "overlay" else explanation.heatmap
+    assert drawn is not None
+    return drawn.data
+
+
+def _ranked(scores: np.ndarray, labels: Sequence[str], most: int) -> Tensor:
+    """The classification extension: the best classes of each image, ``score:index:label`` as Triton writes them."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :most]
+    said = [f"{scores[row, i]:f}:{i}:{labels[i]}".encode() for row, best in enumerate(order) for i in best]
+    return Tensor(SCORES, BYTES, order.shape, said, "str")

@@ -1,0 +1,52 @@
+"""What a request asks and what an answer says, whatever carried it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from gradcam_service.api.oip.tensors import Tensor
+
+Parameters: TypeAlias = Mapping[str, Any]
+"""Text, numbers and truth values by name; whatever else comes is passed over."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An output that is asked for by name."""
+
+    name: str
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class InferRequest:
+    """Request to a face of a model.
+
+    Attributes:
+        inputs: pictures or their numbers, and perhaps targets.
+        outputs: what is wanted; empty for all that the face gives.
+        parameters: options of ``/predict`` and ``/explain``, and the protocol's own.
+    """
+
+    inputs: Sequence[Tensor]
+    outputs: Sequence[Wanted] = ()
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class InferResponse:
+    """Answer of a model.
+
+    Attributes:
+        model: as the request named it.
+        version: of the model that answered.
+        outputs: in the order in which they were asked for.
+        parameters: what else is to say of them: method, layer and kind of maps.
+    """
+
+    model: str
+    version: str
+    outputs: Sequence[Tensor]
+    parameters: Parameters = field(default_factory=dict)

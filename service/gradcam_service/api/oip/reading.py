@@ -1,0 +1,145 @@
+"""A request's tensors and parameters as the domain takes them: pictures, targets and options."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from gradcam_service.api.base64_text import decode_base64
+from gradcam_service.api.given import tolerated
+from gradcam_service.api.oip.faces import EXPLANATIONS, TARGET, Faced, asked
+from gradcam_service.api.oip.messages import InferRequest, Parameters
+from gradcam_service.api.oip.tensors import BYTES, Tensor
+from gradcam_service.core.options import Call, ExplainOptions, Image, PredictOptions
+from gradcam_service.errors import BadOption, BadRequest, TooLarge, shortened
+from gradcam_service.images.signatures import kind
+from gradcam_service.naming import nearest
+
+_ELSEWHERE = {
+    "model": "the model is named by the path",
+    "output": "what is wanted is named by outputs",
+    "boxes": "boxes come with the service's own protocol alone",
+}
+"""Options of the service's own protocol that are no parameters here, and why."""
+_RESERVED = ("timeout", "priority", "headers", "content_type")
+"""Parameters of the protocol and of its clients, which are no misspelt options."""
+_LONGEST_MS = 600_000
+
+
+def call_of(request: InferRequest, faced: Faced, most_images: int) -> Call[PredictOptions] | Call[ExplainOptions]:
+    """What a request asks of the domain.
+
+    Raises:
+        BadRequest: its inputs are not as they should be.
+        BadOption: a parameter is out of range, or nearly an option's name.
+        TooLarge: it has more than ``most_images`` images.
+    """
+    pictures, targets = _inputs(request.inputs)
+    outputs = asked(request, faced.face)
+    images = _images(pictures, most_images)
+    given = _options(request.parameters) | {"model": faced.reference}
+    if not any(name in EXPLANATIONS for name in outputs):
+        if targets is not None:
+            raise BadRequest(f"input {TARGET!r} is what is explained; ask for an output of {', '.join(EXPLANATIONS)}")
+        return Call(images, tolerated(PredictOptions, given))
+    drawn = [name for name in ("heatmap", "overlay", "map") if name in outputs] or ["map"]
+    options = tolerated(ExplainOptions, given, {"output": drawn}, _target(request.parameters, faced))
+    if targets is None:
+        return Call(images, options)
+    own = [options.model_copy(update={"target": row}) for row in _rows(targets, len(images))]
+    return Call(images, options, own)
+
+
+def _inputs(inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """The tensor of pictures, whatever its name is, and the one of targets, if there is one."""
+    pictures = [tensor for tensor in inputs if tensor.name != TARGET]
+    targets = [tensor for tensor in inputs if tensor.name == TARGET]
+    if len(pictures) != 1 or len(targets) > 1:
+        raise BadRequest(f"{len(inputs)} inputs are given; one of pictures and at most one {TARGET!r} would work")
+    return pictures[0], targets[0] if targets else None
+
+
+def _images(tensor: Tensor, most: int) -> list[Image]:
+    """Each picture of a tensor: files of ``BYTES`` [N] or [N, 1], numbers of [N, H, W] or [N, H, W, C] and the like."""
+    shape, values = tensor.shape, tensor.values
+    fits = shape[1:] in ((), (1,)) and bool(shape) if tensor.datatype == BYTES else len(shape) in (3, 4)
+    if not fits or tensor.datatype == "BOOL":
+        raise BadRequest(
+            f"input {tensor.name!r} is {tensor.datatype} {list(shape)}; BYTES [N] or [N, 1] of pictures, UINT8 "
+            "[N, H, W, 3] or [N, 3, H, W] of pixels, or FP32 [N, 3, h, w] of the model's own input would work"
+        )
+    if not math.prod(shape):
+        raise BadRequest(f"input {tensor.name!r} of shape {list(shape)} holds no picture")
+    if shape[0] > most:
+        raise TooLarge(f"{shape[0]} images in one request; at most {most} are accepted")
+    if isinstance(values, np.ndarray):
+        return list(values)
+    return [_file(element, f"element {number} of {tensor.name!r}") for number, element in enumerate(values)]
+
+
+def _file(element: bytes, where: str) -> bytes:
+    """A picture's file, which is often sent as base64 where bytes could be."""
+    if not element:
+        raise BadRequest(f"{where} is empty")
+    return decode_base64(element.decode(errors="replace"), where) if kind(element) == "text" else element
+
+
+def _rows(tensor: Tensor, count: int) -> list[list[Any]]:
+    """The targets of each image, of a tensor [N] or [N, k] of labels or indices."""
+    shape = tensor.shape
+    fits = len(shape) in (1, 2) and shape[0] == count and math.prod(shape) > 0
+    integers = isinstance(tensor.values, np.ndarray) and tensor.values.dtype.kind in "iu"
+    if not fits or not (integers or tensor.datatype == BYTES):
+        raise BadRequest(
+            f"input {TARGET!r} is {tensor.datatype} {list(shape)}; BYTES (labels) or INT64 (indices), [{count}] or "
+            f"[{count}, k], would work: as many for each of the {count} images"
+        )
+    if isinstance(tensor.values, np.ndarray):
+        return [[int(index) for index in row] for row in tensor.values.reshape(count, -1)]
+    labels = [element.decode(errors="replace") for element in tensor.values]
+    each = len(labels) // count
+    return [labels[start : start + each] for start in range(0, len(labels), each)]
+
+
+def _target(parameters: Parameters, faced: Faced) -> dict[str, Any]:
+    """The option `target`: an index, a label, labels with commas between, or JSON."""
+    written = parameters.get(TARGET)
+    if not isinstance(written, str):
+        return {} if written is None else {TARGET: written}
+    labels = faced.model.card.labels if faced.model.card else []
+    if written in labels or written.lstrip().startswith("{"):
+        return {TARGET: written}
+    if not written.lstrip().startswith("["):
+        return {TARGET: [part.strip() for part in written.split(",")]}
+    try:
+        return {TARGET: msgspec.json.decode(written)}
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadOption(f"parameter 'target' is not the JSON that it begins like: {error}") from None
+
+
+def _options(parameters: Parameters) -> dict[str, Any]:
+    """The options among a request's parameters, those that any client adds for itself left out."""
+    options: dict[str, Any] = {}
+    known = ExplainOptions.model_fields
+    for name, value in parameters.items():
+        if place := _ELSEWHERE.get(name):
+            raise BadOption(f"{name!r} is no parameter: {place}")
+        if name in known:
+            options[name] = value
+        elif meant := None if name in _RESERVED else nearest(name, known):
+            raise BadOption(f"there is no parameter {shortened(name)!r}; did you mean {meant!r}?")
+    options.pop(TARGET, None)
+    return _deadline(parameters.get("timeout")) | options
+
+
+def _deadline(timeout: Any) -> dict[str, Any]:  # noqa: ANN401  whatever was written
+    """The protocol's ``timeout``, in microseconds, as an option; 0 is none."""
+    try:
+        ms = math.ceil(int(timeout or 0) / 1000)
+    except (TypeError, ValueError, OverflowError):
+        raise BadOption(f"parameter 'timeout': {shortened(str(timeout))} is no number of microseconds") from None
+    return {"timeout_ms": min(ms, _LONGEST_MS)} if ms > 0 else {}
