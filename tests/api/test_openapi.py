@@ -9,9 +9,10 @@ from .schema import ANNOTATIONS, CHECKED, resolve, violations
 
 METHODS = {"get", "post", "put", "delete", "patch", "head", "options"}
 INFERENCE = ("/predict", "/explain")
+INSTANCES = ("/v1/models/{name}:predict", "/v1/models/{name}:explain")
 V2 = "/v2/models/{name}"
 DIALECTS = (
-    *("/v1/models", "/v1/models/{name}", "/ping"),
+    *("/v1/models", "/v1/models/{name}", "/ping", *INSTANCES),
     *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models", "/v2/models/stats"),
     *(V2, f"{V2}/ready", f"{V2}/config", f"{V2}/stats", f"{V2}/infer"),
     *("/v2/repository/index", "/v2/repository/models/{name}/{action}"),
@@ -108,6 +109,19 @@ def test_every_json_example_sent_as_it_is_answers_200_as_documented(client, docu
         assert wrong(response, document, path) == []
         asked = example["value"].get("images", [example["value"].get("image")])
         assert len(response.json()["results"]) == len(asked)
+
+
+@pytest.mark.parametrize("path", INSTANCES)
+def test_every_example_of_instances_sent_as_it_is_answers_200_as_documented(client, document, path):
+    body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    assert len(body["examples"]) >= 2
+    for example in body["examples"].values():
+        assert violations(example["value"], body["schema"], document) == []
+        response = client.post(path.replace("{name}", "imagenet"), json=example["value"])
+        assert wrong(response, document, path) == []
+        assert len(answered(response)["predictions"]) == len(example["value"]["instances"])
+    refused = client.post(path.replace("{name}", "nope"), json=example["value"])
+    assert (refused.status_code, wrong(refused, document, path)) == (404, [])
 
 
 @pytest.mark.parametrize("path", INFERENCE)

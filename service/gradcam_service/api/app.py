@@ -69,8 +69,8 @@ def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving:
     app.state.leaving = leaving
     guard = [Depends(Bearer(Keys(settings.api_keys)))] if settings.api_keys is not None else []
     for dialect in DIALECTS.values():
-        app.include_router(dialect.open)
         app.include_router(dialect.router, dependencies=guard, responses=dialect.documented(401) if guard else None)
+        app.include_router(dialect.open)
     unauthorized = documentation.problems(401) if guard else None
     app.include_router(operations.catalogue, dependencies=guard, responses=unauthorized)
     app.include_router(operations.router)

@@ -1,19 +1,86 @@
-"""KServe's first protocol, which TensorFlow Serving and Vertex AI speak too."""
+"""KServe's first protocol, which TensorFlow Serving and Vertex AI speak too: ``:predict`` and ``:explain``."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from functools import partial
+from time import perf_counter
+from typing import Any, NamedTuple
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
 
+from gradcam_service.api import documentation
+from gradcam_service.api.bodies import in_turn, whole_body
 from gradcam_service.api.dialects import Dialect
 from gradcam_service.api.dialects import _kserve as kserve
+from gradcam_service.api.given import gathered, tolerated
+from gradcam_service.api.inference import admit
+from gradcam_service.api.instances import Instance, answers_each, read, rows_of
+from gradcam_service.api.json_text import members_of
 from gradcam_service.api.operations import require_ready
-from gradcam_service.errors import NotReady, UnknownModel
+from gradcam_service.api.results import result_json, streamed
+from gradcam_service.core.options import ExplainOptions, Options, PredictOptions
+from gradcam_service.core.results import Answers, Result
+from gradcam_service.errors import BadRequest, NotReady, ServiceError, UnknownModel
 from gradcam_service.registry.listing import resolve
+from gradcam_service.tasks.classification import probabilities
 
 router = APIRouter()
 probes = APIRouter(tags=["health"])
+
+
+class Predictions(BaseModel):
+    """An entry for each instance, in order."""
+
+    predictions: list[list[float] | dict[str, Any]] = Field(
+        description="probabilities of all classes, of a regressor its values; where `top_k` is given, a result of "
+        "`/predict`; `error` of an instance that has no answer, where others have"
+    )
+
+
+class Explanations(Predictions):
+    """An entry for each instance in both, in order."""
+
+    explanations: list[dict[str, Any]] = Field(description="results of `/explain`, or `error`")
+
+
+class _Asked(NamedTuple):
+    """What a body holds: the instances, the options of all, and the member that answers are written to."""
+
+    instances: list[Instance[Any]]
+    options: PredictOptions
+    member: str
+
+
+@router.post(
+    "/v1/models/{name}:predict",
+    response_model=Predictions,
+    tags=["inference"],
+    **documentation.of_instances(kserve.documented),
+)
+@router.post("/v1/models/{name}/versions/{version}:predict", include_in_schema=False, tags=["inference"])
+@router.post("/v1/models/{name}/labels/{version}:predict", include_in_schema=False, tags=["inference"])
+async def predict(request: Request, name: str) -> Response:
+    """What a model sees in each instance, as KServe's V1 protocol and TensorFlow Serving ask."""
+    asked, answered = await _answered(request, PredictOptions)
+    return streamed(_written(asked, answered, explain=False), answered)
+
+
+@router.post(
+    "/v1/models/{name}:explain",
+    response_model=Explanations,
+    tags=["inference"],
+    **documentation.of_instances(kserve.documented),
+)
+@router.post("/v1/models/{name}/versions/{version}:explain", include_in_schema=False, tags=["inference"])
+@router.post("/v1/models/{name}/labels/{version}:explain", include_in_schema=False, tags=["inference"])
+async def explain(request: Request, name: str) -> Response:
+    """Where a model looks in each instance, as KServe's V1 protocol asks; options are those of `/explain`."""
+    asked, answered = await _answered(request, ExplainOptions)
+    return streamed(_written(asked, answered, explain=True), answered)
 
 
 @router.get("/v1/models", tags=["models"])
@@ -27,6 +94,8 @@ async def models(request: Request) -> dict[str, list[str]]:
 @probes.get("/v1/models/{name}/labels/{version}", include_in_schema=False)
 async def status(request: Request, name: str) -> dict[str, Any]:
     """Whether a model answers, as KServe and as TensorFlow Serving tell it; who has no key is told no other's name."""
+    if request.scope["path"].endswith((":predict", ":explain")):
+        raise HTTPException(405, headers={"Allow": "POST"})
     try:
         model = resolve(request.app.state.workers.models(), _reference(request))
     except UnknownModel:
@@ -42,6 +111,67 @@ def _reference(request: Request) -> str:
     """The model of a path, and its version or alias where the path has one."""
     name, version = (request.path_params.get(part, "") for part in ("name", "version"))
     return f"{name}@{version}" if version else name
+
+
+async def _answered(request: Request, options: type[PredictOptions]) -> tuple[_Asked, Answers]:
+    """What was read of a request, and each instance's answer."""
+    admission = admit(request)
+    start = perf_counter()
+    settings = request.app.state.settings
+    body = await whole_body(request, settings, admission)
+    query = gathered(pair for pair in request.query_params.multi_items() if pair[0] in options.model_fields)
+    reading = partial(_read, body, options, query | {"model": _reference(request)}, settings.most_images)
+    asked = await in_turn(reading, len(body), settings, admission)
+    return asked, await answers_each(request, asked.instances, asked.options, admission, perf_counter() - start)
+
+
+def _read(body: bytes, options: type[Options], query: Mapping[str, object], most: int) -> _Asked:
+    """The instances of a body; their own options count more than ``parameters``, and these more than the query."""
+    members = members_of(body, '{"instances": [{"image": {"b64": "<base64>"}}]}')
+    parameters = members.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise BadRequest('"parameters" must be an object of options')
+    given = [query, {name: value for name, value in parameters.items() if name != "model"}]
+    of_all = tolerated(options, *given)
+    rows, by_column = rows_of(members, most)
+    instances = [read(row, f"instance {number}", of_all, *given) for number, row in enumerate(rows)]
+    return _Asked(instances, of_all, "outputs" if by_column else "predictions")
+
+
+def _written(asked: _Asked, answered: Answers, *, explain: bool) -> Iterator[bytes]:
+    """`Predictions` or `Explanations` as JSON, an explanation at a time."""
+    each = list(zip(answered.results, asked.instances, strict=True))
+    said = [_prediction(result, instance, answered) for result, instance in each]
+    yield b'{"%b":[%b]' % (asked.member.encode(), b",".join(said))
+    if explain:
+        yield b',"explanations":['
+        for number, (result, instance) in enumerate(each):
+            yield b"," * (number > 0)
+            if isinstance(result, ServiceError):
+                yield _error(result)
+            else:
+                yield from result_json(result, instance.options.outputs)
+        yield b"]"
+    yield b"}"
+
+
+def _prediction(result: Result | ServiceError, instance: Instance[Any], answered: Answers) -> bytes:
+    """An instance's entry: the probabilities of all classes, which black-box explainers ask for by the thousand."""
+    key = b"" if instance.key is None else b',"key":%b}' % to_json(instance.key)
+    if isinstance(result, ServiceError):
+        said = _error(result)
+    elif "top_k" in instance.options.model_fields_set:
+        said = b"".join(result_json(result))
+    else:
+        scores = probabilities(result.scores, answered.card.activation)
+        if not key:
+            return to_json(scores.tolist())
+        said = to_json({"prediction": int(scores.argmax()), "scores": scores.tolist()})
+    return said[:-1] + key if key else said
+
+
+def _error(error: ServiceError) -> bytes:
+    return to_json({"error": kserve.text(error.code, error.detail)})
 
 
 DIALECT = Dialect(router, ("/v1",), kserve.write, probes, kserve.documented)
