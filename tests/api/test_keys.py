@@ -18,16 +18,13 @@ from live import GRADCAM, PATIENCE, running_eagerly, until
 from .calls import BINARY, answered, problem
 
 KEY, OLD_KEY, OTHER_KEY = "s3cret-of-anna", "older-s3cret-of-anna", "s3cret-of-böb"
+MANAGING = ("/models/reload", "/models/{name}/{action}", "/v2/repository/models/{name}/{action}")
 TOKEN = "schlüssel-der-leitung"
 GUARDED = [("POST", "/predict"), ("POST", "/explain"), ("GET", "/models"), ("GET", "/models/scenes")]
 ALSO_GUARDED = [("PUT", "/predict"), ("POST", "/predict/")]
-IN_DIALECTS = [
-    ("GET", "/v1/models"),
-    ("GET", "/v2/models"),
-    ("GET", "/v2/models/scenes/config"),
-    ("GET", "/v2/logging"),
-]
-IN_DIALECTS += [("POST", "/v2/models/scenes/infer"), ("POST", "/v2/repository/index"), ("GET", "/v2/models/stats")]
+IN_DIALECTS = [("GET", path) for path in ("/v1/models", "/v2/models", "/v2/models/stats", "/v2/models/scenes")]
+IN_DIALECTS += [("GET", "/v2/models/scenes/config"), ("GET", "/v2/models/scenes/stats")]
+IN_DIALECTS += [("POST", "/v2/models/scenes/infer"), ("POST", "/v2/repository/index")]
 IN_DIALECTS += [("POST", f"/v1/models/scenes:{verb}") for verb in ("predict", "explain")]
 OPEN = ["/livez", "/readyz", "/healthz", "/metrics", "/docs", "/docs/cat.jpg", "/docs/scene.jpg", "/openapi.json", "/"]
 OPEN += ["/v1/models/scenes", "/v1/models/scenes/versions/1", "/ping"]
@@ -132,7 +129,7 @@ def test_the_document_declares_the_scheme_where_keys_are_needed_and_nowhere_else
         for required in operation.get("security", [])
         for name in required
     }
-    managing = {("POST", path, "admin token") for path in ("/models/reload", "/models/{name}/{action}")}
+    managing = {("POST", path, "admin token") for path in MANAGING}
     guarded = {(method, path.replace("scenes", "{name}"), "API key") for method, path in [*GUARDED, *IN_DIALECTS]}
     assert secured == guarded | managing
     for method, path, _ in secured:

@@ -395,7 +395,7 @@ def test_models_are_loaded_and_unloaded_with_the_admin_token_alone(client):
 
 
 def test_without_an_admin_token_models_are_not_managed(limited):
-    assert "GRADCAM_ADMIN_TOKEN" in error(limited.client.post("/v2/repository/models/scenes/unload"), 401)
+    assert "GRADCAM_ADMIN_TOKEN" in error(limited.client.post("/v2/repository/models/scenes/unload"), 501)
 
 
 def test_statistics_count_what_is_asked(client, scene):

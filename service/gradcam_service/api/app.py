@@ -68,7 +68,10 @@ def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving:
     app.state.settings = settings
     app.state.leaving = leaving
     guard = [Depends(Bearer(Keys(settings.api_keys)))] if settings.api_keys is not None else []
+    manager = [Depends(Bearer(AdminToken(settings.admin_token)))] if settings.admin_token is not None else []
     for dialect in DIALECTS.values():
+        if manager:
+            app.include_router(dialect.management, dependencies=manager)
         app.include_router(dialect.router, dependencies=guard, responses=dialect.documented(401) if guard else None)
         app.include_router(dialect.open)
     unauthorized = documentation.problems(401) if guard else None
@@ -80,8 +83,8 @@ def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving:
     app.include_router(front_door.router)
     if settings.playground:
         app.include_router(playground.router)
-    if settings.admin_token is not None:
-        app.include_router(operations.management, dependencies=[Depends(Bearer(AdminToken(settings.admin_token)))])
+    if manager:
+        app.include_router(operations.management, dependencies=manager)
     problems.install(app)
     return with_cors(Observe(Routed(Held(app)), tracing), settings)
 

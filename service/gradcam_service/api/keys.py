@@ -141,15 +141,3 @@ class Bearer(HTTPBearer):
             raise Unauthorized(f"what follows Bearer is not {self._known.needed} that this call takes")
         observation(request).caller = caller
         return given
-
-
-async def require_admin(request: HTTPConnection) -> None:
-    """Dependency that lets in who shows the admin token.
-
-    Raises:
-        Unauthorized: it is missing or wrong, or the service has none.
-    """
-    token: SecretStr | None = request.app.state.settings.admin_token
-    if token is None:
-        raise Unauthorized("models can't be managed here: GRADCAM_ADMIN_TOKEN is not set")
-    await Bearer(AdminToken(token))(request)

@@ -45,6 +45,7 @@ class Dialect:
             and of requests that are refused before they are read.
         open: its routes for whoever asks, key or not: probes of orchestrators, which have none.
         documented: OpenAPI's responses for faults of these statuses.
+        management: its routes for whoever has the admin token; they aren't there where none is set.
     """
 
     router: APIRouter
@@ -52,6 +53,7 @@ class Dialect:
     write: Callable[[Fault], Response]
     open: APIRouter = field(default_factory=APIRouter)
     documented: Callable[..., Responses] = problems
+    management: APIRouter = field(default_factory=APIRouter)
 
 
 DIALECTS: Kinds[Dialect] = Kinds(__name__, "DIALECT")

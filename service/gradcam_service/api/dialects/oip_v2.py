@@ -9,7 +9,7 @@ from time import monotonic, perf_counter
 from typing import Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 import gradcam_service
@@ -19,7 +19,6 @@ from gradcam_service.api.bodies import in_turn, whole_body
 from gradcam_service.api.dialects import Dialect
 from gradcam_service.api.dialects import _kserve as kserve
 from gradcam_service.api.inference import admit, answers
-from gradcam_service.api.keys import require_admin
 from gradcam_service.api.observe import observation
 from gradcam_service.api.oip import models, rest
 from gradcam_service.api.oip.faces import EXPLAINING, Faced, every, find
@@ -32,6 +31,7 @@ from gradcam_service.registry.listing import Model
 
 router = APIRouter()
 probes = APIRouter()
+management = APIRouter(tags=["management"])
 
 _EXTENSIONS = [
     *("binary_tensor_data", "classification", "parameters", "model_configuration", "model_repository", "statistics")
@@ -134,12 +134,7 @@ async def index(request: Request) -> list[dict[str, Any]]:
     return models.index(_models(request), ready=wanted.get("ready") is True)
 
 
-@probes.post(
-    "/v2/repository/models/{name}/{action}",
-    tags=["management"],
-    dependencies=[Depends(require_admin)],
-    responses=kserve.documented(401, 404, 501, 503, "4XX"),
-)
+@management.post("/v2/repository/models/{name}/{action}", responses=kserve.documented(401, 404, 501, 503, "4XX"))
 async def manage(request: Request, name: str, action: Literal["load", "unload"]) -> dict[str, Any]:
     """Load a model, or forget it. Needs the admin token."""
     parameters = (await _members(request)).get("parameters")
@@ -153,6 +148,12 @@ async def manage(request: Request, name: str, action: Literal["load", "unload"])
     else:
         await workers.unload(_faced(request).model.key, deadline)
     return {"name": name, action: True}
+
+
+@router.post("/v2/repository/models/{name}/{action}", include_in_schema=False)
+async def not_managed() -> None:
+    """Where no admin token is set, nobody can show it."""
+    raise NotOffered("models are loaded and unloaded by callers where GRADCAM_ADMIN_TOKEN is set")
 
 
 @router.get("/v2/systemsharedmemory/status", include_in_schema=False)
@@ -250,4 +251,4 @@ async def _members(request: Request) -> Mapping[str, Any]:
         raise BadRequest(f"the body is no JSON object: {error}") from None
 
 
-DIALECT = Dialect(router, ("/v2",), kserve.write, probes, kserve.documented)
+DIALECT = Dialect(router, ("/v2",), kserve.write, probes, kserve.documented, management)
