@@ -45,8 +45,9 @@ chaos: $(VENV)/.dev  ## every fault that docs/operations.md promises to tolerate
 fuzz: $(VENV)/.dev  ## thousands of made-up requests and damaged pictures
 	$(BIN)/pytest -n 2 tests/fuzz --fuzz --timeout 1800 -rP --show-capture=stdout
 
-docs: $(VENV)/.installed  ## write the tables of docs/ that the code fills, and the rules for the Prometheus operator
+docs: $(VENV)/.installed  ## write the tables of docs/ that the code fills, the client's options, and the rules for the Prometheus operator
 	$(BIN)/python docs/tables.py
+	$(BIN)/python docs/client_options.py
 	$(BIN)/python deploy/prometheus/operator_rules.py
 
 lint: $(VENV)/.dev

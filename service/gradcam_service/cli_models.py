@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -49,10 +46,6 @@ class _Row(msgspec.Struct):
     notes: Sequence[str] = ()
 
 
-class _Rows(msgspec.Struct):
-    models: list[_Row]
-
-
 def list_service(url: str) -> None:
     """List what the service at an address has.
 
@@ -60,17 +53,18 @@ def list_service(url: str) -> None:
         click.UsageError: there is none, or it needs another API key than that in ``GRADCAM_API_KEY``.
         OSError: it can't be reached.
     """
-    key = os.environ.get("GRADCAM_API_KEY")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    from gradcam_service.client import Client, Refused, Unavailable
+
     try:
-        request = urllib.request.Request(f"{url.rstrip('/')}/models", headers=headers)
-        with urllib.request.urlopen(request, timeout=30) as response:
-            rows = msgspec.json.decode(response.read(), type=_Rows).models
-    except urllib.error.HTTPError as error:
-        if error.code != HTTPStatus.UNAUTHORIZED:
-            raise
+        with Client(url, timeout=30, retries=0) as service:
+            rows = [msgspec.convert(model, _Row, from_attributes=True) for model in service.models()]
+    except Refused as error:
+        if error.status != HTTPStatus.UNAUTHORIZED:
+            raise click.UsageError(f"there is no gradcam service at {url}") from error
         raise click.UsageError(f"{url} needs an API key, and GRADCAM_API_KEY has none that it knows") from error
-    except ValueError as error:  # no URL, or the answer of something else
+    except Unavailable as error:
+        raise OSError(f"{url}: {error}") from error
+    except ValueError as error:  # no URL
         raise click.UsageError(f"there is no gradcam service at {url}") from error
     _echo_head()
     for row in rows:

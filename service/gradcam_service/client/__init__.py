@@ -1,0 +1,35 @@
+"""Python client: asks a running service what its models see and where they look. Torch-free.
+
+    from gradcam_service.client import Client
+
+    with Client("http://localhost:8000") as service:
+        (explanation,) = service.explain("photo.jpg", target="tripod", output=["map", "overlay"]).explanations
+    explanation.overlay.save("tripod.jpg")
+
+`Client` and `AsyncClient` have the same methods. docs/client.md is the guide.
+"""
+
+from gradcam_service.client.client import AsyncClient, Client
+from gradcam_service.client.errors import ClientError, NoAnswer, Problem, Refused, TimedOut, Unavailable
+from gradcam_service.client.options import ExplainOptions, PredictOptions
+from gradcam_service.client.pictures import Picture
+from gradcam_service.client.results import AnsweringModel, ExplainedTarget, Explanation, Prediction, Result
+
+__all__ = [
+    "AnsweringModel",
+    "AsyncClient",
+    "Client",
+    "ClientError",
+    "ExplainOptions",
+    "ExplainedTarget",
+    "Explanation",
+    "NoAnswer",
+    "Picture",
+    "PredictOptions",
+    "Prediction",
+    "Problem",
+    "Refused",
+    "Result",
+    "TimedOut",
+    "Unavailable",
+]

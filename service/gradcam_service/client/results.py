@@ -1,0 +1,224 @@
+"""Answers, as Python has them: NumPy maps, Pillow pictures, and an error where there is none."""
+
+from __future__ import annotations
+
+import io
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import msgspec
+
+from gradcam_service.client.errors import Problem, ProblemBody, problem
+from gradcam_service.maps import MapKind
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+
+class AnsweringModel(msgspec.Struct, frozen=True):
+    """The model that answered."""
+
+    name: str
+    version: str
+    digest: str
+    weights: str
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """One class and how the model scores it, or one value that a regressor gives.
+
+    Attributes:
+        index: of the class, or the value.
+        label: its name.
+        logit: the class's score before the activation; NaN of a regressor.
+        probability: the score after it; NaN of a regressor.
+        value: what a regressor gives, in the units it was trained for; NaN of a classifier.
+    """
+
+    index: int
+    label: str
+    logit: float = math.nan
+    probability: float = math.nan
+    value: float = math.nan
+
+
+class ExplainedTarget(Prediction, frozen=True, kw_only=True):
+    """What was explained: a class, a class against others, or a value.
+
+    Attributes:
+        chosen: who chose it: the ``request``, or the model's scores (``top-1``) or task (``default``).
+        against: the classes that it was compared with, ``rest`` for all others; None where it wasn't.
+        value: of a comparison, its logit less the mean of the others'.
+    """
+
+    chosen: str
+    against: list[Prediction] | Literal["rest"] | None = None
+
+
+class _Map(msgspec.Struct, frozen=True):
+    shape: tuple[int, ...]
+    data: bytes
+
+
+class _Picture(msgspec.Struct, frozen=True):
+    data: bytes
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """Explanation of one target: where the model looks for it.
+
+    Attributes:
+        method: the explanation method.
+        layer: the layer explained; ``input`` of methods that no layer has a part in.
+        region: x0, y0, x1, y1 of what the model saw, in the original's pixels; beyond the picture where it pads.
+        image_size: width and height of the original, turned upright, in pixels.
+        max: the map's maximum, logit units.
+        peak: x, y of it in the original's pixels, the centre of its cell; None of an empty map.
+        empty: whether the map is zero everywhere: nothing speaks for this target.
+        kind: what the map's values mean.
+        scale: the values of the weakest and the strongest colour of the pictures; None where there are none.
+        boxes: x0, y0, x1, y1 around the largest hot area, in the original's pixels; None where not asked for.
+    """
+
+    method: str
+    layer: str
+    region: tuple[float, float, float, float]
+    image_size: tuple[int, int]
+    max: float
+    empty: bool
+    kind: MapKind
+    peak: tuple[float, float] | None = None
+    scale: tuple[float, float] | None = None
+    boxes: list[tuple[int, int, int, int]] | None = None
+    _target: dict[str, Any] = msgspec.field(name="target")
+    _map: _Map | None = msgspec.field(name="map", default=None)
+    _heatmap: _Picture | None = msgspec.field(name="heatmap", default=None)
+    _overlay: _Picture | None = msgspec.field(name="overlay", default=None)
+
+    @cached_property
+    def target(self) -> ExplainedTarget:
+        """What was explained; a plugin's own kind of target is in `Result.raw`."""
+        return msgspec.convert(self._target, ExplainedTarget)
+
+    @cached_property
+    def map(self) -> NDArray[np.float32]:
+        """The raw map, (h, w) float32, logit units; of kind ``signed_colour`` (H, W, bands). It can't be written to.
+
+        Raises:
+            ValueError: it was not asked for.
+        """
+        import numpy as np
+
+        if self._map is None:
+            _not_asked("map")
+        return np.frombuffer(self._map.data, "<f4").reshape(self._map.shape)
+
+    @cached_property
+    def heatmap(self) -> Image.Image:
+        """The colours alone, to lay over the picture: mode P or RGBA.
+
+        Raises:
+            ValueError: it was not asked for.
+        """
+        return _opened(self._heatmap, "heatmap")
+
+    @cached_property
+    def overlay(self) -> Image.Image:
+        """The picture with the colours over it.
+
+        Raises:
+            ValueError: it was not asked for.
+        """
+        return _opened(self._overlay, "overlay")
+
+
+class Result:
+    """What the model says about one image.
+
+    Of several images, one may have no answer: then everything but `error` raises what is wrong with it, so that nobody
+    takes the others' answers for all of them, and the code for one image is that for each of several.
+
+    Attributes:
+        model: that answered.
+        request_id: what the service's log has the request under.
+        error: what is wrong with this image; None where nothing is.
+    """
+
+    def __init__(self, body: dict[str, Any], model: AnsweringModel, request_id: str) -> None:
+        self.model = model
+        self.request_id = request_id
+        said = body.get("error")
+        self.error: Problem | None = problem(msgspec.convert(said, ProblemBody)) if said else None
+        self._body = body
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The answer as it was written in JSON: members that a plugin's task adds are here alone.
+
+        Raises:
+            Problem: there is none.
+        """
+        if self.error is not None:
+            raise self.error
+        return self._body
+
+    @cached_property
+    def predictions(self) -> list[Prediction]:
+        """The most probable classes, the most probable first; of a regressor all values, in its order.
+
+        Raises:
+            Problem: there is no answer.
+        """
+        return msgspec.convert(self.raw["predictions"], list[Prediction])
+
+    @cached_property
+    def explanations(self) -> list[Explanation]:
+        """One for each target, in order; empty of `Client.predict`.
+
+        Raises:
+            Problem: there is no answer.
+        """
+        return msgspec.convert(self.raw.get("explanations", []), list[Explanation])
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why the model may see something else than was meant, a sentence each.
+
+        Raises:
+            Problem: there is no answer.
+        """
+        return list(self.raw.get("warnings", ()))
+
+    def __repr__(self) -> str:
+        return f"<Result of {self.model.name}@{self.model.version}: {self.error or self._body.get('predictions')}>"
+
+
+class _Answer(msgspec.Struct):
+    request_id: str
+    model: AnsweringModel
+    results: list[dict[str, Any]]
+
+
+def read_results(content: bytes) -> list[Result]:
+    """The results in an answer of ``/predict`` or ``/explain``.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    answer = msgspec.json.decode(content, type=_Answer)
+    return [Result(body, answer.model, answer.request_id) for body in answer.results]
+
+
+def _opened(picture: _Picture | None, name: str) -> Image.Image:
+    from PIL import Image
+
+    if picture is None:
+        _not_asked(name)
+    return Image.open(io.BytesIO(picture.data))
+
+
+def _not_asked(name: str) -> NoReturn:
+    raise ValueError(f"no {name} was asked for; output={name!r} asks for it, output=['heatmap', 'map'] for two")
