@@ -127,7 +127,7 @@ def test_finercam_refuses_a_contrast_and_says_why(client, scene):
 
 def test_the_schema_tells_what_an_object_may_be(client, scene):
     schema = client.get("/openapi.json").json()["paths"]["/explain"]["post"]["requestBody"]["content"]
-    target = schema["application/json"]["schema"]["properties"]["target"]
+    target = schema["application/json"]["schema"]["oneOf"][0]["properties"]["target"]
     assert "against" in json.dumps(target)
     assert "JSON text" in target["description"]
     assert explain(client, scene, target=json.dumps(CONTRAST))["target"]["against"]

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
@@ -64,6 +65,7 @@ def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving:
         description=documentation.DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,  # it fetches a logo from elsewhere
+        generate_unique_id_function=_operation_id,
     )
     app.state.settings = settings
     app.state.leaving = leaving
@@ -87,6 +89,12 @@ def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving:
         app.include_router(operations.management, dependencies=manager)
     problems.install(app)
     return with_cors(Observe(Routed(Held(app)), tracing), settings)
+
+
+def _operation_id(route: APIRoute) -> str:
+    """What an operation is called, by which generated clients name their methods: other dialects' begin with theirs."""
+    room, _, module = route.endpoint.__module__.rpartition(".")
+    return route.name if room == __package__ or module == "native" else f"{module}_{route.name}"
 
 
 def _end_process_if_failed(task: asyncio.Task[None]) -> None:

@@ -72,14 +72,19 @@ async def model_schema() -> dict[str, Any]:
 
 
 def problems(*statuses: int | str) -> Responses:
-    """OpenAPI responses that are problems."""
-    return faults(Problem, "application/problem+json", *statuses)
+    """OpenAPI responses that are problems, whose schema is among the components, as results have it, too."""
+    return _faults({"$ref": f"#/components/schemas/{Problem.__name__}"}, "application/problem+json", *statuses)
 
 
 def faults(body: type[BaseModel], media_type: str, *statuses: int | str) -> Responses:
     """OpenAPI responses of these statuses that tell of faults in such a body."""
-    content = {media_type: {"schema": body.model_json_schema()}}
-    return {status: {"description": _ERRORS[status], "content": content} for status in statuses}
+    return _faults(body.model_json_schema(), media_type, *statuses)
+
+
+def _faults(schema: dict[str, Any], media_type: str, *statuses: int | str) -> Responses:
+    return {
+        status: {"description": _ERRORS[status], "content": {media_type: {"schema": schema}}} for status in statuses
+    }
 
 
 def inference(options: type[PredictOptions], example: dict[str, Any], pictures: Sequence[str] = ()) -> dict[str, Any]:
@@ -108,7 +113,7 @@ def inference(options: type[PredictOptions], example: dict[str, Any], pictures: 
                 {"name": name, "in": "query", "description": field.get("description", ""), "schema": field}
                 for name, field in fields.items()
             ],
-            "requestBody": {"required": True, "content": _bodies(fields, example)},
+            "requestBody": {"required": True, "content": _bodies(fields, example, options.__name__)},
         },
     }
 
@@ -193,32 +198,30 @@ def of_tensors(documented: Callable[..., Responses]) -> dict[str, Any]:
     }
 
 
-def _bodies(fields: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+def _bodies(fields: dict[str, Any], example: dict[str, Any], name: str) -> dict[str, Any]:
     base64_image = {"type": "string", "minLength": 1, "description": "base64, or a `data:` URI"}
     several = {"type": "array", "items": base64_image, "minItems": 1, "description": "several, in place of `image`"}
     parts = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
     picture = {"schema": {"type": "string", "format": "binary"}}
+
+    def carrying(title: str, member: str, schema: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "title": f"{title}With{name}",  # what generated clients call it
+            "type": "object",
+            "properties": {member: schema, **fields},
+            "required": [member],
+            "additionalProperties": False,
+        }
+
     return {
         "application/json": {
-            "schema": {
-                "type": "object",
-                "properties": {"image": base64_image, "images": several, **fields},
-                "oneOf": [{"required": ["image"]}, {"required": ["images"]}],
-                "additionalProperties": False,
-            },
+            "schema": {"oneOf": [carrying("Image", "image", base64_image), carrying("Images", "images", several)]},
             "examples": {
                 "one image": {"value": {"image": _base64_photograph(), **example}},
                 "two images": {"value": {"images": [_base64_photograph(), _base64_photograph()], **example}},
             },
         },
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"image": parts, **fields},
-                "required": ["image"],
-                "additionalProperties": False,
-            },
-        },
+        "multipart/form-data": {"schema": carrying("Files", "image", parts)},
         "image/jpeg": picture,
         "image/png": picture,
         **{media_type: picture for media_type in media_types() if "*" not in media_type},

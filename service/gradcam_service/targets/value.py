@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from gradcam_service.targets.class_ import Class
-from gradcam_service.tasks.regression import Prediction
+from gradcam_service.tasks.regression import PredictedValue
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ExplainedValue(Prediction):
+class ExplainedValue(PredictedValue):
     """The value that is explained."""
 
     chosen: Literal["request", "default"]

@@ -13,7 +13,7 @@ from gradcam_service.tasks import Labelled
 
 
 @dataclass(frozen=True)
-class Prediction:
+class PredictedValue:
     """One value that the model gives."""
 
     index: int
@@ -26,9 +26,9 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Values:
-    """Prediction of a regressor for one image."""
+    """PredictedValue of a regressor for one image."""
 
-    predictions: Annotated[list[Prediction], Field(description="every value, in the model's order")]
+    predictions: Annotated[list[PredictedValue], Field(description="every value, in the model's order")]
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.predictions))
@@ -43,7 +43,7 @@ class Regression:
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Values:
         """All values; none is more probable than another, so that ``top_k`` leaves nothing out."""
         named = zip(model.labels, scores.tolist(), strict=True)
-        return Values([Prediction(index, label, value) for index, (label, value) in enumerate(named)])
+        return Values([PredictedValue(index, label, value) for index, (label, value) in enumerate(named)])
 
     def default_target(self, scores: np.ndarray) -> Target:
         """The first value, mostly the only one."""
