@@ -73,18 +73,13 @@ async def model_schema() -> dict[str, Any]:
 
 def problems(*statuses: int | str) -> Responses:
     """OpenAPI responses that are problems, whose schema is among the components, as results have it, too."""
-    return _faults({"$ref": f"#/components/schemas/{Problem.__name__}"}, "application/problem+json", *statuses)
+    content = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
+    return {status: {"description": _ERRORS[status], "content": content} for status in statuses}
 
 
-def faults(body: type[BaseModel], media_type: str, *statuses: int | str) -> Responses:
-    """OpenAPI responses of these statuses that tell of faults in such a body."""
-    return _faults(body.model_json_schema(), media_type, *statuses)
-
-
-def _faults(schema: dict[str, Any], media_type: str, *statuses: int | str) -> Responses:
-    return {
-        status: {"description": _ERRORS[status], "content": {media_type: {"schema": schema}}} for status in statuses
-    }
+def faults(body: type[BaseModel], *statuses: int | str) -> Responses:
+    """OpenAPI responses of these statuses that tell of faults in such a body, as plain JSON."""
+    return {status: {"description": _ERRORS[status], "model": body} for status in statuses}
 
 
 def inference(options: type[PredictOptions], example: dict[str, Any], pictures: Sequence[str] = ()) -> dict[str, Any]:
@@ -113,7 +108,10 @@ def inference(options: type[PredictOptions], example: dict[str, Any], pictures: 
                 {"name": name, "in": "query", "description": field.get("description", ""), "schema": field}
                 for name, field in fields.items()
             ],
-            "requestBody": {"required": True, "content": _bodies(fields, example, options.__name__)},
+            "requestBody": {
+                "required": True,
+                "content": _bodies(fields, example, options.__name__.removesuffix("Options")),
+            },
         },
     }
 
@@ -206,7 +204,7 @@ def _bodies(fields: dict[str, Any], example: dict[str, Any], name: str) -> dict[
 
     def carrying(title: str, member: str, schema: dict[str, Any]) -> dict[str, Any]:
         return {
-            "title": f"{title}With{name}",  # what generated clients call it
+            "title": name + title,  # what generated clients call it
             "type": "object",
             "properties": {member: schema, **fields},
             "required": [member],

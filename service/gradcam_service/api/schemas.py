@@ -44,7 +44,9 @@ class InputBody(BaseModel):
     width: int
     height: int
     channels: int = Field(description="3 of colours, 1 of shades, or how many bands")
-    depth: Literal[8, 16, "float"] = Field(description="bits of a number, which is scaled to 0–1; float: as it is")
+    depth: Literal[8, 16] | Literal["float"] = Field(
+        description="bits of a number, which is scaled to 0–1; float: as it is"
+    )
     range: tuple[float, float] | None = Field(
         None, description="the numbers that become 0 and 1, where not those of the depth"
     )

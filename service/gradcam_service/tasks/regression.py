@@ -26,7 +26,7 @@ class PredictedValue:
 
 @dataclass(frozen=True)
 class Values:
-    """PredictedValue of a regressor for one image."""
+    """Prediction of a regressor for one image."""
 
     predictions: Annotated[list[PredictedValue], Field(description="every value, in the model's order")]
 

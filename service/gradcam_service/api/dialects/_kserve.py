@@ -32,4 +32,4 @@ def write(fault: Fault) -> Response:
 
 def documented(*statuses: int | str) -> Responses:
     """OpenAPI responses that tell of faults."""
-    return faults(Error, "application/json", *statuses)
+    return faults(Error, *statuses)

@@ -57,7 +57,7 @@ def write(fault: Fault) -> Response:
 
 def documented(*statuses: int | str) -> Responses:
     """OpenAPI responses that tell of faults."""
-    return faults(Error, "application/json", *statuses)
+    return faults(Error, *statuses)
 
 
 DIALECT = Dialect(router, ("/predictions", "/explanations", "/invocations", "/ping"), write, probes, documented)
