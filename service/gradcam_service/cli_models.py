@@ -56,16 +56,18 @@ def list_service(url: str) -> None:
     from gradcam_service.client import Client, Refused, Unavailable
 
     try:
-        with Client(url, timeout=30, retries=0) as service:
-            rows = [msgspec.convert(model, _Row, from_attributes=True) for model in service.models()]
+        service = Client(url, timeout=30, retries=0)
+    except ValueError as error:
+        raise click.UsageError(f"there is no gradcam service at {url}") from error
+    try:
+        with service:
+            rows = [msgspec.convert(model.model_dump(exclude_none=True), _Row) for model in service.models()]
     except Refused as error:
         if error.status != HTTPStatus.UNAUTHORIZED:
             raise click.UsageError(f"there is no gradcam service at {url}") from error
         raise click.UsageError(f"{url} needs an API key, and GRADCAM_API_KEY has none that it knows") from error
     except Unavailable as error:
-        raise OSError(f"{url}: {error}") from error
-    except ValueError as error:  # no URL
-        raise click.UsageError(f"there is no gradcam service at {url}") from error
+        raise OSError(str(error)) from error
     _echo_head()
     for row in rows:
         _echo(row)
