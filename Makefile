@@ -5,7 +5,7 @@ PORT ?= $(or $(GRADCAM_PORT),8000)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DEVICE ?= cpu
 PYTEST = $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(CI),--durations=25)
-CLIENTS = $(patsubst tests/dialects/%/requirements.txt,build/dialects/%/.installed,$(wildcard tests/dialects/*/requirements.txt))
+CLIENTS = $(patsubst tests/dialects/%,build/dialects/%/.installed,$(patsubst %/,%,$(dir $(wildcard tests/dialects/*/requirements.txt tests/dialects/*/package.json))))
 ENGINE = $(firstword $(shell command -v docker podman buildah))
 
 .PHONY: serve test test-all test-dialects chaos fuzz docs load bench bench-gpu sizing rolling lint format zoo image clean
@@ -71,6 +71,11 @@ image:  ## build the container image for a CPU; make image DEVICE=cuda for GPUs
 build/dialects/%/.installed: tests/dialects/%/requirements.txt
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/pip install --disable-pip-version-check -r $<
+	@touch $@
+
+build/dialects/%/.installed: tests/dialects/%/package.json
+	mkdir -p $(@D) && cp $< $(@D)
+	npm install --prefix $(@D) --no-audit --no-fund --no-package-lock
 	@touch $@
 
 clean:

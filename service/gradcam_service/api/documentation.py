@@ -122,7 +122,7 @@ def of_instances(documented: Callable[..., Responses]) -> dict[str, Any]:
     Args:
         documented: OpenAPI's responses for faults, in its dialect.
     """
-    instance = {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array"}]}
+    instance = {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array", "items": {}}]}
     schema = {
         "type": "object",
         "properties": {
@@ -142,7 +142,7 @@ def of_instances(documented: Callable[..., Responses]) -> dict[str, Any]:
     examples = {"one instance": {"value": one}, "with options": {"value": own}}
     content = {"application/json": {"schema": schema, "examples": examples}}
     return {
-        "responses": documented(400, 404, 408, 413, 415, 429, 500, 503, 504),
+        "responses": documented(400, 404, 408, 413, 415, 429, 500, 503, 504, "4XX"),
         "openapi_extra": {"requestBody": {"required": True, "content": content}},
     }
 
@@ -190,7 +190,7 @@ def of_tensors(documented: Callable[..., Responses]) -> dict[str, Any]:
                 "description": "A tensor for each output, in JSON or as bytes behind it",
                 "content": answered | binary,
             },
-            **documented(400, 404, 408, 413, 415, 429, 500, 501, 503, 504),
+            **documented(400, 404, 408, 413, 415, 429, 500, 501, 503, 504, "4XX"),
         },
         "openapi_extra": {"requestBody": {"required": True, "content": content}},
     }
