@@ -158,7 +158,7 @@ def _both_sides(graph_module: fx.GraphModule, activation: Activation) -> fx.Grap
     graph_module.meta["both_sides"] = True
     with graph_module.graph.inserting_before(scores_node(graph_module.graph)):
         sides = graph_module.graph.get_attr("sides")
-    sides.meta["val"] = graph_module.sides
+    sides.meta["val"] = graph_module.sides.to("meta")
     return _followed_by(graph_module, aten.linear.default, sides)
 
 
@@ -169,15 +169,6 @@ def _followed_by(graph_module: fx.GraphModule, function: Callable[..., Tensor], 
     with graph.inserting_before(output):
         result = graph.call_function(function, (scores, argument))
     other = argument.meta["val"] if isinstance(argument, fx.Node) else argument
-    result.meta["val"] = _example(function, scores.meta["val"], other)
+    result.meta["val"] = function(scores.meta["val"], other)
     output.replace_input_with(scores, result)
     return flat(graph_module)
-
-
-def _example(function: Callable[..., Tensor], value: Tensor, other: Any) -> Tensor:  # noqa: ANN401  a tensor or a number
-    """What stands for a function's result in a graph, as `torch.export` would write it down."""
-    mode = getattr(value, "fake_mode", None)
-    if mode is None:  # of a graph that was not traced
-        return function(value, other.to(value) if isinstance(other, Tensor) else other)
-    with mode:
-        return function(value, mode.from_tensor(other, static_shapes=True) if isinstance(other, Tensor) else other)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import SymInt, Tensor, fx
+from torch import Tensor, fx
 
-from gradcam_service.explain.graph import descendants, is_size, same_size, scores_node
+from gradcam_service.explain.graph import descendants, is_size, is_symbolic, scores_node
 
 Values = Tensor | tuple[Tensor | int, ...]
 """What a backbone returns: A alone, or A and the other live values."""
@@ -101,14 +101,14 @@ class _Crossing:
             (length, other, axis)
             for other in others
             for axis, length in enumerate(other.meta["val"].shape)
-            if isinstance(length, SymInt) and not same_size(length, self._count)
+            if is_symbolic(length) and length != self._count
         ]
 
     def axis(self, value: fx.Node) -> int | None:
         """The dimension of a value that counts images, None where it has none."""
         found = value.meta["val"]
         shape = found.shape if isinstance(found, Tensor) else ()
-        return next((axis for axis, length in enumerate(shape) if same_size(length, self._count)), None)
+        return next((axis for axis, length in enumerate(shape) if length == self._count), None)
 
     def back_from(self, result: fx.Node) -> tuple[set[fx.Node], set[fx.Node]]:
         """All values that ``result`` is computed from after the cut, and those that are handed over for it."""
@@ -161,9 +161,9 @@ class _Crossing:
         if not is_size(value):
             return None
         length = value.meta["val"]
-        if same_size(length, self._count):
+        if length == self._count:
             return None, 0
-        return next(((other, axis) for known, other, axis in self._lengths if same_size(length, known)), None)
+        return next(((other, axis) for known, other, axis in self._lengths if length == known), None)
 
     def _is_handed_over(self, value: fx.Node) -> bool:
         """Whether the head gets the value; one without a row for each image is computed again from those that have."""

@@ -8,8 +8,7 @@ from math import prod
 from typing import TypeGuard
 
 import torch
-from torch import SymInt, fx, nn
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch import SymInt, Tensor, fx, nn
 
 TRACING = threading.Lock()
 """Held while torch traces. It does so for the whole process (``torch.compiler.is_exporting``, annotations of nodes): an
@@ -20,6 +19,43 @@ _RESHAPES = (
     "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "select", "slice", "clone", "alias",
     "contiguous", "lift_fresh_copy",
 )  # fmt: skip
+
+
+_SYMBOLS = (1_000_003, 100_003, 100_019, 100_043, 100_049, 100_057)
+"""Primes, that of the rows first: no network has a dimension of so many elements, or of a multiple of it."""
+
+
+def with_plain_sizes(graph: fx.Graph) -> None:
+    """Have the examples of a graph's values be of plain sizes: numbers that `is_symbolic`, in the place of symbols.
+
+    Symbols would keep the environment alive that the graph was traced in, and have it imported where the graph is only
+    read.
+    """
+    numbers: dict[object, int] = {}
+
+    def number(length: int | SymInt) -> int:
+        if not isinstance(length, SymInt):
+            return length
+        expression = length.node.expr
+        for symbol in sorted(expression.free_symbols, key=str):
+            numbers.setdefault(symbol, _SYMBOLS[min(len(numbers), len(_SYMBOLS) - 1)])
+        return int(expression.xreplace(numbers))
+
+    def plain(value: object) -> object:
+        if isinstance(value, list | tuple):
+            return [*map(plain, value)] if isinstance(value, list) else tuple(map(plain, value))
+        if isinstance(value, Tensor):
+            return torch.empty([number(length) for length in value.shape], dtype=value.dtype, device="meta")
+        return number(value) if isinstance(value, SymInt) else value
+
+    for node in graph.nodes:
+        if "val" in node.meta:
+            node.meta = {"nn_module_stack": node.meta.get("nn_module_stack"), "val": plain(node.meta["val"])}
+
+
+def is_symbolic(length: int) -> bool:
+    """Whether a size is another from call to call, such as the number of rows, or a multiple of that."""
+    return length > 0 and any(length % symbol == 0 for symbol in _SYMBOLS)
 
 
 def flat(graph_module: fx.GraphModule) -> fx.GraphModule:
@@ -47,6 +83,8 @@ def release(graph: fx.Graph) -> None:
     Its fake tensors refer to their sizes and so to the environment from C++, where the garbage collector can't see
     that they refer to each other only; and the caches of its methods belong to the class and hold every environment.
     """
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv  # which imports SymPy
+
     (first, *_) = graph.find_nodes(op="placeholder")
     shapes = first.meta["val"].fake_mode.shape_env
     shapes.tracked_fakes = []
@@ -82,16 +120,9 @@ def scores_node(graph: fx.Graph) -> fx.Node:
 def shape_of(node: fx.Node) -> tuple[int, ...] | None:
     """The shape of a node's value without its batch dimension, or None where the value is no tensor of a known one."""
     value = node.meta.get("val")
-    if not isinstance(value, torch.Tensor) or any(isinstance(length, SymInt) for length in value.shape[1:]):
+    if not isinstance(value, Tensor) or any(map(is_symbolic, value.shape[1:])):
         return None
     return tuple(value.shape[1:])
-
-
-def same_size(length: int | SymInt, other: int | SymInt) -> bool:
-    """Whether two sizes are the same whatever the example was; comparing them by value would fix a symbolic one."""
-    if isinstance(length, SymInt) and isinstance(other, SymInt):
-        return bool(length.node.expr == other.node.expr)
-    return type(length) is type(other) and bool(length == other)
 
 
 def operator_name(node: fx.Node) -> str:
@@ -110,7 +141,7 @@ def is_reshaped(node: fx.Node) -> bool:
 
 def is_size(node: fx.Node) -> bool:
     """Whether the node's value is a size (an int), not a tensor or a tuple of tensors."""
-    return isinstance(node.meta.get("val"), int | SymInt)
+    return isinstance(node.meta.get("val"), int)
 
 
 def descendants(origin: fx.Node) -> set[fx.Node]:

@@ -8,7 +8,7 @@ from itertools import chain, count
 from torch import fx
 
 from gradcam_service.explain.frames import PICTURES, frames_of
-from gradcam_service.explain.graph import ancestors, image_node, is_size, operator_name, same_size, shape_of
+from gradcam_service.explain.graph import ancestors, image_node, is_size, operator_name, shape_of
 from gradcam_service.explain.layout import Layout, channels_last, convolved_grid, layout_of
 
 CONVOLUTIONS = ("conv2d", "convolution", "conv_transpose2d")
@@ -77,9 +77,7 @@ class Layers:
 
 def find_layers(graph: fx.Graph) -> Layers:
     """All layers of a graph."""
-    image = image_node(graph)
-    shape = shape_of(image)
-    assert shape is not None
+    rows, _, height, width = image_node(graph).meta["val"].shape
     names, last, always = names_of(graph), channels_last(graph), set(dominators(graph))
     frames = frames_of(graph, last)
     found: dict[fx.Node, Layer] = {}
@@ -90,8 +88,8 @@ def find_layers(graph: fx.Graph) -> Layers:
             continue
         grid = crossed[-1].layout.grid if crossed else None
         convolved |= {made for made in [convolved_grid(node)] if made}
-        layout = layout_of(node, last[node], grid, shape[1] / shape[2], convolved)
-        if layout is not None and same_size(node.meta["val"].shape[0], image.meta["val"].shape[0]):
+        layout = layout_of(node, last[node], grid, height / width, convolved)
+        if layout is not None and node.meta["val"].shape[0] == rows:
             layout = replace(layout, frame=frames.get(node, PICTURES))
             found[node] = Layer(names[node], node.meta["val"].shape[layout.channels], layout, node)
             crossed += [found[node]] if node in always else []

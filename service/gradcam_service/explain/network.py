@@ -133,6 +133,8 @@ class Network:
 
     def to(self, device: torch.device) -> Network:
         """Move all parameters to ``device``."""
+        if {tensor.device for tensor in self.traced.state_dict().values()} <= {device}:
+            return self
         self.traced.to(device)
         self.__dict__.pop("guided", None)  # made again from what has moved
         self._cut.cache_clear()  # cuts, too: buffers and products of weights in them are copies

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import Dim, ExportedProgram
 from torch.fx.graph import CodeGen
 from torch.utils._pytree import tree_unflatten
 
 from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.functional import is_made_of_usual_operators, make_functional
-from gradcam_service.explain.graph import TRACING, flat, is_flat, release
+from gradcam_service.explain.graph import TRACING, flat, is_flat, release, with_plain_sizes
 from gradcam_service.explain.outputs import scores_in
+
+if TYPE_CHECKING:
+    from torch.export import Dim, ExportedProgram
 
 Inputs = tuple[int, int, int] | Mapping[str, Tensor]
 """(C, H, W) of the images, where a network takes nothing else; or examples by name, of two rows each, images first."""
@@ -57,7 +60,10 @@ def trace(
         UnsupportedMethod: its output has none of the forms.
     """
     if is_flat(module):
+        with_plain_sizes(module.graph)
         return module
+    from torch.export import Dim, export  # which takes a second, and what has been traced before doesn't need
+
     adapted = _Adapted(module, output).eval().requires_grad_(False)
     for part in adapted.modules():
         if getattr(part, "inplace", False):  # the graph is the same, found sooner: hardtanh_ takes 40 ms of Python each
@@ -68,12 +74,13 @@ def trace(
     dynamic = tuple({0: batch, **(sizes or {}).get(name, {})} for name in examples)
     rows = tuple(example.contiguous() for example in examples.values())  # a view's strides would become conditions
     with TRACING, _plainly():
-        program = torch.export.export(adapted, rows, dynamic_shapes=(dynamic,))
+        program = export(adapted, rows, dynamic_shapes=(dynamic,))
     graph_module = of_program(program)
     for node, name in zip(graph_module.graph.find_nodes(op="placeholder"), examples, strict=True):
         node._rename(name)
         node.target = node.name
     _forget_adapter(graph_module.graph)
+    with_plain_sizes(graph_module.graph)
     return flat(graph_module)
 
 
@@ -93,6 +100,7 @@ def of_program(program: ExportedProgram, output: str | int | None = None) -> fx.
         graph_module = (program if usual else program.run_decompositions({})).module(check_guards=False)
     assert isinstance(graph_module, fx.GraphModule)
     graph_module._forward_pre_hooks.clear()  # the same checks in another place
+    graph_module.meta.clear()  # constraints of symbols
     graph = graph_module.graph
     if usual:
         make_functional(graph)

@@ -1,8 +1,8 @@
-"""Keeps on this machine what was fetched from URLs, up to a size: what was used longest ago goes first. Torch-free.
+"""Keeps on this machine what was fetched from URLs, or took long to make, up to a size. Torch-free.
 
-Processes share it, and any of them may die at any time. An item is a folder that appears and vanishes by being renamed,
-so that nobody ever sees half of one. Whoever uses it holds a lock on it, which ends with the process at the latest
-(https://man7.org/linux/man-pages/man2/flock.2.html); what is locked is not deleted.
+What was used longest ago goes first. Processes share it, and any of them may die at any time. An item is a folder that
+appears and vanishes by being renamed, so that nobody ever sees half of one. Whoever uses it holds a lock on it, which
+ends with the process at the latest (https://man7.org/linux/man-pages/man2/flock.2.html); what is locked is not deleted.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def cached(kind: str, name: str, fill: Callable[[Path], None]) -> Path:
     """Return the folder of an item, filled if need be, which `holding` keeps from being deleted.
 
     Args:
-        kind: ``models`` or ``weights``.
+        kind: ``models``, ``weights`` or ``traces``.
         name: says all that its content depends on.
         fill: called with an empty folder where the item is not there.
 
@@ -71,6 +71,17 @@ def cached(kind: str, name: str, fill: Callable[[Path], None]) -> Path:
     if (leases := _HOLDER.get()) is not None:
         leases.append(lease)
     return path
+
+
+@contextmanager
+def opened(kind: str, name: str) -> Iterator[Path | None]:
+    """The folder of an item, which is not deleted while in it; None where there is none.
+
+    Raises:
+        OSError: it can't be opened.
+    """
+    lease = _leased(_root() / kind / name)
+    yield None if lease is None else lease.path
 
 
 def discard(path: Path) -> None:

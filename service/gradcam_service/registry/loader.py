@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gradcam_service.errors import ModelFailed, ServiceError, in_one_line
+from gradcam_service.errors import ModelFailed, ServiceError
 from gradcam_service.explain.endings import has_both_sides
 from gradcam_service.explain.methods import METHODS, in_order
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import forward_passes, refusals
 from gradcam_service.inputs import INPUTS
 from gradcam_service.registry import cache
-from gradcam_service.registry.built import Built, build, first_channels, takes_channels
 from gradcam_service.registry.card import Card, LayerCard, MethodCard
 from gradcam_service.registry.checks import Findings, examine
 from gradcam_service.registry.folder import ModelFolder
@@ -30,9 +26,8 @@ from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.registry.spec import Sample, Spec
 from gradcam_service.registry.threads import half_of_the_threads
+from gradcam_service.registry.traces import Known, step, traced
 from gradcam_service.runtime import RUNTIMES, fastest
-
-log = logging.getLogger(__name__)
 
 _LARGEST_SAMPLE = 50_000_000
 """Pixels."""
@@ -122,22 +117,15 @@ def load(entry: Entry, device: torch.device, python_path: Path | None = None, ca
 def _loaded(entry: Entry, device: torch.device, python_path: Path | None) -> LoadedModel:
     spec = entry.spec()
     folder = ModelFolder(spec, entry.folder(), python_path)
-    with _step("can't be built", "its architecture, options and weights in model.yaml must fit each other"):
-        built = build(folder)
-        height, width = built.preprocess.input_size
-        digest = _digest(spec, built)
+    made = traced(folder)
+    accepts, size = made.known.accepts, made.known.preprocess.input_size
     channels = spec.input.count
-    if len(built.preprocess.mean) != channels:
-        raise ModelFailed(f"mean and std have {len(built.preprocess.mean)} values, but the input {channels} channels")
-    accepted = f"it must map images (N, {channels}, {height}, {width}), as preprocess says, to scores (N, classes)"
-    if (taken := first_channels(built.module)) not in (None, channels):
-        accepted = takes_channels(taken, channels)
-    with _step("can't be traced", accepted), half_of_the_threads():
-        network = Network(built.module, (channels, height, width), spec.layer, spec.activation, spec.output).to(device)
-        labels = _labels(spec, built.labels, network)
-    with _step("can't answer", accepted), half_of_the_threads():
-        found = examine(network, channels, (height, width), device)
-        model = LoadedModel(spec, _card(spec, built, labels, network, digest, found), network, device)
+    with step("can't be traced", accepts), half_of_the_threads():
+        network = Network(made.graph, (channels, *size), spec.layer, spec.activation).to(device)
+        labels = _labels(spec, made.known.labels, network)
+    with step("can't answer", accepts), half_of_the_threads():
+        found = examine(network, channels, size, device)
+        model = LoadedModel(spec, _card(spec, made.known, labels, network, found), network, device)
         if spec.sample is not None:
             _check_sample(model, spec.sample, folder)
     return model
@@ -162,24 +150,6 @@ def _labels(spec: Spec, given: list[str], network: Network) -> list[str]:
     if classes != len(labels):
         raise ModelFailed(other_number(spec, classes, len(labels)))
     return labels
-
-
-@contextmanager
-def _step(what: str, remedy: str) -> Iterator[None]:
-    """A part of loading: whatever anybody's code raises in it is one line that says what would help.
-
-    Raises:
-        ModelFailed: something was raised, the exit of an operator's code included.
-    """
-    try:
-        yield
-    except ModelFailed:
-        raise
-    except ServiceError as error:
-        raise ModelFailed(error.detail) from error
-    except (Exception, SystemExit) as error:
-        log.info("model failed", exc_info=True)
-        raise ModelFailed(f"the model {what}: {in_one_line(error)}; {remedy}") from error
 
 
 def _check_sample(model: LoadedModel, sample: Sample, folder: ModelFolder) -> None:
@@ -210,35 +180,29 @@ def _check_sample(model: LoadedModel, sample: Sample, folder: ModelFolder) -> No
         )
 
 
-def _card(spec: Spec, built: Built, labels: list[str], network: Network, digest: str, found: Findings) -> Card:
+def _card(spec: Spec, known: Known, labels: list[str], network: Network, found: Findings) -> Card:
     default = network.cut.layer.name
     listed = [layer for layer in network.layers if layer.is_listed or layer.name == default]
     layers = {layer.name: LayerCard(layer.name, layer.shape) for layer in listed}
     return Card(
-        digest=digest,
+        digest=known.digest,
         source=spec.source,
-        memory=_memory(built.module),
+        memory=known.memory,
         weights=spec.weights or SOURCES[spec.source].own_weights,
         task=spec.task,
         activation=spec.activation,
         labels=labels,
         input=spec.input,
-        preprocess=built.preprocess,
+        preprocess=known.preprocess,
         batch=spec.batch,
         runtime="eager",
         layer=default,
         layers=list(layers.values()),
         inner_layers=[name for name, layer in network.every_layer.items() if layer.is_listed and name not in layers],
-        methods=_methods(network, built.preprocess.input_size, found),
+        methods=_methods(network, known.preprocess.input_size, found),
         checks=found.cards,
         torch=str(torch.__version__),  # of a class that no other process knows
     )
-
-
-def _memory(module: nn.Module) -> int:
-    """Bytes of parameters and buffers, and of what parts hold elsewhere and say so."""
-    tensors: int = sum(tensor.nbytes for tensor in module.state_dict().values())
-    return tensors + sum(int(getattr(part, "nbytes", 0)) for part in module.modules())
 
 
 def _methods(network: Network, input_size: tuple[int, int], found: Findings) -> list[MethodCard]:
@@ -247,15 +211,3 @@ def _methods(network: Network, input_size: tuple[int, int], found: Findings) -> 
         MethodCard(name, forward_passes(METHODS[name], network, "auto", input_size, 1, {}), refused.get(name, ""))
         for name in in_order()
     ]
-
-
-def _digest(spec: Spec, built: Built) -> str:
-    """``sha256:…`` of everything that decides an answer."""
-    decisive = spec.model_dump_json(exclude={"runtime", "description"}, exclude_defaults=True)
-    digest = hashlib.sha256(decisive.encode())
-    digest.update("\n".join(built.labels).encode())
-    digest.update(built.content.encode())
-    for name, tensor in sorted(built.module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return f"sha256:{digest.hexdigest()}"

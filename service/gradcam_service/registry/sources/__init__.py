@@ -27,6 +27,8 @@ class Source:
         own_weights: what the card says of the weights where it names none.
         output: whether ``model.yaml`` may name the output that has the scores.
         options: whether ``model.yaml`` may have options for the builder of the architecture.
+        reproducible: whether ``model.yaml``, the files beside it and what is installed decide what it builds, so that
+            what is made of it may be kept for the next start.
         extra: of this package, which installs what ``build`` imports; empty where nothing more is needed.
     """
 
@@ -36,6 +38,7 @@ class Source:
     own_weights: str = "of the factory"
     output: bool = False
     options: bool = False
+    reproducible: bool = False
     extra: str = ""
 
 

@@ -17,4 +17,4 @@ def _build(folder: ModelFolder) -> Built:
     return imported(folder)
 
 
-SOURCE = Source(_build, architecture=False, output=True)
+SOURCE = Source(_build, architecture=False, output=True, reproducible=True)

@@ -142,4 +142,4 @@ def _preprocess(config: PretrainedCfg | None) -> Preprocess:
     )
 
 
-SOURCE = Source(_build, architecture=None, weights=False, own_weights="of the folder", options=True)
+SOURCE = Source(_build, architecture=None, weights=False, own_weights="of the folder", options=True, reproducible=True)

@@ -92,4 +92,4 @@ def _preprocess(weights: WeightsEnum) -> Preprocess:
     )
 
 
-SOURCE = Source(_build, options=True)
+SOURCE = Source(_build, options=True, reproducible=True)

@@ -88,4 +88,11 @@ def _module(folder: ModelFolder, described: dict[str, Any]) -> nn.Module:
     return model
 
 
-SOURCE = Source(_build, architecture=False, weights=False, own_weights="of the folder", extra="transformers")
+SOURCE = Source(
+    _build,
+    architecture=False,
+    weights=False,
+    own_weights="of the folder",
+    reproducible=True,
+    extra="transformers",
+)

@@ -27,4 +27,4 @@ def _build(folder: ModelFolder) -> Built:
     return Built(with_weights(folder, zoo[name]), labels, folder.preprocess())
 
 
-SOURCE = Source(_build)
+SOURCE = Source(_build, reproducible=True)

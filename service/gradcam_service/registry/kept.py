@@ -1,0 +1,117 @@
+"""What took long to make of a model and is kept for the next start, found by all that decides it. Torch-free.
+
+It is an item of `gradcam_service.registry.cache`: files and their digests, which are checked before a byte of them is
+interpreted. Whatever is wrong with one, or with the disk, costs the time of making it again, and one line in the log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import gradcam_service
+from gradcam_service.registry.cache import cached, discard, holding, opened
+from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.sources import SOURCES
+
+log = logging.getLogger(__name__)
+
+_DIGESTS = "sha256.json"
+
+
+def key_of(folder: ModelFolder) -> str | None:
+    """Hex SHA-256 of all that decides what is made of a model; None where its source runs code that decides it, too.
+
+    That is its ``model.yaml`` but for the description, the content of every file beside it, this package, Python, and
+    the versions of what it depends on.
+
+    Raises:
+        OSError, ModelFailed: a file can't be read.
+    """
+    if not SOURCES[folder.spec.source].reproducible:
+        return None
+    total = hashlib.sha256(_installed().encode())
+    total.update(folder.spec.model_dump_json(exclude={"description"}).encode())
+    for name, _ in LocalPlace(folder.path).stamps():
+        if name != "model.yaml":
+            with (folder.path / name).open("rb") as file:
+                total.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def find(kind: str, key: str) -> dict[str, bytes] | None:
+    """The files of an item, by name; None where there is none that is whole."""
+    try:
+        with opened(kind, key) as path:
+            return None if path is None else _whole(path)
+    except OSError as error:
+        log.warning("what was kept can't be read", extra={"fields": {"kind": kind, "reason": str(error)}})
+        return None
+
+
+def _whole(path: Path) -> dict[str, bytes] | None:
+    try:
+        digests = json.loads((path / _DIGESTS).read_bytes())
+        files = {name: (path / name).read_bytes() for name in digests}
+        if _digests(files) == digests:
+            return files
+        reason = "it is not what was written"
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error)
+    log.warning("what was kept is made again", extra={"fields": {"path": str(path), "reason": reason}})
+    discard(path)
+    return None
+
+
+def keep(kind: str, key: str, files: Mapping[str, bytes]) -> bool:
+    """Keep files for the next start; whether the disk takes them."""
+
+    def fill(folder: Path) -> None:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        (folder / _DIGESTS).write_text(json.dumps(_digests(files)))
+
+    try:
+        with holding():  # and let go: it is not needed any more
+            cached(kind, key, fill)
+    except OSError as error:
+        log.info("nothing is kept for the next start", extra={"fields": {"reason": str(error)}})
+        return False
+    return True
+
+
+def drop(kind: str, key: str) -> None:
+    """Delete an item that nobody will look for."""
+    with opened(kind, key) as path:
+        if path is not None:
+            discard(path)
+
+
+def _digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+@cache
+def _installed() -> str:
+    """This package's code, Python, and the versions of what it depends on."""
+    root = Path(gradcam_service.__file__).parent
+    code = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        code.update(f"{path.relative_to(root)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    names = sorted({re.split(r"[^\w.-]", one)[0] for one in requires("gradcam-service") or ()})
+    return "\n".join([code.hexdigest(), platform.python_version(), *(f"{name} {_version(name)}" for name in names)])
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

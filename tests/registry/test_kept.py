@@ -1,0 +1,100 @@
+"""What is kept of a model is found by all that decides it, checked before use, and costs only time where it is gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gradcam_service.registry import kept, traces
+from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.loader import load
+from gradcam_service.registry.repository import parse_spec, scan
+
+FILES = {"graph.json": b"[]" * 50, "tensors": bytes(range(256))}
+DAMAGES = {
+    "a flipped bit": lambda path: (path / "tensors").write_bytes(bytes([1, *range(1, 256)])),
+    "cut short": lambda path: (path / "tensors").write_bytes(bytes(range(100))),
+    "a file that is gone": lambda path: (path / "graph.json").unlink(),
+    "digests that are none": lambda path: (path / "sha256.json").write_bytes(b"\x80garbage"),
+    "digests of another kind": lambda path: (path / "sha256.json").write_text("3"),
+    "no digests": lambda path: (path / "sha256.json").unlink(),
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "gradcam"
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_what_is_damaged_is_not_used_but_made_again(cache, caplog, damage):
+    assert kept.find("traces", "key") is None
+    kept.keep("traces", "key", FILES)
+    assert kept.find("traces", "key") == FILES
+    damage(cache / "traces" / "key")
+    assert kept.find("traces", "key") is None
+    assert len(caplog.records) == 1
+    kept.keep("traces", "key", FILES)
+    assert kept.find("traces", "key") == FILES
+
+
+def test_a_disk_that_takes_nothing_is_lived_with(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    kept.keep("traces", "key", FILES)
+    assert kept.find("traces", "key") is None
+
+
+def written(root: Path, source: str = "zoo", files: dict[str, str] | None = None) -> ModelFolder:
+    root.mkdir(exist_ok=True)
+    for name, text in (files or {"labels.txt": "a\nb"}).items():
+        (root / name).write_text(text)
+    return ModelFolder(parse_spec(f"source: {source}\narchitecture: x:y\nweights: random:0", "model.yaml"), root)
+
+
+def test_the_key_is_of_the_description_and_of_what_lies_beside_it_wherever_that_is(tmp_path):
+    one = kept.key_of(written(tmp_path / "one"))
+    assert one == kept.key_of(written(tmp_path / "other"))
+    others = (
+        written(tmp_path / "timm", "timm"),
+        written(tmp_path / "content", files={"labels.txt": "a\nc"}),
+        written(tmp_path / "name", files={"label.txt": "a\nb"}),
+        written(tmp_path / "more", files={"labels.txt": "a\nb", "config.json": "{}"}),
+    )
+    assert len({one, *map(kept.key_of, others)}) == 5
+
+
+def test_what_an_operators_code_builds_is_not_kept(tmp_path):
+    assert kept.key_of(written(tmp_path / "own", "python")) is None
+
+
+def test_a_model_from_the_cache_is_the_same_in_all_and_answers_bit_for_bit(cache, monkeypatch):
+    entry = next(entry for entry in scan(()) if entry.name == "scenes")
+    traced = load(entry, torch.device("cpu"))
+    monkeypatch.setattr(traces, "trace_of", None)  # it is not traced again
+    again = load(entry, torch.device("cpu"))
+    assert again.card == traced.card
+    images = torch.randn(3, 3, *traced.card.preprocess.input_size)
+    for one, other in zip(traced.network.predict(images), again.network.predict(images), strict=True):
+        assert torch.equal(getattr(one, "features", one), getattr(other, "features", other))
+
+
+def test_a_model_whose_files_change_while_it_is_traced_is_not_kept(cache, tmp_path, monkeypatch):
+    folder = written(tmp_path / "model")
+
+    def change(of: ModelFolder) -> traces.Trace:
+        (of.path / "labels.txt").write_text("a\nc")
+        return made
+
+    made = traces.trace_of(ModelFolder(*_scenes()))
+    monkeypatch.setattr(traces, "trace_of", change)
+    assert traces.traced(folder) is made
+    assert not (cache / "traces").exists()
+
+
+def _scenes():
+    entry = next(entry for entry in scan(()) if entry.name == "scenes")
+    return entry.spec(), entry.folder()
