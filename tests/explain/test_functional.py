@@ -43,6 +43,10 @@ USUAL = {
         lambda x, y: x[:, 1:].flip(3).transpose(2, 3) * y.amax(3)[:, 0, :, None].unsqueeze(1).squeeze(1)[:, None]
     ),
     "pooling": lambda: Called(lambda x, y: functional.avg_pool2d(functional.max_pool2d(x, 2), 2)),
+    "edges": lambda: Called(
+        lambda x, y: functional.pad(x, (1, 0, 2, 1)).relu_() + functional.pad(y, (0, 1, 3, 0), value=0.5)
+    ),
+    "edges that mirror": lambda: Called(lambda x, y: functional.pad(x, [1] * 4, "reflect").mul_(2)),
     "rows": lambda: nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(), nn.Linear(16, 5)
     ),

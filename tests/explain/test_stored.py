@@ -65,7 +65,7 @@ def described(graph_module):
             str(node.target),
             str(node.args),
             str(node.kwargs),
-            [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()],
+            dict(node.meta.get("nn_module_stack") or {}),
             str(getattr(node.meta.get("val"), "shape", node.meta.get("val"))),
         )
         for node in graph_module.graph.nodes

@@ -14,7 +14,7 @@ aten = torch.ops.aten
 _KEPT = frozenset({
     "adaptive_avg_pool2d", "add", "amax", "avg_pool2d", "cat", "celu", "clamp", "clamp_min", "conv2d", "div", "elu",
     "exp", "flip", "gelu", "hardsigmoid", "hardswish", "hardtanh", "layer_norm", "leaky_relu", "linear", "log",
-    "log_softmax", "max_pool2d", "mean", "mish", "mul", "neg", "pow", "prelu", "relu", "relu6", "rsub", "selu",
+    "log_softmax", "max_pool2d", "mean", "mish", "mul", "neg", "pad", "pow", "prelu", "relu", "relu6", "rsub", "selu",
     "sigmoid", "silu", "softmax", "softplus", "sub", "sum", "tanh",
 })  # fmt: skip
 """Operators that torch's decompositions leave as they are. None answers with a view of what it takes."""

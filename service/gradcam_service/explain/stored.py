@@ -87,7 +87,8 @@ def restored(written: Stored) -> fx.GraphModule:
         node = nodes[one["name"]] = graph.create_node(one["op"], function, arguments, options, name=one["name"])
         if node.name != one["name"]:
             raise ValueError(f"the name {one['name']} is taken")
-        node.meta = {"nn_module_stack": dict(one["modules"]), "val": _read(one["val"], nodes)}
+        modules = {key: tuple(module) for key, module in one["modules"]}
+        node.meta = {"nn_module_stack": modules, "val": _read(one["val"], nodes)}
     return flat(fx.GraphModule(root, graph))
 
 
