@@ -15,7 +15,7 @@ COPY pyproject.toml constraints.txt ./
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install --no-cache-dir --no-deps -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; \
-        extras = sum((e[extra] for extra in ('s3', 'tracing', 'dicom', 'transformers')), []); \
+        extras = sum((e[extra] for extra in ('s3', 'tracing', 'dicom', 'transformers', 'grpc')), []); \
         print(*p['dependencies'], *extras, 'setuptools', sep='\n')" > requirements.txt \
     && pip install --no-cache-dir -c constraints.txt -r requirements.txt
 

@@ -8,7 +8,7 @@ PYTEST = $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(CI),--
 CLIENTS = $(patsubst tests/dialects/%,build/dialects/%/.installed,$(patsubst %/,%,$(dir $(wildcard tests/dialects/*/requirements.txt tests/dialects/*/package.json))))
 ENGINE = $(firstword $(shell command -v docker podman buildah))
 
-.PHONY: serve test test-all test-dialects chaos fuzz docs load bench bench-gpu sizing rolling lint format zoo image clean
+.PHONY: serve test test-all test-dialects chaos fuzz docs load bench bench-gpu sizing rolling protocol lint format zoo image clean
 
 serve: $(VENV)/.installed  ## start the service; HOST is the address to listen on
 	@exec $(BIN)/python -E -P -m gradcam_service serve --host $(or $(HOST),$(GRADCAM_HOST),127.0.0.1) --port $(PORT)
@@ -49,6 +49,12 @@ docs: $(VENV)/.installed  ## write the tables of docs/ that the code fills, the 
 	$(BIN)/python docs/tables.py
 	$(BIN)/python docs/client_options.py
 	$(BIN)/python deploy/prometheus/operator_rules.py
+
+protocol: PROTOCOL = service/gradcam_service/api/grpc/protocol
+protocol:  ## write gRPC's messages anew, by the oldest generator whose code the protobufs in use run
+	$(PYTHON) -m venv build/protocol
+	build/protocol/bin/pip install --disable-pip-version-check grpcio-tools==1.72.2
+	cd $(PROTOCOL) && $(CURDIR)/build/protocol/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. *.proto
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

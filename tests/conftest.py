@@ -163,5 +163,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def service(repository: Path) -> Iterator[Service]:
     """The service with the embedded models and those of `repository`, two API processes of two threads."""
-    with running_eagerly(model_repository=repository, api_processes=2, admin_token=ADMIN_TOKEN, cpus=2) as started:
+    settings = {"api_processes": 2, "admin_token": ADMIN_TOKEN, "cpus": 2, "grpc_port": 0}
+    with running_eagerly(model_repository=repository, **settings) as started:
         yield started

@@ -15,6 +15,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from time import sleep, time
 from typing import TYPE_CHECKING
@@ -48,7 +49,7 @@ def serve(settings: Settings) -> None:
     Raises:
         OSError: the address can't be listened on, there is no room for sockets and metrics, or GPUs can't be counted.
         BadSettings: others than this machine could reach it without a key, the file of keys can't be used, what
-            traces is not installed, or there is no saying which model is the default one.
+            traces or speaks gRPC is not installed, or there is no saying which model is the default one.
         ModelFailed: a model repository can't be read.
         UnknownModel: the default model is in none of them.
     """
@@ -56,13 +57,14 @@ def serve(settings: Settings) -> None:
     for warning in misspelt(os.environ):
         log.warning(warning)
     default = _default(settings)
-    with _own_folder(_roomy()) as folder, _listen(settings) as listening:
+    with _own_folder(_roomy()) as folder, _listen(settings) as listening, _grpc_port(settings) as grpc_port:
+        settings = settings.model_copy(update={"grpc_port": grpc_port})
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
         # For 20 µs torch's idle threads wait for more, not for milliseconds, while ONNX Runtime wants their cores.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         load_plugins(settings.plugins)  # which import what they like, metrics and torch among it
         check_access(listening, settings)
-        _check_tracing(settings)
+        _check_extras(settings)
         if settings.metrics_port is not None:
             from gradcam_service import metrics
 
@@ -185,6 +187,24 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
+@contextmanager
+def _grpc_port(settings: Settings) -> Iterator[int | None]:
+    """The port for gRPC, kept for the API processes, each of which listens at it; None where there is none.
+
+    The first socket sees to it that nobody else listens there, which sockets that share a port would not notice.
+    """
+    if settings.grpc_port is None:
+        yield None
+        return
+    with _listen(settings.model_copy(update={"port": settings.grpc_port})) as first:
+        address = first.getsockname()[:2]
+    with socket.socket(first.family) as kept:  # bound and not listening, so that it is given no connections
+        for shared in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            kept.setsockopt(socket.SOL_SOCKET, shared, 1)
+        kept.bind(address)
+        yield address[1]
+
+
 def check_access(listening: socket.socket, settings: Settings) -> None:
     """Let nobody listen to the world by oversight.
 
@@ -205,12 +225,14 @@ def check_access(listening: socket.socket, settings: Settings) -> None:
         )
 
 
-def _check_tracing(settings: Settings) -> None:
-    """Say at once, not in every process, that the extra is missing; empty variables are not set.
+def _check_extras(settings: Settings) -> None:
+    """Say at once, not in every process, that an extra is missing; empty variables are not set.
 
     Raises:
         BadSettings: see `serve`.
     """
+    if settings.grpc_port is not None and find_spec("grpc") is None:
+        raise BadSettings("GRADCAM_GRPC_PORT needs the extra grpc: pip install 'gradcam-service[grpc]'")
     if settings.tracing:
         for name in [name for name, value in os.environ.items() if name.startswith("OTEL_") and not value]:
             del os.environ[name]  # https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
@@ -226,8 +248,10 @@ def _announce(listening: socket.socket, settings: Settings, default: Entry) -> N
     """Say where the service is, and what it answers with, as soon as it does."""
     host, port = listening.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    host = f"[{host}]" if ":" in host else host
+    url = f"http://{host}:{port}"
     key = "-H 'Authorization: Bearer YOUR-KEY' " if settings.api_keys else ""
+    grpc = "" if settings.grpc_port is None else f"\n  gRPC, the Open Inference Protocol: {host}:{settings.grpc_port}\n"
     while not _is_ready(url):
         sleep(0.1)
     print(
@@ -235,7 +259,8 @@ def _announce(listening: socket.socket, settings: Settings, default: Entry) -> N
         f"  The default model is {settings.default_model}{_described(default)}\n"
         "  Try it:\n\n"
         f"    curl -s {url}/docs/camera.jpg -o photo.jpg\n"
-        f"    curl -s -H 'Accept: image/jpeg' {key}-F image=@photo.jpg {url}/explain -o map.jpg\n",
+        f"    curl -s -H 'Accept: image/jpeg' {key}-F image=@photo.jpg {url}/explain -o map.jpg\n"
+        f"{grpc}",
         flush=True,
     )
 

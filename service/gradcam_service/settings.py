@@ -137,6 +137,12 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="port of its own for `/metrics`; without it, it is where the rest is"
     )
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port of its own for gRPC (the Open Inference Protocol), which is off without; 0 picks a free one",
+    )
     tracing: bool = Field(
         False, description="whether spans go to the OpenTelemetry collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names"
     )
@@ -181,7 +187,7 @@ class Settings(BaseSettings):
         """Most images in one request: no more than one API process can ever have under way."""
         return min(self.max_images, self.share(self.queue_size))
 
-    @field_validator("port", "metrics_port", mode="before")
+    @field_validator("port", "metrics_port", "grpc_port", mode="before")
     @classmethod
     def _is_no_link(cls, port: object, info: ValidationInfo) -> object:
         linked = isinstance(port, str) and port.startswith(_LINK)

@@ -1,4 +1,4 @@
-"""The API process: the application behind uvicorn, on a socket that the supervisor opened."""
+"""The API process: the application behind uvicorn, on a socket that the supervisor opened, and behind gRPC."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import signal
 import socket
 from functools import partial
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from gradcam_service import logs
 from gradcam_service.kinds import load_plugins
 from gradcam_service.settings import Settings
+
+if TYPE_CHECKING:
+    import grpc
 
 
 def main(listening: socket.socket, worker_addresses: dict[str, str], settings: Settings) -> None:
@@ -24,8 +28,9 @@ def main(listening: socket.socket, worker_addresses: dict[str, str], settings: S
     from gradcam_service.api.connection import Connection
 
     leaving = asyncio.Event()
+    app = create_app(settings, worker_addresses, leaving)
     config = uvicorn.Config(
-        create_app(settings, worker_addresses, leaving),
+        app,
         access_log=False,
         log_config=None,
         http=partial(Connection, settings),  # type: ignore[arg-type]  # called as a class would be
@@ -34,22 +39,41 @@ def main(listening: socket.socket, worker_addresses: dict[str, str], settings: S
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_serve(_Server(config, leaving, settings.notice_seconds), listening))
+        runner.run(_serve(_Server(config, leaving, settings), listening))
 
 
 class _Server(uvicorn.Server):
     """Is not ready for a while before it stops listening, so that load balancers have noticed by then.
 
+    Where gRPC is on, it starts once the application has, and ends with it.
+
     Args:
         config: uvicorn's.
         leaving: set when it is told to stop.
-        notice_seconds: how long it goes on from there.
+        settings: say how long it goes on from there, and how long it may finish what it accepted.
     """
 
-    def __init__(self, config: uvicorn.Config, leaving: asyncio.Event, notice_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, leaving: asyncio.Event, settings: Settings) -> None:
         super().__init__(config)
         self._leaving = leaving
-        self._notice_seconds = notice_seconds
+        self._settings = settings
+        self._grpc: grpc.aio.Server | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called to start to listen."""
+        await super().startup(sockets)
+        if self._settings.grpc_port is not None and not self.should_exit:
+            from gradcam_service.api.grpc.server import start  # an extra
+
+            self._grpc = await start(self.config.app, self._settings)  # type: ignore[arg-type]  # not one to import
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called to stop to listen, and to finish what was accepted, before the application ends."""
+        if self._grpc is not None:
+            stopping = asyncio.create_task(self._grpc.stop(self._settings.drain_seconds))
+            self.server_state.tasks.add(stopping)  # as a request of HTTP, which is waited for
+            stopping.add_done_callback(self.server_state.tasks.discard)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called in the midst of anything, when a signal arrives."""
@@ -57,7 +81,7 @@ class _Server(uvicorn.Server):
 
         def leave() -> None:
             self._leaving.set()
-            loop.call_later(self._notice_seconds, stop, sig, frame)
+            loop.call_later(self._settings.notice_seconds, stop, sig, frame)
 
         loop.call_soon_threadsafe(leave)
 

@@ -1,0 +1,172 @@
+"""gRPC by its messages, without anybody's client."""
+
+import grpc
+import numpy as np
+import pytest
+
+from api.calls import encoded, explain, photo, values
+from exposed import value
+from gradcam_service.api.grpc.protocol import health_pb2, inference_pb2
+from live import running_eagerly, until
+
+from .channel import SERVICE, Channel, output, pictures
+
+Code = grpc.StatusCode
+PICTURE = encoded(photo(200, 150), "PNG")
+
+
+@pytest.fixture(scope="module")
+def channel(service):
+    with Channel(service, x_request_id="of-the-caller") as opened:
+        yield opened
+
+
+def refused(code, call, *given, **members):
+    """What an error says, whose code is as expected."""
+    with pytest.raises(grpc.RpcError) as raised:
+        call(*given, **members)
+    assert raised.value.code() is code, raised.value.details()
+    return raised.value.details()
+
+
+def test_it_is_alive_and_ready(channel):
+    assert channel.call("ServerLive")[0].live
+    assert channel.call("ServerReady")[0].ready
+    assert channel.call("ModelReady", name="scenes")[0].ready
+    for service in ("", SERVICE):
+        assert channel.call("Check", service=service)[0].status == health_pb2.HealthCheckResponse.SERVING
+    assert "no service 'other'" in refused(Code.NOT_FOUND, channel.call, "Check", service="other")
+    assert "no model 'nothing'" in refused(Code.NOT_FOUND, channel.call, "ModelReady", name="nothing")
+
+
+def test_metadata_are_those_of_rest(channel, service):
+    told, _ = channel.call("ModelMetadata", name="scenes-tensor")
+    said = service.get("/v2/models/scenes-tensor").json()
+    assert (told.name, list(told.versions), told.platform) == (said["name"], said["versions"], said["platform"])
+    described = [(one.name, one.datatype, list(one.shape)) for one in [*told.inputs, *told.outputs]]
+    assert described == [(one["name"], one["datatype"], one["shape"]) for one in [*said["inputs"], *said["outputs"]]]
+    assert list(channel.call("ServerMetadata")[0].extensions) == service.get("/v2").json()["extensions"]
+
+
+def test_a_map_is_that_of_the_native_protocol(channel, service):
+    told, trailing = channel.call("ModelInfer", model_name="scenes-explain", id="mine", **pictures(PICTURE))
+    native = explain(service.client, PICTURE, model="scenes", output="map")
+    np.testing.assert_array_equal(output(told, "map")[0], values(native["map"]))
+    assert (told.id, told.model_name, trailing["x-request-id"]) == ("mine", "scenes-explain", "of-the-caller")
+    assert trailing["server-timing"].startswith("read;")
+
+
+def test_contents_and_gzip_answer_as_raw_bytes_do(channel):
+    plain, _ = channel.call("ModelInfer", model_name="scenes", **pictures(PICTURE))
+    contents = inference_pb2.InferTensorContents(bytes_contents=[PICTURE])
+    tensor = inference_pb2.ModelInferRequest.InferInputTensor(
+        name="image", datatype="BYTES", shape=[1], contents=contents
+    )
+    by_contents, _ = channel.call("ModelInfer", model_name="scenes", inputs=[tensor])
+    zipped, _ = channel.call("ModelInfer", compression=grpc.Compression.Gzip, model_name="scenes", **pictures(PICTURE))
+    bare = pictures(PICTURE) | {"raw_input_contents": [PICTURE]}  # without its length
+    by_itself, _ = channel.call("ModelInfer", model_name="scenes", **bare)
+    for other in (by_contents, zipped, by_itself):
+        np.testing.assert_array_equal(output(other, "scores"), output(plain, "scores"))
+
+
+def numbers(datatype, member, values):
+    contents = inference_pb2.InferTensorContents(**{member: values})
+    return inference_pb2.ModelInferRequest.InferInputTensor(
+        name="input", datatype=datatype, shape=[1, 3, 128, 128], contents=contents
+    )
+
+
+def test_floats_in_contents_are_the_same_as_raw(channel):
+    floats = np.random.default_rng(0).normal(size=(1, 3, 128, 128)).astype(np.float32)
+    raw = inference_pb2.ModelInferRequest.InferInputTensor(name="input", datatype="FP32", shape=floats.shape)
+    expected, _ = channel.call(
+        "ModelInfer", model_name="scenes-tensor", inputs=[raw], raw_input_contents=[floats.tobytes()]
+    )
+    inputs = [numbers("FP32", "fp32_contents", floats.ravel().tolist())]
+    found, _ = channel.call("ModelInfer", model_name="scenes-tensor", inputs=inputs)
+    np.testing.assert_array_equal(output(found, "scores"), output(expected, "scores"))
+
+
+def test_a_stream_answers_each_request_and_ends_with_none(channel):
+    good = inference_pb2.ModelInferRequest(model_name="scenes", id="one", **pictures(PICTURE))
+    bad = inference_pb2.ModelInferRequest(model_name="nothing", id="two", **pictures(PICTURE))
+    first, second, third = channel.stream([good, bad, good])
+    assert "no model 'nothing'" in second.error_message
+    assert not first.error_message
+    np.testing.assert_array_equal(output(first.infer_response, "scores"), output(third.infer_response, "scores"))
+
+
+def raw(name, datatype, shape, *data):
+    tensor = inference_pb2.ModelInferRequest.InferInputTensor(name=name, datatype=datatype, shape=shape)
+    return {"inputs": [tensor], "raw_input_contents": data}
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        (raw("image", "BYTES", [1], PICTURE, PICTURE), "2 raw_input_contents for 1 inputs"),
+        (raw("image", "BYTES", [2], b"\xff\xff\xff\x7fabc"), ""),
+        (raw("input", "FP32", [2**40, 2**40, 3, 3], b""), ""),
+        (raw("input", "FP32", [-1, 3, 128, 128], b""), ""),
+        (raw("input", "FP32", [1, 3, 128, 128], b"\0" * 8), ""),
+        (raw("image", "STRING", [1], PICTURE), ""),
+        ({"inputs": [numbers("FP16", "fp32_contents", [0.0])]}, "contents can't be FP16"),
+        ({"inputs": [numbers("UINT8", "uint_contents", [256] * 49152)]}, ""),
+        ({}, ""),
+    ],
+)
+def test_hostile_messages_are_refused(channel, members, said):
+    assert said in refused(Code.INVALID_ARGUMENT, channel.call, "ModelInfer", model_name="scenes", **members)
+
+
+def test_what_is_no_message_is_refused(channel):
+    answer = inference_pb2.ModelInferResponse
+    for data in (b"\xff" * 100, PICTURE):
+        assert "no ModelInferRequest" in refused(
+            Code.INVALID_ARGUMENT, channel.send, SERVICE, "ModelInfer", data, answer
+        )
+    refused(Code.UNIMPLEMENTED, channel.send, SERVICE, "SystemSharedMemoryStatus", b"", answer)
+    for name in ("", "scenes/infer", "../v2"):
+        refused(Code.INVALID_ARGUMENT, channel.call, "ModelInfer", model_name=name, **pictures(PICTURE))
+
+
+def test_a_deadline_is_kept(channel):
+    slow = pictures(PICTURE) | {"parameters": {"method": inference_pb2.InferParameter(string_param="rise")}}
+    refused(Code.DEADLINE_EXCEEDED, channel.call, "ModelInfer", timeout=0.3, model_name="scenes-explain", **slow)
+    own = slow["parameters"] | {"timeout": inference_pb2.InferParameter(int64_param=300_000)}  # µs
+    members = {**slow, "parameters": own}
+    assert refused(Code.DEADLINE_EXCEEDED, channel.call, "ModelInfer", model_name="scenes-explain", **members)
+
+
+def test_calls_are_counted_and_logged_as_those_of_rest(channel, service):
+    def counted():
+        return value(
+            service.client, "gradcam_requests_total", endpoint="/v2/models/{name}/infer", model="scenes", status="200"
+        )
+
+    before = counted()
+    channel.call("ModelInfer", model_name="scenes", **pictures(PICTURE))
+    until(counted, before + 1)
+    assert any(record.get("request_id") == "of-the-caller" for record in service.records())
+
+
+def test_it_needs_a_key_where_http_does_and_has_its_limits(tmp_path):
+    (tmp_path / "keys.txt").write_text(f"me {'2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae'}\n")
+    with running_eagerly(api_keys=tmp_path / "keys.txt", grpc_port=0, max_body_bytes=100_000) as service:
+        with Channel(service) as stranger:
+            assert stranger.call("ServerReady")[0].ready
+            refused(Code.UNAUTHENTICATED, stranger.call, "ModelInfer", model_name="scenes", **pictures(PICTURE))
+        with Channel(service, authorization="Bearer foo") as known:
+            known.call("ModelInfer", model_name="scenes", **pictures(PICTURE))
+            for compression in (None, grpc.Compression.Gzip):  # of little once it is compressed
+                for size in (100_001, 10_000_000):
+                    large = pictures(b"\0" * size)
+                    refused(
+                        Code.RESOURCE_EXHAUSTED,
+                        known.call,
+                        "ModelInfer",
+                        compression=compression,
+                        model_name="scenes",
+                        **large,
+                    )
