@@ -73,6 +73,27 @@ def serve(**given: str | int | None) -> None:
     serving.serve(_validated(Settings, given))
 
 
+@commands.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.option("--model_name", help="Of the InferenceService: what callers call the model.  [default: as KServe says]")
+@click.option("--model_dir", type=click.Path(path_type=Path), default="/mnt/models", show_default=True)
+@click.option("--predictor_host", help="HOST[:PORT] of the predictor to explain, where --model_dir has no model.")
+@click.option("--predictor_protocol", type=click.Choice(["v1", "v2"]), help="[default: the one that it answers to]")
+@click.option("--http_port", type=int, help="TCP port to listen on.  [default: PORT, else 8080]")
+@click.option("--grpc_port", type=int, help="TCP port for gRPC.  [default: GRADCAM_GRPC_PORT, else none]")
+@click.option("--preprocess", type=click.Choice(["imagenet"]), help="Of an ONNX file, or a predictor of floats.")
+@click.option("--workers", hidden=True, help="Of other servers; GRADCAM_API_PROCESSES is ours.")
+@click.pass_context
+def kserve(context: click.Context, /, workers: str | None, **given: Any) -> None:  # noqa: ANN401  click's values
+    """Serve as a model of KServe, which adds some of these options itself; others that it may add change nothing."""
+    from gradcam_service import serving
+    from gradcam_service.kserve import Arguments, arranged
+
+    strange = (argument for argument in context.args if argument.startswith("-"))
+    _warn(f"{argument} is no option of gradcam kserve and changes nothing" for argument in strange)
+    with arranged(Arguments(**given)) as chosen:
+        serving.serve(_validated(Settings, chosen))
+
+
 @commands.command()
 @click.argument("names", nargs=-1)
 @click.option("--load", "load_them", is_flag=True, help="Load each model here, to see whether it works.")

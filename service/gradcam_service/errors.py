@@ -30,7 +30,8 @@
     │   ├── WorkerLost            the worker died while it held the job
     │   ├── OutOfMemory           the device's memory does not hold it
     │   ├── ModelLoading          still loading when the deadline came
-    │   └── ModelFailed           the model can't be loaded
+    │   ├── ModelFailed           the model can't be loaded
+    │   └── PredictorFailed       another server, which has the model, does not answer
     ├── DeadlineExceeded      not done in time
     ├── BadSettings           the service can't start as it is told to
     └── Internal              our fault
@@ -291,6 +292,13 @@ class ModelFailed(Unavailable):
 
     code = "model_failed"
     title = "Model failed to load"
+
+
+class PredictorFailed(Unavailable):
+    """Another server, which has the model, does not answer."""
+
+    code = "predictor_failed"
+    title = "The predictor failed"
 
 
 class DeadlineExceeded(ServiceError):

@@ -31,4 +31,5 @@ def is_callers(error: ServiceError, options: PredictOptions, settings: Settings,
 def _is_expensive(options: PredictOptions, model: Model) -> bool:
     if not isinstance(options, ExplainOptions) or model.card is None:
         return False
-    return any(method.name == options.method and method.forward_passes > 1 for method in model.card.methods)
+    name = options.method if "method" in options.model_fields_set else model.card.method
+    return any(method.name == name and method.forward_passes > 1 for method in model.card.methods)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -223,3 +223,14 @@ class Call(Generic[Options]):
     def each(self) -> Sequence[Options]:
         """The options of each image."""
         return [self.options] * len(self.images) if self.own is None else self.own
+
+    def by(self, method: str) -> Self:
+        """The same, explained by a method where no other is named."""
+        own = self.own and [_by(method, options) for options in self.own]
+        return replace(self, options=_by(method, self.options), own=own)
+
+
+def _by(method: str, options: Options) -> Options:
+    if not isinstance(options, ExplainOptions) or "method" in options.model_fields_set or options.method == method:
+        return options
+    return options.model_copy(update={"method": method})

@@ -137,17 +137,19 @@ class Pipeline:
         Raises:
             ServiceError: what is wrong with the whole call.
         """
-        options = call.options
-        deadline = monotonic() + (options.timeout_ms or self._settings.timeout_ms) / 1e3
+        asked = call
+        deadline = monotonic() + (asked.options.timeout_ms or self._settings.timeout_ms) / 1e3
         admission.take_images(len(call.images))
         held = 0
         try:
             while True:
-                model, card = await self._engine.ready_model(options.model or self._settings.default_model, deadline)
+                wanted = asked.options.model or self._settings.default_model
+                model, card = await self._engine.ready_model(wanted, deadline)
+                call = asked.by(card.method)
                 seen.model, seen.version = model.name, model.version
-                question = self._question(options, card)
+                question = self._question(call.options, card)
                 seen.method = question.method if question else ""
-                whole = _Work(options, model, card, question, deadline, admission, seen)
+                whole = _Work(call.options, model, card, question, deadline, admission, seen)
                 works = [whole] * len(call.images) if call.own is None else [self._own(whole, own) for own in call.own]
                 needed = await self._held_bytes(call, whole)
                 admission.take_bytes(needed - held)

@@ -9,7 +9,7 @@ import msgspec
 
 from gradcam_service.errors import BadOption, UnknownLayer, UnsupportedMethod, shortened
 from gradcam_service.explain.activation import Activation
-from gradcam_service.explain.methods import METHODS
+from gradcam_service.explain.methods import DEFAULT, METHODS
 from gradcam_service.inputs import Takes
 from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.class_names import class_index
@@ -64,6 +64,7 @@ class Card(msgspec.Struct, frozen=True):
         layer: the name of the default layer.
         layers: those that every path crosses, and the default one.
         methods: every explanation method.
+        method: the one by which is explained where a request names none.
         inner_layers: names of all others, inside of blocks and branches.
         input: what it takes.
         checks: what was looked at when it was loaded; see `gradcam_service.registry.checks`.
@@ -87,6 +88,7 @@ class Card(msgspec.Struct, frozen=True):
     precision: Literal["float32", "bfloat16"] = "float32"
     torch: str = ""
     checks: list[CheckCard] = []
+    method: str = DEFAULT
 
     def method_names(self) -> list[str]:
         """The methods that can explain this model."""

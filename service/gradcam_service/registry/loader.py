@@ -201,6 +201,7 @@ def _card(spec: Spec, known: Known, labels: list[str], network: Network, found: 
         inner_layers=[name for name, layer in network.every_layer.items() if layer.is_listed and name not in layers],
         methods=_methods(network, known.preprocess.input_size, found),
         checks=found.cards,
+        method=spec.method,
         torch=str(torch.__version__),  # of a class that no other process knows
     )
 

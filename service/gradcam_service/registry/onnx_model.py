@@ -12,10 +12,11 @@ from torch import Tensor, fx
 from gradcam_service.errors import first_line
 from gradcam_service.explain.activation import UNCHANGED
 from gradcam_service.registry import onnx_file
+from gradcam_service.registry.black_box import black_box
 from gradcam_service.registry.built import Built
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.onnx_graph import CannotConvert, converted
-from gradcam_service.registry.onnx_session import Session, black_box
+from gradcam_service.registry.onnx_session import Session
 from gradcam_service.registry.spec import Preprocess
 from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.registry.weights import weights_file
@@ -55,7 +56,8 @@ def _graph(model: onnx.ModelProto, session: Session) -> fx.GraphModule:
         _compare(graph_module, images, expected)
     except CannotConvert as error:
         log.warning("ONNX model is a black box: %s", error)
-        return black_box(session, f"the ONNX model is a black box without gradients: {error}")
+        reason = f"the ONNX model is a black box without gradients: {error}"
+        return black_box(session, session.takes.preprocess, session.classes, reason)
     return graph_module
 
 

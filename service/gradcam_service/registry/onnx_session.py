@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import onnx
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from gradcam_service.errors import ModelFailed, unwrapped
-from gradcam_service.explain.graph import flat
 from gradcam_service.registry.onnx_input import ImageInput
 from gradcam_service.registry.spec import Preprocess
 from gradcam_service.runtime.onnxruntime import open_session
@@ -62,17 +61,3 @@ class Session(nn.Module):
         if not one_row or len(scores) != len(filled) or scores.dtype.kind != "f":
             raise ModelFailed(f"the model does not answer with one row of scores for each image but {scores.shape}")
         return torch.from_numpy(scores[: len(images)]).reshape(len(images), -1).float()
-
-
-def black_box(session: Session, reason: str) -> fx.GraphModule:
-    """Wrap a session in a graph of one node: nothing inside it can be seen or differentiated, for ``reason``."""
-    graph = fx.Graph()
-    image = graph.placeholder("images")
-    preprocess = session.takes.preprocess
-    image.meta["val"] = torch.empty(2, len(preprocess.mean), *preprocess.input_size, device="meta")
-    scores = graph.call_module("session", (image,))
-    scores.meta["val"] = torch.empty(2, session.classes, device="meta")
-    graph.output(scores)
-    graph_module = flat(fx.GraphModule({"session": session}, graph))
-    graph_module.meta["opaque"] = reason
-    return graph_module

@@ -21,6 +21,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from gradcam_service.explain.activation import Activation
+from gradcam_service.explain.methods import DEFAULT, METHODS
 from gradcam_service.inputs import INPUTS, Takes
 from gradcam_service.kinds import no_such
 from gradcam_service.registry.labels import listed
@@ -73,6 +74,12 @@ class Preprocess:
         if not all(map(math.isfinite, (*self.mean, *self.std))) or not all(self.std):
             raise ValueError("preprocess takes a finite mean and a finite std that is not 0")
 
+    @classmethod
+    def imagenet(cls, size: tuple[int, int]) -> Preprocess:
+        """The preprocessing of most models that were trained on ImageNet, for an input of (height, width)."""
+        shortest = round(max(size) * 256 / 224)
+        return cls((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), shortest, size)
+
     @property
     def input_size(self) -> tuple[int, int]:
         """(height, width) of what the model receives."""
@@ -100,6 +107,7 @@ _CHOICES: dict[str, Callable[[], list[str]]] = {
     "source": lambda: list(SOURCES),
     "task": lambda: list(TASKS),
     "runtime": lambda: ["auto", "eager", *RUNTIMES],
+    "method": lambda: list(METHODS),
 }
 """Fields that name one of a kind, and the names that there are once plugins are loaded."""
 
@@ -161,6 +169,7 @@ class Spec(BaseModel):
     input: Takes = Field(Takes(), description="what the model takes")
     preprocess: Preprocess | None = Field(None, description="default: from the weights")
     layer: str = Field("auto", description="where to explain by default; auto: the last convolution")
+    method: str = Field(DEFAULT, description="what explains where a request names no method")
     runtime: str = Field(
         "auto", description="what computes feature maps; auto: eager, then the fastest that computes the same"
     )

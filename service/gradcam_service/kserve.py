@@ -1,0 +1,190 @@
+"""``gradcam kserve``: serves what KServe has put into a folder, under the name of the InferenceService.
+
+KServe unpacks what ``storageUri`` names into one folder, so that a model's own name and version are usually gone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from gradcam_service.errors import BadSettings
+from gradcam_service.registry.spec import Preprocess
+
+_PORT = 8080
+"""Where KServe looks for a model, unless it says otherwise."""
+_BATCH = 32
+"""Images that a predictor is asked about at a time."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What ``gradcam kserve`` is told, by whoever writes the manifest and by KServe, which appends.
+
+    Attributes:
+        model_name: of the InferenceService.
+        model_dir: holds what ``storageUri`` names.
+        predictor_host: host, or host:port, of the predictor that this explains.
+        predictor_protocol: of the predictor, where KServe says so.
+        http_port: to listen at.
+        grpc_port: likewise.
+        preprocess: of a model that doesn't say how pictures are prepared for it.
+    """
+
+    model_name: str | None = None
+    model_dir: Path = Path("/mnt/models")
+    predictor_host: str | None = None
+    predictor_protocol: str | None = None
+    http_port: int | None = None
+    grpc_port: int | None = None
+    preprocess: Literal["imagenet"] | None = None
+
+    @property
+    def name(self) -> str:
+        """What the model is called by those who ask for it."""
+        return self.model_name or os.environ.get("INFERENCE_SERVICE_NAME") or "model"
+
+
+@contextmanager
+def arranged(given: Arguments) -> Iterator[dict[str, Any]]:
+    """The settings that differ from those of the environment, with a repository that lasts as long as the block.
+
+    Raises:
+        BadSettings: there is no model, or no telling what it takes.
+    """
+    with tempfile.TemporaryDirectory(prefix="gradcam-kserve-") as folder:
+        arrange(given, Path(folder))
+        yield {"model_repository": folder, "embedded": False, "default_model": given.name} | _listening(given)
+
+
+def _listening(given: Arguments) -> dict[str, Any]:
+    """Where to listen: as told, else as the environment says, else where KServe looks."""
+    chosen: dict[str, Any] = {"grpc_port": given.grpc_port, "port": given.http_port}
+    if given.http_port is None and not os.environ.get("GRADCAM_PORT"):
+        chosen["port"] = os.environ.get("PORT") or _PORT
+    return chosen if os.environ.get("GRADCAM_HOST") else chosen | {"host": "0.0.0.0"}
+
+
+def arrange(given: Arguments, repository: Path) -> None:
+    """Make a repository of what is in the folder of models, in which the InferenceService's name is a model's.
+
+    In this order: ``model.yaml``; ``<version>/model.yaml``; ``<name>/<version>/model.yaml``; an ONNX file; and without
+    any of these, the predictor.
+
+    Raises:
+        BadSettings: there is nothing of that, or no telling which of several models is meant, or what one takes.
+    """
+    if not re.fullmatch(r"[^@/]+", given.name):
+        raise BadSettings(f"--model_name {given.name}: a model's name has no @ and no /")
+    source, own = given.model_dir, repository / given.name
+    if (source / "model.yaml").is_file():
+        own.mkdir()
+        (own / "1").symlink_to(source.resolve())
+    elif any(source.glob("*/model.yaml")):
+        own.symlink_to(source.resolve())
+    elif found := sorted({path.parents[1] for path in source.glob("*/*/model.yaml")}):
+        meant = _meant(found, given.name)
+        for folder in found:
+            (own if folder == meant else repository / folder.name).symlink_to(folder.resolve())
+    elif onnx := _onnx(source):
+        _write(own / "1", _onnx_spec(given, onnx), [onnx, *_labels(source)])
+    elif given.predictor_host:
+        _write(own / "1", _predictor_spec(given))
+    else:
+        raise BadSettings(
+            f"there is no model in {source}: model.yaml, <version>/model.yaml, <name>/<version>/model.yaml or an ONNX "
+            "file would be one; or --predictor_host names the predictor that is to be explained"
+        )
+
+
+def _meant(folders: list[Path], name: str) -> Path:
+    """The folder of the model that is asked for by the InferenceService's name."""
+    if len(folders) == 1:
+        return folders[0]
+    wanted = next((folder for folder in folders if folder.name == name), None)
+    if wanted is None:
+        names = ", ".join(folder.name for folder in folders)
+        raise BadSettings(f"there are several models, {names}, and none is called {name}; --model_name says which")
+    return wanted
+
+
+def _onnx(source: Path) -> Path | None:
+    """The one ONNX file there is: by itself, or in the version of a model of Triton's."""
+    found = sorted(source.glob("*.onnx")) or sorted(source.glob("*/model.onnx"))
+    if len(found) > 1:
+        raise BadSettings(f"there are several ONNX files in {source}; a model.yaml says which is the model")
+    return found[0] if found else None
+
+
+def _labels(source: Path) -> list[Path]:
+    """The file of labels that Triton's configuration names, where there is one."""
+    config = source / "config.pbtxt"
+    named = re.search(r'label_filename\s*:\s*"([^"/]+)"', config.read_text()) if config.is_file() else None
+    return [source / named[1]] if named else []
+
+
+def _onnx_spec(given: Arguments, file: Path) -> dict[str, Any]:
+    """A ``model.yaml`` for an ONNX file that comes without one.
+
+    Raises:
+        BadSettings: nothing says how pictures are prepared for it.
+    """
+    if given.preprocess is None:
+        raise BadSettings(
+            f"nothing says what {file} takes: how a picture is resized, and the mean and standard deviation of its "
+            "colours. A model.yaml beside it does, or --preprocess imagenet, if it was trained so"
+        )
+    labels = _labels(given.model_dir)
+    spec = {"source": "onnx", "weights": file.name, "preprocess": _imagenet(_input_size(file))}
+    return spec | ({"labels": labels[0].name} if labels else {})
+
+
+def _input_size(file: Path) -> tuple[int, int]:
+    """(H, W) of an ONNX model's input.
+
+    Raises:
+        BadSettings: it takes any size, or no images.
+    """
+    import onnx
+
+    graph = onnx.load(file, load_external_data=False).graph
+    initial = {tensor.name for tensor in graph.initializer}
+    inputs = [value.type.tensor_type.shape.dim for value in graph.input if value.name not in initial]
+    shapes = [[side.dim_value for side in sides] for sides in inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        raise BadSettings(f"{file} takes no images (N, C, H, W); a model.yaml beside it could say more")
+    _, first, second, last = shapes[0]
+    size = (second, last) if first in (1, 3) else (first, second)
+    if not all(size):
+        raise BadSettings(f"{file} takes images of any size; a model.yaml beside it says which is meant")
+    return size
+
+
+def _predictor_spec(given: Arguments) -> dict[str, Any]:
+    """A ``model.yaml`` for a model that another server has."""
+    known = {"protocol": given.predictor_protocol, "preprocess": given.preprocess}
+    options = {"url": f"http://{given.predictor_host}", "model": given.name} | {k: v for k, v in known.items() if v}
+    spec = {"source": "predictor", "options": options, "activation": "none", "method": "occlusion"}
+    return spec | {"runtime": "eager", "batch": _BATCH}
+
+
+def _imagenet(size: tuple[int, int]) -> dict[str, Any]:
+    made = Preprocess.imagenet(size)
+    return {"mean": list(made.mean), "std": list(made.std), "resize": made.resize, "crop": list(size)}
+
+
+def _write(folder: Path, spec: Mapping[str, Any], files: Iterable[Path] = ()) -> None:
+    """Write a version: only what lies in its own folder is read, so that files are copied."""
+    folder.mkdir(parents=True)
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    (folder / "model.yaml").write_text(yaml.safe_dump(dict(spec)))

@@ -1,0 +1,197 @@
+"""The model of another server, asked over HTTP: what it scores pictures, and nothing else of it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, sleep
+from typing import Any, Literal
+
+import httpx
+import msgspec
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from gradcam_service.errors import ModelFailed, PredictorFailed, first_line
+from gradcam_service.naming import complaint
+from gradcam_service.registry.black_box import black_box
+from gradcam_service.registry.built import Built
+from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.predictor_protocols import V1, V2, Encoding, PredictorProtocol, Request
+from gradcam_service.registry.spec import Preprocess
+
+log = logging.getLogger(__name__)
+
+_TOGETHER = 8
+"""Images in one call."""
+_AT_ONCE = 4
+"""Calls that wait for their answers at a time."""
+_READY_SECONDS = 900.0
+"""That a predictor may take to become ready: KServe starts it and its explainer together."""
+_SECONDS = 20.0
+"""That one call may take: with all its tries less than a worker may be busy before it is taken for hung."""
+_TRIES = 3
+_PASSING = (429, 502, 503, 504)
+"""Statuses that may be others a moment later."""
+_WAIT = 0.5
+"""Seconds before the second try; twice as many before the third."""
+_LONGEST_WAIT = 5.0
+"""Seconds, of those that a predictor asks for."""
+
+
+class Options(BaseModel):
+    """``options`` in a ``model.yaml`` with ``source: predictor``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(pattern="^https?://")
+    model: str = Field(min_length=1)
+    protocol: Literal["v1", "v2"] | None = None
+    encoding: Encoding = "png"
+    preprocess: Literal["imagenet"] | None = None
+
+
+def predictor(folder: ModelFolder) -> Built:
+    """Wait until a predictor is ready, and build a black box that asks it.
+
+    Scores are what the predictor answers, whether probabilities or not.
+
+    Raises:
+        ModelFailed: it does not become ready, or takes or answers something else.
+        PredictorFailed: it does not answer a picture.
+    """
+    try:
+        options = Options.model_validate(folder.spec.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelFailed(f"options.{first['loc'][0]}: {complaint(first, Options)}") from error
+    with httpx.Client(base_url=options.url, timeout=_SECONDS) as client:
+        protocol = _spoken(client, options)
+    preprocess = folder.spec.preprocess or _preprocess(protocol, options)
+    module = Predictor(protocol, options.url, preprocess)
+    content = hashlib.sha256(folder.spec.model_dump_json().encode()).hexdigest()
+    reason = f"the predictor at {options.url} answers with scores, and has no gradients"
+    return Built(black_box(module, preprocess, module.classes, reason), folder.labels() or [], preprocess, content)
+
+
+class Predictor(nn.Module):
+    """Maps images (N, C, H, W) float32 after ``preprocess`` to the scores (N, classes) that a predictor has for them.
+
+    Args:
+        protocol: by which it is asked.
+        url: of the server.
+        preprocess: what the images have been through.
+
+    Attributes:
+        classes: how many scores it answers with.
+
+    Raises:
+        PredictorFailed: it does not answer an image.
+    """
+
+    def __init__(self, protocol: PredictorProtocol, url: str, preprocess: Preprocess) -> None:
+        super().__init__()
+        self._protocol, self._url = protocol, url
+        self._client = httpx.Client(base_url=url, timeout=_SECONDS)
+        self._calls = ThreadPoolExecutor(_AT_ONCE, "predictor")
+        self._mean, self._std = (np.array(of, np.float32)[:, None, None] for of in (preprocess.mean, preprocess.std))
+        empty = np.zeros((1, len(preprocess.mean), *preprocess.input_size), np.float32)
+        self.classes = self._scores(empty).shape[1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Ask about all images, a few in each call.
+
+        Raises:
+            PredictorFailed: it does not answer, or with something else.
+        """
+        parts = [part.detach().cpu().numpy() for part in torch.split(images, _TOGETHER)]
+        rows = list(self._calls.map(self._scores, parts))
+        return torch.from_numpy(np.concatenate(rows)).to(images.device)
+
+    def _scores(self, images: np.ndarray) -> np.ndarray:
+        """Scores (N, classes) float32 of a few images."""
+        given = images if self._protocol.normalised else images * self._std + self._mean
+        answer = self._answer(self._protocol.request(given))
+        try:
+            scores = self._protocol.scores(answer.content, answer.headers)
+        except (KeyError, TypeError, ValueError) as error:
+            raise PredictorFailed(
+                f"the predictor at {self._url} answers with no scores: {first_line(error)}"
+            ) from error
+        if scores.ndim != 2 or len(scores) != len(images):
+            raise PredictorFailed(
+                f"the predictor at {self._url} answers {len(images)} images with {scores.shape}; a row of scores for "
+                "each would work"
+            )
+        return scores
+
+    def _answer(self, request: Request) -> httpx.Response:
+        """Its answer, after some tries where what keeps it from answering may pass."""
+        said = ""
+        for wait in (0.0, *(_WAIT * 2**number for number in range(_TRIES - 1))):
+            sleep(wait)
+            try:
+                answer = self._client.post(request.path, content=request.content, headers=dict(request.headers))
+            except httpx.TransportError as error:
+                said = f"{type(error).__name__}: {first_line(error)}"
+                continue
+            if answer.status_code == 200:
+                return answer
+            said = f"{answer.status_code} {answer.text[:300]}"
+            if answer.status_code not in _PASSING:
+                break
+            asked = answer.headers.get("Retry-After", "")
+            sleep(min(_LONGEST_WAIT, float(asked)) if asked.isdecimal() else 0.0)
+        raise PredictorFailed(f"the predictor at {self._url} does not answer: {said}")
+
+
+def _spoken(client: httpx.Client, options: Options) -> PredictorProtocol:
+    """The protocol by which the predictor's model says that it is ready, waiting until it does.
+
+    Raises:
+        ModelFailed: it does not become ready.
+    """
+    end, said = monotonic() + _READY_SECONDS, ""
+    log.info("waiting for the predictor", extra={"fields": {"url": options.url, "model": options.model}})
+    while monotonic() < end:
+        for name in (options.protocol,) if options.protocol else ("v2", "v1"):
+            path = f"/{name}/models/{options.model}" + ("/ready" if name == "v2" else "")
+            try:
+                answer = client.get(path)
+            except httpx.TransportError as error:
+                said = f"{type(error).__name__}: {first_line(error)}"
+                continue
+            if answer.status_code == 200:
+                return V1(options.model, options.encoding) if name == "v1" else _described(client, options.model)
+            said = f"GET {path} answers {answer.status_code}"
+        sleep(1)
+    raise ModelFailed(f"the predictor at {options.url} did not become ready within {_READY_SECONDS:g} s: {said}")
+
+
+def _described(client: httpx.Client, model: str) -> V2:
+    """What the predictor says of its model, and of itself."""
+
+    def told(path: str) -> dict[str, Any]:
+        answer = client.get(path)
+        answer.raise_for_status()
+        said: dict[str, Any] = msgspec.json.decode(answer.content)
+        return said
+
+    return V2.described(model, told(f"/v2/models/{model}"), told("/v2").get("extensions", []))
+
+
+def _preprocess(protocol: PredictorProtocol, options: Options) -> Preprocess:
+    """The way from a picture to what the predictor is sent, where ``model.yaml`` doesn't say it.
+
+    Raises:
+        ModelFailed: it takes normalised numbers, and nothing says how they are.
+    """
+    if protocol.normalised and options.preprocess is None:
+        raise ModelFailed(
+            "the predictor takes floats, and nothing says how pictures become those: preprocess in model.yaml does, or "
+            "gradcam kserve --preprocess imagenet"
+        )
+    return Preprocess.imagenet(protocol.input_size or (224, 224))

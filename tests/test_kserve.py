@@ -1,0 +1,156 @@
+"""``gradcam kserve``: what KServe puts into a folder, and the arguments that it appends."""
+
+import os
+from pathlib import Path
+from unittest.mock import patch
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from command import gradcam
+from gradcam_service import kserve, serving
+from gradcam_service.errors import BadSettings
+from gradcam_service.kserve import Arguments, arranged
+from gradcam_service.registry.repository import scan
+
+YAML = "source: torchvision\narchitecture: resnet18\nweights: random:0\n"
+
+
+def written(root, *paths):
+    """The folder with a model.yaml, or something else, at each path."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(YAML if path.endswith(".yaml") else "")
+    return root
+
+
+def keys(given):
+    """What a service would serve."""
+    with arranged(given) as chosen:
+        return [entry.key for entry in scan([chosen["model_repository"]], embedded=False)]
+
+
+@pytest.mark.parametrize(
+    ("paths", "served"),
+    [
+        (["model.yaml"], ["birds@1"]),
+        (["1/model.yaml", "2/model.yaml"], ["birds@1", "birds@2"]),
+        (["sparrows/3/model.yaml"], ["birds@3"]),
+        (["sparrows/3/model.yaml", "birds/1/model.yaml"], ["birds@1", "sparrows@3"]),
+    ],
+)
+def test_the_model_is_served_under_the_name_of_the_inference_service(tmp_path, paths, served):
+    assert keys(Arguments(model_name="birds", model_dir=written(tmp_path, *paths))) == served
+
+
+def test_its_name_may_come_from_the_environment(tmp_path):
+    with patch.dict(os.environ, INFERENCE_SERVICE_NAME="birds"):
+        assert keys(Arguments(model_dir=written(tmp_path, "model.yaml"))) == ["birds@1"]
+    assert keys(Arguments(model_dir=tmp_path)) == ["model@1"]
+
+
+def test_files_of_a_linked_folder_are_read(tmp_path):
+    written(tmp_path, "model.yaml", "labels.txt")
+    with arranged(Arguments(model_name="birds", model_dir=tmp_path)) as chosen:
+        (entry,) = scan([chosen["model_repository"]], embedded=False)
+        assert entry.spec().architecture == "resnet18"
+        assert dict(entry.stamps).keys() == {"model.yaml", "labels.txt"}
+
+
+def exported(path, shape):
+    """An ONNX file that takes images of this shape."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    graph = helper.make_graph(
+        [helper.make_node("GlobalAveragePool", ["images"], ["scores"])],
+        "mean",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3, 1, 1])],
+    )
+    onnx.save(helper.make_model(graph), path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [(["N", 3, 96, 128], [96, 128]), ([1, 96, 128, 3], [96, 128]), ([1, 1, 32, 32], [32, 32])]
+)
+def test_a_model_of_triton_takes_the_preprocessing_that_is_said(tmp_path, shape, size):
+    exported(tmp_path / "1" / "model.onnx", shape)
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    (tmp_path / "config.pbtxt").write_text('output [{name: "scores" dims: [3] label_filename: "labels.txt"}]')
+    with arranged(Arguments(model_name="birds", model_dir=tmp_path, preprocess="imagenet")) as chosen:
+        (entry,) = scan([chosen["model_repository"]], embedded=False)
+        spec = entry.spec()
+        assert (entry.key, spec.source, spec.labels) == ("birds@1", "onnx", "labels.txt")
+        assert (entry.folder() / str(spec.weights)).is_file()
+    assert spec.preprocess is not None
+    assert [*spec.preprocess.input_size] == size
+    assert spec.preprocess.mean == (0.485, 0.456, 0.406)
+
+
+def test_without_a_model_it_explains_a_predictor(tmp_path):
+    given = Arguments(model_name="birds", model_dir=tmp_path, predictor_host="birds-predictor.default")
+    with arranged(given) as chosen:
+        (entry,) = scan([chosen["model_repository"]], embedded=False)
+        assert entry.spec().source == "predictor"
+        assert entry.spec().options == {"url": "http://birds-predictor.default", "model": "birds"}
+    assert keys(Arguments("birds", written(tmp_path, "model.yaml"), "birds-predictor.default")) == ["birds@1"]
+
+
+def refuse(given, said):
+    with pytest.raises(BadSettings, match=said), arranged(given):
+        pass
+
+
+def test_it_says_what_would_work(tmp_path):
+    refuse(Arguments(model_dir=tmp_path), "there is no model in .* --predictor_host")
+    refuse(Arguments(model_dir=tmp_path / "missing"), "there is no model in")
+    refuse(Arguments(model_name="a/b", model_dir=tmp_path), "no @ and no /")
+    two = written(tmp_path / "two", "sparrows/1/model.yaml", "finches/1/model.yaml")
+    refuse(Arguments(model_name="birds", model_dir=two), "several models, finches, sparrows, and none is called birds")
+    exported(tmp_path / "one" / "model.onnx", [1, 3, 32, 32])
+    refuse(Arguments(model_dir=tmp_path / "one"), "--preprocess imagenet")
+    exported(tmp_path / "any" / "model.onnx", ["N", 3, "H", "W"])
+    refuse(Arguments(model_dir=tmp_path / "any", preprocess="imagenet"), "images of any size")
+    exported(tmp_path / "any" / "other.onnx", ["N", 3, 32, 32])
+    refuse(Arguments(model_dir=tmp_path / "any", preprocess="imagenet"), "several ONNX files")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "expected"),
+    [
+        ([], {}, ("0.0.0.0", 8080, None)),
+        ([], {"PORT": "8081"}, ("0.0.0.0", 8081, None)),
+        ([], {"PORT": "8081", "GRADCAM_PORT": "8082", "GRADCAM_HOST": "127.0.0.1"}, ("127.0.0.1", 8082, None)),
+        (
+            ["--http_port", "8083", "--grpc_port=9000"],
+            {"PORT": "8081", "GRADCAM_PORT": "8082"},
+            ("0.0.0.0", 8083, 9000),
+        ),
+    ],
+)
+def test_it_listens_where_kserve_says(tmp_path, arguments, environment, expected):
+    written(tmp_path, "model.yaml")
+    served = []
+    with patch.object(serving, "serve", served.append), patch.dict(os.environ, environment):
+        settings = {"default_model": "", "device": "cpu"}
+        done = gradcam("kserve", f"--model_dir={tmp_path}", "--model_name", "birds", *arguments, **settings)
+    assert done.returncode == 0, done.stderr
+    (chosen,) = served
+    assert (chosen.host, chosen.port, chosen.grpc_port) == expected
+    assert (chosen.default_model, chosen.embedded) == ("birds", False)
+
+
+def test_arguments_of_other_servers_change_nothing(tmp_path):
+    written(tmp_path, "model.yaml")
+    strange = ["--predictor_request_timeout_seconds", "600", "--enable_latency_logging=true", "--workers", "2"]
+    with patch.object(serving, "serve"):
+        done = gradcam("kserve", "--model_dir", tmp_path, *strange)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        f"gradcam: warning: {name} is no option of gradcam kserve and changes nothing"
+        for name in ("--predictor_request_timeout_seconds", "--enable_latency_logging=true")
+    ]
+
+
+def test_models_are_where_kserve_puts_them():
+    assert kserve.Arguments().model_dir == Path("/mnt/models")
