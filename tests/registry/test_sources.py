@@ -16,26 +16,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
-import timm
 import torch
 import torchvision
+from lazily import Lazily
 from PIL import Image
-from timm.data import create_transform, resolve_model_data_config
 from torch import nn
 from torch.testing import assert_close
 
 from gradcam_service.errors import ModelFailed
 from gradcam_service.images.geometry import prepare
 from gradcam_service.registry import sources
+from gradcam_service.registry.built import build
+from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.places import LocalPlace
-from gradcam_service.registry.repository import EMBEDDED, Entry
+from gradcam_service.registry.repository import EMBEDDED, Entry, parse_spec
 from gradcam_service.registry.spec import Spec
 from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.zoo.scenes import CLASSES, scene
 
+timm = Lazily("timm")
 CPU = torch.device("cpu")
-MOBILE = "source: timm\narchitecture: mobilenetv3_small_050\nweights: {}\n"
+SMALL = "source: timm\narchitecture: test_resnet\nweights: {}\n"
 PREPROCESS = "preprocess: {{pad: 32, mean: [0, 0, 0], std: [1, 1, 1]}}\n"
 
 
@@ -50,12 +52,12 @@ def test_every_source_has_its_module():
 
 
 def test_a_timm_model_with_random_weights_is_timms(tmp_path: Path):
-    model = loaded(tmp_path, MOBILE.format("random:3"))
+    model = loaded(tmp_path, SMALL.format("random:3"))
     torch.manual_seed(3)
-    module = timm.create_model("mobilenetv3_small_050").eval()
+    module = timm.create_model("test_resnet").eval()
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     picture = Image.fromarray(noise).resize((320, 240), Image.Resampling.BICUBIC)
-    transform = create_transform(**resolve_model_data_config(module), is_training=False)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(module), is_training=False)
     expected = transform(picture)[None]
     images = model.images([prepare(picture, **model.card.preprocess.geometry()).pixels])
     assert_close(images, expected, rtol=0, atol=1e-5)
@@ -92,30 +94,30 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_weights_that_timm_publishes_are_fetched_and_checked(tmp_path: Path, hub: Path):
     torch.manual_seed(8)
-    module = timm.create_model("mobilenetv3_small_050").eval()
-    file = hub / "timm" / "mobilenetv3_small_050.lamb_in1k" / "resolve" / "main" / "model.safetensors"
+    module = timm.create_model("test_resnet").eval()
+    file = hub / "timm" / "test_resnet.r160_in1k" / "resolve" / "main" / "model.safetensors"
     file.parent.mkdir(parents=True)
     safetensors.torch.save_file(module.state_dict(), file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    model = loaded(tmp_path, MOBILE.format("lamb_in1k") + f"sha256: {digest}\n")
-    x = torch.randn(2, 3, 224, 224)
+    model = loaded(tmp_path, SMALL.format("r160_in1k") + f"sha256: {digest}\n")
+    x = torch.randn(2, 3, 160, 160)
     with torch.no_grad():
         assert_close(model.network.predict(x)[1], module(x), rtol=0, atol=1e-4)
     with pytest.raises(ModelFailed, match=r"model\.safetensors need a sha256"):
-        loaded(tmp_path, MOBILE.format("lamb_in1k"))
+        loaded(tmp_path, SMALL.format("r160_in1k"))
     with pytest.raises(ModelFailed, match="not the expected 0000"):
-        loaded(tmp_path, MOBILE.format("lamb_in1k") + f"sha256: '{'0' * 64}'\n")
+        loaded(tmp_path, SMALL.format("r160_in1k") + f"sha256: '{'0' * 64}'\n")
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         (
-            MOBILE.format("random:0").replace("mobilenetv3_small_050", "resnet999"),
+            SMALL.format("random:0").replace("test_resnet", "resnet999"),
             "timm has no architecture 'resnet999'",
         ),
-        (MOBILE.format("nowhere_in1k"), "'nowhere_in1k': no such file"),
-        (MOBILE.format("random:0") + "labels: none.txt\n", r"none\.txt can't be read"),
+        (SMALL.format("nowhere_in1k"), "'nowhere_in1k': no such file"),
+        (SMALL.format("random:0") + "labels: none.txt\n", r"none\.txt can't be read"),
     ],
 )
 def test_what_timm_can_not_build_is_refused_by_name(tmp_path: Path, text: str, says: str):
@@ -214,7 +216,7 @@ def test_the_builder_gets_the_options_of_model_yaml(tmp_path: Path, code: Path):
     model = loaded(tmp_path, OWN.format("my_models.small:wide") + "options: {channels: 6, classes: 5}\n", code)
     assert model.network.classes == 5
     assert {layer.shape[0] for layer in model.card.layers} == {6}
-    vit = MOBILE.replace("mobilenetv3_small_050", "vit_tiny_patch16_224").format("random:0")
+    vit = SMALL.replace("test_resnet", "vit_tiny_patch16_224").format("random:0")
     pictures = "preprocess: {pad: 64, mean: [0, 0, 0], std: [1, 1, 1]}\n"
     with pytest.raises(ModelFailed, match=r"Input height \(64\) doesn't match model \(224\)"):
         loaded(tmp_path, vit + pictures)
@@ -233,7 +235,7 @@ def test_the_builder_gets_the_options_of_model_yaml(tmp_path: Path, code: Path):
     ],
 )
 def test_options_that_are_none_of_the_builders_are_refused(tmp_path: Path, text: str, says: str):
-    architecture = "" if "onnx" in text else "architecture: mobilenetv3_small_050\n"
+    architecture = "" if "onnx" in text else "architecture: test_resnet\n"
     if "torchvision" in text:
         architecture = "architecture: squeezenet1_1\n"
     with pytest.raises(ModelFailed, match=says) as caught:
@@ -295,12 +297,16 @@ def test_inputs_are_transformed_for_operators_weights_as_model_yaml_says(tmp_pat
     (tmp_path / "labels.txt").write_text("yes\nno\n")
     text = "source: torchvision\narchitecture: googlenet\nweights: w.safetensors\nlabels: labels.txt\n"
     text += "preprocess: {resize: [64, 64], mean: [0.5, 0.4, 0.3], std: [0.2, 0.3, 0.2]}\n"
-    unsaid = loaded(tmp_path, text + "options: {init_weights: false, aux_logits: false}\n").network.scores(images)
+
+    def scores(options: str) -> torch.Tensor:
+        spec = parse_spec(f"{text}options: {{init_weights: false, aux_logits: false{options}}}\n", "model.yaml")
+        with torch.no_grad():
+            return build(ModelFolder(spec, tmp_path)).module.eval()(images)
+
+    unsaid = scores("")
     assert "say options: {transform_input: true} or false" in caplog.text
     caplog.clear()
-    said = loaded(
-        tmp_path, text + "options: {init_weights: false, aux_logits: false, transform_input: true}\n"
-    ).network.scores(images)
+    said = scores(", transform_input: true")
     assert "transform_input" not in caplog.text
     scale = expected.abs().max()
     assert (said - expected).abs().max() < 1e-4 * scale

@@ -4,10 +4,9 @@ import json
 
 import numpy as np
 import pytest
-import timm
 import torch
+from lazily import Lazily
 from PIL import Image
-from timm.models import save_for_hf
 from torch.testing import assert_close
 
 from gradcam_service.errors import ModelFailed
@@ -18,12 +17,14 @@ from gradcam_service.registry.loader import load
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry, parse_spec
 
+timm = Lazily("timm")
+
 
 def saved(folder, name="test_resnet", described=None, **options):
     torch.manual_seed(0)
     module = timm.create_model(name, num_classes=3, **options).eval()
     names = {"label_names": ["n1", "n2", "n3"], "label_descriptions": {"n1": "cat", "n2": "dog"}}
-    save_for_hf(module, folder, model_config=names | (described or {}), safe_serialization=True)
+    timm.models.save_for_hf(module, folder, model_config=names | (described or {}), safe_serialization=True)
     return module
 
 

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-import transformers
+from lazily import Lazily
 from methods.networks import batched_maps
 from PIL import Image
 from torch.testing import assert_close
-from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from gradcam_service.errors import ModelFailed
 from gradcam_service.images.geometry import prepare
@@ -21,6 +20,7 @@ from gradcam_service.registry.loader import load
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry
 
+transformers = Lazily("transformers")
 NAMES = {0: "cat", 1: "dog", 2: "bird"}
 BLOCKS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8}
 STAGES = {"hidden_sizes": [8, 16], "depths": [1, 1]}
@@ -63,7 +63,7 @@ def saved(folder, kind, **processing):
         **options, id2label=NAMES, label2id={v: k for k, v in NAMES.items()}
     )
     torch.manual_seed(0)
-    module = AutoModelForImageClassification.from_config(config).eval()
+    module = transformers.AutoModelForImageClassification.from_config(config).eval()
     with torch.no_grad():
         for parameter in module.parameters():  # transformers begins with weights so small that no score differs
             parameter += 0.1 * torch.randn(parameter.shape)
@@ -119,7 +119,8 @@ def hooked(module, pixels, target, layer):
 def test_a_folder_predicts_and_explains_as_transformers_does(tmp_path, kind):
     module = saved(tmp_path, kind)
     model, image = loaded(tmp_path), picture()
-    pixels = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")(image, return_tensors="pt")["pixel_values"]
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    pixels = processor(image, return_tensors="pt")["pixel_values"]
     images = given(model, image, tmp_path)
     assert_close(images, pixels, rtol=0, atol=1e-5)
     assert (model.card.labels, model.card.weights) == (["cat", "dog", "bird"], "of the folder")
@@ -139,7 +140,7 @@ def test_transformers_default_of_resizing_differs_by_rounding_alone(tmp_path):
     """It resizes with torchvision; we do with Pillow, as it did when most models were trained."""
     module = saved(tmp_path, "ViT")
     model, image = loaded(tmp_path), picture()
-    pixels = AutoImageProcessor.from_pretrained(tmp_path)(image, return_tensors="pt")["pixel_values"]
+    pixels = transformers.AutoImageProcessor.from_pretrained(tmp_path)(image, return_tensors="pt")["pixel_values"]
     images = given(model, image, tmp_path)
     assert float((images - pixels).abs().max()) < 1.01 / 255 / 0.5
     with torch.no_grad():
@@ -171,9 +172,8 @@ def test_a_processor_is_mapped(tmp_path, processing):
     ).save_pretrained(tmp_path)
     described = json.loads((tmp_path / "preprocessor_config.json").read_text())
     preprocess, image = preprocess_of(tmp_path, described), picture()
-    expected = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")(image, return_tensors="np")["pixel_values"][
-        0
-    ]
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    (expected,) = processor(image, return_tensors="np")["pixel_values"]
     pixels = prepare(image, **preprocess.geometry()).pixels
     ours = (pixels / 255 - preprocess.mean) / preprocess.std
     assert_close(np.float32(ours.transpose(2, 0, 1)), np.float32(expected), rtol=0, atol=1e-5 * np.abs(expected).max())
@@ -269,7 +269,7 @@ def test_weights_of_a_headless_model_are_refused(tmp_path, vit):
 def test_weights_may_be_in_several_files(tmp_path, vit):
     folder = tmp_path / "copy"
     shutil.copytree(vit, folder)
-    module = AutoModelForImageClassification.from_pretrained(vit)
+    module = transformers.AutoModelForImageClassification.from_pretrained(vit)
     (folder / "model.safetensors").unlink()
     module.save_pretrained(folder, max_shard_size="50KB")
     assert len(list(folder.glob("model-*.safetensors"))) > 1
