@@ -47,8 +47,10 @@ LONGEST = (
 )
 """Rooms and files that take longest; all others take seconds."""
 TOGETHER = (
-    ("tests/explain/",),
-    ("tests/methods/", "tests/runtime/test_backbones.py"),
+    (
+        *("tests/explain/", "tests/methods/", "tests/runtime/test_backbones.py"),
+        *("tests/registry/test_onnx.py", "tests/registry/test_export_source.py"),
+    ),
     ("tests/extending/",),
     ("tests/fuzz/",),
     (

@@ -18,7 +18,9 @@ import onnxruntime
 import pytest
 import torch
 import torchvision
-from explain.architectures import CLASSES, SIDE, images, module, randomised
+from explain.architectures import CLASSES, images, module
+from methods.networks import SIZE as SIDE
+from methods.networks import calibrated, varied
 from PIL import Image
 from torch import nn
 
@@ -133,7 +135,8 @@ def test_onnx_runtime_answers_as_the_service_does(name: str, layer: str, file: P
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet_v3_large", "vit_b_16", "swin_t", "maxvit_t"])
 def test_architectures_that_want_224_pixels(name: str, file: Path):
     side = 96 if name.startswith("mobilenet") else 224
-    network = Network(randomised(torchvision.models.get_model(name, num_classes=CLASSES)), (3, side, side))
+    module = calibrated(varied(torchvision.models.get_model(name, num_classes=CLASSES)), side)
+    network = Network(module, (3, side, side))
     check(network, "auto", exported(network, file, side=side), side)
 
 
@@ -160,7 +163,7 @@ class Everything(nn.Module):
 @pytest.mark.skipif(torch.__version__ < (2, 12), reason="torch fixes the batch size of attention")
 def test_a_head_of_many_operators(file: Path):
     torch.manual_seed(0)
-    network = Network(randomised(Everything()), (3, 24, 24), layer="stem")
+    network = Network(calibrated(varied(Everything()), 24), (3, 24, 24), layer="stem")
     check(network, "stem", exported(network, file, "stem", 24), 24)
 
 

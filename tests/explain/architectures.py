@@ -1,19 +1,16 @@
-"""Networks to test with: torchvision's families with weights that hide nothing, and small ones made by hand."""
+"""Networks to cut: torchvision's families as `methods.networks` has them, and small ones made by hand."""
 
 import functools
 from dataclasses import dataclass
 
 import torch
 import torchvision
-from methods.networks import narrow
+from methods.networks import CLASSES, SIZE, calibrated, known, usual, varied
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d, linear, normalize, relu
 
 from gradcam_service.explain.network import Network
 from gradcam_service.zoo.network import scenes_network
-
-CLASSES = 12
-SIDE = 96
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class Expected:
 
     Attributes:
         layer: the name that ``auto`` should give.
-        shape: of that layer at 96×96 pixels.
+        shape: of that layer at 64×64 pixels.
         pooled_linear: whether the rest is global average pooling → linear.
         module: the module whose output the layer is.
     """
@@ -37,71 +34,49 @@ def _expected(layer, channels, side, pooled_linear, module=None):
     return Expected(layer, (channels, side, side), pooled_linear, module or layer)
 
 
-ARCHITECTURES = {
-    "resnet18": _expected("layer4", 512, 3, True),
-    "vgg11": _expected("features.19", 512, 6, False),
-    "alexnet": _expected("features.11", 256, 5, False),
-    "densenet": _expected("relu", 128, 3, True, "1"),
-    "squeezenet1_1": _expected("classifier.2", CLASSES, 5, False),
-    "googlenet": _expected("inception5b", 1024, 3, True),
-    "mobilenet_v2": _expected("features", 1280, 3, True),
-    "shufflenet_v2_x0_5": _expected("conv5", 1024, 3, True),
-    "efficientnet_b0": _expected("features", 1280, 3, True),
-    "regnet_y_400mf": _expected("trunk_output", 440, 3, True),
-    "convnext_tiny": _expected("features", 768, 3, False),
-    "mnasnet0_5": _expected("layers", 1280, 3, True),
-    "scenes": _expected("layer3", 128, 12, True),
+EXPECTED = {
+    "resnet18": _expected("layer4", 512, 2, True),
+    "vgg11": _expected("features.19", 512, 4, False),
+    "alexnet": _expected("features.11", 256, 3, False),
+    "densenet": _expected("relu", 36, 4, True, "1"),
+    "squeezenet": _expected("classifier.2", CLASSES, 3, False),
+    "googlenet": _expected("inception5b", 1024, 2, True),
+    "mobilenet_v2": _expected("features", 1280, 8, True),
+    "shufflenet": _expected("conv5", 64, 2, True),
+    "efficientnet": _expected("features", 128, 8, True),
+    "regnet": _expected("trunk_output", 64, 4, True),
+    "convnext": _expected("features", 64, 4, False),
+    "mnasnet": _expected("layers", 1280, 2, True),
+    "scenes": _expected("layer3", 128, 8, True),
 }
+ARCHITECTURES = usual(EXPECTED)
 
 
 @functools.cache
 def module(name):
-    """The architecture, in evaluation mode."""
-    if name == "scenes":
-        return randomised(scenes_network())
-    if name == "densenet":  # of fewer layers than any that has a name
-        return randomised(torchvision.models.DenseNet(32, (2, 2, 2, 2), 64, num_classes=CLASSES))
-    if name in ("vgg11", "alexnet"):
-        return randomised(narrow(getattr(torchvision.models, name), num_classes=CLASSES))
-    options = {"init_weights": False} if name == "googlenet" else {}
-    return randomised(torchvision.models.get_model(name, num_classes=CLASSES, **options))
+    """The architecture, in evaluation mode: small ones of `methods.networks`, or any of torchvision's as it is."""
+    if name in EXPECTED and name != "scenes":
+        return known(name).module
+    net = scenes_network() if name == "scenes" else torchvision.models.get_model(name, num_classes=CLASSES)
+    return calibrated(varied(net), SIZE)
 
 
 @functools.cache
 def network(name):
-    """The same, traced and cut; it shares the parameters of `module`."""
-    return Network(module(name), (3, SIDE, SIDE))
+    """The same, traced and cut."""
+    return Network(module(name), (3, SIZE, SIZE)) if name == "scenes" else known(name).network
 
 
 def reference(name):
     """The architecture and the submodule whose output is its last convolutional layer, for libraries that hook."""
-    known = module(name)
+    found = module(name)
     if name == "densenet":  # its last ReLU is a function
-        known = nn.Sequential(known.features, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), known.classifier)
-    return known, known.get_submodule(ARCHITECTURES[name].module)
+        found = nn.Sequential(found.features, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), found.classifier)
+    return found, found.get_submodule(EXPECTED[name].module)
 
 
-def images(count, side=SIDE, seed=0):
+def images(count, side=SIZE, seed=0):
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
-
-
-def randomised(net):
-    """Normal weights from seed 0, all different, no layer idle: also biases, normalisations and ConvNeXt's scales."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            if parameter.ndim in (2, 4):
-                parameter.normal_(0, (2 / parameter[0].numel()) ** 0.5, generator=generator)
-            elif name.endswith("layer_scale"):
-                parameter.normal_(0, 0.5, generator=generator)
-            else:
-                parameter.normal_(float(name.endswith("weight")), 0.2, generator=generator)
-        norms = [part for part in net.eval().modules() if isinstance(part, nn.BatchNorm2d)]
-        for norm in norms:
-            norm.train().momentum = None  # the statistics of one batch, not a running average
-        if norms:
-            net(images(4, seed=1))
-    return net.eval()
 
 
 class InPlace(nn.Module):

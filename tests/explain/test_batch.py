@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from architectures import images, network
-from methods.networks import explain, finished
+from methods.networks import CLASSES, explain, finished
 
 from gradcam_service.errors import UnknownLayer
 
@@ -18,7 +18,7 @@ class Ask(NamedTuple):
     options: dict[str, float] = {}  # noqa: RUF012
 
 
-INNER = {"scenes": "layer2", "squeezenet1_1": "features", "convnext_tiny": "features.5"}
+INNER = {"scenes": "layer2", "squeezenet": "features", "convnext": "features.3"}
 """A second layer of each network, where the head is not pooled-linear."""
 
 
@@ -35,7 +35,7 @@ def near(actual, expected):
 @pytest.mark.parametrize("name", INNER)
 def test_every_row_of_a_mixed_batch_is_answered_as_alone(name):
     x, inner = images(7, seed=2), INNER[name]
-    questions = [None, Ask((3,)), Ask(), Ask((2, 0, 11), inner), None, Ask((5, 1)), Ask((), inner)]
+    questions = [None, Ask((3,)), Ask(), Ask((2, 0, 5), inner), None, Ask((5, 1)), Ask((), inner)]
     mixed = answers(name, x, questions)
     scores = network(name).predict(x)[1]
     for row, question in enumerate(questions):
@@ -63,7 +63,7 @@ def test_maps_come_in_the_order_of_the_targets(layer):
 
 
 def test_the_default_layer_by_name_is_the_default_layer():
-    by_name, auto = answers("squeezenet1_1", images(1).expand(2, -1, -1, -1), [Ask((4,), "classifier.2"), Ask((4,))])
+    by_name, auto = answers("squeezenet", images(1).expand(2, -1, -1, -1), [Ask((4,), "classifier.2"), Ask((4,))])
     assert by_name.layer == auto.layer == "classifier.2"
     near(by_name.maps, auto.maps)
 
@@ -87,11 +87,11 @@ def test_an_unknown_layer_is_refused():
         answers("scenes", images(1), [Ask((), "layer7")])
 
 
-@pytest.mark.parametrize("name", ["scenes", "squeezenet1_1"])
+@pytest.mark.parametrize("name", ["scenes", "squeezenet"])
 def test_eight_threads_on_one_network_get_what_one_gets(name):
     def call(seed):
         x = images(2, seed=seed)
-        return answers(name, x, [Ask((seed % 12, 3), ("auto", INNER[name])[seed % 2]), Ask()])
+        return answers(name, x, [Ask((seed % CLASSES, 3), ("auto", INNER[name])[seed % 2]), Ask()])
 
     serial = [call(seed) for seed in range(16)]
     with ThreadPoolExecutor(8) as pool:

@@ -1,5 +1,7 @@
 """One image that breaks the network doesn't break its neighbours."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,7 @@ class Fragile(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+@cache
 def loaded(breaks=None):
     torch.manual_seed(0)
     network = Network(Fragile(breaks), (3, SIDE, SIDE))

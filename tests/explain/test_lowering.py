@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from architectures import ConcatPooling, LeNet, images, network
+from methods.networks import CLASSES
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -50,14 +51,14 @@ def check(cut: Cut, batch: torch.Tensor, classes: int, tolerance: float = 1e-5):
         ("scenes", "layer1"),
         ("resnet18", "auto"),
         ("alexnet", "auto"),
-        ("squeezenet1_1", "auto"),
-        ("squeezenet1_1", "features.7"),
-        ("convnext_tiny", "auto"),
+        ("squeezenet", "auto"),
+        ("squeezenet", "features.7"),
+        ("convnext", "auto"),
         ("vgg11", "auto"),
     ],
 )
 def test_an_architecture_explains_itself_as_the_service_does(name, layer):
-    check(network(name).cut_at(layer), images(5), 12)
+    check(network(name).cut_at(layer), images(5), network(name).classes)
 
 
 @pytest.mark.parametrize("make", [LeNet, ConcatPooling])
@@ -118,38 +119,51 @@ ACTIVATIONS = {
 
 
 class Abreast(nn.Module):
-    """Every activation of the same values, side by side: each has weights of its own in the layer that follows."""
+    """Several layers of the same values, side by side: each has weights of its own in the layer that follows."""
 
-    def __init__(self):
+    def __init__(self, *makes):
         super().__init__()
-        self.parts = nn.ModuleList(make() for make in ACTIVATIONS.values())
+        self.parts = nn.ModuleList(make() for make in makes)
 
     def forward(self, x):
-        return torch.cat([part(x) for part in self.parts], 1)
+        return torch.cat([part(x).flatten(1) for part in self.parts], 1)
 
 
-HEADS = {
-    "every activation": Abreast,
+NORMS = {
     "batch norm": lambda: nn.BatchNorm2d(8),
     "group norm": lambda: nn.GroupNorm(2, 8),
     "layer norm": lambda: nn.LayerNorm([8, 9, 9]),
     "dropout": nn.Dropout,
+}
+CONVOLUTIONS = {
     "grouped convolution": lambda: nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=4),
     "dilated convolution": lambda: nn.Conv2d(8, 8, 3, dilation=2, bias=False),
     "uneven convolution": lambda: nn.Conv2d(8, 8, (2, 3), stride=(3, 2), padding=(0, 1)),
     "transposed convolution": lambda: nn.ConvTranspose2d(8, 8, 3, stride=2, padding=1, output_padding=1),
+}
+POOLS = {
     "max-pool": lambda: nn.MaxPool2d(3, 2, 1),
     "max-pool, ceil": lambda: nn.MaxPool2d(2, 2, ceil_mode=True),
     "average": lambda: nn.AvgPool2d(3, 2, 1),
     "average, ceil": lambda: nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False),
     "average of 4 × 4": lambda: nn.AdaptiveAvgPool2d(4),
     "maximum of 4 × 4": lambda: nn.AdaptiveMaxPool2d(4),
-    "attention": pytest.param(
-        Attention, marks=pytest.mark.skipif(torch.__version__ < (2, 12), reason="torch fixes its batch size")
-    ),
+}
+BLOCKS = {
     "squeeze and excite": SqueezeExcite,
     "padding": Padded,
 }
+HEADS = {
+    "every activation": lambda: Abreast(*ACTIVATIONS.values()),
+    "every normalisation": lambda: Abreast(*NORMS.values()),
+    "every convolution": lambda: Abreast(*CONVOLUTIONS.values()),
+    "every pooling": lambda: Abreast(*POOLS.values()),
+    "every block": lambda: Abreast(*BLOCKS.values()),
+    "attention": pytest.param(
+        Attention, marks=pytest.mark.skipif(torch.__version__ < (2, 12), reason="torch fixes its batch size")
+    ),
+}
+EACH = ACTIVATIONS | NORMS | CONVOLUTIONS | POOLS | BLOCKS
 
 
 def net(middle):
@@ -172,8 +186,8 @@ def test_every_kind_of_head(make):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("make", ACTIVATIONS.values(), ids=ACTIVATIONS)
-def test_every_activation_by_itself(make):
+@pytest.mark.parametrize("make", EACH.values(), ids=EACH)
+def test_every_layer_by_itself(make):
     check(Network(net(make()), (3, 9, 9), layer="stem").cut, images(5, 9), 5)
 
 
@@ -235,12 +249,16 @@ def test_a_network_of_torch_functions_is_lowered_too():
     cut = network("alexnet").cut
     graph = torch.fx.Graph()
     features = graph.placeholder("features")
-    weight = nn.Parameter(random(12, 256).float() / 16, requires_grad=False)
+    weight = nn.Parameter(random(CLASSES, 256).float() / 16, requires_grad=False)
     root = nn.Module()
     root.weight = weight
     pooled = graph.call_function(torch.mean, (graph.call_function(F.hardswish, (features,)), (2, 3)))
     graph.output(graph.call_function(F.linear, (pooled, graph.get_attr("weight"))))
-    check(Cut(cut.layer, cut.backbone, Head(torch.fx.GraphModule(root, graph), cut.layer.layout, None)), images(5), 12)
+    check(
+        Cut(cut.layer, cut.backbone, Head(torch.fx.GraphModule(root, graph), cut.layer.layout, None)),
+        images(5),
+        CLASSES,
+    )
 
 
 @pytest.mark.parametrize("ties", [False, True])

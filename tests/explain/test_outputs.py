@@ -29,11 +29,9 @@ class Net(nn.Module):
         for parameter in self.parameters():
             nn.init.normal_(parameter, 0, 0.5)
 
-    def logits(self, x):
-        return self.fc(self.features(x).mean((2, 3)))
-
     def forward(self, x):
-        return self.end(self.logits(x), self.features(x))
+        features = self.features(x)
+        return self.end(self.fc(features.mean((2, 3))), features)
 
 
 def network(end=lambda scores, features: scores, classes=3, **options):
@@ -47,7 +45,7 @@ def plain():
 
 def truth(classes=3):
     with torch.no_grad():
-        return Net(classes=classes).logits(images(3, 16))
+        return Net(classes=classes)(images(3, 16))
 
 
 def maps(network, target):

@@ -1,17 +1,17 @@
-"""Captum's values, on torchvision's architectures."""
+"""Captum's values, on torchvision's architectures; its Grad-CAM is compared where networks are cut."""
 
 from copy import deepcopy
 
 import pytest
 import torch
-from captum.attr import GuidedBackprop, IntegratedGradients, LayerGradCam, Occlusion
+from lazily import Lazily
 from torch import nn
 from torchvision.models.googlenet import BasicConv2d
 
-from .networks import ARCHITECTURES, CLASSES, error, known, maps_of
+from .networks import CLASSES, error, known, maps_of, usual
 
-CONVOLUTIONAL = [name for name in ARCHITECTURES if name not in ("swin", "vit")]
-RELU_MODULES = ["resnet18", "resnext", "vgg11", "alexnet", "squeezenet", "shufflenet", "mnasnet", "regnet"]
+attr = Lazily("captum.attr")
+RELU_MODULES = usual(["resnet18", "resnext", "vgg11", "alexnet", "squeezenet", "shufflenet", "mnasnet", "regnet"])
 
 
 def hookable(module):
@@ -24,16 +24,8 @@ def hookable(module):
 
 
 def captums_guided_backprop(module, image, targets):
-    guided = GuidedBackprop(hookable(module))
+    guided = attr.GuidedBackprop(hookable(module))
     return torch.cat([guided.attribute(image.clone().requires_grad_(), target).detach() for target in targets])
-
-
-@pytest.mark.parametrize("architecture", CONVOLUTIONAL)
-def test_gradcam(architecture):
-    case = known(architecture)
-    layer = case.module.get_submodule(case.layer)
-    theirs = LayerGradCam(case.module, layer).attribute(case.image, case.target, relu_attributions=True)
-    assert error(maps_of(case.network, case.image, "gradcam", [case.target], case.layer), theirs[0].detach()) < 1e-4
 
 
 @pytest.mark.parametrize("architecture", RELU_MODULES)
@@ -70,7 +62,7 @@ def test_guided_backprop_of_googlenet_is_captums_once_its_relus_are_modules():
 @pytest.mark.parametrize("architecture", ["regnet", "densenet", "mobilenet_v3", "convnext", "vit"])
 def test_integrated_gradients(architecture):
     case = known(architecture)
-    theirs = IntegratedGradients(case.module).attribute(
+    theirs = attr.IntegratedGradients(case.module).attribute(
         case.image,
         torch.zeros_like(case.image),
         case.target,
@@ -83,10 +75,10 @@ def test_integrated_gradients(architecture):
 
 
 @pytest.mark.parametrize(("window", "stride"), [(32, 32), (24, 16), (20, 9)])
-@pytest.mark.parametrize("architecture", ["densenet", "swin", "vit"])
+@pytest.mark.parametrize("architecture", ["densenet", "vit"])
 def test_occlusion(architecture, window, stride):
     case = known(architecture)
-    theirs = Occlusion(case.module).attribute(
+    theirs = attr.Occlusion(case.module).attribute(
         case.image, (3, window, window), (3, stride, stride), baselines=0, target=case.target, perturbations_per_eval=8
     )
     ours = maps_of(case.network, case.image, "occlusion", [case.target], window=window, stride=stride)

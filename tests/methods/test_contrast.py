@@ -32,9 +32,9 @@ def explained(network, images, questions, chunk=16):
 
 
 @cache
-def double():
+def double(pooled=False):
     """Computes in float64, so that all that is left of rounding is that of its float32 maps."""
-    return Network(tiny_module(pooled=False), (3, 24, 24)).to(torch.float64)
+    return Network(tiny_module(pooled), (3, 24, 24)).to(torch.float64)
 
 
 def gradients(network, image, target, layer="auto"):
@@ -65,8 +65,7 @@ def test_an_objective_of_one_target_takes_any_number_of_rows(target):
 @pytest.mark.parametrize("pooled", [True, False])
 @pytest.mark.parametrize("layer", ["first", "second"])
 def test_its_gradient_is_the_difference_of_the_gradients(pooled, layer):
-    network = Network(tiny_module(pooled), (3, 24, 24)).to(torch.float64)
-    image = picture(24).double()
+    network, image = double(pooled), picture(24).double()
     of = [gradients(network, image, class_(index), layer) for index in range(CLASSES)]
     assert error(gradients(network, image, contrast(1, 4), layer), of[1] - of[4]) < 1e-12
     assert error(gradients(network, image, contrast(0, 2, 5), layer), of[0] - (of[2] + of[5]) / 2) < 1e-12
@@ -85,6 +84,7 @@ def test_maps_without_a_relu_are_the_difference_of_the_maps(method):
     assert (ours < 0).any()
 
 
+@cache
 def relabelled(pooled, own, others):
     """The network whose class 0 is the contrast: the last layer's row less the mean of the others'."""
     module = tiny_module(pooled)

