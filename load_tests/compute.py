@@ -50,37 +50,57 @@ def _timed(call: Callable[[], object], times: int = 1) -> float:
     return median(seconds[1:] or seconds)
 
 
-def floor(batch: int) -> float:
-    """ResNet-50's bare forward pass in ONNX Runtime as it comes."""
-    return _timed(_floor(batch), 6)
+def has_bfloat16() -> float:
+    """1 where the processor has units for bfloat16, else 0."""
+    from gradcam_service.runtime import openvino
+
+    return float(openvino.has_bfloat16())
+
+
+def bare(architecture: str, batch: int, engine: str = "onnxruntime") -> float:
+    """A network's bare forward pass in an `_forward` of that name as it comes."""
+    return _timed(_bare(architecture, batch, engine), 6)
 
 
 @cache
-def _floor(batch: int) -> Callable[[], object]:
+def _bare(architecture: str, batch: int, engine: str) -> Callable[[], object]:
     import numpy as np
 
     images = np.random.default_rng(0).standard_normal((batch, 3, SIDE, SIDE), np.float32)
-    forward = partial(_session("resnet50").run, None, {"images": images})
+    forward = partial(_forward(architecture, engine), images)
     forward()
     return forward
 
 
 @cache
-def _session(architecture: str) -> Any:  # noqa: ANN401
-    import tempfile
+def _forward(architecture: str, engine: str) -> Callable[[Any], object]:
+    """A network of random weights in ``onnxruntime``, or in ``openvino`` in float32 or bfloat16."""
+    model = _exported(architecture)
+    if engine == "onnxruntime":
+        import onnxruntime
 
-    import onnxruntime
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        return lambda images: session.run(None, {"images": images})
+    from gradcam_service.runtime.openvino import core
+
+    precision = {"openvino": "f32", "openvino-bfloat16": "bf16"}[engine]
+    compiled = core().compile_model(core().read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    return lambda images: compiled(images)
+
+
+@cache
+def _exported(architecture: str) -> bytes:
+    import io
+
     import timm
     import torch
     import torchvision
 
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        build = getattr(torchvision.models, architecture, partial(timm.create_model, architecture))
-        module, example = build().eval(), (torch.zeros(1, 3, SIDE, SIDE),)
-        torch.onnx.export(module, example, file, dynamo=False, input_names=["images"], dynamic_axes={"images": [0]})
-        return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    build = getattr(torchvision.models, architecture, partial(timm.create_model, architecture))
+    module, example, file = build().eval(), (torch.zeros(1, 3, SIDE, SIDE),), io.BytesIO()
+    torch.onnx.export(module, example, file, dynamo=False, input_names=["images"], dynamic_axes={"images": [0]})
+    return file.getvalue()
 
 
 def engine(repository: Path, name: str, batch: int, method: str | None, device: str = "cpu") -> float:
@@ -126,12 +146,13 @@ def _engine(repository: Path, name: str, batch: int, method: str | None, device:
 def _model(repository: Path, name: str, device: str) -> Any:  # noqa: ANN401
     import torch
 
+    from gradcam_service.registry.acceleration import accelerated
     from gradcam_service.registry.loader import load
     from gradcam_service.registry.repository import scan
 
     entry = next(entry for entry in scan([str(repository)]) if entry.name == name)
     model = load(entry, torch.device(device))
-    faster = model.accelerated()
+    faster = accelerated(model)
     return model if isinstance(faster, str) else faster
 
 
@@ -157,14 +178,15 @@ def plain_loop(repository: Path, name: str, picture: bytes, count: int) -> float
     return _timed(lambda: [explained() for _ in range(count)]) / count
 
 
-def bare_loop(repository: Path, picture: bytes, count: int, explained: bool) -> float:
-    """Pictures decoded and put through the bare forward pass of `imagenet` in ONNX Runtime, one after the other.
+def bare_loop(repository: Path, picture: bytes, count: int, explained: bool, engine: str = "onnxruntime") -> float:
+    """Pictures decoded and put through the bare forward pass of `imagenet`, one after the other.
 
     Args:
         repository: for `_model`, which has what pictures become before and after.
         picture: a file.
         count: how often it is done.
         explained: whether a map is drawn of each, too, as for `/explain`.
+        engine: that of `_forward`.
 
     Returns:
         Seconds of each.
@@ -178,7 +200,7 @@ def bare_loop(repository: Path, picture: bytes, count: int, explained: bool) -> 
     from gradcam_service.worker import engine
     from gradcam_service.worker.messages import Question
 
-    model, session = _model(repository, "imagenet", "cpu"), _session("tf_efficientnet_lite0")
+    model, forward = _model(repository, "imagenet", "cpu"), _forward("tf_efficientnet_lite0", engine)
     preprocess, options = model.card.preprocess, ExplainOptions()
     mean, std = (np.array(values, np.float32) for values in (preprocess.mean, preprocess.std))
     (answer,) = engine.run(
@@ -191,7 +213,7 @@ def bare_loop(repository: Path, picture: bytes, count: int, explained: bool) -> 
     def once() -> None:
         prepared = prepare(decode(picture, 10**9), **preprocess.geometry())
         image = (prepared.pixels / np.float32(255) - mean) / std
-        session.run(None, {"images": np.ascontiguousarray(image.transpose(2, 0, 1)[None])})
+        forward(np.ascontiguousarray(image.transpose(2, 0, 1)[None]))
         if explained:
             for draw in drawings(model.card, answer, prepared, None, options):
                 draw()

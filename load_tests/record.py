@@ -17,15 +17,17 @@ import psutil
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what was measured, and what it should be."""
+    """One line of the table: what was measured, and what it should be; nothing where it can't be."""
 
     what: str
-    found: float
+    found: float | None
     goal: str
     unit: str = "×"
     detail: str = ""
 
     def __str__(self) -> str:
+        if self.found is None:
+            return f"| {self.what} | – | {self.goal} | {self.detail} |"
         shown = f"{self.found:.3g}".replace("e+03", "000")
         return f"| {self.what} | {shown}{'' if self.unit == '×' else ' ' + self.unit} | {self.goal} | {self.detail} |"
 
@@ -45,7 +47,7 @@ def in_turns(rounds: int, **sides: Callable[[], float]) -> dict[str, float]:
 
 def conditions(gpu: str) -> str:
     """When and where."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "gradcam-service"))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "openvino", "gradcam-service"))
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
     return (

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,7 @@ from bench import MODEL, photograph
 from drive import Request, as_they_come, one_by_one
 from record import conditions
 
+from gradcam_service.runtime import openvino
 from live import GRADCAM, Service, running
 
 MODELS = {
@@ -67,28 +69,29 @@ class Replica:
         )
 
 
-def measured(model: str, cores: list[int], seconds: float) -> Replica:
+def measured(model: str, cores: list[int], seconds: float, precision: str) -> Replica:
     """Start a replica on these cores, and load it for so long, twice.
 
     Args:
         model: one of `MODELS`, the only one that the replica loads.
         cores: numbers of processors.
         seconds: of each load.
+        precision: asked for; what computed is in the row.
     """
     start = time.perf_counter()
-    with started(model, cores) as service:
+    with started(model, cores, precision) as service:
         ready = time.perf_counter() - start
         explain = Request(f"{service.url}/explain", photograph())
         guess = one_by_one(explain, CONNECTIONS, 4 * CONNECTIONS).rate()
         rate = one_by_one(explain, CONNECTIONS, max(4 * CONNECTIONS, int(guess * seconds))).rate()
         calm = as_they_come(explain, LOAD * rate, max(seconds, 20 / rate))
-        precision = service.client.get(f"/models/{model}").json()["precision"]
+        used = service.client.get(f"/models/{model}").json()["precision"]
         waits = calm.percentile(0.5), calm.percentile(0.95)
-        return Replica(model, len(cores), precision, rate, *waits, memory(service.process.pid), ready)
+        return Replica(model, len(cores), used, rate, *waits, memory(service.process.pid), ready)
 
 
 @contextmanager
-def started(model: str, cores: list[int]) -> Iterator[Service]:
+def started(model: str, cores: list[int], precision: str) -> Iterator[Service]:
     """A service with this model, which may use these cores alone."""
     command = ["taskset", "--cpu-list", ",".join(map(str, cores)), str(GRADCAM), "serve"]
     with tempfile.TemporaryDirectory() as repository:
@@ -96,7 +99,8 @@ def started(model: str, cores: list[int]) -> Iterator[Service]:
             folder = Path(repository, model, "1")
             folder.mkdir(parents=True)
             (folder / "model.yaml").write_text(MODELS[model])
-        with running(*command, model_repository=repository, default_model=model, log_level="warning") as service:
+        settings = {"default_model": model, "precision": precision, "log_level": "warning"}
+        with running(*command, model_repository=repository, **settings) as service:
             yield service
 
 
@@ -119,11 +123,13 @@ def main() -> None:
         sys.exit(f"only {len(usable)} cores may be used here")
     written = Path("build/sizing.md")
     written.parent.mkdir(exist_ok=True)
-    lines = [conditions("no GPU used"), "", HEAD, "|---|--:|---|" + "--:|" * 6]
+    precisions = ("float32", "bfloat16") if openvino.has_bfloat16() else ("float32",)
+    missing = "" if "bfloat16" in precisions else " This processor has no units for bfloat16: that is left out."
+    lines = [conditions("no GPU used") + missing, "", HEAD, "|---|--:|---|" + "--:|" * 6]
     print(*lines, sep="\n", flush=True)
-    for name in asked.models:
+    for name, precision in product(asked.models, precisions):
         for count in asked.cores:
-            lines.append(str(measured(name, usable[:count], asked.seconds)))
+            lines.append(str(measured(name, usable[:count], asked.seconds, precision)))
             print(lines[-1], flush=True)
             written.write_text("\n".join(lines) + "\n")  # at once: what comes later may fail
 
