@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from gradcam_service.cpus import usable
 from gradcam_service.errors import BadSettings
 from gradcam_service.naming import nearest
+from gradcam_service.runtime import Precision
 
 _PREFIX = "GRADCAM_"
 _SHORTEST_TOKEN = 16
@@ -62,14 +63,22 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(
         10.0, ge=0, description="seconds between scans of the model repositories; 0 rescans them only when told to"
     )
+    precision: Precision = Field(
+        "float32",
+        description="of feature maps, for models that don't say: `float32`, exact; `bfloat16`, where the device has "
+        "units for it and a model's answers stay what they are; `auto`, the faster of both",
+    )
     memory_budget: int = Field(
-        0, ge=0, description="bytes that the parameters of loaded models may take on a device; 0 sets no bound"
+        0,
+        ge=0,
+        description="bytes that the parameters of loaded models may take on a device, those that a runtime holds once "
+        "more included; 0 sets no bound",
     )
     cache_bytes: int = Field(
         20 * 10**9,
         ge=0,
-        description="bytes that what was fetched from URLs or traced may take on the disk; what is loaded stays; "
-        "0 sets no bound",
+        description="bytes that what was fetched from URLs, traced or compiled may take on the disk; what is loaded "
+        "stays; 0 sets no bound",
     )
     python_path: Path | None = Field(None, description="folder whose code models of source `python` may run")
     plugins: Path | None = Field(

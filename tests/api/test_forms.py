@@ -39,8 +39,10 @@ def test_an_answer_has_exactly_the_documented_members(client, jpegs):
     body = answered(response)
     assert body.keys() == {"request_id", "model", "results"}
     assert body["request_id"] == response.headers["x-request-id"]
-    digest = client.get("/models/resnet18").json()["digest"]
-    assert body["model"] == {"name": "resnet18", "version": "1", "digest": digest, "weights": "random:0"}
+    card = client.get("/models/resnet18").json()
+    digest = card["digest"]
+    known = {"name": "resnet18", "version": "1", "digest": digest, "weights": "random:0", "precision": "float32"}
+    assert body["model"] == known | {"runtime": card["runtime"]}
     assert digest.startswith("sha256:")
     assert len(digest) == len("sha256:") + 64
     (result,) = body["results"]

@@ -1,5 +1,6 @@
 """Every runtime computes what eager PyTorch computes, for any number of images; what doesn't is not used."""
 
+import re
 import shutil
 import time
 from copy import deepcopy
@@ -14,29 +15,37 @@ from torch import nn
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import refusals
-from gradcam_service.runtime import RUNTIMES, onednn, onnxruntime
+from gradcam_service.runtime import RUNTIMES, Workload, onnxruntime, openvino
 from gradcam_service.runtime import fastest as fastest_of
+from gradcam_service.runtime._export import exported
 from gradcam_service.runtime._fold import folded
 
+CPU_RUNTIMES = ("onnxruntime", "openvino")
 # Of each kind of operator some.
 USUAL = ("resnet18", "densenet", "mobilenet_v3", "convnext", "vit")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler")
 
 
-def built(runtime, backbone, images, most=8, precision="float32"):
+def built(runtime, backbone, images, precision="float32"):
     with torch.no_grad():
-        return RUNTIMES[runtime].build(backbone, images, most, precision)
+        return RUNTIMES[runtime].build(Workload(backbone, images, 8), precision)
 
 
-def fastest(*arguments):
+def fastest(network, runtime, images, precision="float32", unacceptable=lambda _: ""):
     with torch.no_grad():
-        return fastest_of(*arguments)
+        return fastest_of(network, Workload(network.cut.backbone, images, 8), runtime, precision, unacceptable)
 
 
 def replaced(monkeypatch, module, build):
     """Have a runtime build something else."""
     monkeypatch.setattr(module, "RUNTIME", replace(module.RUNTIME, build=build))
+
+
+def alone(monkeypatch, module):
+    """Have no other runtime than that race."""
+    for other in {onnxruntime, openvino} - {module}:
+        monkeypatch.setattr(other, "RUNTIME", replace(other.RUNTIME, races=()))
 
 
 def assert_same(backbone, eager, images):
@@ -50,20 +59,14 @@ def assert_same(backbone, eager, images):
     "architecture",
     [name if name in USUAL else pytest.param(name, marks=pytest.mark.exhaustive) for name in ARCHITECTURES],
 )
-def test_onnx_runtime_computes_the_same(architecture):
+def test_runtimes_of_a_cpu_compute_the_same_from_one_export(architecture):
     eager = known(architecture).network.cut.backbone
-    assert_same(built("onnxruntime", eager, picture(SIZE, count=2)), eager, picture(SIZE, seed=3, count=5))
-
-
-@pytest.mark.parametrize("architecture", USUAL)
-def test_onednn_computes_the_same_and_in_bfloat16_what_that_can_say(architecture):
-    eager, images = known(architecture).network.cut.backbone, picture(SIZE, seed=3, count=5)
-    assert_same(built("onednn", eager, images), eager, images)
+    work, images = Workload(eager, picture(SIZE, count=2), 8), picture(SIZE, seed=3, count=5)
     with torch.no_grad():
-        rounded = built("onednn", eager, images, precision="bfloat16")(images)
-        assert rounded.dtype is torch.float32
-        assert rounded.is_contiguous()
-        assert 2**-9 / 4 < error(rounded, eager(images)) < 0.05  # of a mantissa of 8 bits
+        backbones = [RUNTIMES[name].build(work, "float32") for name in CPU_RUNTIMES]
+    assert exported(work) is exported(work)
+    for backbone in backbones:
+        assert_same(backbone, eager, images)
 
 
 @needs_compiler
@@ -121,11 +124,12 @@ def test_only_normalisations_of_what_nothing_else_uses_are_folded():
 
 
 @pytest.mark.parametrize("pooled", [True, False])
-def test_every_method_explains_alike_on_another_runtime(pooled):
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES)
+def test_every_method_explains_alike_on_another_runtime(runtime, pooled):
     network = tiny(pooled)
-    runtime, backbone = fastest(network, "onnxruntime", picture(24, count=2), 8)
-    assert runtime == "onnxruntime"
-    other, images = network.with_backbone(backbone), picture(24, seed=5)
+    winner = fastest(network, runtime, picture(24, count=2)).winner
+    assert (winner.runtime, winner.precision) == (runtime, "float32")
+    other, images = network.with_backbone(winner.backbone), picture(24, seed=5)
     assert network.backbone is network.cut.backbone
     for method in METHODS:
         if method in refusals(network):
@@ -136,50 +140,89 @@ def test_every_method_explains_alike_on_another_runtime(pooled):
 
 
 def test_what_computes_something_else_is_not_used(monkeypatch):
-    def wrong(backbone, *_):
-        return lambda images: backbone(images) * 1.001
-
-    replaced(monkeypatch, onnxruntime, wrong)
-    reason = fastest(tiny(), "auto", picture(24, count=2), 8)
-    assert reason == "onnxruntime computes features that differ by 1.0e-03 of the largest"
+    alone(monkeypatch, onnxruntime)
+    replaced(monkeypatch, onnxruntime, lambda work, _: lambda images: work.backbone(images) * 1.001)
+    outcome = fastest(tiny(), "auto", picture(24, count=2))
+    assert outcome.winner is None
+    assert outcome.reasons == ("onnxruntime computes features that differ by 1.0e-03 of the largest",)
 
 
 def test_what_computes_nan_is_not_used(monkeypatch):
-    replaced(monkeypatch, onnxruntime, lambda backbone, *_: lambda images: backbone(images) * torch.nan)
-    assert "differ by nan" in fastest(tiny(), "onnxruntime", picture(24, count=2), 8)
+    replaced(monkeypatch, onnxruntime, lambda work, _: lambda images: work.backbone(images) * torch.nan)
+    outcome = fastest(tiny(), "onnxruntime", picture(24, count=2))
+    assert outcome.winner is None
+    assert "differ by nan" in outcome.reasons[0]
 
 
-def test_what_is_slower_is_used_only_if_it_is_asked_for(monkeypatch):
-    def slow(backbone, *_):
+def taking(seconds):
+    """Builds what takes so long for each batch, whatever its precision."""
+
+    def build(work, _):
+        known = cache(lambda count: work.backbone(picture(24, count=2)[:count]))
+
         def features(images):
-            time.sleep(0.1)
-            return backbone(images)
+            time.sleep(seconds)
+            return known(len(images))
 
         return features
 
-    replaced(monkeypatch, onnxruntime, slow)
-    assert "onnxruntime is not faster" in fastest(tiny(), "auto", picture(24, count=2), 8)
-    assert fastest(tiny(), "onnxruntime", picture(24, count=2), 8)[0] == "onnxruntime"
+    return build
 
 
-@pytest.mark.parametrize("best", ["onednn", "onnxruntime"])
-def test_bfloat16_is_used_where_it_is_the_fastest(monkeypatch, best):
-    def taking(seconds):
-        def build(backbone, *_):
-            known = cache(lambda count: backbone(picture(24, count=2)[:count]))
+def test_what_is_slower_is_used_only_if_it_is_asked_for(monkeypatch):
+    alone(monkeypatch, onnxruntime)
+    replaced(monkeypatch, onnxruntime, taking(0.1))
+    outcome = fastest(tiny(), "auto", picture(24, count=2))
+    assert outcome.winner is None
+    assert re.fullmatch(r"onnxruntime takes [\d.]+ of the time of eager", outcome.reasons[0])
+    assert fastest(tiny(), "onnxruntime", picture(24, count=2)).winner.runtime == "onnxruntime"
 
-            def features(images):
-                time.sleep(seconds)
-                return known(len(images))
 
-            return features
-
-        return build
-
-    replaced(monkeypatch, onednn, taking(0 if best == "onednn" else 0.05))
+@pytest.mark.parametrize("best", ["openvino", "onnxruntime"])
+def test_the_fastest_is_used_and_it_is_said_how_far_behind_the_others_are(monkeypatch, best):
+    replaced(monkeypatch, openvino, taking(0 if best == "openvino" else 0.05))
     replaced(monkeypatch, onnxruntime, taking(0 if best == "onnxruntime" else 0.05))
-    assert fastest(tiny(), "auto", picture(24, count=2), 8, "bfloat16")[0] == best
-    assert "onednn" not in fastest(tiny(), "auto", picture(24, count=2), 8)  # nobody asked for less precision
+    outcome = fastest(tiny(), "auto", picture(24, count=2))
+    assert outcome.winner.runtime == best
+    (reason,) = outcome.reasons
+    assert reason.endswith(f"of the time of {best}")
+
+
+def by_precision(**seconds):
+    """Builds what takes so long in each precision."""
+    return lambda work, precision: taking(seconds[precision])(work, precision)
+
+
+@pytest.mark.parametrize(
+    ("precision", "faster", "used"),
+    [
+        ("float32", "bfloat16", "float32"),
+        ("auto", "bfloat16", "bfloat16"),
+        ("auto", "float32", "float32"),
+        ("bfloat16", "bfloat16", "bfloat16"),
+    ],
+)
+def test_less_precision_is_used_where_it_is_allowed_and_faster(monkeypatch, precision, faster, used):
+    alone(monkeypatch, openvino)
+    seconds = {"float32": 0.02, "bfloat16": 0.02} | {faster: 0.0}
+    replaced(monkeypatch, openvino, by_precision(**seconds))
+    winner = fastest(tiny(), "openvino", picture(24, count=2), precision).winner
+    assert (winner.runtime, winner.precision) == ("openvino", used)
+
+
+@pytest.mark.parametrize("precision", ["auto", "bfloat16"])
+def test_what_is_not_accepted_in_bfloat16_is_computed_in_float32_and_it_is_said_why(monkeypatch, precision):
+    alone(monkeypatch, openvino)
+    replaced(monkeypatch, openvino, by_precision(float32=0.02, bfloat16=0.0))
+    outcome = fastest(tiny(), "openvino", picture(24, count=2), precision, lambda _: "maps differ")
+    assert outcome.winner.precision == "float32"
+    assert "openvino in bfloat16 is not accepted: maps differ" in outcome.reasons
+
+
+def test_a_runtime_that_knows_only_float32_computes_in_that():
+    outcome = fastest(tiny(), "onnxruntime", picture(24, count=2), "bfloat16")
+    assert (outcome.winner.runtime, outcome.winner.precision) == ("onnxruntime", "float32")
+    assert outcome.reasons == ("onnxruntime does not compute in bfloat16",)
 
 
 @torch.library.custom_op("runtimes::double", mutates_args=())
@@ -198,8 +241,9 @@ def test_an_operator_that_a_runtime_lacks_is_named():
             return super().forward(double(x))
 
     network = Network(calibrated(Odd(), 24), (3, 24, 24))
-    reason = fastest(network, "auto", picture(24, count=2), 8)
-    assert reason == "onnxruntime can't run it: ONNX has no runtimes.double"
+    outcome = fastest(network, "auto", picture(24, count=2))
+    assert outcome.winner is None
+    assert set(outcome.reasons) == {f"{name} can't run it: ONNX has no runtimes.double" for name in CPU_RUNTIMES}
 
 
 @pytest.mark.parametrize(
@@ -207,9 +251,10 @@ def test_an_operator_that_a_runtime_lacks_is_named():
     [("eager", "it stays as it is"), ("cuda_graphs", "cuda_graphs is not for a cpu device")],
 )
 def test_what_is_not_to_be_faster_stays(runtime, reason):
-    assert fastest(tiny(), runtime, picture(24, count=2), 8) == reason
+    outcome = fastest(tiny(), runtime, picture(24, count=2))
+    assert (outcome.winner, outcome.reasons) == (None, (reason,))
 
 
 def test_a_network_without_feature_maps_stays():
     network = Network(nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 6)), (3, 8, 8))
-    assert fastest(network, "auto", picture(8, count=2), 8) == "it stays as it is"
+    assert fastest(network, "auto", picture(8, count=2)).reasons == ("it stays as it is",)

@@ -8,7 +8,7 @@ from methods.networks import tiny
 
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import scan
-from gradcam_service.runtime import fastest
+from gradcam_service.runtime import Workload, fastest
 from gradcam_service.worker import engine
 from gradcam_service.worker.messages import Answer, Question
 from worker import faulty
@@ -23,7 +23,7 @@ def test_an_operator_in_python_answers_while_another_model_is_traced(tmp_path):
     def trace():
         with torch.no_grad():
             for _ in range(3):
-                fastest(tiny(), "onnxruntime", images, 8)
+                fastest(tiny(), Workload(tiny().cut.backbone, images, 8), "onnxruntime")
 
     tracing = threading.Thread(target=trace)
     tracing.start()

@@ -128,7 +128,7 @@ def ask(link: WorkerLink, seconds: float = PATIENCE) -> asyncio.Task[tuple[Answe
 
 
 def done(job: Job, maps: tuple[int, ...] = MAPS.shape) -> Done:
-    return Done(job.id, Timings(0, 0, 0), (Target("class_", 0), Target("class_", 1)), "layer", maps)
+    return Done(job.id, Timings(0, 0, 0), "eager", (Target("class_", 0), Target("class_", 1)), "layer", maps)
 
 
 def test_an_answer_arrives_as_it_was_sent(tmp_path: Path):

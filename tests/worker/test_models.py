@@ -43,5 +43,5 @@ def test_the_start_ends_when_what_it_left_behind_has_been_given_back(monkeypatch
         woken.clear()
         table.collect()
         runtimes |= {model.card.runtime for model in table.status() if model.card}
-    assert runtimes == {"eager", "onnxruntime"}
+    assert runtimes in ({"eager", "onnxruntime"}, {"eager", "openvino"})  # whichever is faster here
     assert while_giving_back == [False]  # of the model as it was on eager PyTorch

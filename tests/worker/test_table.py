@@ -203,6 +203,15 @@ def test_an_alias_that_can_not_move_says_where_it_stays_and_why():
     assert said() == {}
 
 
+def test_no_other_makes_room_for_a_model_to_become_faster():
+    known = Table(budget=25)
+    for event in (listed("a@1", "b@1"), loaded("1"), loaded("2")):
+        known = table.reconcile(event(known, 0.0))
+    assert table.no_room(known, 1, card(memory=15)) == ""
+    assert table.no_room(known, 1, card(memory=16)) == "it takes 16 bytes there; GRADCAM_MEMORY_BUDGET leaves 15"
+    assert table.no_room(Table(), 1, card(memory=10**12)) == ""
+
+
 def test_aliases_that_can_not_be_read_stay_and_every_version_says_so():
     known = Table()
     for event in (listed("a@1", "stable:1"), loaded("1"), listed("a@1", "a@2", "b@1", "unusable"), loaded("2")):

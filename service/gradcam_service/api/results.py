@@ -177,7 +177,14 @@ def _size(answers: Answers) -> int:
 def _written(answers: Answers, request_id: str, explained: Sequence[str] | None) -> Iterator[bytes]:
     """A `PredictResponse` or an `ExplainResponse` as JSON, an explanation at a time."""
     model, card = answers.model, answers.card
-    answering = AnsweringModel(name=model.name, version=model.version, digest=card.digest, weights=card.weights)
+    answering = AnsweringModel(
+        name=model.name,
+        version=model.version,
+        digest=card.digest,
+        weights=card.weights,
+        runtime=", ".join(answers.runtimes) or card.runtime,
+        precision=card.precision,
+    )
     yield b'{"request_id":%b,"model":%b,"results":[' % (to_json(request_id), to_json(answering))
     for number, result in enumerate(answers.results):
         yield b"," * (number > 0)

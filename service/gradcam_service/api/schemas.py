@@ -27,8 +27,10 @@ class AnsweringModel(BaseModel):
 
     name: str
     version: str
-    digest: str
+    digest: str = Field(description="sha256:… of all that decides an answer, `precision` included")
     weights: str
+    runtime: str = Field(description="what computed the feature maps")
+    precision: str = Field(description="that it computed them in: float32 or bfloat16")
 
 
 class LayerBody(BaseModel):
@@ -72,7 +74,9 @@ class ModelBody(BaseModel):
     methods: list[str] | None = None
     digest: str | None = None
     weights: str | None = None
-    memory: int | None = Field(None, description="bytes of its parameters")
+    memory: int | None = Field(
+        None, description="bytes of its parameters, and of those that its runtime holds once more"
+    )
     runtime: str | None = Field(None, description="what computes its feature maps")
     precision: str | None = Field(None, description="that it computes them in: float32 or bfloat16")
     torch: str | None = Field(None, description="the version of torch that computes the rest")

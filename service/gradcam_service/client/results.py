@@ -19,12 +19,19 @@ if TYPE_CHECKING:
 
 
 class AnsweringModel(msgspec.Struct, frozen=True):
-    """The model that answered."""
+    """The model that answered.
+
+    Attributes:
+        runtime: what computed its feature maps.
+        precision: that it computed them in, ``float32`` or ``bfloat16``.
+    """
 
     name: str
     version: str
     digest: str
     weights: str
+    runtime: str
+    precision: str
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):

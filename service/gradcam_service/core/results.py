@@ -83,12 +83,14 @@ class Result:
         prediction: what the model says, as its task tells of it (`Task.prediction`).
         scores: (classes,) float32, logit units, which that was made of.
         explanations: one for each target; empty where only predictions were asked for.
+        runtime: what computed the feature maps.
         warnings: about the input, a sentence each.
     """
 
     prediction: Any
     scores: np.ndarray = field(compare=False)
     explanations: list[Explanation]
+    runtime: str
     warnings: tuple[str, ...] = ()
 
 
@@ -105,3 +107,8 @@ class Answers:
     model: Model
     card: Card
     results: list[Result | ServiceError]
+
+    @property
+    def runtimes(self) -> list[str]:
+        """What computed the feature maps; two where the model became faster between two images."""
+        return list(dict.fromkeys(result.runtime for result in self.results if isinstance(result, Result)))

@@ -56,8 +56,9 @@ class Card(msgspec.Struct, frozen=True):
 
     Attributes:
         digest: ``sha256:…`` over its model.yaml, labels, every weight, and the operator's code that built it: equal
-            digests answer alike, to the rounding of what computes them.
-        memory: bytes of its parameters and buffers.
+            digests answer alike, to the rounding of what computes them; in another precision than float32 it has
+            another digest.
+        memory: bytes of its parameters and buffers, and of those that its runtime holds once more.
         runtime: what computes its feature maps.
         precision: that it computes them in.
         torch: the version of torch that computes the rest.

@@ -62,7 +62,7 @@ def examine(network: Network, channels: int, size: tuple[int, int], device: torc
     Raises:
         ModelFailed: it rolls dice, mixes pictures, or gives no numbers or probabilities in the place of logits.
     """
-    images = _pictures(channels, size).to(device)
+    images = made_up(channels, size).to(device)
     frontier, scores = network.predict(images)
     alone, again = network.scores(images[:1]), network.scores(images[:1])
     finite = _finite(scores)
@@ -74,7 +74,7 @@ def examine(network: Network, channels: int, size: tuple[int, int], device: torc
     return Findings([finite, repeatable, independent, logits, passes], lacking)
 
 
-def _pictures(channels: int, size: tuple[int, int]) -> Tensor:
+def made_up(channels: int, size: tuple[int, int]) -> Tensor:
     """Two pictures (2, C, H, W) of blobs and grain, normalised: about 0, with a variance of about 1."""
     generator = torch.Generator().manual_seed(0)
     blobs = interpolate(torch.randn(2, channels, 8, 8, generator=generator), size, mode="bilinear")

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,7 +26,6 @@ from gradcam_service.registry.sources import SOURCES
 from gradcam_service.registry.spec import Sample, Spec
 from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.registry.traces import Known, step, traced
-from gradcam_service.runtime import RUNTIMES, fastest
 
 _LARGEST_SAMPLE = 50_000_000
 """Pixels."""
@@ -41,14 +39,18 @@ class LoadedModel:
         spec: what it was to be.
         card: what it says of itself.
         network: on ``device``.
-        leases: of what was fetched for it, so that a reload need not fetch it again.
+        sample: its own sample (H, W, C), as it receives it; None where it has none.
+        leases: of what was fetched or compiled for it, so that a reload need not do that again.
+        others: why it isn't on this or that runtime, once it has been made faster.
     """
 
     spec: Spec
     card: Card
     network: Network
     device: torch.device
+    sample: np.ndarray | None = None
     leases: tuple[cache.Lease, ...] = ()
+    others: tuple[str, ...] = ()
 
     def images(self, pixels: list[np.ndarray]) -> Tensor:
         """Normalise pixels, each (H, W, C), uint8 or float32 in 0–1 → the network's input (N, C, H, W) float32."""
@@ -80,18 +82,6 @@ class LoadedModel:
         mixed = torch.empty((len(inputs), *tensors.shape[1:]), device=self.device)
         mixed[of_tensor], mixed[~of_tensor] = tensors, self.images(pixels)
         return mixed
-
-    def accelerated(self) -> LoadedModel | str:
-        """Move the model to a faster runtime, all parameters shared; why there is none, where there isn't."""
-        images = torch.randn(2, self.card.input.count, *self.card.preprocess.input_size, device=self.device)
-        with torch.no_grad():
-            found = fastest(self.network, self.spec.runtime, images, self.spec.batch, self.spec.precision)
-        if isinstance(found, str):
-            return found
-        runtime, backbone = found
-        precision = RUNTIMES[runtime].computes_in(self.spec.precision)
-        card = msgspec.structs.replace(self.card, runtime=runtime, precision=precision)
-        return replace(self, card=card, network=self.network.with_backbone(backbone))
 
 
 def load(entry: Entry, device: torch.device, python_path: Path | None = None, cache_bytes: int = 0) -> LoadedModel:
@@ -127,7 +117,7 @@ def _loaded(entry: Entry, device: torch.device, python_path: Path | None) -> Loa
         found = examine(network, channels, size, device)
         model = LoadedModel(spec, _card(spec, made.known, labels, network, found), network, device)
         if spec.sample is not None:
-            _check_sample(model, spec.sample, folder)
+            model = replace(model, sample=_checked_sample(model, spec.sample, folder))
     return model
 
 
@@ -152,8 +142,8 @@ def _labels(spec: Spec, given: list[str], network: Network) -> list[str]:
     return labels
 
 
-def _check_sample(model: LoadedModel, sample: Sample, folder: ModelFolder) -> None:
-    """Predict a picture whose class is known.
+def _checked_sample(model: LoadedModel, sample: Sample, folder: ModelFolder) -> np.ndarray:
+    """Predict a picture whose class is known; the picture as the model receives it.
 
     Raises:
         ModelFailed: the model takes it for something else.
@@ -171,13 +161,15 @@ def _check_sample(model: LoadedModel, sample: Sample, folder: ModelFolder) -> No
         ) from error
     except ServiceError as error:
         raise ModelFailed(f"sample {sample.image}: {error.detail}") from error
-    _, scores = model.network.predict(model.images([received.inputs["image"]]))
+    image = received.inputs["image"]
+    _, scores = model.network.predict(model.images([image]))
     found = int(scores[0].argmax())
     if found != expected:
         labels = model.card.labels
         raise ModelFailed(
             f"sample {sample.image} is {labels[expected]!r}, but the model takes it for {labels[found]!r}"
         )
+    return image
 
 
 def _card(spec: Spec, known: Known, labels: list[str], network: Network, found: Findings) -> Card:

@@ -26,7 +26,7 @@ from gradcam_service.inputs import INPUTS, Takes
 from gradcam_service.kinds import no_such
 from gradcam_service.registry.labels import listed
 from gradcam_service.registry.sources import SOURCES
-from gradcam_service.runtime import RUNTIMES
+from gradcam_service.runtime import RUNTIMES, Precision
 from gradcam_service.tasks import TASKS, activations
 
 
@@ -173,9 +173,10 @@ class Spec(BaseModel):
     runtime: str = Field(
         "auto", description="what computes feature maps; auto: eager, then the fastest that computes the same"
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32",
-        description="of the feature maps' computation; the runtimes that know only float32 compute in that",
+    precision: Precision | None = Field(
+        None,
+        description="that feature maps are computed in: bfloat16 where the device has units for it and the model's "
+        "answers stay what they are, auto for the faster of both; default: what GRADCAM_PRECISION says, float32",
     )
     batch: int = Field(8, ge=1, le=1024, description="most images in one forward pass")
     load: Literal["start", "demand"] = Field("start", description="when the model is loaded")

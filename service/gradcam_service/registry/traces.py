@@ -145,8 +145,8 @@ def _memory(module: nn.Module) -> int:
 
 
 def _digest(spec: Spec, built: Built) -> str:
-    """``sha256:…`` of everything that decides an answer."""
-    decisive = spec.model_dump_json(exclude={"runtime", "description"}, exclude_defaults=True)
+    """``sha256:…`` of everything that decides an answer in float32."""
+    decisive = spec.model_dump_json(exclude={"runtime", "precision", "description"}, exclude_defaults=True)
     digest = hashlib.sha256(decisive.encode())
     digest.update("\n".join(built.labels).encode())
     digest.update(built.content.encode())

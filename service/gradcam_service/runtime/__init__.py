@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gradcam_service.errors import first_line
 from gradcam_service.kinds import Kinds
@@ -21,9 +21,35 @@ if TYPE_CHECKING:
 
     from gradcam_service.explain.network import Backbone, Network
 
-_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05}
-"""Of the largest value."""
-_ROUNDS = 10
+Precision = Literal["auto", "float32", "bfloat16"]
+"""That feature maps are to be computed in; ``auto``: whatever is faster."""
+
+_TOLERANCE = 1e-4
+"""Of the largest value, in float32. In less, single values differ by up to 0.2 of it and say nothing of answers."""
+_ROUNDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """Workload of a runtime: the backbone that it is to compute, and what that will be given.
+
+    Attributes:
+        backbone: eager, without autograd.
+        images: two examples (2, C, H, W) of its input, on the device.
+        most: how many images there are at once at most.
+        folder: where a runtime may keep what it compiles of this backbone, which may be deleted at any time; None for
+            nowhere.
+    """
+
+    backbone: fx.GraphModule
+    images: Tensor
+    most: int
+    folder: Path | None = None
+
+    @property
+    def device(self) -> str:
+        """The kind of device, ``cpu`` or ``cuda``."""
+        return self.images.device.type
 
 
 @dataclass(frozen=True)
@@ -31,54 +57,74 @@ class Runtime:
     """A runtime: what computes feature maps in the place of eager PyTorch.
 
     Attributes:
-        build: makes a `Backbone` of an eager one without autograd, two examples (2, C, H, W) of its input, the most
-            images at once, and the precision to compute in; feature maps are float32 all the same. What it raises, of
-            whatever class, means that it can't.
+        build: makes a `Backbone` for a workload that computes in the precision given; feature maps are float32 all the
+            same. What it raises, of whatever class, means that it can't on this machine.
         devices: the kinds of device that it runs on, of ``cpu`` and ``cuda``.
-        precisions: those that it computes in; asked for another it computes in float32.
-        races: precisions asked for, of which it may be the fastest way, so that ``auto`` tries it.
+        precisions: those that it computes in where the device has units for them.
+        races: those in which it may be the fastest, so that ``auto`` tries it.
     """
 
-    build: Callable[[fx.GraphModule, Tensor, int, str], Backbone]
+    build: Callable[[Workload, str], Backbone]
     devices: tuple[str, ...]
     precisions: tuple[str, ...] = ("float32",)
     races: tuple[str, ...] = ()
-
-    def computes_in(self, precision: str) -> str:
-        """The precision that it computes in where that one is asked for."""
-        return precision if precision in self.precisions else "float32"
 
 
 RUNTIMES: Kinds[Runtime] = Kinds("gradcam_service.runtime", "RUNTIME")
 
 
+@dataclass(frozen=True)
+class Contender:
+    """A backbone that may take the place of the eager one: of which runtime, and the precision that it computes in."""
+
+    runtime: str
+    precision: str
+    backbone: Backbone
+
+    def __str__(self) -> str:
+        return _way(self.runtime, self.precision)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Outcome of a race.
+
+    Attributes:
+        winner: None where the backbone stays on eager PyTorch.
+        reasons: why each of the others was not taken.
+    """
+
+    winner: Contender | None
+    reasons: tuple[str, ...]
+
+
 def fastest(
-    network: Network, runtime: str, images: Tensor, most: int, precision: str = "float32"
-) -> tuple[str, Backbone] | str:
-    """Find a backbone for ``network`` that is faster than its own and computes the same, and the name of its runtime.
+    network: Network,
+    work: Workload,
+    runtime: str,
+    precision: Precision = "float32",
+    unacceptable: Callable[[Backbone], str] = lambda _: "",
+) -> Outcome:
+    """Find what computes a network's backbone faster than eager PyTorch, and as well.
 
     Args:
         network: on its device. Autograd is off.
-        runtime: a name, or ``auto`` for the fastest of those that race on the device.
-        images: two examples (2, C, H, W) of what it will be given.
-        most: most of them at once.
-        precision: ``float32``, or ``bfloat16`` where a runtime can compute in it.
-
-    Returns:
-        Why there is none, where there isn't.
+        work: its backbone.
+        runtime: a name, or ``auto`` for those that race on the device.
+        precision: ``float32``; ``bfloat16``, and float32 where no runtime can or may; or ``auto`` for the faster.
+        unacceptable: what is wrong with answers by a backbone that computes in less than float32; empty for nothing.
     """
-    eager, device = network.cut.backbone, images.device.type
-    if runtime == "eager" or not any(node.op == "call_function" for node in eager.graph.nodes):
-        return "it stays as it is"
+    if runtime == "eager" or not any(node.op == "call_function" for node in work.backbone.graph.nodes):
+        return Outcome(None, ("it stays as it is",))
     if network.cut.axes:
-        return "besides the feature maps of its default layer, other values are needed, which no runtime gives yet"
-    racing = [name for name, known in RUNTIMES.items() if device in known.devices and precision in known.races]
-    wanted = racing if runtime == "auto" else [runtime]
-    found = {name: _alike(name, eager, images, most, precision) for name in wanted}
-    if runtime == "auto":
-        found = _faster(found, eager, images)
-    usable = ((name, backbone) for name, backbone in found.items() if not isinstance(backbone, str))
-    return next(usable, "; ".join(map(str, found.values())))
+        values = "besides the feature maps of its default layer, other values are needed, which no runtime gives yet"
+        return Outcome(None, (values,))
+    asked = ("float32", "bfloat16") if precision == "auto" else (precision,)
+    found = _race(work, runtime, asked, unacceptable)
+    if found.winner is None and precision == "bfloat16":
+        exact = _race(work, runtime, ("float32",), unacceptable)
+        return Outcome(exact.winner, (*found.reasons, *exact.reasons))
+    return found
 
 
 def first_cause(error: BaseException) -> str:
@@ -89,37 +135,56 @@ def first_cause(error: BaseException) -> str:
     return f"ONNX has no {operator[1]}" if operator else first_line(error)
 
 
-def _alike(name: str, eager: fx.GraphModule, images: Tensor, most: int, precision: str) -> Backbone | str:
+def _way(runtime: str, precision: str) -> str:
+    return runtime if precision == "float32" else f"{runtime} in {precision}"
+
+
+def _race(
+    work: Workload, runtime: str, precisions: tuple[str, ...], unacceptable: Callable[[Backbone], str]
+) -> Outcome:
+    """Build what may run, and take the fastest of those that compute the same, or what can be accepted."""
+    racing = runtime == "auto"
+    names = [name for name, known in RUNTIMES.items() if work.device in known.devices] if racing else [runtime]
+    ways = [(name, in_) for in_ in precisions for name in names if not racing or in_ in RUNTIMES[name].races]
+    tried = [_built(name, in_, work) for name, in_ in ways]
+    reasons = [each for each in tried if isinstance(each, str)]
+    usable = [each for each in tried if not isinstance(each, str)]
+    if not usable:
+        return Outcome(None, tuple(reasons))
+    seconds = _seconds({"eager": work.backbone} | {str(each): each.backbone for each in usable}, work.images)
+    winner: Contender | None = None
+    for each in sorted(usable, key=lambda each: seconds[str(each)]):
+        best = "eager" if winner is None else str(winner)
+        if winner is not None or (racing and seconds[str(each)] >= seconds["eager"]):
+            reasons.append(f"{each} takes {seconds[str(each)] / seconds[best]:.2f} of the time of {best}")
+        elif each.precision != "float32" and (reason := unacceptable(each.backbone)):
+            reasons.append(f"{each} is not accepted: {reason}")
+        else:
+            winner = each
+    return Outcome(winner, tuple(reasons))
+
+
+def _built(name: str, precision: str, work: Workload) -> Contender | str:
     """The backbone on the runtime of that name; why not, where it can't run there or computes something else."""
-    runtime, device = RUNTIMES[name], images.device.type
-    if device not in runtime.devices:
-        return f"{name} is not for a {device} device"
+    runtime, way = RUNTIMES[name], _way(name, precision)
+    if work.device not in runtime.devices:
+        return f"{name} is not for a {work.device} device"
+    if precision not in runtime.precisions:
+        return f"{name} does not compute in {precision}"
     try:
-        backbone = runtime.build(eager, images, most, runtime.computes_in(precision))
-        difference = _difference(backbone(images), eager(images))
+        backbone = runtime.build(work, precision)
+        difference = _difference(backbone(work.images), work.backbone(work.images))
     except Exception as error:  # of several libraries, without a common base
-        return f"{name} can't run it: {first_cause(error)}"
-    if not difference <= _TOLERANCE[runtime.computes_in(precision)]:
-        return f"{name} computes features that differ by {difference:.1e} of the largest"
-    return backbone
+        return f"{way} can't run it: {first_cause(error)}"
+    if precision == "float32" and not difference <= _TOLERANCE:
+        return f"{way} computes features that differ by {difference:.1e} of the largest"
+    return Contender(name, precision, backbone)
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:
     """The largest difference, as a part of the largest value."""
     difference: float = ((found - expected).abs().max() / expected.abs().max()).item()
     return difference
-
-
-def _faster(found: dict[str, Backbone | str], eager: Backbone, images: Tensor) -> dict[str, Backbone | str]:
-    """The fastest first; for those that are not faster than ``eager``, that they are not."""
-    usable = {name: backbone for name, backbone in found.items() if not isinstance(backbone, str)}
-    seconds = _seconds({"eager": eager} | usable, images) if usable else {}
-    slow = {
-        name: f"{name} is not faster, it takes {seconds[name] / seconds['eager']:.2f} of the time"
-        for name in usable
-        if seconds[name] >= seconds["eager"]
-    }
-    return {name: (found | slow)[name] for name in sorted(found, key=lambda name: seconds.get(name, inf))}
 
 
 def _seconds(backbones: dict[str, Backbone], images: Tensor) -> dict[str, float]:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, fx
 
 from gradcam_service.explain.graph import TRACING
 from gradcam_service.explain.network import Backbone
-from gradcam_service.runtime import Runtime
+from gradcam_service.runtime import Runtime, Workload
 
 
-def _build(backbone: fx.GraphModule, images: Tensor, most: int, precision: str) -> Backbone:
+def _build(work: Workload, precision: str) -> Backbone:
     """Compile it for one image and for any number of them, with its parameters as constants.
 
     Raises:
         Exception: there is no compiler, or it fails.
     """
-    compiled: Backbone = torch.compile(backbone, dynamic=True, options={"freezing": True})
+    compiled: Backbone = torch.compile(work.backbone, dynamic=True, options={"freezing": True})
     with TRACING:
-        for example in (images, images[:1]):
+        for example in (work.images, work.images[:1]):
             compiled(example)
     return compiled
 

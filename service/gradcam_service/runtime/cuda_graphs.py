@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from gradcam_service.explain.network import Backbone
-from gradcam_service.runtime import Runtime
+from gradcam_service.runtime import Runtime, Workload
 from gradcam_service.runtime._fold import channels_last
 
 
@@ -27,19 +27,22 @@ class _Capture:
     features: Tensor
 
 
-def _build(backbone: fx.GraphModule, images: Tensor, most: int, precision: str) -> Backbone:
+def _build(work: Workload, precision: str) -> Backbone:
     """Capture it for batches of 1, 2, 4 …; a batch between them is filled up.
 
     See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs. The captures share memory, as never two of
     them run at once.
 
     Raises:
-        RuntimeError: there isn't the memory, or an operator can't be captured, since it waits for the device.
+        RuntimeError: there isn't the memory, an operator can't be captured, since it waits for the device, or the
+            device has no units for the precision.
     """
+    if precision == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise RuntimeError("the GPU has no units for bfloat16")
     dtype = getattr(torch, precision)
-    network = channels_last(backbone, dtype)
-    example, pool = images[:1].to(dtype), torch.cuda.graph_pool_handle()
-    powers = range(_power(most), -1, -1)  # the largest first, whose memory the others then use
+    network = channels_last(work.backbone, dtype)
+    example, pool = work.images[:1].to(dtype), torch.cuda.graph_pool_handle()
+    powers = range(_power(work.most), -1, -1)  # the largest first, whose memory the others then use
     captures = [_capture(network, example.expand(2**power, -1, -1, -1), pool) for power in powers]
 
     def features(images: Tensor) -> Tensor:

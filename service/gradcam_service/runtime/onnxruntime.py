@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import onnxruntime
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from gradcam_service.explain.graph import TRACING, release
 from gradcam_service.explain.network import Backbone
-from gradcam_service.runtime import Runtime
-from gradcam_service.runtime._fold import folded
+from gradcam_service.runtime import Runtime, Workload
+from gradcam_service.runtime._export import INPUT, exported
 
 
 def open_session(model: bytes) -> onnxruntime.InferenceSession:
@@ -26,25 +25,19 @@ def open_session(model: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _build(backbone: fx.GraphModule, images: Tensor, most: int, precision: str) -> Backbone:
-    """Export it as an ONNX graph, weights included.
+def _build(work: Workload, precision: str) -> Backbone:
+    """Open the backbone as an ONNX model.
 
     Raises:
         Exception: an operator can't be exported or run; of either library's own classes.
     """
-    # Folded, as ONNX Runtime does not recognise batch normalisation as torch exports it.
-    with TRACING:
-        program = torch.export.export(folded(backbone), (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-        exported = torch.onnx.export(program, dynamo=True, input_names=["images"], verbose=False)
-    assert exported is not None
-    session = open_session(exported.model_proto.SerializeToString())
-    release(program.graph)
+    session = open_session(exported(work))
 
     def features(images: Tensor) -> Tensor:
-        (found,) = session.run(None, {"images": images.numpy()})
+        (found,) = session.run(None, {INPUT: images.numpy()})
         return torch.from_numpy(found)
 
     return features
 
 
-RUNTIME = Runtime(_build, devices=("cpu",), races=("float32", "bfloat16"))
+RUNTIME = Runtime(_build, devices=("cpu",), races=("float32",))

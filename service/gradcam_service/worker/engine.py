@@ -13,7 +13,6 @@ import torch
 from gradcam_service.errors import NonFinite, ServiceError, TooExpensive, UnsupportedMethod
 from gradcam_service.explain import batch
 from gradcam_service.explain.methods import METHODS
-from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import forward_passes, refusal_at
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.settings import Settings
@@ -25,8 +24,8 @@ from gradcam_service.worker.messages import Answer, Inputs, Question
 class Pending:
     """An expensive explanation, worked out a step at a time so that others can be served in between."""
 
-    def __init__(self, network: Network, scores: np.ndarray, steps: batch.Explaining) -> None:
-        self._network = network
+    def __init__(self, model: LoadedModel, scores: np.ndarray, steps: batch.Explaining) -> None:
+        self._model = model
         self._scores = scores
         self._steps = steps
 
@@ -37,10 +36,10 @@ class Pending:
             NonFinite: the answer is not finite.
         """
         try:
-            with self._network.undisturbed():
+            with self._model.network.undisturbed():
                 next(self._steps)
         except StopIteration as finished:
-            return _answer(self._scores, finished.value)
+            return _answer(self._model, self._scores, finished.value)
         return None
 
     def finish(self) -> Answer:
@@ -87,7 +86,7 @@ def run(
         ]
         explained = batch.explain(model.network, images, frontier, scores, asked, model.card.batch, objective)
     answers: list[Answer | Pending | ServiceError] = [
-        refusal or _outcome(model.network, own, explanation)
+        refusal or _outcome(model, own, explanation)
         for refusal, own, explanation in zip(refused, host_scores, explained, strict=True)
     ]
     return BatchResult(answers, predicted - start, perf_counter() - predicted)
@@ -122,25 +121,25 @@ def _refusal(model: LoadedModel, question: Question | None, limit: int) -> Servi
 
 
 def _outcome(
-    network: Network, scores: np.ndarray, explanation: batch.Explanation | batch.Explaining | None
+    model: LoadedModel, scores: np.ndarray, explanation: batch.Explanation | batch.Explaining | None
 ) -> Answer | Pending | NonFinite:
     if not np.isfinite(scores).all():
         return _non_finite()
     if explanation is None:
-        return Answer(scores, (), "", np.empty((0, 0, 0), np.float32))
+        return Answer(scores, (), "", np.empty((0, 0, 0), np.float32), model.card.runtime)
     if not isinstance(explanation, batch.Explanation):
-        return Pending(network, scores, explanation)
+        return Pending(model, scores, explanation)
     try:
-        return _answer(scores, explanation)
+        return _answer(model, scores, explanation)
     except NonFinite as error:
         return error
 
 
-def _answer(scores: np.ndarray, explanation: batch.Explanation) -> Answer:
+def _answer(model: LoadedModel, scores: np.ndarray, explanation: batch.Explanation) -> Answer:
     maps = explanation.maps.numpy()
     if not np.isfinite(maps).all():
         raise _non_finite()
-    return Answer(scores, explanation.targets, explanation.layer, maps)
+    return Answer(scores, explanation.targets, explanation.layer, maps, model.card.runtime)
 
 
 def _non_finite() -> NonFinite:

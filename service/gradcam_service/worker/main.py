@@ -46,7 +46,7 @@ class Worker:
         self._wakeup.bind("inproc://wakeup")
         self._callers = Callers(address, self._forget)
         budget = placement.share(settings.memory_budget)
-        models = Models(device, budget, settings.python_path, _wake, settings.cache_bytes)
+        models = Models(device, budget, settings.python_path, _wake, settings.cache_bytes, settings.precision)
         self._in_flight = InFlightLog(address, settings.turn_seconds)
         self._jobs = Jobs(placement.name, device, models, self._callers, self._in_flight, settings.max_forward_passes)
         self._management = Management(models, self._callers, settings, _wake)

@@ -117,12 +117,14 @@ class Answer:
         targets: what was explained; empty where nothing was asked.
         layer: the layer explained; empty likewise.
         maps: (targets, h, w) or, a value for each band of the input, (targets, H, W, C) float32.
+        runtime: what computed the feature maps.
     """
 
     scores: np.ndarray
     targets: tuple[Target, ...]
     layer: str
     maps: np.ndarray
+    runtime: str
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -153,10 +155,12 @@ class Done(msgspec.Struct, tag=True, frozen=True):
         targets: what was explained.
         layer: the layer explained; empty where nothing was asked.
         maps: shape (targets, h, w) or (targets, H, W, C) of the float32 maps in the last frame.
+        runtime: what computed the feature maps.
     """
 
     id: int
     timings: Timings
+    runtime: str
     targets: tuple[Target, ...] = ()
     layer: str = ""
     maps: tuple[int, ...] = (0, 0, 0)

@@ -16,12 +16,14 @@ import torch
 from gradcam_service import metrics
 from gradcam_service.errors import ModelFailed, in_one_line
 from gradcam_service.explain.graph import forget_sources
+from gradcam_service.registry.acceleration import accelerated
 from gradcam_service.registry.listing import Model
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.repository import Entry
+from gradcam_service.runtime import Precision
 from gradcam_service.worker import memory, table
 from gradcam_service.worker.poller import Snapshot
-from gradcam_service.worker.table import Accelerate, Drop, Load, Table, Version
+from gradcam_service.worker.table import Accelerate, Drop, Load, Table
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,8 @@ class Models:
         budget: bytes that their parameters may take; 0 sets no bound.
         python_path: whose code may run.
         wake: called from the loading thread when something has ended; then `collect` wants to be called.
-        cache_bytes: that fetched files may take on the disk; 0 sets no bound.
+        cache_bytes: that fetched and compiled files may take on the disk; 0 sets no bound.
+        precision: that feature maps are computed in of models that don't say.
     """
 
     def __init__(
@@ -51,10 +54,12 @@ class Models:
         python_path: Path | None,
         wake: Callable[[], None],
         cache_bytes: int = 0,
+        precision: Precision = "float32",
     ) -> None:
         self._device = device
         self._python_path = python_path
         self._cache_bytes = cache_bytes
+        self._precision = precision
         self._wake = wake
         self._table = Table(budget=budget)
         self._loaded: dict[int, LoadedModel] = {}  # what answers, by the token of the load that made it
@@ -148,13 +153,18 @@ class Models:
         if version is None:
             return
         fields: dict[str, object] = {"model": version.entry.key}
+        if isinstance(outcome, LoadedModel) and (reason := table.no_room(self._table, token, outcome.card)):
+            outcome = f"{outcome.card.runtime} is not used: {reason}"
         if isinstance(outcome, str):
             log.info("model stays on eager PyTorch", extra={"fields": fields | {"reason": outcome}})
             self._become(table.accelerated(self._table, token, None))
         else:
-            log.info("model is faster now", extra={"fields": fields | {"runtime": outcome.card.runtime}})
+            card = outcome.card
+            fields |= {"runtime": card.runtime, "precision": card.precision}
+            fields |= {"others": "; ".join(outcome.others)} if outcome.others else {}
+            log.info("model is faster now", extra={"fields": fields})
             self._loaded[token] = outcome
-            self._become(table.accelerated(self._table, token, outcome.card))
+            self._become(table.accelerated(self._table, token, card))
 
     def _become(self, happened: Table) -> None:
         """Decide what follows from what has happened, and have it done."""
@@ -218,7 +228,7 @@ class Models:
             return
         outcome: LoadedModel | str
         try:
-            outcome = model.accelerated()
+            outcome = accelerated(model, self._precision, self._cache_bytes)
         except BaseException as error:  # of the device or the model's code; it answers as it is
             outcome = in_one_line(error)
         if isinstance(outcome, LoadedModel):
@@ -249,11 +259,10 @@ def _log_aliases(before: Table, after: Table) -> None:
 
 def _publish(before: Table, after: Table) -> None:
     """Tell Prometheus which models are ready and which have failed."""
-    old, new = before.models, after.models
-    for ready, versions in ((0, _without(old, new)), (1, _without(new, old))):
-        for version in versions:
-            assert version.card is not None
-            metrics.MODEL_INFO.labels(version.entry.name, version.entry.version, version.card.digest).set(ready)
+    old, new = _cards(before), _cards(after)
+    for ready, cards in ((0, old - new), (1, new - old)):
+        for labels in cards:
+            metrics.MODEL_INFO.labels(*labels).set(ready)
     for key in before.versions.keys() | after.versions.keys():
         was, now = (bool(of.versions[key].failure) if key in of.versions else False for of in (before, after))
         if was != now or key not in before.versions:
@@ -261,5 +270,7 @@ def _publish(before: Table, after: Table) -> None:
             metrics.MODEL_FAILED.labels(name, number).set(now)
 
 
-def _without(some: dict[int, Version], others: dict[int, Version]) -> list[Version]:
-    return [version for token, version in some.items() if token not in others]
+def _cards(table: Table) -> set[tuple[str, str, str]]:
+    """The name, version and digest of what can answer."""
+    found = [(version.entry, version.card) for version in table.models.values()]
+    return {(entry.name, entry.version, card.digest) for entry, card in found if card is not None}

@@ -95,7 +95,7 @@ class Table:
         snapshot: what the repositories hold.
         aliases: alias → version that answers for it, by model.
         loads: begun so far, and the token of the last.
-        budget: bytes that the parameters of all models may take; 0 sets no bound.
+        budget: bytes that the parameters of all models may take, those that runtimes hold included; 0 sets no bound.
     """
 
     versions: Mapping[str, Version] = field(default_factory=dict)
@@ -247,6 +247,14 @@ def accelerated(table: Table, token: int, card: Card | None) -> Table:
 def used(table: Table, key: str, now: float) -> Table:
     """A version has got a job."""
     return table._with(replace(table.versions[key], used=now))
+
+
+def no_room(table: Table, token: int, card: Card) -> str:
+    """Why a model can't be as fast as this card says; empty where it can. No other makes room for that."""
+    others = sum(version.card.memory for of, version in table.models.items() if of != token and version.card)
+    if 0 < table.budget < others + card.memory:
+        return f"it takes {card.memory} bytes there; GRADCAM_MEMORY_BUDGET leaves {max(0, table.budget - others)}"
+    return ""
 
 
 # What follows

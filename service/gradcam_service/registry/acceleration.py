@@ -1,0 +1,87 @@
+"""Acceleration of a model that answers: its feature maps are left to the fastest runtime that computes the same."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import nn
+
+from gradcam_service import __version__
+from gradcam_service.explain.methods import DEFAULT
+from gradcam_service.explain.network import Backbone
+from gradcam_service.registry import cache
+from gradcam_service.registry.acceptance import compare, real_pictures
+from gradcam_service.registry.card import Card
+from gradcam_service.registry.checks import made_up
+from gradcam_service.registry.loader import LoadedModel
+from gradcam_service.runtime import Contender, Precision, Workload, fastest
+
+log = logging.getLogger(__name__)
+
+
+def accelerated(model: LoadedModel, precision: Precision = "float32", cache_bytes: int = 0) -> LoadedModel | str:
+    """Move a model to a faster runtime, all parameters shared; why there is none, where there isn't.
+
+    Args:
+        model: as it was loaded.
+        precision: to compute feature maps in, where the model itself doesn't say.
+        cache_bytes: that what is fetched and compiled may take on the disk; 0 for no bound.
+    """
+    card, backbone = model.card, model.network.cut.backbone
+    images = torch.randn(2, card.input.count, *card.preprocess.input_size, device=model.device)
+    with cache.holding() as leases, torch.no_grad():
+        work = Workload(backbone, images, card.batch, _folder(card))
+        wanted = model.spec.precision or precision
+        found = fastest(model.network, work, model.spec.runtime, wanted, partial(_unacceptable, model))
+    cache.prune(cache_bytes)
+    if found.winner is None:
+        return "; ".join(found.reasons)
+    return replace(
+        model,
+        card=_faster(card, found.winner, backbone),
+        network=model.network.with_backbone(found.winner.backbone),
+        leases=(*model.leases, *leases),
+        others=found.reasons,
+    )
+
+
+def _folder(card: Card) -> Path | None:
+    """A folder for what is compiled of a model by these versions; None where none can be written."""
+    decisive = (card.digest, card.torch, __version__)
+    name = hashlib.sha256("\n".join(decisive).encode()).hexdigest()
+    try:
+        return cache.cached("compiled", name, lambda _: None)
+    except OSError as error:
+        log.warning("what is compiled can't be kept", extra={"fields": {"reason": str(error)}})
+        return None
+
+
+def _unacceptable(model: LoadedModel, backbone: Backbone) -> str:
+    """What is wrong with the answers that a backbone in less than float32 leads to; empty where nothing is."""
+    card = model.card
+    pictures = [*real_pictures(card.input, card.preprocess)]
+    pictures += [] if model.sample is None else [model.sample]
+    images = model.images(pictures) if pictures else made_up(card.input.count, card.preprocess.input_size)
+    batches = torch.split(images.to(model.device), card.batch)
+    other = model.network.with_backbone(backbone)
+    figures = compare(model.network, other, batches, differentiable=DEFAULT in card.method_names())
+    return "" if figures.accepted else str(figures)
+
+
+def _faster(card: Card, winner: Contender, backbone: nn.Module) -> Card:
+    """The card of a model that a runtime computes, which holds the weights of the backbone once more.
+
+    What is computed in another precision than float32 is answered otherwise, so it has another digest.
+    """
+    digest, bits = card.digest, torch.finfo(getattr(torch, winner.precision)).bits
+    if winner.precision != "float32":
+        digest = f"sha256:{hashlib.sha256(f'{digest} in {winner.precision}'.encode()).hexdigest()}"
+    weights = sum(tensor.nbytes for tensor in backbone.state_dict().values()) * bits // 32
+    of_runtime = {"runtime": winner.runtime, "precision": winner.precision}
+    return msgspec.structs.replace(card, digest=digest, memory=card.memory + weights, **of_runtime)

@@ -1,0 +1,115 @@
+"""Acceptance of a runtime that computes in less than float32: by what callers see of it, on real pictures.
+
+Single values of feature maps differ by up to 0.2 of the largest in bfloat16, where scores and maps hardly do. So the
+answers are compared: the most probable class, probabilities, and Grad-CAM's maps of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradcam_service.errors import ServiceError
+from gradcam_service.explain.activation import UNCHANGED
+from gradcam_service.explain.batch import row_maps
+from gradcam_service.explain.frontier import Frontier
+from gradcam_service.explain.methods import DEFAULT, METHODS
+from gradcam_service.explain.network import Network
+from gradcam_service.explain.objectives import Logit
+from gradcam_service.inputs import INPUTS, Preparing, Takes
+
+_PROBABILITY = 0.05
+"""Most that a probability may differ by; of scores that are none, of the largest."""
+_COSINE = 0.999
+"""Least cosine between two maps."""
+_PICTURES = Path(__file__).parents[1] / "api" / "web" / "examples"
+_LARGEST = 50_000_000
+"""Pixels."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How far answers are from those in float32.
+
+    Attributes:
+        other_classes: pictures whose most probable class is another, and that isn't nearly as probable.
+        probability: the largest difference of a probability; of scores that are none, as a part of the largest.
+        cosine: the smallest cosine between two maps of the class that is the most probable in float32.
+        pictures: how many were compared.
+    """
+
+    other_classes: int
+    probability: float
+    cosine: float
+    pictures: int
+
+    @property
+    def accepted(self) -> bool:
+        """Whether callers would hardly notice; never if anything is not finite."""
+        return self.other_classes == 0 and self.probability <= _PROBABILITY and self.cosine >= _COSINE
+
+    def __str__(self) -> str:
+        return (
+            f"of {self.pictures} pictures {self.other_classes} have another most probable class, probabilities differ "
+            f"by up to {self.probability:.3f} ({_PROBABILITY} may be), maps have a cosine of at least "
+            f"{self.cosine:.5f} ({_COSINE} must be)"
+        )
+
+
+def real_pictures(takes: Takes, preprocess: Preparing) -> Iterator[np.ndarray]:
+    """The photographs and drawings that come with the service, as a model takes them; none where it takes no JPEGs."""
+    for file in sorted(_PICTURES.glob("*.jpg")):
+        with suppress(ServiceError):
+            received = INPUTS[takes.reader].receive(file.read_bytes(), takes, preprocess, _LARGEST)
+            yield received.inputs["image"]
+
+
+@torch.no_grad()
+def compare(exact: Network, other: Network, batches: Iterable[Tensor], differentiable: bool = True) -> Figures:
+    """Compare the answers of two networks, which differ in what computes their feature maps.
+
+    Args:
+        exact: in float32.
+        other: the same network in less.
+        batches: images (N, C, H, W), normalised.
+        differentiable: whether there are Grad-CAM's maps to compare; else the feature maps themselves are.
+    """
+    others, probability, cosine, count = 0, 0.0, 1.0, 0
+    for images in batches:
+        (before, scores), (after, found) = exact.predict(images), other.predict(images)
+        expected, said = exact.probabilities(scores), exact.probabilities(found)
+        unit = expected.abs().max() if exact.activation in UNCHANGED else 1.0
+        top = expected.argmax(1)
+        lost = expected.gather(1, top[:, None]) - expected.gather(1, said.argmax(1)[:, None])
+        maps, seen = (_maps(exact, each, top, differentiable) for each in (before, after))
+        others += int((lost > _PROBABILITY * unit).sum())
+        probability = max(probability, _worst((said - expected).abs().max() / unit))
+        cosine = min(cosine, -_worst(-_cosines(maps, seen).min()))
+        count += len(images)
+    return Figures(others, probability, cosine, count)
+
+
+def _maps(network: Network, frontier: Frontier, classes: Tensor, differentiable: bool) -> Tensor:
+    """A row of numbers for each image: its map of its class."""
+    if not differentiable:
+        return network.cut.layer.layout.to_grid(frontier.features).flatten(1)
+    return row_maps(METHODS[DEFAULT], network.cut, frontier, Logit(classes), {}).flatten(1)  # type: ignore[arg-type]
+
+
+def _cosines(maps: Tensor, others: Tensor) -> Tensor:
+    """The cosine of each two rows; 1 of two that are zero, 0 of one."""
+    norms, other_norms = maps.norm(dim=1), others.norm(dim=1)
+    product = norms * other_norms
+    cosines = (maps * others).sum(1) / product
+    return torch.where(product == 0, (norms == other_norms).to(maps.dtype), cosines)
+
+
+def _worst(value: Tensor) -> float:
+    """The number, or infinity for what is none."""
+    return float(value.nan_to_num(torch.inf, torch.inf))
