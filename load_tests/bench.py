@@ -41,7 +41,7 @@ MODELS = {"resnet50": MODEL.format("resnet50")} | {
     if (name, of) != ("resnet50", "")
 }
 
-PARTS = ("engine", "kinds", "methods", "resnet50", "imagenet", "scenes", "start")
+PARTS = ("engine", "kinds", "methods", "resnet50", "imagenet", "scenes", "start", "dialects")
 
 
 class Bench:
@@ -65,7 +65,10 @@ class Bench:
         """Every row of these `PARTS`, as soon as it is known."""
         if not self._bfloat16:
             yield Row("all in bfloat16", None, "", detail="left out: this processor has no units for it")
-        known = (self._engine, self._kinds, self._methods, self._resnet50, self._imagenet, self._scenes, self._start)
+        known = (
+            *(self._engine, self._kinds, self._methods, self._resnet50),
+            *(self._imagenet, self._scenes, self._start, self._dialects),
+        )
         for name, measured in zip(PARTS, known, strict=True):
             if name in parts:
                 yield from measured()
@@ -330,6 +333,39 @@ class Bench:
                 ratios.append(first / one_by_one(explain, 1, 50).percentile(0.5))
         yield Row("scenes: ready after start", statistics.median(ready), "≤ 5", "s")
         yield Row("scenes: first request after ready ÷ steady p50", statistics.median(ratios), "≤ 2")
+
+    def _dialects(self) -> Iterator[Row]:
+        """The fastest model, of whose answers the way in and out is the largest share."""
+        with running(log_level="warning") as service:
+            until_accelerated(service, "scenes")
+            asked = of_dialects(service.url, (PHOTO.parent / "cross-star.jpg").read_bytes())
+            rate = self._turns(
+                **{name: lambda request=request: one_by_one(request, 8, 400).rate() for name, request in asked.items()}
+            )
+        for name, of, goal in (("V2 binary", "raw body", "≥ 0.95"), ("V1 JSON", "JSON", "≥ 0.9")):
+            yield Row(
+                f"scenes: explain in {name} ÷ in the service's own {of}",
+                rate[name] / rate[of],
+                goal,
+                detail=f"{rate[name]:.0f}/s, {rate[of]:.0f}/s",
+            )
+
+
+def of_dialects(url: str, picture: bytes) -> dict[str, Request]:
+    """The same question, a picture's heatmap, as several protocols ask it."""
+    coded, size = base64.b64encode(picture).decode(), len(picture)
+    image = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 4 + size}}
+    wanted = [{"name": "heatmap", "parameters": {"binary_data": True}}]
+    head = json.dumps({"inputs": [image], "outputs": wanted}).encode()
+    binary = head + size.to_bytes(4, "little") + picture
+    length = (f"Inference-Header-Content-Length: {len(head)}",)
+    instances = json.dumps({"instances": [{"image": {"b64": coded}}]}).encode()
+    return {
+        "raw body": Request(f"{url}/explain", picture),
+        "V2 binary": Request(f"{url}/v2/models/scenes-explain/infer", binary, "application/octet-stream", length),
+        "JSON": Request(f"{url}/explain", json.dumps({"image": coded}).encode(), "application/json"),
+        "V1 JSON": Request(f"{url}/v1/models/scenes:explain", instances, "application/json"),
+    }
 
 
 def each(rate: dict[str, float]) -> str:

@@ -9,7 +9,7 @@ import random
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from time import perf_counter, sleep
@@ -23,11 +23,13 @@ class Request:
     Attributes:
         url: of the server and the endpoint.
         body: of the media type ``kind``.
+        headers: lines of the head besides.
     """
 
     url: str
     body: bytes
     kind: str = "image/jpeg"
+    headers: Sequence[str] = ()
 
 
 @dataclass
@@ -69,6 +71,7 @@ class _Connection:
         parts = urlsplit(request.url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         head = f"POST {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {request.kind}\r\n"
+        head += "".join(f"{line}\r\n" for line in request.headers)
         self._message = f"{head}Content-Length: {len(request.body)}\r\n\r\n".encode() + request.body
         self._address = (parts.hostname, parts.port)
         self._open()

@@ -252,6 +252,16 @@ def test_a_parameter_that_is_wrong_is_refused_by_name(client, scene, parameters,
     assert says in error(client.post(EXPLAIN, **in_json(scene, parameters=parameters)), 400)
 
 
+def test_parameters_of_which_there_are_many_are_passed_over(client, scene):
+    asked = {f"unlike-{number}-anything": number for number in range(20_000)}
+    assert tensors(client.post(INFER, **in_json(scene, parameters=asked)))
+
+
+@pytest.mark.parametrize(("names", "says"), [(["maps"], "did you mean 'map'?"), (["map", "map"], "twice")])
+def test_an_output_that_is_not_there_or_asked_for_twice_is_refused(client, scene, names, says):
+    assert says in error(client.post(EXPLAIN, **in_json(scene, outputs=wanted(*names))), 400)
+
+
 def test_an_option_of_explanations_is_refused_where_none_is_asked_for(client, scene):
     assert error(client.post(INFER, **in_json(scene, parameters={"timeout_ms": 0})), 400)
     target = ("target", "BYTES", [1], elements([b"star"]))

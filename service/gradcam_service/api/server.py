@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from gradcam_service import logs
-from gradcam_service.api.connection import Connection
 from gradcam_service.kinds import load_plugins
 from gradcam_service.settings import Settings
 
@@ -25,7 +24,8 @@ def main(listening: socket.socket, worker_addresses: dict[str, str], settings: S
     """Entry point of the process. SIGTERM lets it finish what it accepted."""
     logs.configure(settings.log_level)
     load_plugins(settings.plugins)
-    from gradcam_service.api.app import create_app  # makes schemas of all kinds that there are, on being imported
+    from gradcam_service.api.app import create_app  # these make schemas of all kinds that there are, on being imported
+    from gradcam_service.api.connection import Connection
 
     leaving = asyncio.Event()
     app = create_app(settings, worker_addresses, leaving)

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol (V2) without a transport: what its REST and its gRPC have in common.
+"""The Open Inference Protocol (V2): its tensors, and the models that it sees in each of ours. Knows nothing of HTTP.
 
     tensors    bytes or numbers           ⇄ tensors, every bound checked before anything is allocated
     messages   what a request asks and an answer says, as data

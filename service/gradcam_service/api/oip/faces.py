@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from gradcam_service.api.oip.messages import InferRequest
 from gradcam_service.errors import BadRequest, UnknownModel, shortened
 from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.card import Card
@@ -126,19 +125,19 @@ def every(models: Sequence[Model]) -> Iterator[tuple[str, Face, str]]:
                 yield model + suffix, face, model
 
 
-def asked(request: InferRequest, face: Face) -> list[str]:
-    """The names of the outputs that a request is answered with.
+def check_outputs(names: Sequence[str]) -> None:
+    """Refuse what no face gives, or gives once.
 
     Raises:
-        BadRequest: one is no output.
+        BadRequest: saying what there is.
     """
-    names = [wanted.name for wanted in request.outputs]
     for name in names:
         if name not in OUTPUTS:
             raise BadRequest(
                 f"there is no output {shortened(name)!r}{did_you_mean(name, OUTPUTS)}; there are {', '.join(OUTPUTS)}"
             )
-    return names or list(face.outputs)
+    if len(set(names)) < len(names):
+        raise BadRequest("an output is asked for twice; once would work")
 
 
 def _readings(models: Iterable[Model], name: str) -> Iterator[tuple[str, Face]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcam_service.api.oip.faces import ANY, SCORES, TARGET, Faced, asked
+from gradcam_service.api.oip.faces import ANY, SCORES, TARGET, Faced, check_outputs
 from gradcam_service.api.oip.messages import InferRequest, InferResponse, Wanted
 from gradcam_service.api.oip.reading import call_of
 from gradcam_service.api.oip.tensors import BYTES, Tensor
@@ -46,11 +46,11 @@ def read(request: InferRequest, faced: Faced, most_images: int) -> Inference:
     Raises:
         BadRequest, BadOption, TooLarge: it is not as it should be.
     """
-    given = {wanted.name: wanted for wanted in request.outputs}
-    wanted = [given.get(name, Wanted(name)) for name in asked(request, faced.face)]
+    wanted = request.outputs or [Wanted(name) for name in faced.face.outputs]
+    check_outputs([one.name for one in wanted])
     for one in wanted:
-        _check(one)
-    return Inference(faced, call_of(request, faced, most_images), wanted)
+        _check_classification(one)
+    return Inference(faced, call_of(request, faced, [one.name for one in wanted], most_images), wanted)
 
 
 def respond(inference: Inference, answers: Answers) -> InferResponse:
@@ -66,12 +66,12 @@ def respond(inference: Inference, answers: Answers) -> InferResponse:
     return InferResponse(inference.faced.name, answers.model.version, outputs, said)
 
 
-def _check(wanted: Wanted) -> None:
+def _check_classification(wanted: Wanted) -> None:
     """Refuse to name the classes of what isn't scores, or fewer than one."""
     most = wanted.parameters.get(_CLASSIFICATION)
     if most is None:
         return
-    if wanted.name != SCORES or not isinstance(most, int) or most < 0:
+    if wanted.name != SCORES or type(most) is not int or most < 0:
         raise BadRequest(f"parameter 'classification' of output {wanted.name!r}: how many classes of {SCORES!r}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import numpy as np
 
 from gradcam_service.api.base64_text import decode_base64
 from gradcam_service.api.given import tolerated
-from gradcam_service.api.oip.faces import EXPLANATIONS, TARGET, Faced, asked
+from gradcam_service.api.oip.faces import EXPLANATIONS, TARGET, Faced
 from gradcam_service.api.oip.messages import InferRequest, Parameters
 from gradcam_service.api.oip.tensors import BYTES, Tensor
 from gradcam_service.core.options import Call, ExplainOptions, Image, PredictOptions
@@ -27,11 +28,21 @@ _ELSEWHERE = {
 """Options of the service's own protocol that are no parameters here, and why."""
 _RESERVED = ("timeout", "priority", "headers", "content_type")
 """Parameters of the protocol and of its clients, which are no misspelt options."""
+_COMPARED = 20
+"""Parameters that are compared with options' names, the first ones; all that there may be would take minutes."""
 _LONGEST_MS = 600_000
 
 
-def call_of(request: InferRequest, faced: Faced, most_images: int) -> Call[PredictOptions] | Call[ExplainOptions]:
+def call_of(
+    request: InferRequest, faced: Faced, outputs: Sequence[str], most_images: int
+) -> Call[PredictOptions] | Call[ExplainOptions]:
     """What a request asks of the domain.
+
+    Args:
+        request: has the pictures, targets and options.
+        faced: what it is to.
+        outputs: names of what it is answered with.
+        most_images: that it may have.
 
     Raises:
         BadRequest: its inputs are not as they should be.
@@ -39,7 +50,6 @@ def call_of(request: InferRequest, faced: Faced, most_images: int) -> Call[Predi
         TooLarge: it has more than ``most_images`` images.
     """
     pictures, targets = _inputs(request.inputs)
-    outputs = asked(request, faced.face)
     images = _images(pictures, most_images)
     given = _options(request.parameters) | {"model": faced.reference}
     if not any(name in EXPLANATIONS for name in outputs):
@@ -126,13 +136,14 @@ def _options(parameters: Parameters) -> dict[str, Any]:
     options: dict[str, Any] = {}
     known = ExplainOptions.model_fields
     for name, value in parameters.items():
-        if place := _ELSEWHERE.get(name):
-            raise BadOption(f"{name!r} is no parameter: {place}")
-        if name in known:
+        if why := _ELSEWHERE.get(name):
+            raise BadOption(f"{name!r} is no parameter: {why}")
+        if name in known and name != TARGET:
             options[name] = value
-        elif meant := None if name in _RESERVED else nearest(name, known):
+    strange = (name for name in parameters if name not in known and name not in _RESERVED)
+    for name in islice(strange, _COMPARED):
+        if meant := nearest(name, known):
             raise BadOption(f"there is no parameter {shortened(name)!r}; did you mean {meant!r}?")
-    options.pop(TARGET, None)
     return _deadline(parameters.get("timeout")) | options
 
 
