@@ -26,6 +26,7 @@ IN_DIALECTS = [("GET", path) for path in ("/v1/models", "/v2/models", "/v2/model
 IN_DIALECTS += [("GET", "/v2/models/scenes/config"), ("GET", "/v2/models/scenes/stats")]
 IN_DIALECTS += [("POST", "/v2/models/scenes/infer"), ("POST", "/v2/repository/index")]
 IN_DIALECTS += [("POST", f"/v1/models/scenes:{verb}") for verb in ("predict", "explain")]
+IN_DIALECTS += [("POST", "/predictions/scenes"), ("POST", "/explanations/scenes")]
 OPEN = ["/livez", "/readyz", "/healthz", "/metrics", "/docs", "/docs/cat.jpg", "/docs/scene.jpg", "/openapi.json", "/"]
 OPEN += ["/v1/models/scenes", "/v1/models/scenes/versions/1", "/ping"]
 OPEN += ["/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/scenes/ready", "/v2/models/scenes/versions/1/ready"]

@@ -13,6 +13,7 @@ INSTANCES = ("/v1/models/{name}:predict", "/v1/models/{name}:explain")
 V2 = "/v2/models/{name}"
 DIALECTS = (
     *("/v1/models", "/v1/models/{name}", "/ping", *INSTANCES),
+    *("/predictions/{name}", "/explanations/{name}"),
     *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models", "/v2/models/stats"),
     *(V2, f"{V2}/ready", f"{V2}/config", f"{V2}/stats", f"{V2}/infer"),
     *("/v2/repository/index", "/v2/repository/models/{name}/{action}"),

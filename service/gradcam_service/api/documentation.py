@@ -196,6 +196,30 @@ def of_tensors(documented: Callable[..., Responses]) -> dict[str, Any]:
     }
 
 
+def of_file(documented: Callable[..., Responses], pictures: Sequence[str] = ()) -> dict[str, Any]:
+    """Keyword arguments of a route that reads a picture as it is, or one of a form.
+
+    Args:
+        documented: OpenAPI's responses for faults, in its dialect.
+        pictures: media types that it can answer with besides JSON.
+    """
+    binary = {"type": "string", "format": "binary"}
+    form = {"type": "object", "properties": {"data": binary}, "required": ["data"]}
+    content = {
+        "application/octet-stream": {"schema": binary},
+        "image/jpeg": {"schema": binary},
+        "multipart/form-data": {"schema": form},
+    }
+    answers = {media_type: {"schema": binary} for media_type in pictures}
+    return {
+        "responses": {
+            200: {"description": "The answer", "content": answers},
+            **documented(400, 404, 408, 413, 415, 500, 503, 504),
+        },
+        "openapi_extra": {"requestBody": {"required": True, "content": content}},
+    }
+
+
 def _bodies(fields: dict[str, Any], example: dict[str, Any], name: str) -> dict[str, Any]:
     base64_image = {"type": "string", "minLength": 1, "description": "base64, or a `data:` URI"}
     several = {"type": "array", "items": base64_image, "minItems": 1, "description": "several, in place of `image`"}

@@ -33,6 +33,12 @@ def admit(request: Request) -> Admission:
     return held(request).enter_context(pipeline.capacity.admit(size=min(declared_size(request), most)))
 
 
+def reference(request: Request) -> str:
+    """The model of a path, as ``name@version`` where it has a version or an alias, too."""
+    name, version = (request.path_params.get(part, "") for part in ("name", "version"))
+    return f"{name}@{version}" if version else name
+
+
 async def answers(
     request: Request,
     call: Call[PredictOptions] | Call[ExplainOptions],

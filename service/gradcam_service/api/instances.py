@@ -132,7 +132,7 @@ def picture(row: object, place: str) -> Image:
         place = f"{place}[{name!r}]"
     if isinstance(row, list):
         return _numbers(row, place)
-    image = decode_base64(row, place)
+    image = row if isinstance(row, bytes) else decode_base64(row, place)
     if not image:
         raise BadRequest(f"{place} is empty")
     return image

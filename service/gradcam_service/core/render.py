@@ -13,8 +13,8 @@ from gradcam_service.core.options import ExplainOptions
 from gradcam_service.core.results import Explanation
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.images.boxes import bounding_box
-from gradcam_service.images.canvas import place
-from gradcam_service.images.geometry import PreparedImage
+from gradcam_service.images.canvas import place, upsample
+from gradcam_service.images.geometry import PreparedImage, Region
 from gradcam_service.images.render import heatmap, overlay
 from gradcam_service.images.scale import own_high, plane
 from gradcam_service.maps import MapKind
@@ -64,6 +64,17 @@ def drawings(
         )
         for cam, target in zip(answer.maps, answer.targets, strict=True)
     ]
+
+
+def at_input_size(explanation: Explanation, card: Card) -> np.ndarray:
+    """A map stretched over all that the model sees: (H, W) float32; of signed colours it is as large already.
+
+    Bilinear with ``align_corners=False``, in the map's own units.
+    """
+    height, width = card.preprocess.input_size
+    if explanation.map.ndim != 2:
+        return explanation.map
+    return np.asarray(upsample(explanation.map, Region(0, 0, width, height), (0, 0, width, height)))
 
 
 def _explanation(

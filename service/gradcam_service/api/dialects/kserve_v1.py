@@ -17,7 +17,7 @@ from gradcam_service.api.bodies import in_turn, whole_body
 from gradcam_service.api.dialects import Dialect
 from gradcam_service.api.dialects import _kserve as kserve
 from gradcam_service.api.given import gathered, tolerated
-from gradcam_service.api.inference import admit
+from gradcam_service.api.inference import admit, reference
 from gradcam_service.api.instances import Instance, answers_each, read, rows_of
 from gradcam_service.api.json_text import members_of
 from gradcam_service.api.operations import require_ready
@@ -97,7 +97,7 @@ async def status(request: Request, name: str) -> dict[str, Any]:
     if request.scope["path"].endswith((":predict", ":explain")):
         raise HTTPException(405, headers={"Allow": "POST"})
     try:
-        model = resolve(request.app.state.workers.models(), _reference(request))
+        model = resolve(request.app.state.workers.models(), reference(request))
     except UnknownModel:
         raise UnknownModel(f"Model with name {name} does not exist.") from None
     require_ready(request)
@@ -107,12 +107,6 @@ async def status(request: Request, name: str) -> dict[str, Any]:
     return {"name": name, "ready": True, "model_version_status": [served]}
 
 
-def _reference(request: Request) -> str:
-    """The model of a path, and its version or alias where the path has one."""
-    name, version = (request.path_params.get(part, "") for part in ("name", "version"))
-    return f"{name}@{version}" if version else name
-
-
 async def _answered(request: Request, options: type[PredictOptions]) -> tuple[_Asked, Answers]:
     """What was read of a request, and each instance's answer."""
     admission = admit(request)
@@ -120,7 +114,7 @@ async def _answered(request: Request, options: type[PredictOptions]) -> tuple[_A
     settings = request.app.state.settings
     body = await whole_body(request, settings, admission)
     query = gathered(pair for pair in request.query_params.multi_items() if pair[0] in options.model_fields)
-    reading = partial(_read, body, options, query | {"model": _reference(request)}, settings.most_images)
+    reading = partial(_read, body, options, query | {"model": reference(request)}, settings.most_images)
     asked = await in_turn(reading, len(body), settings, admission)
     return asked, await answers_each(request, asked.instances, asked.options, admission, perf_counter() - start)
 

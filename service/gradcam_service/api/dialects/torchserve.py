@@ -1,21 +1,48 @@
-"""TorchServe's inference API; so far its ``/ping``, and errors in its words."""
+"""TorchServe's inference API: ``/predictions``, ``/explanations``, ``/ping``; and SageMaker's ``/invocations``.
+
+Other than there, what is explained is the most probable class where no target is named, each picture's own target in a
+batch, and a class that the model doesn't have is refused.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from time import perf_counter
+from typing import Any, Generic, Literal, NamedTuple
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
+from pydantic_core import to_json
 
+from gradcam_service.api import documentation
+from gradcam_service.api.accept import for_one_picture, wants_picture
+from gradcam_service.api.bodies import in_turn
 from gradcam_service.api.dialects import Dialect, Fault
-from gradcam_service.api.documentation import Responses, faults
+from gradcam_service.api.dialects._torchserve_bodies import sent_in
+from gradcam_service.api.given import gathered, tolerated
+from gradcam_service.api.inference import admit, reference
+from gradcam_service.api.instances import Instance, answers_each, read
+from gradcam_service.api.observe import observation
 from gradcam_service.api.operations import require_ready
-from gradcam_service.errors import NotReady
+from gradcam_service.api.problems import fault
+from gradcam_service.api.results import one_picture, response
+from gradcam_service.core.admission import Admission
+from gradcam_service.core.options import Call, ExplainOptions, Options, PredictOptions
+from gradcam_service.core.render import at_input_size
+from gradcam_service.core.results import Answers, Result
+from gradcam_service.errors import BadOption, NotReady, ServiceError
+from gradcam_service.registry.card import Card
+from gradcam_service.tasks.classification import Classes
+from gradcam_service.tasks.regression import PredictedValue, Values
 
 router = APIRouter(tags=["inference"])
 probes = APIRouter(tags=["health"])
 
+_OWN = "json"
+"""The ``output`` that is answered in the service's own words."""
 _KINDS = {401: "InvalidKeyException", 405: "MethodNotAllowedException", 408: "RequestTimeoutException"}
 _KINDS |= {500: "InternalServerException", 503: "ServiceUnavailableException", 504: "RequestTimeoutException"}
 """What TorchServe calls a fault, by its status; what isn't here is the caller's."""
@@ -36,6 +63,69 @@ class Ping(BaseModel):
     status: Literal["Healthy", "Unhealthy"]
 
 
+class _Asked(NamedTuple, Generic[Options]):
+    """What is asked.
+
+    Attributes:
+        instances: a picture each.
+        options: of all.
+        in_envelope: whether answers go into TorchServe's envelope.
+        in_own_words: whether they are to be as those of ``/explain``.
+    """
+
+    instances: Sequence[Instance[Options]]
+    options: Options
+    in_envelope: bool
+    in_own_words: bool
+
+
+def documented(*statuses: int | str) -> documentation.Responses:
+    """OpenAPI responses that tell of faults."""
+    return documentation.faults(Error, *statuses)
+
+
+@router.put("/predictions/{name}/{version}", include_in_schema=False)
+@router.post("/predictions/{name}/{version}", include_in_schema=False)
+@router.put("/predictions/{name}", include_in_schema=False)
+@router.post("/predictions/{name}", response_model=dict[str, Any] | list[Any], **documentation.of_file(documented))
+async def predictions(request: Request, name: str) -> Response:
+    """What a model sees, as TorchServe tells it: the five most probable classes and their probabilities."""
+    return await _predicted(request, reference(request))
+
+
+@router.post("/invocations", include_in_schema=False)
+async def invocations(request: Request) -> Response:
+    """The same at the path that SageMaker knows, where the model may go unnamed."""
+    return await _predicted(request, request.query_params.get("model_name"))
+
+
+@router.put("/explanations/{name}/{version}", include_in_schema=False)
+@router.post("/explanations/{name}/{version}", include_in_schema=False)
+@router.put("/explanations/{name}", include_in_schema=False)
+@router.post(
+    "/explanations/{name}",
+    response_model=dict[str, Any] | list[Any],
+    **documentation.of_file(documented, ("image/png", "image/jpeg", "image/webp")),
+)
+async def explanations(request: Request, name: str) -> Response:
+    """Where a model looks, as nested numbers: the map at the size of the model's input.
+
+    `Accept: image/*` or `output=overlay` returns the picture, `output=json` what `/explain` answers; other options are
+    those of `/explain`, in the query string or in form fields.
+    """
+    admission = admit(request)
+    start = perf_counter()
+    given = await _asked(request, ExplainOptions, reference(request), admission)
+    picture = _picture_wanted(request, given)
+    asked = _for_picture(given, picture) if picture else _for_numbers(given)
+    answered = await answers_each(request, asked.instances, asked.options, admission, perf_counter() - start)
+    if picture:
+        return one_picture(answered)
+    if asked.in_own_words:
+        return response(answered, observation(request).request_id, asked.options.outputs)
+    return _written(request, asked, answered, partial(_maps, card=answered.card), b"explanations")
+
+
 @probes.get("/ping", responses={500: {"model": Ping, "description": "requests are not answered now"}})
 async def ping(request: Request, response: Response) -> Ping:
     """Whether requests are answered now."""
@@ -49,15 +139,116 @@ async def ping(request: Request, response: Response) -> Ping:
 
 def write(fault: Fault) -> Response:
     """A fault as TorchServe tells of it; a full queue is no 429 there."""
+    body = _body(fault)
+    return JSONResponse(body.model_dump(), body.code, dict(fault.headers))
+
+
+def _body(fault: Fault) -> Error:
     status = {422: 400, 429: 503}.get(fault.status, fault.status)
     kind = _KINDS_OF_404.get(fault.code) or _KINDS.get(status, "BadRequestException")
-    body = {"code": status, "type": kind, "message": f"{fault.code}: {fault.detail}"}
-    return JSONResponse(body, status, dict(fault.headers))
+    return Error(code=status, type=kind, message=f"{fault.code}: {fault.detail}")
 
 
-def documented(*statuses: int | str) -> Responses:
-    """OpenAPI responses that tell of faults."""
-    return faults(Error, *statuses)
+async def _predicted(request: Request, model: str | None) -> Response:
+    admission = admit(request)
+    start = perf_counter()
+    asked = await _asked(request, PredictOptions, model, admission)
+    answered = await answers_each(request, asked.instances, asked.options, admission, perf_counter() - start)
+    return _written(request, asked, answered, _probabilities, b"predictions")
+
+
+async def _asked(request: Request, kind: type[Options], model: str | None, admission: Admission) -> _Asked[Options]:
+    """What is asked; an instance's own options count more than a form's, and these more than the query's."""
+    sent = await sent_in(request, admission)
+    known = (pair for pair in request.query_params.multi_items() if pair[0] in ExplainOptions.model_fields)
+    given = gathered(known) | {name: value for name, value in sent.fields.items() if value is not None}
+    output = given.pop("output", None) or []
+    outputs = output if isinstance(output, list) else [output]
+    given |= {"model": model, "output": [name for name in outputs if name != _OWN] or None}
+    options = tolerated(kind, given)
+
+    def instances() -> list[Instance[Options]]:
+        return [read(row, f"picture {number}", options, given) for number, row in enumerate(sent.rows)]
+
+    size = sum(len(row) for row in sent.rows if isinstance(row, str | list | dict))
+    read_ones = await in_turn(instances, size, request.app.state.settings, admission)
+    return _Asked(read_ones, options, sent.in_envelope, _OWN in outputs)
+
+
+def _picture_wanted(request: Request, asked: _Asked[ExplainOptions]) -> str | None:
+    """The type of the picture that is to be the answer, if one is."""
+    if asked.in_own_words:
+        return None
+    output = asked.options.output
+    accepted = wants_picture(", ".join(request.headers.getlist("accept")) or "*/*", output)
+    return accepted or ("image/*" if output in (["heatmap"], ["overlay"]) else None)
+
+
+def _for_picture(asked: _Asked[ExplainOptions], media_type: str) -> _Asked[ExplainOptions]:
+    """What is to be asked for one picture.
+
+    Raises:
+        BadOption: there are several, or none of that type.
+    """
+    own = asked.instances[0].options.model_copy(update={"output": asked.options.output})
+    options = for_one_picture(Call([each.image for each in asked.instances], own), media_type).options
+    return asked._replace(instances=[replace(asked.instances[0], options=options)], options=options)
+
+
+def _for_numbers(asked: _Asked[ExplainOptions]) -> _Asked[ExplainOptions]:
+    """What is to be asked for maps, of which nothing is drawn; or for what the caller wants in the service's own words.
+
+    Raises:
+        BadOption: several pictures are wanted.
+    """
+    output = asked.options.output if asked.in_own_words else ["map"]
+    if not asked.in_own_words and asked.options.output not in (None, output):
+        raise BadOption("one output is answered alone; of several, output=json has all, as /explain answers")
+    update = {"output": output}
+    options = asked.options.model_copy(update=update)
+    instances = [
+        replace(each, options=options if each.options is asked.options else each.options.model_copy(update=update))
+        for each in asked.instances
+    ]
+    return asked._replace(instances=instances, options=options)
+
+
+def _written(
+    request: Request, asked: _Asked[Any], answered: Answers, entry: Callable[[Result], object], member: bytes
+) -> Response:
+    """An answer as JSON: one entry, or in an envelope or of several pictures a list of them."""
+    alone = len(answered.results) == 1 and not asked.in_envelope
+
+    def pieces() -> Iterator[bytes]:
+        yield b"" if alone else b'{"%b":[' % member if asked.in_envelope else b"["
+        for number, result in enumerate(answered.results):
+            yield b"," * (number > 0)
+            if isinstance(result, ServiceError):
+                yield to_json({"error": _body(fault(result, observation(request).request_id))})
+            else:
+                yield to_json(entry(result))
+        yield b"" if alone else b"]}" if asked.in_envelope else b"]"
+
+    if alone:
+        return Response(b"".join(pieces()), media_type="application/json")
+    return StreamingResponse(pieces(), media_type="application/json")
+
+
+def _probabilities(result: Result) -> object:
+    """Label → probability of the most probable classes, of a regressor label → value; else all that its task tells."""
+    if not isinstance(result.prediction, Classes | Values):
+        return result.prediction
+    told: dict[str, float] = {}
+    for each in result.prediction.predictions:
+        name = each.label if each.label not in told else f"{each.label} ({each.index})"
+        told[name] = each.value if isinstance(each, PredictedValue) else each.probability
+    return told
+
+
+def _maps(result: Result, card: Card) -> object:
+    """The map of the one target, or a list of those of several."""
+    maps = [at_input_size(explanation, card).tolist() for explanation in result.explanations]
+    return maps[0] if len(maps) == 1 else maps
 
 
 DIALECT = Dialect(router, ("/predictions", "/explanations", "/invocations", "/ping"), write, probes, documented)
