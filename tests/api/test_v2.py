@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from exposed import value
 from gradcam_service.images.geometry import prepare
+from live import until
 
 from .calls import ADMIN, answered, base64_of, encoded, explain, opened, photo, predict, values
 from .v2 import LENGTH, binary, elements, error, in_json, pictures, tensors
@@ -439,6 +441,18 @@ def test_statistics_count_what_is_asked(client, scene):
 )
 def test_what_else_triton_has_is_refused_by_name(client, method, path):
     assert error(client.request(method, f"/v2/{path}"), 501).startswith("not_offered: ")
+
+
+def test_what_is_not_offered_is_held_against_nobody_but_the_caller(client, scene):
+    def counted(fault):
+        labels = {"endpoint": INFER.replace("scenes", "{name}"), "status": "501", "fault": fault}
+        return value(client, "gradcam_requests_total", **labels)
+
+    before = counted("caller")
+    body = {"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1], "parameters": {"shared_memory_region": "a"}}]}
+    error(client.post(INFER, json=body), 501)
+    until(lambda: counted("caller"), before + 1)
+    assert counted("service") == 0
 
 
 def test_no_region_of_shared_memory_is_known(client, scene):

@@ -54,7 +54,8 @@ def install(app: FastAPI) -> None:
         seen = observation(request)
         told = fault(error, seen.request_id)
         seen.problem = error.code
-        seen.callers_fault |= told.status < 500  # whatever status a dialect has for it
+        # Whatever status a dialect has for it.
+        seen.callers_fault |= told.status < 500 or isinstance(error, errors.NotOffered)
         return dialect_of(request.scope["path"]).write(told)
 
     @app.exception_handler(HTTPException)
