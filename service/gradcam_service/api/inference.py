@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -53,17 +54,24 @@ async def answers(
     read = perf_counter()
     pipeline: Pipeline = request.app.state.pipeline
     seen = observation(request)
-    try:
+    with blamed(request, call.options):
         answered = await _unless_client_leaves(request, pipeline.answer(call, admission, seen))
         seen.record("read", seconds_reading, read)
         first, *others = answered.results
         if isinstance(first, ServiceError) and all(isinstance(result, ServiceError) for result in others):
             raise first
-    except ServiceError as error:
-        state = request.app.state
-        seen.callers_fault = blame.is_callers(error, call.options, state.settings, state.workers.models())
-        raise
     return answered
+
+
+@contextmanager
+def blamed(request: Request, options: PredictOptions) -> Iterator[None]:
+    """Note whose fault an error is that is raised in the block, where another choice would have been answered."""
+    try:
+        yield
+    except ServiceError as error:
+        state, seen = request.app.state, observation(request)
+        seen.callers_fault = blame.is_callers(error, options, state.settings, state.workers.models())
+        raise
 
 
 async def _unless_client_leaves(request: Request, answer: Coroutine[Any, Any, Answer]) -> Answer:

@@ -18,7 +18,7 @@ from gradcam_service.api import documentation
 from gradcam_service.api.bodies import in_turn, whole_body
 from gradcam_service.api.dialects import Dialect
 from gradcam_service.api.dialects import _kserve as kserve
-from gradcam_service.api.inference import admit, answers
+from gradcam_service.api.inference import admit, answers, blamed
 from gradcam_service.api.observe import observation
 from gradcam_service.api.oip import models, rest
 from gradcam_service.api.oip.faces import EXPLAINING, Faced, every, find
@@ -195,7 +195,8 @@ async def _infer(request: Request, faced: Faced) -> Response:
 
     asked, own_id, inference = await in_turn(reading, len(body), settings, admission)
     answered = await answers(request, inference.call, admission, perf_counter() - start)
-    said = respond(inference, answered)
+    with blamed(request, inference.call.options):  # one image that has no answer leaves all without
+        said = respond(inference, answered)
     written = rest.write(said, asked, observation(request).request_id if own_id is None else own_id)
     return _response(written, _coding(request))
 
