@@ -158,7 +158,7 @@ def test_if_all_images_are_bad_the_response_is_the_error(client):
 @pytest.mark.parametrize("path", ["/predict", "/explain"])
 def test_another_method_is_a_405_that_names_the_right_one(client, path, method):
     response = client.request(method, path)
-    assert path in problem(response, 405, "method_not_allowed")
+    assert f"{path}: Method Not Allowed, POST would work" in problem(response, 405, "method_not_allowed")
     assert response.headers["allow"] == "POST"
 
 
@@ -166,6 +166,20 @@ def test_another_method_is_a_405_that_names_the_right_one(client, path, method):
 def test_a_path_that_is_not_there_is_a_404_that_says_where_to_look(client, path):
     response = client.post(f"{client.base_url!s}".rstrip("/") + path)
     assert "/docs" in problem(response, 404, "no_such_path")
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [("/explian", "/explain"), ("/prediction", "/predict"), ("/model", "/models"), ("/health", "/healthz")],
+)
+def test_a_path_that_is_nearly_right_is_told_the_one_that_was_meant(client, path, meant):
+    assert f"(did you mean {meant!r}?)" in problem(client.post(path), 404, "no_such_path")
+
+
+def test_what_curl_says_of_a_picture_is_told_what_says_more(client):
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    detail = problem(client.post("/predict", content=PNG, headers=headers), 415, "unsupported_media_type")
+    assert "-T photo.jpg" in detail
 
 
 def test_a_deadline_of_a_millisecond_is_a_504(client):

@@ -92,6 +92,13 @@ def test_a_dialect_tells_nothing_without_a_key_either(asked, method, path):
     assert asked.request(method, path, headers=bearer(KEY)).status_code != 401
 
 
+def test_a_key_where_other_services_have_it_is_told_where_it_belongs(asked):
+    response = asked.get("/models", headers={"X-API-Key": KEY})
+    detail = problem(response, 401, "unauthorized")
+    assert "X-API-Key isn't read: Authorization: Bearer" in detail
+    assert KEY not in detail
+
+
 @pytest.mark.parametrize("key", [KEY, OLD_KEY, OTHER_KEY])
 def test_every_key_of_the_file_is_served(asked, scene, key):
     assert asked.get("/models", headers=bearer(key)).json()["default"] == "scenes"

@@ -48,6 +48,9 @@ _HOW = (
     "or the picture itself as image/*, an array as application/x-npy, DICOM as application/dicom, "
     "or any of them as application/octet-stream"
 )
+_CURLS = (
+    "; curl -d and --data-binary say so of whatever they send, where -T photo.jpg or -F image=@photo.jpg would work"
+)
 
 
 async def read_call(
@@ -118,7 +121,8 @@ async def _read(
         return await in_turn(partial(_json, whole, settings.most_images), len(whole), settings, admission)
     if carries_picture(media_type):
         return [await _whole(body, settings)], {}
-    raise UnsupportedMedia(f"content type {media_type!r} carries no image, and URLs are not fetched; {_HOW}")
+    curls = _CURLS if media_type == "application/x-www-form-urlencoded" else ""
+    raise UnsupportedMedia(f"content type {media_type!r} carries no image, and URLs are not fetched; {_HOW}{curls}")
 
 
 async def in_turn(work: Callable[[], Outcome], size: int, settings: Settings, admission: Admission) -> Outcome:

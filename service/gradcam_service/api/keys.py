@@ -18,6 +18,8 @@ from gradcam_service.errors import BadSettings, Unauthorized
 
 log = logging.getLogger(__name__)
 
+_ELSEWHERE = ("X-API-Key", "API-Key", "X-Auth-Token")
+"""Where other services have their keys."""
 _LINE = re.compile(r"(\S+)\s+([0-9a-fA-F]{64})")
 _Entries = list[tuple[str, bytes]]
 
@@ -136,7 +138,11 @@ class Bearer(HTTPBearer):
         given = await super().__call__(request)
         caller = self._known.caller(given.credentials.encode("latin-1")) if given else None  # the bytes that were sent
         if given is None:
-            raise Unauthorized(f"this call needs Authorization: Bearer with {self._known.needed}")
+            elsewhere = next((name for name in _ELSEWHERE if name.lower() in request.headers), None)
+            instead = (
+                f"; {elsewhere} isn't read: Authorization: Bearer and what is in it would work" if elsewhere else ""
+            )
+            raise Unauthorized(f"this call needs Authorization: Bearer with {self._known.needed}{instead}")
         if caller is None:
             raise Unauthorized(f"what follows Bearer is not {self._known.needed} that this call takes")
         observation(request).caller = caller

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from gradcam_service import errors
-from gradcam_service.api.dialects import Fault, dialect_of
+from gradcam_service.api import operations
+from gradcam_service.api.dialects import DIALECTS, Fault, dialect_of
 from gradcam_service.api.observe import observation
 from gradcam_service.errors import ServiceError
+from gradcam_service.naming import did_you_mean
 
 _STATUS: dict[type[ServiceError], int] = {
     errors.BadRequest: 400,
@@ -63,8 +69,8 @@ def install(app: FastAPI) -> None:
         seen, path = observation(request), request.scope["path"]
         seen.problem = _ROUTING.get(error.status_code, "http")
         title = str(error.detail)
-        detail = f"{request.method} {path}: {title}; /docs lists what there is"
         headers = dict(error.headers or {})
+        detail = f"{request.method} {path}: {title}{_what_would_work(request, headers)}; /docs lists what there is"
         return dialect_of(path).write(Fault(error.status_code, seen.problem, title, detail, seen.request_id, headers))
 
     @app.exception_handler(RequestValidationError)
@@ -77,6 +83,21 @@ def install(app: FastAPI) -> None:
         seen.problem = errors.Internal.code
         detail = f"something went wrong here; the log has the reason under request id {seen.request_id}"
         return respond(errors.Internal(detail), seen.request_id, request.scope["path"])
+
+
+def _what_would_work(request: Request, headers: Mapping[str, str]) -> str:
+    """The methods that a path has, or the path that was probably meant, to follow what is wrong."""
+    if allowed := headers.get("Allow"):
+        return f", {allowed} would work"
+    return did_you_mean(request.scope["path"], _paths())
+
+
+@cache
+def _paths() -> list[str]:
+    """The paths that are documented, whoever may ask there."""
+    routers = [router for dialect in DIALECTS.values() for router in (dialect.router, dialect.open)]
+    routes = [route for router in (*routers, operations.router, operations.catalogue) for route in router.routes]
+    return [route.path for route in routes if isinstance(route, APIRoute) and route.include_in_schema]
 
 
 def _of(error: ServiceError, table: dict[type[ServiceError], int], default: int) -> int:
