@@ -8,6 +8,7 @@ import tracemalloc
 import zlib
 from contextlib import ExitStack
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -159,13 +160,13 @@ def test_a_part_whose_type_is_that_of_a_picture_is_no_base64(media_type):
 @pytest.mark.parametrize(("size", "thread"), [(1000, "MainThread"), (900_000, "pixels_0")])
 def test_long_json_is_read_off_the_event_loop(monkeypatch, size, thread):
     seen = []
-    decode = bodies.msgspec.json.decode
+    decode = msgspec.json.decode
 
     def watched(body):
         seen.append(threading.current_thread().name)
         return decode(body)
 
-    monkeypatch.setattr(bodies.msgspec.json, "decode", watched)
+    monkeypatch.setattr(msgspec.json, "decode", watched)
     data = np.random.default_rng(0).bytes(size)
 
     head = {"content-type": "application/json"}
