@@ -42,8 +42,8 @@ load: demand
 
 
 LONGEST = (
-    *("explain", "methods", "deploy", "worker", "fuzz", "runtime", "registry", "real", "test_serve_your_model.py"),
-    *("test_export.py", "test_export_program.py", "api", "web", "extending", "zoo"),
+    *("api", "explain", "methods", "worker", "registry", "test_export.py", "deploy", "test_export_program.py"),
+    *("runtime", "fuzz", "test_serve_your_model.py", "extending", "zoo"),
 )
 """Rooms and files that take longest; all others take seconds."""
 TOGETHER = (
@@ -54,9 +54,11 @@ TOGETHER = (
     ("tests/extending/",),
     ("tests/fuzz/",),
     (
-        *("tests/api/", "tests/web/", "tests/test_cli.py", "tests/test_serving.py", "tests/test_stopping.py"),
-        *("tests/deploy/test_image.py", "tests/deploy/test_load.py", "tests/zoo/test_figures.py"),
+        *("tests/api/", "tests/web/", "tests/client/", "tests/dialects/"),
+        *("tests/test_cli.py", "tests/test_serving.py", "tests/test_stopping.py"),
+        *(f"tests/deploy/test_{name}.py" for name in ("image", "kserve", "load")),
         *(f"tests/worker/test_{name}.py" for name in ("fairness", "fault_tolerance", "processes")),
+        "tests/zoo/test_figures.py",
     ),
 )
 """Files that have the same networks traced, or ask the same service: one process runs them all, and has each once."""

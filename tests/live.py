@@ -105,15 +105,16 @@ def until(look: Callable[[], object], wanted: object = True, seconds: float = PA
 
 
 @contextmanager
-def repeated(ask: Callable[[int], object], threads: int) -> Iterator[None]:
+def repeated(ask: Callable[[int], object], threads: int, pause: float = 0.0) -> Iterator[None]:
     """While the block runs, threads call `ask` again and again, each time with the next number.
 
-    What one of them raises is raised at the end.
+    What one of them raises is raised at the end. With a pause of some seconds between its calls, a thread leaves the
+    processors to what else has to happen.
     """
     numbers, done = itertools.count(), threading.Event()
 
     def keep_asking() -> None:
-        while not done.is_set():
+        while not done.wait(pause):
             ask(next(numbers))
 
     with ThreadPoolExecutor(threads) as pool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -62,9 +61,8 @@ def balancing(stopping: Service, other: Service, statuses: Counter[int]) -> Iter
         def ask(_: int) -> None:
             with fresh(url) as client:
                 statuses[client.post("/predict", content=PICTURE, headers=BINARY).status_code] += 1
-            time.sleep(0.05)
 
-        with repeated(ask, 2):
+        with repeated(ask, 2, pause=0.05):
             until(lambda: statuses.total() >= 20)
             yield
             until(lambda: ready(url), 1)

@@ -115,7 +115,7 @@ def test_no_request_that_another_process_holds_fails_when_an_api_process_is_kill
         except httpx.TransportError:  # it was on the process that died
             lost[0] += 1
 
-    with repeated(ask, 4):
+    with repeated(ask, 4, pause=0.02):
         until(lambda: statuses.total() > 20)
         os.kill(killed[-1], signal.SIGKILL)
         until(lambda: len(mortal.pids("api 0")), len(killed) + 1)

@@ -133,7 +133,7 @@ def test_one_killed_under_load_costs_no_request(two: Service):
         found: dict[str, str] = two.client.get("/healthz").json()["devices"]
         return found
 
-    with repeated(ask, 4):
+    with repeated(ask, 4, pause=0.05):
         until(lambda: len(answers), 2)
         os.kill(two.pids("worker cpu:0")[-1], signal.SIGKILL)
         until(health, {"cpu:0": "down", "cpu:1": "up"})
