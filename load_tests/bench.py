@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import compute
+import grpc
 import psutil
 from compute import Aside
 from drive import Answers, Request, as_they_come, one_after_the_other, one_by_one
@@ -26,6 +27,8 @@ from fairness import IMAGES, SMALL, TARGETS, fairness
 from PIL import Image
 from record import Row, in_turns, once, record
 
+from dialects.channel import SERVICE, address, pictures
+from gradcam_service.api.grpc.protocol import inference_pb2
 from live import Service, free_port, running, until
 
 HERE = Path(__file__).parent
@@ -336,13 +339,17 @@ class Bench:
 
     def _dialects(self) -> Iterator[Row]:
         """The fastest model, of whose answers the way in and out is the largest share."""
-        with running(log_level="warning") as service:
+        picture = (PHOTO.parent / "cross-star.jpg").read_bytes()
+        with running(log_level="warning", grpc_port=0) as service:
             until_accelerated(service, "scenes")
-            asked = of_dialects(service.url, (PHOTO.parent / "cross-star.jpg").read_bytes())
-            rate = self._turns(
-                **{name: lambda request=request: one_by_one(request, 8, 400).rate() for name, request in asked.items()}
-            )
-        for name, of, goal in (("V2 binary", "raw body", "≥ 0.95"), ("V1 JSON", "JSON", "≥ 0.9")):
+            asked = of_dialects(service.url, picture)
+            sides = {
+                name: lambda request=request: one_by_one(request, 8, 400).rate() for name, request in asked.items()
+            }
+            call = of_grpc(address(service), picture)
+            rate = self._turns(**sides, gRPC=lambda: one_by_one(call, 8, 400, Called).rate())
+        goals = (("V2 binary", "raw body", "≥ 0.95"), ("gRPC", "raw body", "≥ 0.95"), ("V1 JSON", "JSON", "≥ 0.9"))
+        for name, of, goal in goals:
             yield Row(
                 f"scenes: explain in {name} ÷ in the service's own {of}",
                 rate[name] / rate[of],
@@ -371,6 +378,27 @@ def of_dialects(url: str, picture: bytes) -> dict[str, Request]:
 def each(rate: dict[str, float]) -> str:
     """Every rate by its name."""
     return ", ".join(f"{name} {value:.1f}/s" for name, value in rate.items())
+
+
+def of_grpc(target: str, picture: bytes) -> Request:
+    """The same question as a message."""
+    wanted = [inference_pb2.ModelInferRequest.InferRequestedOutputTensor(name="heatmap")]
+    message = inference_pb2.ModelInferRequest(model_name="scenes-explain", outputs=wanted, **pictures(picture))
+    return Request(target, message.SerializeToString())
+
+
+class Called:
+    """A connection of gRPC."""
+
+    def __init__(self, request: Request) -> None:
+        channel = grpc.insecure_channel(request.url, [("grpc.use_local_subchannel_pool", 1)])
+        self._call = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+        self._message = request.body
+
+    def ask(self) -> int:
+        """200, once the answer is whole."""
+        self._call(self._message)
+        return 200
 
 
 def ms_of(answers: Answers, share: float) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from time import perf_counter, sleep
+from typing import Protocol
 from urllib.parse import urlsplit
 
 
@@ -109,12 +110,21 @@ class _Connection:
         raise ConnectionResetError("closed before the answer was whole")
 
 
-def one_by_one(request: Request, connections: int, count: int) -> Answers:
+class Connection(Protocol):
+    """A connection to a server, by whatever protocol."""
+
+    def ask(self) -> int:
+        """The status of the answer, once it is whole."""
+
+
+def one_by_one(
+    request: Request, connections: int, count: int, connect: Callable[[Request], Connection] = _Connection
+) -> Answers:
     """Each connection asks as soon as it has been answered, until there are ``count`` answers."""
     answers, tickets = Answers(), iter(range(count))
 
     def ask() -> None:
-        connection = _Connection(request)
+        connection = connect(request)
         for _ in tickets:
             start = perf_counter()
             answers.note(connection.ask(), perf_counter() - start)

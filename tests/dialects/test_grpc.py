@@ -1,5 +1,8 @@
 """gRPC by its messages, without anybody's client."""
 
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
 import grpc
 import numpy as np
 import pytest
@@ -7,9 +10,9 @@ import pytest
 from api.calls import encoded, explain, photo, values
 from exposed import value
 from gradcam_service.api.grpc.protocol import health_pb2, inference_pb2
-from live import running_eagerly, until
+from live import PATIENCE, running_eagerly, until
 
-from .channel import SERVICE, Channel, output, pictures
+from .channel import SERVICE, Channel, address, output, pictures
 
 Code = grpc.StatusCode
 PICTURE = encoded(photo(200, 150), "PNG")
@@ -151,9 +154,21 @@ def test_calls_are_counted_and_logged_as_those_of_rest(channel, service):
     assert any(record.get("request_id") == "of-the-caller" for record in service.records())
 
 
+def test_all_api_processes_share_the_port(service):
+    port = int(address(service).rpartition(":")[2])
+    listening = {
+        process.pid
+        for process in service.children()
+        if any(one.laddr.port == port and one.status == "LISTEN" for one in process.net_connections("tcp"))
+    }
+    assert listening == set(service.pids("api"))
+
+
 def test_it_needs_a_key_where_http_does_and_has_its_limits(tmp_path):
     (tmp_path / "keys.txt").write_text(f"me {'2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae'}\n")
-    with running_eagerly(api_keys=tmp_path / "keys.txt", grpc_port=0, max_body_bytes=100_000) as service:
+    with running_eagerly(
+        api_keys=tmp_path / "keys.txt", grpc_port=0, max_body_bytes=100_000, drain_seconds=PATIENCE
+    ) as service:
         with Channel(service) as stranger:
             assert stranger.call("ServerReady")[0].ready
             refused(Code.UNAUTHENTICATED, stranger.call, "ModelInfer", model_name="scenes", **pictures(PICTURE))
@@ -170,3 +185,14 @@ def test_it_needs_a_key_where_http_does_and_has_its_limits(tmp_path):
                         model_name="scenes",
                         **large,
                     )
+            rise = {"method": inference_pb2.InferParameter(string_param="rise")}
+            rise |= {"masks": inference_pb2.InferParameter(int64_param=300)}
+            slow = pictures(PICTURE) | {"parameters": rise}
+            with ThreadPoolExecutor() as pool:
+                begun = value(service.client, "gradcam_in_flight")
+                answering = pool.submit(known.call, "ModelInfer", model_name="scenes-explain", **slow)
+                until(lambda: value(service.client, "gradcam_in_flight") > begun)
+                service.process.send_signal(signal.SIGTERM)
+                assert answering.result()[0].outputs  # what was accepted is finished
+                service.process.wait(PATIENCE)
+                refused(Code.UNAVAILABLE, known.call, "ServerLive")
