@@ -8,6 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from exposed import value
+from live import until
+
 from .calls import answered, base64_of, encoded, full_queue, opened, photo, values
 from .raw import request, responses
 
@@ -186,6 +189,19 @@ def test_a_full_queue_is_no_429_here(limited):
         full = limited.client.put(PREDICT, content=PNG)
     assert refused(full, 503, "ServiceUnavailableException").startswith("queue_full: ")
     assert full.headers["retry-after"] == "1"
+
+
+def test_metrics_name_the_route_and_blame_callers_for_what_is_theirs(limited):
+    def counted():
+        labels = {"endpoint": "/predictions/{name}", "inference": "true"}
+        answers = value(limited.client, "gradcam_requests_total", **labels, model="scenes", status="200", fault="")
+        return answers, value(limited.client, "gradcam_requests_total", **labels, status="503", fault="caller")
+
+    answers, refusals = counted()
+    told(limited.client.put(PREDICT, content=PNG))
+    with full_queue(limited.client, 3):
+        limited.client.put(PREDICT, content=PNG)
+    until(counted, (answers + 1, refusals + 1))
 
 
 def test_another_method_is_refused(client):

@@ -25,6 +25,8 @@ from gradcam_service.errors import BadRequest, ServiceError, TooLarge, shortened
 
 _COMMON = ("image", "image_bytes", "data", "body", "bytes", "bytes_inputs")
 """What pictures are often called; asked where an instance has several members that may be one."""
+_MOST_MEMBERS = 100
+"""Of an instance: more are no options."""
 _KEY = "key"
 _DEEPEST = 4
 """A batch of one picture of rows of pixels of colours."""
@@ -112,7 +114,7 @@ def read(row: object, place: str, options: Options, *given: Mapping[str, object]
         options: those of the whole request.
         given: what these were made of; the instance's own count more.
     """
-    members = {name: row[name] for name in row if name in type(options).model_fields} if isinstance(row, dict) else {}
+    members = {name: row[name] for name in type(options).model_fields if name in row} if isinstance(row, dict) else {}
     key = row.get(_KEY) if isinstance(row, dict) else None
     try:
         own = tolerated(type(options), *given, members, {"model": options.model}) if members else options
@@ -142,6 +144,8 @@ def _wrapped(members: Mapping[str, object], place: str) -> tuple[str, object]:
     """The member of an instance that is its picture."""
     if "b64" in members:
         return "b64", members["b64"]
+    if len(members) > _MOST_MEMBERS:
+        raise BadRequest(f"{place} has {len(members)} members; its picture and its options would work, as {_FORMS}")
     own = {name: value for name, value in members.items() if name not in ExplainOptions.model_fields and name != _KEY}
     coded = {name: value["b64"] for name, value in own.items() if isinstance(value, dict) and "b64" in value}
     found: dict[str, object] = {**coded} or {name: own[name] for name in own if isinstance(own[name], str | list)}
