@@ -14,7 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gradcam_service.serving import check_access, count_gpus, sweep
+from gradcam_service import serving
+from gradcam_service.errors import BadSettings
+from gradcam_service.serving import check_access, count_gpus, shared_port, sweep
 from gradcam_service.settings import Settings
 from live import GRADCAM, Service, running_eagerly, until
 from repository import ROOT
@@ -114,3 +116,23 @@ def test_the_key_of_callers_is_said_to_guard_nothing(
         check_access(listening, Settings(api_keys=None))
     said = "GRADCAM_API_KEY is what callers send, and guards nothing; GRADCAM_API_KEYS names the file of keys"
     assert caplog.messages == ([said] if key else [])
+
+
+def test_the_port_of_grpc_is_for_the_processes_of_one_service():
+    with shared_port(Settings(grpc_port=0)) as port:
+        with socket.socket() as one, socket.socket() as other:
+            for process in (one, other):
+                process.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                process.bind(("127.0.0.1", port))
+                process.listen()
+            socket.create_connection(("127.0.0.1", port)).close()
+        with pytest.raises(OSError, match="Address already in use"), shared_port(Settings(grpc_port=port)):
+            pass
+    with shared_port(Settings(grpc_port=port)) as again, shared_port(Settings()) as none:
+        assert (again, none) == (port, None)
+
+
+def test_grpc_needs_its_extra(monkeypatch):
+    monkeypatch.setattr(serving, "find_spec", lambda name: None)
+    with pytest.raises(BadSettings, match=r"GRADCAM_GRPC_PORT needs the extra grpc"):
+        serving._check_extras(Settings(grpc_port=0))

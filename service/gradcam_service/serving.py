@@ -57,7 +57,7 @@ def serve(settings: Settings) -> None:
     for warning in misspelt(os.environ):
         log.warning(warning)
     default = _default(settings)
-    with _own_folder(_roomy()) as folder, _listen(settings) as listening, _grpc_port(settings) as grpc_port:
+    with _own_folder(_roomy()) as folder, _listen(settings) as listening, shared_port(settings) as grpc_port:
         settings = settings.model_copy(update={"grpc_port": grpc_port})
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read when prometheus_client is imported, so before all else
         # For 20 µs torch's idle threads wait for more, not for milliseconds, while ONNX Runtime wants their cores.
@@ -188,7 +188,7 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 @contextmanager
-def _grpc_port(settings: Settings) -> Iterator[int | None]:
+def shared_port(settings: Settings) -> Iterator[int | None]:
     """The port for gRPC, kept for the API processes, each of which listens at it; None where there is none.
 
     The first socket sees to it that nobody else listens there, which sockets that share a port would not notice.
@@ -199,8 +199,7 @@ def _grpc_port(settings: Settings) -> Iterator[int | None]:
     with _listen(settings.model_copy(update={"port": settings.grpc_port})) as first:
         address = first.getsockname()[:2]
     with socket.socket(first.family) as kept:  # bound and not listening, so that it is given no connections
-        for shared in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-            kept.setsockopt(socket.SOL_SOCKET, shared, 1)
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         kept.bind(address)
         yield address[1]
 
