@@ -23,7 +23,7 @@ PICTURE = encoded(photo(60, 40), "PNG")
 TRACES = [f"{number:032x}" for number in range(1, 6)]
 """Of the request that is under way, and of those of new callers."""
 HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")  # where Debian has it
-NOTICE = 6
+NOTICE = 10
 """Seconds that it goes on after SIGTERM; HAProxy notices in two or three."""
 
 
