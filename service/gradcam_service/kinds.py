@@ -45,7 +45,7 @@ class Kinds(Mapping[str, Kind], Generic[Kind]):
         if (plugin := _PLUGINS[self._constant].get(name)) is not None:
             module = _imported(plugin)
         elif name in self._own:
-            module = import_module(f"{self._package}.{name}")
+            module = _module(f"{self._package}.{name}")
         else:
             raise KeyError(name)
         kind: Kind = getattr(module, self._constant)
@@ -105,6 +105,10 @@ def _declared(path: Path) -> list[str]:
         raise BadSettings(f"GRADCAM_PLUGINS: {path} can't be imported: {first_line(error)}") from error
     given = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
     return [constant for constant in _DECLARED if constant in given]
+
+
+_module = cache(import_module)
+"""Kinds are looked up a dozen times in every request."""
 
 
 @cache

@@ -71,7 +71,8 @@ def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving:
     app.state.leaving = leaving
     guard = [Depends(Bearer(Keys(settings.api_keys)))] if settings.api_keys is not None else []
     manager = [Depends(Bearer(AdminToken(settings.admin_token)))] if settings.admin_token is not None else []
-    for dialect in DIALECTS.values():
+    for name in sorted(DIALECTS, key=lambda name: name != "native"):  # whose routes are tried first, being asked most
+        dialect = DIALECTS[name]
         if manager:
             app.include_router(dialect.management, dependencies=manager)
         app.include_router(dialect.router, dependencies=guard, responses=dialect.documented(401) if guard else None)

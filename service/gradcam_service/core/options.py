@@ -177,7 +177,8 @@ class ExplainOptions(PredictOptions, _MethodOptions):
     @property
     def method_options(self) -> dict[str, int | float]:
         """The options of the method itself that are given."""
-        return {name: value for name in METHOD_OPTIONS if (value := getattr(self, name)) is not None}
+        given = self.model_fields_set.intersection(METHOD_OPTIONS)
+        return {name: value for name in METHOD_OPTIONS if name in given and (value := getattr(self, name)) is not None}
 
     @property
     def outputs(self) -> list[str]:

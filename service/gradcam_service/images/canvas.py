@@ -122,7 +122,7 @@ def _stretched(
     low, peak = float(cam.min()), float(cam.max())
     heat = upsample(_unit(cam), region, box)
     bottom, top = cast("tuple[float, float]", heat.getextrema())
-    return _levels(heat), low + bottom * (peak - low), low + top * (peak - low)
+    return _levels(heat, bottom, top), low + bottom * (peak - low), low + top * (peak - low)
 
 
 def _centred(cam: NDArray[np.float32], region: Region, box: Box, high: float) -> Image.Image:
@@ -176,10 +176,9 @@ def _unit(cam: NDArray[np.float32]) -> NDArray[np.float32]:
     return ((cam.astype(np.float64) - low) / (high - low)).astype(np.float32)
 
 
-def _levels(heat: Image.Image) -> Image.Image:
-    """Mode F of any range to mode L from 0 to 255, rounded."""
+def _levels(heat: Image.Image, low: float, high: float) -> Image.Image:
+    """Mode F, of values from ``low`` to ``high``, to mode L from 0 to 255, rounded."""
     # Pillow's own loops: at 1024×1024 they take a quarter of NumPy's time.
-    low, high = cast("tuple[float, float]", heat.getextrema())
     if not low < high:
         return Image.new("L", heat.size)
     scale = 255 / (high - low)
