@@ -182,7 +182,7 @@ class WorkerLink:
         try:
             # Has libzmq take note of a connection made just now, which it does by itself only every millisecond or so.
             self._socket.get(zmq.EVENTS)
-            await self._socket.send_multipart(message, zmq.NOBLOCK, copy=False)
+            await self._socket.send_multipart(message, zmq.NOBLOCK)
         except zmq.ZMQError:  # nobody is connected, or this process ends and has closed the socket
             if self.up:
                 self._lost()
