@@ -80,7 +80,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 
 OTHERS = re.compile(
     r"GRADCAM_|OTEL_|PROMETHEUS_|AWS_|(MAKE|MFLAGS|GNUMAKE|HOST$|PORT$)|\w*_proxy$"
-    r"|PYTHON(DEVMODE|OPTIMIZE|SAFEPATH|WARNINGS)|(CLICOLOR|COLUMNS|FORCE_COLOR|NO_COLOR)",
+    r"|PYTHON(DEVMODE|DONTWRITEBYTECODE|OPTIMIZE|SAFEPATH|WARNINGS)|(CLICOLOR|COLUMNS|FORCE_COLOR|NO_COLOR)",
     re.IGNORECASE,
 )
 """Variables of whoever runs the tests, which programs heed that these start."""

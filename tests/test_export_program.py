@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -88,6 +89,7 @@ def see_through(picture: Image.Image) -> Image.Image:
     return picture
 
 
+@cache
 def pictures() -> dict[str, bytes]:
     """Files as people have them, by name."""
     camera, cat, coffee = map(photograph, ("camera", "cat", "coffee"))
