@@ -12,7 +12,7 @@ FORMS = {
     "/explanations": {"code", "type", "message"},
 }
 """Members of an error under each prefix."""
-UNDER = [(prefix, f"{prefix}{path}") for prefix in FORMS for path in ("/a/b/c/d", "/%ff")]
+UNDER = [(prefix, f"{prefix}{path}") for prefix in FORMS for path in ("/a/b/c/d", "/%ff/b/c")]
 UNDER += [(prefix, f"{prefix}{path}") for prefix in FORMS if prefix != "/v2" for path in ("", "/")]
 
 

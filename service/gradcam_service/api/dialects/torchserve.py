@@ -94,6 +94,7 @@ async def predictions(request: Request, name: str) -> Response:
 
 
 @router.post("/invocations", include_in_schema=False)
+@router.put("/invocations", include_in_schema=False)
 async def invocations(request: Request) -> Response:
     """The same at the path that SageMaker knows, where the model may go unnamed."""
     return await _predicted(request, request.query_params.get("model_name"))
