@@ -77,8 +77,8 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(
         20 * 10**9,
         ge=0,
-        description="bytes that what was fetched from URLs, traced or compiled may take on the disk; what is loaded "
-        "stays; 0 sets no bound",
+        description="bytes that what was fetched from URLs, traced, exported or compiled may take on the disk; what is "
+        "loaded stays; 0 sets no bound",
     )
     python_path: Path | None = Field(None, description="folder whose code models of source `python` may run")
     plugins: Path | None = Field(

@@ -47,6 +47,15 @@ def key_of(folder: ModelFolder) -> str | None:
     return total.hexdigest()
 
 
+def holds(kind: str, key: str) -> bool:
+    """Whether there is an item, whole or not."""
+    try:
+        with opened(kind, key) as path:
+            return path is not None
+    except OSError:
+        return False
+
+
 def find(kind: str, key: str) -> dict[str, bytes] | None:
     """The files of an item, by name; None where there is none that is whole."""
     try:
@@ -86,13 +95,6 @@ def keep(kind: str, key: str, files: Mapping[str, bytes]) -> bool:
         log.info("nothing is kept for the next start", extra={"fields": {"reason": str(error)}})
         return False
     return True
-
-
-def drop(kind: str, key: str) -> None:
-    """Delete an item that nobody will look for."""
-    with opened(kind, key) as path:
-        if path is not None:
-            discard(path)
 
 
 def _digests(files: Mapping[str, bytes]) -> dict[str, str]:

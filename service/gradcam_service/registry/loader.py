@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,7 +26,11 @@ from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.registry.spec import Sample, Spec
 from gradcam_service.registry.threads import half_of_the_threads
-from gradcam_service.registry.traces import Known, step, traced
+from gradcam_service.registry.traces import Exporter, Known, step, traced
+from gradcam_service.runtime._export import ELSEWHERE
+
+if TYPE_CHECKING:
+    from gradcam_service.registry.apart import Surroundings
 
 _LARGEST_SAMPLE = 50_000_000
 """Pixels."""
@@ -42,6 +47,7 @@ class LoadedModel:
         sample: its own sample (H, W, C), as it receives it; None where it has none.
         leases: of what was fetched or compiled for it, so that a reload need not do that again.
         others: why it isn't on this or that runtime, once it has been made faster.
+        exporter: gives its backbone, where that is exported elsewhere.
     """
 
     spec: Spec
@@ -51,6 +57,7 @@ class LoadedModel:
     sample: np.ndarray | None = None
     leases: tuple[cache.Lease, ...] = ()
     others: tuple[str, ...] = ()
+    exporter: Exporter | None = None
 
     def images(self, pixels: list[np.ndarray]) -> Tensor:
         """Normalise pixels, each (H, W, C), uint8 or float32 in 0–1 → the network's input (N, C, H, W) float32."""
@@ -84,7 +91,13 @@ class LoadedModel:
         return mixed
 
 
-def load(entry: Entry, device: torch.device, python_path: Path | None = None, cache_bytes: int = 0) -> LoadedModel:
+def load(
+    entry: Entry,
+    device: torch.device,
+    python_path: Path | None = None,
+    cache_bytes: int = 0,
+    surroundings: Surroundings | None = None,
+) -> LoadedModel:
     """Fetch, build, trace, cut and warm up a model, and check it with its own sample.
 
     Args:
@@ -93,29 +106,34 @@ def load(entry: Entry, device: torch.device, python_path: Path | None = None, ca
         python_path: where the operator's own code may be imported from.
         cache_bytes: that fetched files may take on the disk once it is loaded or has failed; 0 for no bound. What a
             loaded model was fetched for stays.
+        surroundings: of a process of its own that traces it where that can be; None for this process.
 
     Raises:
         ModelFailed: saying what is wrong with it.
     """
     try:
         with cache.holding() as leases:
-            return replace(_loaded(entry, device, python_path), leases=tuple(leases))
+            return replace(_loaded(entry, device, python_path, surroundings), leases=tuple(leases))
     finally:
         cache.prune(cache_bytes)
 
 
-def _loaded(entry: Entry, device: torch.device, python_path: Path | None) -> LoadedModel:
+def _loaded(
+    entry: Entry, device: torch.device, python_path: Path | None, surroundings: Surroundings | None
+) -> LoadedModel:
     spec = entry.spec()
     folder = ModelFolder(spec, entry.folder(), python_path)
-    made = traced(folder)
+    made = traced(folder, surroundings)
     accepts, size = made.known.accepts, made.known.preprocess.input_size
     channels = spec.input.count
     with step("can't be traced", accepts), half_of_the_threads():
         network = Network(made.graph, (channels, *size), spec.layer, spec.activation).to(device)
         labels = _labels(spec, made.known.labels, network)
+        network.cut.backbone.meta |= {ELSEWHERE: made.exporter} if made.exporter else {}
     with step("can't answer", accepts), half_of_the_threads():
         found = examine(network, channels, size, device)
-        model = LoadedModel(spec, _card(spec, made.known, labels, network, found), network, device)
+        card = _card(spec, made.known, labels, network, found)
+        model = LoadedModel(spec, card, network, device, exporter=made.exporter)
         if spec.sample is not None:
             model = replace(model, sample=_checked_sample(model, spec.sample, folder))
     return model

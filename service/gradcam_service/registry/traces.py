@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,18 +14,22 @@ import torch
 from torch import fx, nn
 
 from gradcam_service.errors import ModelFailed, ServiceError, in_one_line
+from gradcam_service.explain.network import Network
 from gradcam_service.explain.stored import NotStorable, Stored, restored, stored
 from gradcam_service.registry import kept
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.spec import Preprocess, Spec
 from gradcam_service.registry.threads import half_of_the_threads
+from gradcam_service.runtime import Workload, first_cause
 
 if TYPE_CHECKING:
+    from gradcam_service.registry.apart import Surroundings, Tracer
     from gradcam_service.registry.built import Built
 
 log = logging.getLogger(__name__)
 
-_TRACES = "traces"
+_TRACES, _EXPORTS = "traces", "exports"
+_MODEL, _REFUSED = "backbone.onnx", "refused.txt"
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -53,46 +57,142 @@ class Trace:
     Attributes:
         known: beside the graph.
         graph: on the CPU, as `gradcam_service.explain.tracing.trace` returns it.
+        exporter: where it is to be exported elsewhere, what gives its backbone.
     """
 
     known: Known
     graph: fx.GraphModule
+    exporter: Exporter | None = None
 
 
-def traced(folder: ModelFolder) -> Trace:
+class Exporter:
+    """The backbone of a model as an ONNX model, exported by a process of its own, now or before an earlier start.
+
+    Args:
+        folder: of the model.
+        key: of what is kept of it.
+        surroundings: of the process.
+        tracer: one that is at it already.
+    """
+
+    def __init__(self, folder: ModelFolder, key: str, surroundings: Surroundings, tracer: Tracer | None = None) -> None:
+        self._folder = folder
+        self._key = key
+        self._surroundings = surroundings
+        self._tracer = tracer
+
+    def is_ready(self) -> bool:
+        """Whether there is nothing to wait for; where the model isn't kept and no process is at it, one begins."""
+        if self._tracer is None and not kept.holds(_EXPORTS, self._key):
+            from gradcam_service.registry.apart import Tracer
+
+            self._tracer = Tracer(self._folder, self._key, self._surroundings)
+        return self._tracer is None or not self._tracer.alive
+
+    def await_end(self) -> None:
+        """Wait until no process is at it."""
+        if self._tracer is not None:
+            self._tracer.await_end()
+
+    def __call__(self) -> bytes | None:
+        """The model, once it is exported; None where the process died of it, or the disk did not take it.
+
+        Raises:
+            RuntimeError: an operator can't be exported.
+        """
+        self.is_ready()
+        self.await_end()
+        self._tracer = None
+        files = kept.find(_EXPORTS, self._key) or {}
+        if _REFUSED in files:
+            raise RuntimeError(files[_REFUSED].decode())
+        return files.get(_MODEL)
+
+
+def traced(folder: ModelFolder, surroundings: Surroundings | None = None) -> Trace:
     """The trace of a model: what was kept of it, else made and kept.
+
+    Args:
+        folder: of the model.
+        surroundings: of a process of its own that traces and exports it where that can be; None for this process.
 
     Raises:
         ModelFailed: it can't be built or traced.
     """
     key = kept.key_of(folder)
-    if key is not None and (found := _found(key)) is not None:
+    if key is None:  # an operator's code may define operators, which this process needs, too
+        return trace_of(folder)
+    found = _found(folder, key)
+    if surroundings is None:
+        return found or _kept(folder, key)
+    tracer = None
+    if found is None:
+        from gradcam_service.registry.apart import Tracer
+
+        tracer = Tracer(folder, key, surroundings)
+        tracer.await_trace()
+        found = _found(folder, key)
+    if found is None:  # the disk has not taken it
+        return trace_of(folder)
+    if not surroundings.exports or folder.spec.runtime == "eager":
         return found
-    made = trace_of(folder)
-    if key is not None:
-        _keep(folder, key, made)
-    return made
+    return replace(found, exporter=Exporter(folder, key, surroundings, tracer))
 
 
-def _found(key: str) -> Trace | None:
+def make(folder: ModelFolder, key: str, exports: bool, tell: Callable[[], None]) -> None:
+    """Keep a model's trace, and its backbone at the default layer as an ONNX model.
+
+    Args:
+        folder: of the model.
+        key: of what is kept of it.
+        exports: whether the latter is wanted.
+        tell: called when its trace is kept, or can't be.
+
+    Raises:
+        ModelFailed: it can't be built or traced.
+    """
+    made = _found(folder, key) or _kept(folder, key)
+    tell()
+    if exports and folder.spec.runtime != "eager" and not kept.holds(_EXPORTS, key):
+        kept.keep(_EXPORTS, key, _exported(folder.spec, made))
+
+
+def _exported(spec: Spec, made: Trace) -> dict[str, bytes]:
+    from gradcam_service.runtime._export import exported
+
+    shape = (spec.input.count, *made.known.preprocess.input_size)
+    try:
+        backbone = Network(made.graph, shape, spec.layer, spec.activation).cut.backbone
+        return {_MODEL: exported(Workload(backbone, torch.zeros(2, *shape), most=1))}
+    except (
+        Exception
+    ) as error:  # whatever it is, it would be so at every start; where the layer is at fault, who loads it says so
+        return {_REFUSED: first_cause(error).encode()}
+
+
+def _found(folder: ModelFolder, key: str) -> Trace | None:
+    """What was kept of a model; traced here if it is that it can't be."""
     files = kept.find(_TRACES, key)
     if files is None:
         return None
+    if _REFUSED in files:
+        return trace_of(folder)
     known = msgspec.json.decode(files["known.json"], type=Known)
     return Trace(known, restored(Stored(files["graph.json"], files["tensors.safetensors"])))
 
 
-def _keep(folder: ModelFolder, key: str, made: Trace) -> None:
-    """Keep a trace for the next start, unless the model's files have changed while it was made of them."""
-    if kept.key_of(folder) != key:
-        return
-    try:
-        network = stored(made.graph)
-    except NotStorable as error:
-        log.info("a trace can't be kept", extra={"fields": {"reason": str(error)}})
-        return
-    known = msgspec.json.encode(made.known)
-    kept.keep(_TRACES, key, {"known.json": known, "graph.json": network.graph, "tensors.safetensors": network.tensors})
+def _kept(folder: ModelFolder, key: str) -> Trace:
+    """A model, traced here and kept for the next start, unless its files have changed while it was made of them."""
+    made = trace_of(folder)
+    if kept.key_of(folder) == key:
+        try:
+            network = stored(made.graph)
+            known = msgspec.json.encode(made.known)
+            files = {"known.json": known, "graph.json": network.graph, "tensors.safetensors": network.tensors}
+        except NotStorable as error:
+            files = {_REFUSED: str(error).encode()}
+        kept.keep(_TRACES, key, files)
+    return made
 
 
 def trace_of(folder: ModelFolder) -> Trace:

@@ -14,6 +14,8 @@ from gradcam_service.runtime._fold import folded
 INPUT = "images"
 """What the model calls its input, (N, C, H, W); its only output are the feature maps."""
 
+ELSEWHERE = "exported elsewhere"
+"""Key of a backbone's ``meta``: what gives it as an ONNX model that was exported before, or by another process."""
 _EXPORTED: WeakKeyDictionary[Workload, bytes | Exception] = WeakKeyDictionary()
 """What became of each for as long as a runtime may ask for it."""
 
@@ -36,6 +38,9 @@ def exported(work: Workload) -> bytes:
 
 
 def _export(backbone: fx.GraphModule, images: Tensor) -> bytes:
+    if ELSEWHERE in backbone.meta and (found := backbone.meta[ELSEWHERE]()) is not None:
+        given: bytes = found
+        return given
     # Folded, as ONNX Runtime does not recognise batch normalisation as torch exports it.
     with TRACING:
         program = torch.export.export(folded(backbone), (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from gradcam_service import logs, metrics
 from gradcam_service.kinds import load_plugins
+from gradcam_service.registry.apart import Surroundings
 from gradcam_service.settings import Settings
 from gradcam_service.worker import engine, memory
 from gradcam_service.worker.callers import Callers
@@ -46,7 +47,10 @@ class Worker:
         self._wakeup.bind("inproc://wakeup")
         self._callers = Callers(address, self._forget)
         budget = placement.share(settings.memory_budget)
-        models = Models(device, budget, settings.python_path, _wake, settings.cache_bytes, settings.precision)
+        surroundings = Surroundings(settings.plugins, settings.log_level, exports=device.type == "cpu")
+        models = Models(
+            device, budget, settings.python_path, _wake, settings.cache_bytes, settings.precision, surroundings
+        )
         self._in_flight = InFlightLog(address, settings.turn_seconds)
         self._jobs = Jobs(placement.name, device, models, self._callers, self._in_flight, settings.max_forward_passes)
         self._management = Management(models, self._callers, settings, _wake)

@@ -140,7 +140,7 @@ class Status(msgspec.Struct, tag=True, frozen=True):
 
     Attributes:
         session: of the `Hello` that this answers, so that a dead worker's last words are not taken for the next one's.
-        started: whether every model that is loaded at start has been and is as fast as it gets, or has failed.
+        started: whether every model that is loaded at start has been, or has failed; see `Models.started`.
     """
 
     session: int

@@ -17,9 +17,11 @@ from gradcam_service import metrics
 from gradcam_service.errors import ModelFailed, in_one_line
 from gradcam_service.explain.graph import forget_sources
 from gradcam_service.registry.acceleration import accelerated
+from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.listing import Model
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.repository import Entry
+from gradcam_service.registry.traces import Exporter
 from gradcam_service.runtime import Precision
 from gradcam_service.worker import memory, table
 from gradcam_service.worker.poller import Snapshot
@@ -43,8 +45,9 @@ class Models:
         budget: bytes that their parameters may take; 0 sets no bound.
         python_path: whose code may run.
         wake: called from the loading thread when something has ended; then `collect` wants to be called.
-        cache_bytes: that fetched and compiled files may take on the disk; 0 sets no bound.
+        cache_bytes: that what is kept on the disk may take; 0 sets no bound.
         precision: that feature maps are computed in of models that don't say.
+        surroundings: of processes of their own that trace models; None where this one is to.
     """
 
     def __init__(
@@ -55,25 +58,27 @@ class Models:
         wake: Callable[[], None],
         cache_bytes: int = 0,
         precision: Precision = "float32",
+        surroundings: Surroundings | None = None,
     ) -> None:
         self._device = device
         self._python_path = python_path
         self._cache_bytes = cache_bytes
         self._precision = precision
+        self._surroundings = surroundings
         self._wake = wake
         self._table = Table(budget=budget)
         self._loaded: dict[int, LoadedModel] = {}  # what answers, by the token of the load that made it
         # Unlike an executor's submit, its put may be called wherever a model happens to be collected as garbage.
         self._work: SimpleQueue[Load | Accelerate | partial[None]] = SimpleQueue()
         self._ended: SimpleQueue[tuple[int, LoadedModel | str]] = SimpleQueue()
-        self._accelerated: SimpleQueue[tuple[int, LoadedModel | str]] = SimpleQueue()
+        self._accelerated: SimpleQueue[tuple[int, LoadedModel | str | None]] = SimpleQueue()
         self._start = threading.Event()
         self._start_ends = False
         threading.Thread(target=self._run, name="loader", daemon=True).start()
 
     @property
     def started(self) -> bool:
-        """Whether all that load at start have been loaded and made faster, as far as they can be.
+        """Whether all that load at start have been loaded, and made faster where what that takes was exported before.
 
         And whether what that left behind has been given back, which holds the interpreter for a while.
         """
@@ -138,8 +143,7 @@ class Models:
             token, outcome = self._ended.get()
             self._take(token, outcome)
         while not self._accelerated.empty():
-            token, outcome = self._accelerated.get()
-            self._take_faster(token, outcome)
+            self._take_faster(*self._accelerated.get())
 
     def _take(self, token: int, outcome: LoadedModel | str) -> None:
         if isinstance(outcome, str):
@@ -148,14 +152,17 @@ class Models:
             self._loaded[token] = outcome
             self._become(table.ended(self._table, token, outcome.card, monotonic()))
 
-    def _take_faster(self, token: int, outcome: LoadedModel | str) -> None:
+    def _take_faster(self, token: int, outcome: LoadedModel | str | None) -> None:
+        """Take what is faster, why there is nothing, or for None that it is to be expected later."""
         version = self._table.models.get(token)
         if version is None:
             return
         fields: dict[str, object] = {"model": version.entry.key}
         if isinstance(outcome, LoadedModel) and (reason := table.no_room(self._table, token, outcome.card)):
             outcome = f"{outcome.card.runtime} is not used: {reason}"
-        if isinstance(outcome, str):
+        if outcome is None:
+            self._become(table.accelerated(self._table, token, None))
+        elif isinstance(outcome, str):
             log.info("model stays on eager PyTorch", extra={"fields": fields | {"reason": outcome}})
             self._become(table.accelerated(self._table, token, None))
         else:
@@ -188,8 +195,8 @@ class Models:
             match self._work.get():
                 case Load(token, entry) if self._table.awaits(token):
                     self._load(token, entry)
-                case Accelerate(token):
-                    self._accelerate(token)
+                case Accelerate() as step:
+                    self._accelerate(step)
                 case partial() as left_to_do:
                     try:
                         left_to_do()
@@ -204,7 +211,7 @@ class Models:
         start = perf_counter()
         outcome: LoadedModel | str
         try:
-            outcome = load(entry, self._device, self._python_path, self._cache_bytes)
+            outcome = load(entry, self._device, self._python_path, self._cache_bytes, self._surroundings)
         except ModelFailed as error:
             outcome = error.detail
         except BaseException as error:  # whatever a model does, even exit: its callers are told and others are loaded
@@ -221,10 +228,17 @@ class Models:
         del outcome  # the frame of an idle thread would hold the model
         self._wake()
 
-    def _accelerate(self, token: int) -> None:
+    def _accelerate(self, step: Accelerate) -> None:
         """Make a model that answers already faster, if it can be and is still there."""
+        token = step.token
         model = self._loaded.get(token)
         if model is None:
+            return
+        if model.exporter is not None and not model.exporter.is_ready():
+            self._accelerated.put((token, None))
+            threading.Thread(target=self._accelerate_later, args=(step, model.exporter), daemon=True).start()
+            del model
+            self._wake()
             return
         outcome: LoadedModel | str
         try:
@@ -236,6 +250,11 @@ class Models:
         self._accelerated.put((token, outcome))
         del model, outcome  # as above
         self._wake()
+
+    def _accelerate_later(self, step: Accelerate, exporter: Exporter) -> None:
+        """In a thread of its own, so that others are loaded meanwhile: wait for a model's export."""
+        exporter.await_end()
+        self._work.put(step)
 
     def _give_back_after(self, model: LoadedModel) -> None:
         """Have what a model took returned when nobody holds it any more."""

@@ -1,0 +1,104 @@
+"""How long requests for one model wait while another is loaded, and what a start takes: the first, and those after it.
+
+    PYTHONPATH=tests python load_tests/loads.py densenet169     # the model that is loaded under load
+    PYTHONPATH=tests python load_tests/loads.py --starts        # wall time, processor time and memory of each process
+
+Each round begins with an empty cache, so that the model is traced and exported; calm and loads are measured in turns.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+from drive import Answers, Request, one_by_one
+
+from live import ADMIN_TOKEN, Service, running, until
+
+PHOTO = Path(__file__).parent.parent / "service" / "gradcam_service" / "api" / "web" / "examples" / "cross-star.jpg"
+MODEL = "source: torchvision\narchitecture: {}\nweights: random:0\nload: demand\n"
+CONNECTIONS, CALM, ROUNDS, STARTS = 8, 400, 3, 3
+
+
+def disturbed(architecture: str, folder: Path) -> None:
+    """Print p99 of explanations by ``scenes`` beside loads of a model, and without."""
+    version = folder / "repository" / architecture / "1"
+    version.mkdir(parents=True)
+    (version / "model.yaml").write_text(MODEL.format(architecture))
+    calm, beside, loads = Answers(), Answers(), []
+    settings = {"model_repository": folder / "repository", "admin_token": ADMIN_TOKEN, "timeout_ms": 600_000}
+    with running(**settings) as service, ThreadPoolExecutor(1) as thread:
+        ask = Request(f"{service.url}/explain", PHOTO.read_bytes())
+        until(lambda: _runtime(service, "scenes") != "eager")
+        one_by_one(ask, CONNECTIONS, CALM)
+        for _ in range(ROUNDS):
+            calm.add(one_by_one(ask, CONNECTIONS, CALM))
+            for kind in ("traces", "exports"):
+                shutil.rmtree(folder / "gradcam" / kind, ignore_errors=True)
+            loading = thread.submit(_loaded, service, architecture)
+            while not loading.done():
+                beside.add(one_by_one(ask, CONNECTIONS, 5 * CONNECTIONS))
+            loads.append(loading.result())
+            _manage(service, architecture, "unload")
+    print(
+        f"scenes, {CONNECTIONS} connections: p99 beside loads of {architecture} ÷ without: "
+        f"{beside.percentile(0.99) / calm.percentile(0.99):.2f} ({_told(beside)} and {_told(calm)}; "
+        f"until it answered, and was faster: {'; '.join(loads)})"
+    )
+
+
+def _loaded(service: Service, model: str) -> str:
+    """How long a model took to answer, and then to be on another runtime than eager PyTorch, a minute at most."""
+    start = time.perf_counter()
+    _manage(service, model, "load")
+    answers = time.perf_counter() - start
+    while _runtime(service, model) == "eager" and time.perf_counter() - start < answers + 60:
+        time.sleep(0.5)
+    return f"{answers:.1f} and {time.perf_counter() - start:.1f} s"
+
+
+def _told(answers: Answers) -> str:
+    return f"p99 {1e3 * answers.percentile(0.99):.0f} ms, p50 {1e3 * answers.percentile(0.5):.0f} ms"
+
+
+def starts(model: str) -> None:
+    """Print what each start takes until it is ready, of which the first finds nothing kept."""
+    for number in range(STARTS):
+        start = time.perf_counter()
+        with running(default_model=model, log_level="warning") as service:
+            ready = time.perf_counter() - start
+            processes = [psutil.Process(service.process.pid), *service.children()]
+            each = "; ".join(map(_described, processes))
+        print(f"{model}, start {number + 1}: ready after {ready:.1f} s; {each}")
+
+
+def _described(process: psutil.Process) -> str:
+    with process.oneshot():
+        used = sum(process.cpu_times()[:2])
+        memory = process.memory_full_info()
+    return f"{process.name()} {used:.1f} s, {memory.rss / 1e6:.0f} MB, {memory.uss / 1e6:.0f} of them its own"
+
+
+def _manage(service: Service, model: str, action: str) -> None:
+    answer = service.post(f"/models/{model}/{action}", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+    answer.raise_for_status()
+
+
+def _runtime(service: Service, model: str) -> str:
+    runtime: str = service.get(f"/models/{model}").json().get("runtime", "eager")
+    return runtime
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory() as cache:
+        os.environ["XDG_CACHE_HOME"] = cache
+        if sys.argv[1:] == ["--starts"]:
+            starts("imagenet")
+        else:
+            disturbed(*(sys.argv[1:] or ["densenet169"]), Path(cache))
