@@ -48,9 +48,7 @@ _HOW = (
     "or the picture itself as image/*, an array as application/x-npy, DICOM as application/dicom, "
     "or any of them as application/octet-stream"
 )
-_CURLS = (
-    "; curl -d and --data-binary say so of whatever they send, where -T photo.jpg or -F image=@photo.jpg would work"
-)
+_CURLS = " (curl says so of what -d and --data-binary send; -T photo.jpg or -F image=@photo.jpg would work)"
 
 
 async def read_call(
