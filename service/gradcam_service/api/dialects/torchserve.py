@@ -93,7 +93,6 @@ async def predictions(request: Request, name: str) -> Response:
     return await _predicted(request, reference(request))
 
 
-@router.put("/invocations", include_in_schema=False)
 @router.post("/invocations", include_in_schema=False)
 @router.put("/invocations", include_in_schema=False)
 async def invocations(request: Request) -> Response:
