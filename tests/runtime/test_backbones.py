@@ -48,11 +48,11 @@ def alone(monkeypatch, module):
         monkeypatch.setattr(other, "RUNTIME", replace(other.RUNTIME, races=()))
 
 
-def assert_same(backbone, eager, images, most=5e-5):
+def assert_same(backbone, eager, images):
     with torch.no_grad():
         for count in (1, 2, 3, 5):
             some = images[:count]
-            assert error(backbone(some).cpu(), eager(some).cpu()) < most
+            assert error(backbone(some).cpu(), eager(some).cpu()) < 1e-4  # both sides' rounding; as in the race
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_runtimes_of_a_cpu_compute_the_same_from_one_export(architecture):
     with torch.no_grad():
         backbones = [RUNTIMES[name].build(work, "float32") for name in CPU_RUNTIMES]
     assert exported(work) is exported(work)
-    for backbone, most in zip(backbones, (5e-5, 1e-4), strict=True):  # OpenVINO's convolutions may be Winograd's
-        assert_same(backbone, eager, images, most)
+    for backbone in backbones:
+        assert_same(backbone, eager, images)
 
 
 @needs_compiler
