@@ -48,6 +48,8 @@ WRONG = {  # name → an instance, a part of the error
     "numbers of another size than the model's": ([[0.5, 0.25]], "unfit_input: "),
     "an unknown class": ({"b64": B64, "target": "dragon"}, "unknown_target: "),
     "an option out of range": ({"b64": B64, "alpha": 7}, "bad_option: option 'alpha'"),
+    "an unknown method": ({"b64": B64, "method": "gradcam++"}, "unsupported_method: "),
+    "an unknown layer": ({"b64": B64, "layer": "nope"}, "unknown_layer: "),
 }
 
 

@@ -113,6 +113,10 @@ def test_the_envelope_is_answered_in_an_envelope(client, native):
     good, wrong = told(client.post(PREDICT, json=body))["predictions"]
     assert good == named(native[0])
     assert "is not base64" in wrong["error"]["message"]
+    body = {"instances": [{"data": B64, "method": "gradcam++"}, {"data": B64}]}
+    wrong, good = told(client.post(EXPLAIN, json=body))["explanations"]
+    assert wrong["error"]["message"].startswith("unsupported_method: ")
+    assert same(good, native[0]["explanations"][0])
 
 
 @pytest.mark.parametrize(

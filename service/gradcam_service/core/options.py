@@ -220,11 +220,6 @@ class Call(Generic[Options]):
     options: Options
     own: Sequence[Options] | None = None
 
-    @property
-    def each(self) -> Sequence[Options]:
-        """The options of each image."""
-        return [self.options] * len(self.images) if self.own is None else self.own
-
     def by(self, method: str) -> Self:
         """The same, explained by a method where no other is named."""
         own = self.own and [_by(method, options) for options in self.own]

@@ -85,7 +85,6 @@ class _Work:
     deadline: float
     admission: Admission
     seen: Observer
-    refused: ServiceError | None = None
 
 
 _NOT_WORTH_A_LOOK = 2**22
@@ -151,10 +150,14 @@ class Pipeline:
                 seen.method = question.method if question else ""
                 whole = _Work(call.options, model, card, question, deadline, admission, seen)
                 works = [whole] * len(call.images) if call.own is None else [self._own(whole, own) for own in call.own]
-                needed = await self._held_bytes(call, whole)
+                sound = [
+                    (image, work) for image, work in zip(call.images, works, strict=True) if isinstance(work, _Work)
+                ]
+                needed = await self._held_bytes(sound, whole)
                 admission.take_bytes(needed - held)
                 held = needed
-                results = await self._answer_all(call.images, works)
+                answered = iter(await self._answer_all(sound))
+                results = [next(answered) if isinstance(work, _Work) else work for work in works]
                 replaced = any(isinstance(result, ModelLoading) for result in results)
                 if not replaced or monotonic() >= deadline:
                     return Answers(model, card, results)
@@ -162,32 +165,28 @@ class Pipeline:
         finally:
             admission.return_images()
 
-    def _own(self, whole: _Work, options: PredictOptions) -> _Work:
-        """An image with options of its own; what is wrong with them is its answer."""
+    def _own(self, whole: _Work, options: PredictOptions) -> _Work | ServiceError:
+        """What options of its own ask of an image, or what is wrong with them: its answer."""
         try:
             return replace(whole, options=options, question=self._question(options, whole.card))
         except ServiceError as error:
-            return replace(whole, options=options, refused=error)
+            return error
 
-    async def _held_bytes(self, call: Call[Any], work: _Work) -> int:
+    async def _held_bytes(self, pairs: Sequence[tuple[Image, _Work]], whole: _Work) -> int:
         """How many bytes the answer may take.
 
         Raises:
             AnswerTooLarge: they don't fit into an answer.
         """
-        card, limit = work.card, self._settings.max_drawn_pixels
-        drawn = [
-            (options, image)
-            for options, image in zip(call.each, call.images, strict=True)
-            if isinstance(options, ExplainOptions)
-        ]
+        card, limit = whole.card, self._settings.max_drawn_pixels
+        drawn = [(work.options, image) for image, work in pairs if isinstance(work.options, ExplainOptions)]
         asked = [(options, (options.max_side, options.max_side)) for options, _ in drawn]
         if drawn_pixels(asked, card) > min(_NOT_WORTH_A_LOOK, limit):
 
             def measured() -> list[tuple[ExplainOptions, Size]]:
                 return [(options, size_of(image, card.input)) for options, image in drawn]
 
-            asked = await work.admission.run(work.deadline, measured)
+            asked = await whole.admission.run(whole.deadline, measured)
         check(asked, card, limit)
         return held_bytes(asked, card)
 
@@ -206,8 +205,8 @@ class Pipeline:
         _check_targets(question, card)
         return question
 
-    async def _answer_all(self, images: Sequence[Image], works: Sequence[_Work]) -> list[Result | ServiceError]:
-        pairs = list(zip(images, works, strict=True))
+    async def _answer_all(self, pairs: Sequence[tuple[Image, _Work]]) -> list[Result | ServiceError]:
+        works = [work for _, work in pairs]
         if not any(map(_shares_scale, works)):
             return await _each((self._answer_one(*pair) for pair in pairs), works)
         inferred = await _each((self._infer(*pair) for pair in pairs), works)
@@ -227,8 +226,6 @@ class Pipeline:
         return await self._draw(await self._infer(image, work), work)
 
     async def _infer(self, sent: Image, work: _Work) -> _Inferred:
-        if work.refused is not None:
-            raise work.refused
         with _timed(work.seen, "decode"):
             inputs, image = await work.admission.run(work.deadline, partial(self._look, sent, work))
         answer, timings = await self._engine.infer(
