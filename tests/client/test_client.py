@@ -188,6 +188,15 @@ def test_what_is_no_picture_is_refused_before_anything_is_sent(client: Client, t
         client.predict(3)
     with pytest.raises(TypeError, match="an option can't be a PosixPath"):
         client.explain(b"x", layer=tmp_path)
+    with pytest.raises(ValueError, match=r"'http://localhost/photo\.jpg' is no path, and URLs are not fetched"):
+        client.predict("http://localhost/photo.jpg")
+    with pytest.raises(ValueError, match="an empty list has no image"):
+        client.explain([])
+
+
+def test_targets_are_those_of_every_image(client: Client, png: bytes):
+    with pytest.raises(Refused, match="a target is no list: all of them are explained in every image of a request"):
+        client.explain([png, png], target=[["star"], ["flower"]])
 
 
 def test_numpys_numbers_are_options(client: Client, png: bytes):

@@ -104,8 +104,10 @@ def test_the_time_is_that_of_the_whole_call(ask: Ask, trouble: str):
 
 def test_that_nobody_listens_is_an_error_of_the_system_too(ask: Ask):
     with closed_port() as taken, pytest.raises(ConnectionError, match="connection failed") as raised:
-        ask(f"http://127.0.0.1:{taken.getsockname()[1]}", retries=1)
+        ask(f"http://me:secret@127.0.0.1:{taken.getsockname()[1]}/behind/a/proxy", retries=1)
     assert isinstance(raised.value, NoAnswer)
+    assert str(raised.value).startswith(f"http://127.0.0.1:{taken.getsockname()[1]}: ")
+    assert "secret" not in str(raised.value)
 
 
 def test_calls_share_a_connection(ask: Ask):
@@ -116,11 +118,19 @@ def test_calls_share_a_connection(ask: Ask):
 
 def test_the_key_is_sent_that_is_given_or_in_the_environment(ask: Ask, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GRADCAM_API_KEY", "of-the-environment")
-    with scripted([FINE] * 2) as server:
+    with scripted([FINE] * 3) as server:
         ask(server.url)
         ask(server.url, key="given")
+        ask(server.url, key="of-a-file\n")
     sent = [request.headers["Authorization"] for request in server.requests]
-    assert sent == ["Bearer of-the-environment", "Bearer given"]
+    assert sent == ["Bearer of-the-environment", "Bearer given", "Bearer of-a-file"]
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "schlüssel", "\0"])
+def test_a_key_that_no_header_takes_is_refused_at_once_and_not_told(ask: Ask, key: str):
+    with pytest.raises(ValueError, match="the API key has characters that none has") as raised:
+        ask("http://localhost", key=key)
+    assert key not in str(raised.value)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b"\xff"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Client:
         retries: how often one is sent again at most.
 
     Raises:
-        ValueError: the address is none of HTTP.
+        ValueError: the address is none of HTTP, or the key no key.
     """
 
     def __init__(self, url: str, *, key: str | None = None, timeout: float = _TIMEOUT, retries: int = _RETRIES) -> None:
@@ -77,7 +78,7 @@ class Client:
             options: see `PredictOptions`.
 
         Raises:
-            OSError, TypeError: an image can't be read, or is none.
+            OSError, TypeError, ValueError: an image can't be read, or is none.
             ClientError: there is no answer, or no image in the list has one; what is wrong with one of several is
                 raised by its `Result`.
         """
@@ -97,7 +98,7 @@ class Client:
             options: see `ExplainOptions`.
 
         Raises:
-            OSError, TypeError, ClientError: as `predict`.
+            OSError, TypeError, ValueError, ClientError: as `predict`.
         """
         return self._answer(_inference("/explain", image, options))
 
@@ -193,7 +194,7 @@ def _settings(url: str, key: str | None) -> dict[str, Any]:
     """Keyword arguments of httpx's clients.
 
     Raises:
-        ValueError: the address is none of HTTP.
+        ValueError: the address is none of HTTP, or the key no key.
     """
     try:
         address = httpx.URL(url)
@@ -201,7 +202,9 @@ def _settings(url: str, key: str | None) -> dict[str, Any]:
         raise ValueError(f"{url!r} is no address: {error}") from None
     if address.scheme not in ("http", "https") or not address.host:
         raise ValueError(f"{url!r} is no address of a service; such as http://localhost:8000 would be")
-    key = key or os.environ.get("GRADCAM_API_KEY")
+    key = (key or os.environ.get("GRADCAM_API_KEY", "")).strip()  # of a file, a line that ends
+    if not re.fullmatch("[ -~]*", key):  # and is not told, since what is raised may get into a log
+        raise ValueError("the API key has characters that none has: it is one line of ASCII")
     return {
         "base_url": address,
         "headers": {"Authorization": f"Bearer {key}"} if key else {},
@@ -233,6 +236,8 @@ def _inference(
     It is JSON, though base64 is longer than the file, since text couldn't tell a class's index from its label.
     """
     several = image if isinstance(image, list | tuple) else None
+    if several is not None and not several:
+        raise ValueError("an empty list has no image")
     images = [encoded(each) for each in ([cast("Picture", image)] if several is None else several)]
     body = msgspec.json.encode({"images": images, **options}, enc_hook=_plain)
 

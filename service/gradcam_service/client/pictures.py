@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 Picture: TypeAlias = Union[str, "os.PathLike[str]", bytes, "Image.Image", "np.ndarray[Any, Any]"]
 """A file's path, its bytes, a picture of Pillow's, or an array: (H, W, 3) or (H, W) uint8, or what the model takes."""
 
+_SHOWN = 200
+"""Characters that are shown of a URL."""
 _IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _NUMBERS = ("I", "F")
 """Modes of more bits than PNG has."""
@@ -24,10 +26,13 @@ def encoded(picture: Picture) -> bytes:
 
     Raises:
         OSError: the file can't be read.
+        ValueError: it is a URL.
         TypeError: it is no picture.
     """
     if isinstance(picture, bytes | bytearray | memoryview):
         return bytes(picture)
+    if isinstance(picture, str) and picture.startswith(("http://", "https://", "data:")):
+        raise ValueError(f"{picture[:_SHOWN]!r} is no path, and URLs are not fetched; send the bytes that are there")
     if isinstance(picture, str | os.PathLike):
         return Path(picture).read_bytes()
     import numpy as np

@@ -63,9 +63,9 @@ class Tries:
         except (httpx.TimeoutException, TimeoutError) as error:
             raise self._timed_out() from error
         except _LOST as error:
-            self._failed_by(NoAnswer(f"the connection failed: {error}"), None)
+            self._failed_by(_no_answer(error, "the connection failed"), None)
         except httpx.RequestError as error:
-            raise NoAnswer(str(error)) from error
+            raise _no_answer(error, "no request can be made") from error
         except Problem as problem:
             if problem.status not in _BUSY:
                 raise
@@ -82,3 +82,9 @@ class Tries:
 
     def _timed_out(self) -> TimedOut:
         return TimedOut(f"no answer within {self._seconds:g} s")
+
+
+def _no_answer(error: httpx.RequestError, what: str) -> NoAnswer:
+    """What went wrong where, without the password that an address may have."""
+    url = error.request.url
+    return NoAnswer(f"{url.scheme}://{url.netloc.decode()}: {what}: {error}")

@@ -49,6 +49,13 @@ def _scale(value: object, validate: ValidatorFunctionWrapHandler) -> object:
         raise ValueError(f"must be own, shared{meant} or a number above 0, the value of the strongest colour") from None
 
 
+def _targets(value: object) -> object:
+    listed = _listed(value)
+    if isinstance(listed, list) and any(isinstance(one, list) for one in listed):
+        raise ValueError("a target is no list: all of them are explained in every image of a request")
+    return listed
+
+
 class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -124,7 +131,7 @@ class ExplainOptions(PredictOptions, _MethodOptions):
     """Options of ``/explain``, those of single methods among them."""
 
     method: str = Field(DEFAULT, description="one of the model's `methods`")
-    target: Annotated[list[StrictInt | StrictStr | _TargetObject] | None, BeforeValidator(_listed)] = Field(
+    target: Annotated[list[StrictInt | StrictStr | _TargetObject] | None, BeforeValidator(_targets)] = Field(
         None,
         description="what to explain, repeatable; default: the top-1 class of each image. "
         f"{'; '.join(kind.schema['description'] for kind in TARGETS.values())}; "
