@@ -88,6 +88,12 @@ def test_a_key_comes_back_with_its_prediction(client, native):
     assert first["scores"] == pytest.approx(native[0], abs=1e-6)
     assert first["prediction"] == int(np.argmax(native[0]))
     assert wrong.keys() == {"key", "error"}
+    for deep in (400, 900):
+        key = b"[" * deep + b"]" * deep
+        body = b'{"instances":[{"b64":"%b","key":%b},"%b"]}' % (B64.encode(), key, B64.encode())
+        response = client.post(PREDICT, content=body)
+        assert response.status_code == 200
+        assert b'"key":' + key in response.content
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -80,6 +80,24 @@ async def read_call(
     return Call(images, validated(options, query | given))
 
 
+async def parsed(
+    request: Request, parse: Callable[[bytes], Outcome], settings: Settings, admission: Admission
+) -> Outcome:
+    """What comes of a request's whole body, where a long one keeps no other request waiting.
+
+    Args:
+        request: see `whole_body`.
+        parse: reads the body; of what it is to give, nothing is left to be read later.
+        settings: say how long the body may be and take.
+        admission: holds its bytes.
+
+    Raises:
+        ServiceError: as `whole_body` and `in_turn`, and what ``parse`` raises.
+    """
+    body = await whole_body(request, settings, admission)
+    return await in_turn(partial(parse, body), len(body), settings, admission)
+
+
 async def whole_body(request: Request, settings: Settings, admission: Admission) -> bytes:
     """A request's body, whatever it is said to be, inflated where it is compressed.
 

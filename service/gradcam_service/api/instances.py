@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Generic
 
 import msgspec
@@ -44,13 +45,13 @@ class Instance(Generic[Options]):
     Attributes:
         image: its file, or numbers in its place.
         options: its own, or those of the whole request.
-        key: that its answer is to be given; None for none.
+        key: JSON that its answer is to be given; None for none.
         error: what is wrong with it; it has no image then.
     """
 
     image: Image
     options: Options
-    key: object = None
+    key: bytes | None = None
     error: ServiceError | None = None
 
 
@@ -94,15 +95,34 @@ def rows_of(members: Mapping[str, object], most: int) -> tuple[list[object], boo
     columns = members.get("inputs") if members.get("instances") is None else None
     written = members.get("instances", columns)
     if isinstance(columns, dict):
-        lists = {name: column if isinstance(column, list) else [column] for name, column in columns.items()}
-        if len({len(column) for column in lists.values()}) > 1:
-            raise BadRequest('the columns of "inputs" are of different lengths; equal ones would work')
-        written = [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+        return _transposed(columns, most), True
     if not isinstance(written, list) or not written:
-        raise BadRequest(f'the body must have "instances", a list of pictures, each as {_FORMS}')
-    if len(written) > most:
-        raise TooLarge(f"{len(written)} instances in one request; at most {most} are accepted")
-    return written, isinstance(columns, dict)
+        raise _none()
+    _check_count(len(written), most)
+    return written, False
+
+
+def _transposed(columns: Mapping[str, object], most: int) -> list[object]:
+    if len(columns) > _MOST_MEMBERS:
+        raise BadRequest(f'"inputs" has {len(columns)} columns; pictures and options would work')
+    lists = {name: column if isinstance(column, list) else [column] for name, column in columns.items()}
+    lengths = set(map(len, lists.values()))
+    if len(lengths) > 1:
+        raise BadRequest('the columns of "inputs" are of different lengths; equal ones would work')
+    if not any(lengths):
+        raise _none()
+    _check_count(max(lengths), most)
+    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+
+
+def _check_count(count: int, most: int) -> None:
+    """Raises `TooLarge`."""
+    if count > most:
+        raise TooLarge(f"{count} instances in one request; at most {most} are accepted")
+
+
+def _none() -> BadRequest:
+    return BadRequest(f'the body must have "instances", a list of pictures, each as {_FORMS}')
 
 
 def read(row: object, place: str, options: Options, *given: Mapping[str, object]) -> Instance[Options]:
@@ -115,12 +135,21 @@ def read(row: object, place: str, options: Options, *given: Mapping[str, object]
         given: what these were made of; the instance's own count more.
     """
     members = {name: row[name] for name in type(options).model_fields if name in row} if isinstance(row, dict) else {}
-    key = row.get(_KEY) if isinstance(row, dict) else None
+    key = None
     try:
+        key = _key(row)
         own = tolerated(type(options), *given, members, {"model": options.model}) if members else options
         return Instance(picture(row, place), own, key)
     except ServiceError as error:
         return Instance(b"", options, key, error)
+
+
+def _key(row: object) -> bytes | None:
+    key = row.get(_KEY) if isinstance(row, dict) else None
+    try:
+        return None if key is None else msgspec.json.encode(key)
+    except RecursionError:
+        raise BadRequest(f"{_KEY!r} is nested too deep; a string or a number would work") from None
 
 
 def picture(row: object, place: str) -> Image:
@@ -157,11 +186,8 @@ def _wrapped(members: Mapping[str, object], place: str) -> tuple[str, object]:
     return next(iter(found.items()))
 
 
-_SHAPES: dict[int, tuple[Any, Any]] = {
-    2: (list[list[int]], list[list[float]]),
-    3: (list[list[list[int]]], list[list[list[float]]]),
-}
-"""By how many lists are in each other: integers, and any numbers."""
+_SOME = 2**14
+"""Numbers that are converted at once, before other threads get their turn."""
 
 
 def _numbers(written: Sequence[Any], place: str) -> NDArray[Any]:
@@ -169,22 +195,50 @@ def _numbers(written: Sequence[Any], place: str) -> NDArray[Any]:
     depth = _depth(written)
     if depth == _DEEPEST and len(written) == 1:
         return _numbers(written[0], place)
-    if depth not in _SHAPES:
+    if depth not in (2, 3):
         raise BadRequest(f"{place} is a list of depth {depth}; it may be {_FORMS}")
-    whole, any_numbers = _SHAPES[depth]
-    values: NDArray[Any]
+    flat, shape = written, [len(written)]
     try:
-        try:
-            values = np.array(msgspec.convert(written, whole), np.int64)
-        except msgspec.ValidationError:
-            values = np.array(msgspec.convert(written, any_numbers), np.float32)
-    except msgspec.ValidationError:
+        for _ in range(1, depth):
+            shape.append(len(flat[0]))
+            flat = _joined(flat, shape[-1])
+        values = _converted(flat).reshape(shape)
+    except (TypeError, msgspec.ValidationError):
         raise BadRequest(f"{place} is a list of something else than numbers; it may be {_FORMS}") from None
-    except (ValueError, OverflowError):  # of NumPy
+    except (ValueError, OverflowError):
         raise BadRequest(f"{place} is a list of rows of different lengths, or of numbers beyond all others") from None
     if values.size == 0:
         raise BadRequest(f"{place} is empty")
     return _channels_first(values) if values.dtype == np.float32 else _counts(values, place)
+
+
+def _joined(rows: Sequence[Any], length: int) -> list[Any]:
+    """The members of rows, one behind the other.
+
+    Raises:
+        TypeError: a row is no list.
+        ValueError: it is of another length.
+    """
+    for row in rows:
+        if not isinstance(row, list):
+            raise TypeError
+        if len(row) != length:
+            raise ValueError
+    return list(chain.from_iterable(rows))
+
+
+def _converted(numbers: Sequence[Any]) -> NDArray[Any]:
+    """Numbers as an array: of int64 where all of them are whole, else of float32.
+
+    Raises:
+        msgspec.ValidationError: one is something else.
+        OverflowError: one is beyond int64.
+    """
+    some = [numbers[start : start + _SOME] for start in range(0, len(numbers), _SOME)] or [[]]
+    try:
+        return np.concatenate([np.array(msgspec.convert(each, list[int]), np.int64) for each in some])
+    except msgspec.ValidationError:
+        return np.concatenate([np.array(msgspec.convert(each, list[float]), np.float32) for each in some])
 
 
 def _channels_first(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import Request
 
-from gradcam_service.api.bodies import form_parts, in_turn, whole_body
+from gradcam_service.api.bodies import form_parts, in_turn, parsed
 from gradcam_service.api.given import gathered
 from gradcam_service.api.instances import rows_of
 from gradcam_service.api.json_text import members_of
@@ -17,6 +16,8 @@ from gradcam_service.api.multipart import Part, begins_as_file
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.errors import BadRequest, shortened
+
+Outcome = TypeVar("Outcome")
 
 _PICTURES = ("data", "body")
 """Parts that TorchServe's own handlers take for the picture, the first that there is."""
@@ -36,22 +37,32 @@ class Sent(NamedTuple):
     in_envelope: bool = False
 
 
-async def sent_in(request: Request, admission: Admission) -> Sent:
-    """What a request's body holds.
+async def read_body(request: Request, read: Callable[[Sent], Outcome], admission: Admission) -> Outcome:
+    """What comes of what a request's body holds.
+
+    Args:
+        request: with a body of any kind.
+        read: reads the pictures and options in it; long ones keep no other request waiting.
+        admission: holds the body's bytes.
 
     Raises:
         BadRequest: it can't be read as what it says it is.
-        ServiceError: as `gradcam_service.api.bodies.read_call`.
+        ServiceError: as `gradcam_service.api.bodies.read_call`, and what ``read`` raises.
     """
     settings = request.app.state.settings
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        return _of_form(await form_parts(request, _PICTURES, settings, admission))
-    body = await whole_body(request, settings, admission)
+        parts = await form_parts(request, _PICTURES, settings, admission)
+        size = sum(len(value.data if isinstance(value, Part) else value) for _, value in parts)
+        return await in_turn(lambda: read(_of_form(parts)), size, settings, admission)
+    return await parsed(request, lambda body: read(_sent(body, media_type, settings.most_images)), settings, admission)
+
+
+def _sent(body: bytes, media_type: str, most: int) -> Sent:
     if media_type == "application/json" or (not media_type and body.lstrip().startswith(b"{")):
-        return await in_turn(partial(_of_json, body, settings.most_images), len(body), settings, admission)
+        return _of_json(body, most)
     if media_type == "application/x-www-form-urlencoded" and not begins_as_file(body):  # as curl says of what it sends
-        return await in_turn(partial(_of_urlencoded, body), len(body), settings, admission)
+        return _of_urlencoded(body)
     return Sent([body], {})
 
 

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from gradcam_service.api import documentation
-from gradcam_service.api.bodies import in_turn, whole_body
+from gradcam_service.api.bodies import parsed
 from gradcam_service.api.dialects import Dialect
 from gradcam_service.api.dialects import _kserve as kserve
 from gradcam_service.api.given import gathered, tolerated
@@ -112,10 +112,10 @@ async def _answered(request: Request, options: type[PredictOptions]) -> tuple[_A
     admission = admit(request)
     start = perf_counter()
     settings = request.app.state.settings
-    body = await whole_body(request, settings, admission)
     query = gathered(pair for pair in request.query_params.multi_items() if pair[0] in options.model_fields)
-    reading = partial(_read, body, options, query | {"model": reference(request)}, settings.most_images)
-    asked = await in_turn(reading, len(body), settings, admission)
+    given = query | {"model": reference(request)}
+    reading = partial(_read, options=options, query=given, most=settings.most_images)
+    asked = await parsed(request, reading, settings, admission)
     return asked, await answers_each(request, asked.instances, asked.options, admission, perf_counter() - start)
 
 
@@ -125,7 +125,8 @@ def _read(body: bytes, options: type[Options], query: Mapping[str, object], most
     parameters = members.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise BadRequest('"parameters" must be an object of options')
-    given = [query, {name: value for name, value in parameters.items() if name != "model"}]
+    known = options.model_fields.keys() - {"model"}
+    given = [query, {name: value for name, value in parameters.items() if name in known}]
     of_all = tolerated(options, *given)
     rows, by_column = rows_of(members, most)
     instances = [read(row, f"instance {number}", of_all, *given) for number, row in enumerate(rows)]
@@ -151,7 +152,7 @@ def _written(asked: _Asked, answered: Answers, *, explain: bool) -> Iterator[byt
 
 def _prediction(result: Result | ServiceError, instance: Instance[Any], answered: Answers) -> bytes:
     """An instance's entry: the probabilities of all classes, which black-box explainers ask for by the thousand."""
-    key = b"" if instance.key is None else b',"key":%b}' % to_json(instance.key)
+    key = b"" if instance.key is None else b',"key":%b}' % instance.key
     if isinstance(result, ServiceError):
         said = _error(result)
     elif "top_k" in instance.options.model_fields_set:

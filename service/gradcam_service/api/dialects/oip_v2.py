@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 import gradcam_service
 from gradcam_service import metrics
 from gradcam_service.api import documentation
-from gradcam_service.api.bodies import in_turn, whole_body
+from gradcam_service.api.bodies import parsed, whole_body
 from gradcam_service.api.dialects import Dialect
 from gradcam_service.api.dialects import _kserve as kserve
 from gradcam_service.api.inference import admit, answers, blamed
@@ -187,13 +187,12 @@ async def _infer(request: Request, faced: Faced) -> Response:
     admission = admit(request)
     start = perf_counter()
     settings, length = request.app.state.settings, _header_length(request)
-    body = await whole_body(request, settings, admission)
 
-    def reading() -> tuple[InferRequest, str | None, Inference]:
+    def reading(body: bytes) -> tuple[InferRequest, str | None, Inference]:
         asked, own_id = (rest.read_raw(body, faced), None) if length == 0 else rest.read(body, length)
         return asked, own_id, read(asked, faced, settings.most_images)
 
-    asked, own_id, inference = await in_turn(reading, len(body), settings, admission)
+    asked, own_id, inference = await parsed(request, reading, settings, admission)
     answered = await answers(request, inference.call, admission, perf_counter() - start)
     with blamed(request, inference.call.options):  # one image that has no answer leaves all without
         said = respond(inference, answered)

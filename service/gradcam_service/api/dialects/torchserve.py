@@ -19,9 +19,8 @@ from pydantic_core import to_json
 
 from gradcam_service.api import documentation
 from gradcam_service.api.accept import for_one_picture, wants_picture
-from gradcam_service.api.bodies import in_turn
 from gradcam_service.api.dialects import Dialect, Fault
-from gradcam_service.api.dialects._torchserve_bodies import sent_in
+from gradcam_service.api.dialects._torchserve_bodies import Sent, read_body
 from gradcam_service.api.given import gathered, tolerated
 from gradcam_service.api.inference import admit, reference
 from gradcam_service.api.instances import Instance, answers_each, read
@@ -160,20 +159,19 @@ async def _predicted(request: Request, model: str | None) -> Response:
 
 async def _asked(request: Request, kind: type[Options], model: str | None, admission: Admission) -> _Asked[Options]:
     """What is asked; an instance's own options count more than a form's, and these more than the query's."""
-    sent = await sent_in(request, admission)
     known = (pair for pair in request.query_params.multi_items() if pair[0] in ExplainOptions.model_fields)
-    given = gathered(known) | {name: value for name, value in sent.fields.items() if value is not None}
-    output = given.pop("output", None) or []
-    outputs = output if isinstance(output, list) else [output]
-    given |= {"model": model, "output": [name for name in outputs if name != _OWN] or None}
-    options = tolerated(kind, given)
+    query = gathered(known)
 
-    def instances() -> list[Instance[Options]]:
-        return [read(row, f"picture {number}", options, given) for number, row in enumerate(sent.rows)]
+    def asked(sent: Sent) -> _Asked[Options]:
+        given = query | {name: value for name, value in sent.fields.items() if value is not None}
+        output = given.pop("output", None) or []
+        outputs = output if isinstance(output, list) else [output]
+        given |= {"model": model, "output": [name for name in outputs if name != _OWN] or None}
+        options = tolerated(kind, given)
+        instances = [read(row, f"picture {number}", options, given) for number, row in enumerate(sent.rows)]
+        return _Asked(instances, options, sent.in_envelope, _OWN in outputs)
 
-    size = sum(len(row) for row in sent.rows if isinstance(row, str | list | dict))
-    read_ones = await in_turn(instances, size, request.app.state.settings, admission)
-    return _Asked(read_ones, options, sent.in_envelope, _OWN in outputs)
+    return await read_body(request, asked, admission)
 
 
 def _picture_wanted(request: Request, asked: _Asked[ExplainOptions]) -> str | None:
