@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import pkgutil
 import sys
@@ -22,6 +23,8 @@ Kind = TypeVar("Kind")
 
 _PLUGINS: dict[str, dict[str, Path]] = defaultdict(dict)
 """Files of plugins: constant → name → file."""
+_CODE: dict[str, str] = {}
+"""SHA-256 of plugins' files, helpers included, as they were when they were loaded: path in the folder → digest."""
 _DECLARED = ("METHOD", "TARGET", "INPUT", "TASK", "SOURCE", "RUNTIME", "DIALECT")
 
 
@@ -87,6 +90,7 @@ def load_plugins(folder: Path | None) -> None:
     if not folder.is_dir():
         raise BadSettings(f"GRADCAM_PLUGINS: there is no folder {folder}")
     paths = sorted(folder.glob("[!_.]*.py"))
+    _CODE.update(_digests(folder))
     declared = {path: _declared(path) for path in paths}
     for path, constants in declared.items():  # all before any is imported, since one may import what asks for others
         for constant in constants:
@@ -95,6 +99,19 @@ def load_plugins(folder: Path | None) -> None:
         _imported(path)
         if not constants:
             raise BadSettings(f"GRADCAM_PLUGINS: {path} declares none of {', '.join(_DECLARED)}")
+
+
+def plugins_digest() -> str:
+    """Hex SHA-256 of the code of all plugins, as this process loaded it."""
+    return hashlib.sha256(repr(sorted(_CODE.items())).encode()).hexdigest()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    try:
+        files = {path: path.read_bytes() for path in folder.rglob("[!.]*.py") if path.is_file()}
+    except OSError as error:
+        raise BadSettings(f"GRADCAM_PLUGINS: {error.filename} can't be read: {error.strerror}") from error
+    return {str(path.relative_to(folder)): hashlib.sha256(content).hexdigest() for path, content in files.items()}
 
 
 def _declared(path: Path) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gradcam_service import kinds
 from gradcam_service.registry import kept, traces
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loader import load
@@ -20,6 +21,7 @@ DAMAGES = {
     "digests that are none": lambda path: (path / "sha256.json").write_bytes(b"\x80garbage"),
     "digests of another kind": lambda path: (path / "sha256.json").write_text("3"),
     "no digests": lambda path: (path / "sha256.json").unlink(),
+    "no files": lambda path: (path / "sha256.json").write_text("{}"),
 }
 
 
@@ -69,6 +71,57 @@ def test_the_key_is_of_the_description_and_of_what_lies_beside_it_wherever_that_
 
 def test_what_an_operators_code_builds_is_not_kept(tmp_path):
     assert kept.key_of(written(tmp_path / "own", "python")) is None
+
+
+PLUGIN = """
+import torch
+from torch import nn
+
+from gradcam_service.registry.built import Built
+from gradcam_service.registry.sources import Source
+
+
+def build(folder):
+    module = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    nn.init.constant_(module[0].weight, WEIGHT)
+    return Built(module, ["a", "b"], folder.preprocess())
+
+
+SOURCE = Source(build, architecture=False, weights=False, reproducible=True)
+"""
+
+
+def test_what_a_plugin_built_is_not_kept_for_another_plugin_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(kinds, "_PLUGINS", {constant: {} for constant in kinds._DECLARED})
+    monkeypatch.setattr(kinds, "_CODE", {})
+    (tmp_path / "model").mkdir()
+    answers, keys = [], []
+    for weight in ("1.0", "2.0"):
+        plugins = tmp_path / weight
+        plugins.mkdir()
+        (plugins / "toy.py").write_text(PLUGIN.replace("WEIGHT", weight))
+        kinds.load_plugins(plugins)
+        text = "source: toy\npreprocess: {resize: 32, crop: 32, mean: [0, 0, 0], std: [1, 1, 1]}"
+        folder = ModelFolder(parse_spec(text, "model.yaml"), tmp_path / "model")
+        keys.append(kept.key_of(folder))
+        answers.append(traces.traced(folder).graph(torch.ones(1, 3, 32, 32)))
+    assert None not in keys
+    assert (answers[0] - answers[1]).abs().max() > 1
+    (plugins / "_helper.py").touch()
+    kinds.load_plugins(plugins)
+    assert kept.key_of(folder) not in keys  # a helper decides as well
+
+
+@pytest.mark.parametrize("content", [{"known.json": b"{}", "graph.json": b"{}"}, {"graph.json": b"{}"}])
+def test_a_trace_that_is_whole_but_says_nothing_is_made_again(cache, monkeypatch, caplog, content):
+    folder = ModelFolder(*_scenes())
+    key = kept.key_of(folder)
+    kept.keep("traces", key, content)
+    made = traces.trace_of(folder)
+    assert traces.traced(folder).known == made.known
+    assert "made again" in caplog.text
+    monkeypatch.setattr(traces, "trace_of", None)  # it was kept instead
+    assert traces.traced(folder).known == made.known
 
 
 def test_a_model_from_the_cache_is_the_same_in_all_and_answers_bit_for_bit(cache, monkeypatch):

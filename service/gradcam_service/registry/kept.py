@@ -12,11 +12,13 @@ import logging
 import platform
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import gradcam_service
+from gradcam_service.kinds import plugins_digest
 from gradcam_service.registry.cache import cached, discard, holding, opened
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.places import LocalPlace
@@ -30,15 +32,15 @@ _DIGESTS = "sha256.json"
 def key_of(folder: ModelFolder) -> str | None:
     """Hex SHA-256 of all that decides what is made of a model; None where its source runs code that decides it, too.
 
-    That is its ``model.yaml`` but for the description, the content of every file beside it, this package, Python, and
-    the versions of what it depends on.
+    That is its ``model.yaml`` but for the description, the content of every file beside it, this package, Python,
+    the versions of what it depends on, and the plugins.
 
     Raises:
         OSError, ModelFailed: a file can't be read.
     """
     if not SOURCES[folder.spec.source].reproducible:
         return None
-    total = hashlib.sha256(_installed().encode())
+    total = hashlib.sha256(f"{_installed()}\n{plugins_digest()}\n".encode())
     total.update(folder.spec.model_dump_json(exclude={"description"}).encode())
     for name, _ in LocalPlace(folder.path).stamps():
         if name != "model.yaml":
@@ -70,14 +72,25 @@ def _whole(path: Path) -> dict[str, bytes] | None:
     try:
         digests = json.loads((path / _DIGESTS).read_bytes())
         files = {name: (path / name).read_bytes() for name in digests}
-        if _digests(files) == digests:
+        if files and _digests(files) == digests:
             return files
         reason = "it is not what was written"
     except (OSError, ValueError, TypeError) as error:
         reason = str(error)
+    _drop(path, reason)
+    return None
+
+
+def drop(kind: str, key: str, reason: str) -> None:
+    """Delete an item whose files are whole, but not what they should be, so that it is made again."""
+    with suppress(OSError), opened(kind, key) as path:
+        if path is not None:
+            _drop(path, reason)
+
+
+def _drop(path: Path, reason: str) -> None:
     log.warning("what was kept is made again", extra={"fields": {"path": str(path), "reason": reason}})
     discard(path)
-    return None
 
 
 def keep(kind: str, key: str, files: Mapping[str, bytes]) -> bool:

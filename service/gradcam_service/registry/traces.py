@@ -177,8 +177,12 @@ def _found(folder: ModelFolder, key: str) -> Trace | None:
         return None
     if _REFUSED in files:
         return trace_of(folder)
-    known = msgspec.json.decode(files["known.json"], type=Known)
-    return Trace(known, restored(Stored(files["graph.json"], files["tensors.safetensors"])))
+    try:
+        known = msgspec.json.decode(files["known.json"], type=Known)
+        return Trace(known, restored(Stored(files["graph.json"], files["tensors.safetensors"])))
+    except Exception as error:  # whatever is wrong with it, the model can be traced again
+        kept.drop(_TRACES, key, in_one_line(error))
+        return None
 
 
 def _kept(folder: ModelFolder, key: str) -> Trace:
