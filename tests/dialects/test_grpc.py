@@ -116,6 +116,11 @@ def raw(name, datatype, shape, *data):
         (raw("image", "STRING", [1], PICTURE), ""),
         ({"inputs": [numbers("FP16", "fp32_contents", [0.0])]}, "contents can't be FP16"),
         ({"inputs": [numbers("UINT8", "uint_contents", [256] * 49152)]}, ""),
+        ({"inputs": [numbers("FP32", "fp32_contents", [0.0])]}, "has 1 elements"),
+        ({"inputs": [numbers("FP32", "fp32_contents", [])] * 17}, "17 inputs in one call; at most 16"),
+        ({"outputs": [inference_pb2.ModelInferRequest.InferRequestedOutputTensor()] * 17}, "17 outputs in one call"),
+        ({"parameters": {str(i): inference_pb2.InferParameter(bool_param=True) for i in range(101)}}, "at most 100"),
+        (raw("input", "FP32", [1] * 9, b""), "8 sizes"),
         ({}, ""),
     ],
 )
@@ -132,6 +137,39 @@ def test_what_is_no_message_is_refused(channel):
     refused(Code.UNIMPLEMENTED, channel.send, SERVICE, "SystemSharedMemoryStatus", b"", answer)
     for name in ("", "scenes/infer", "../v2"):
         refused(Code.INVALID_ARGUMENT, channel.call, "ModelInfer", model_name=name, **pictures(PICTURE))
+
+
+INPUT, RAW, GROUP, GROUPS_END = b"\x2a\x00", b"\x3a\x00", b"\x0b", b"\x0c"
+CONTENTS = b"\x42\x00" * 2**15
+OF_CONTENTS = b"\x2a\x84\x80\x04" + b"\x2a\x80\x80\x04" + CONTENTS
+"""An input of 65540 bytes, whose contents are 65536 bytes of elements of no bytes."""
+
+
+@pytest.mark.parametrize("data", [INPUT * 2**20 + RAW * 2**20, OF_CONTENTS, GROUP + GROUPS_END + INPUT * 2**15])
+def test_a_message_of_countless_parts_is_refused_before_they_are_made(channel, data):
+    answer = inference_pb2.ModelInferResponse
+    said = refused(Code.INVALID_ARGUMENT, channel.send, SERVICE, "ModelInfer", data, answer)
+    assert said == "malformed: the message has more than 16384 fields, the most that are accepted"
+
+
+def test_a_model_is_called_what_all_statistics_are(channel):
+    assert "no model 'stats'" in refused(Code.NOT_FOUND, channel.call, "ModelMetadata", name="stats")
+
+
+def test_what_is_refused_by_grpc_itself_leaves_its_traces(service):
+    def counted():
+        return value(service.client, "gradcam_rejected_total", reason="malformed")
+
+    before = counted()
+    with Channel(service, x_request_id="refused-by-grpc") as channel, pytest.raises(grpc.RpcError) as raised:
+        channel.call("ModelReady", name="1/ready")
+    assert raised.value.details() == "malformed: '1/ready' is no model's name or version"
+    assert dict(raised.value.trailing_metadata())["x-request-id"] == "refused-by-grpc"
+    until(counted, before + 1)
+    until(
+        lambda: [one["problem"] for one in service.records() if one.get("request_id") == "refused-by-grpc"],
+        ["malformed"],
+    )
 
 
 def test_a_deadline_is_kept(channel):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import uuid
 from http import HTTPStatus
 from typing import Any
 
@@ -12,14 +10,11 @@ import httptools
 from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gradcam_service import metrics
 from gradcam_service.api import problems
 from gradcam_service.api.cors import with_cors
 from gradcam_service.api.upgrades import IgnoringUpgrades
 from gradcam_service.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnections, TooSlow
 from gradcam_service.settings import Settings
-
-log = logging.getLogger(__name__)
 
 _LONGEST_HEAD = 64 * 2**10
 """Bytes of a request line with its headers; neither httptools nor uvicorn has a bound."""
@@ -123,7 +118,7 @@ class Connection(IgnoringUpgrades):
     def _refuse(self, error: ServiceError) -> None:
         """Answer what is no request yet, in the dialect that its caller speaks, as far as it is known."""
         self._head_is_complete()
-        self.transport.write(_encoded(_refusal(error, _path(self.url))))
+        self.transport.write(_encoded(problems.refuse(error, _path(self.url))))
         self.transport.close()
 
 
@@ -139,7 +134,7 @@ def _refusing(error: ServiceError) -> ASGIApp:
     """An application that refuses whatever reaches it, which a browser's question whether it may ask does not."""
 
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-        await _refusal(error, scope["path"])(scope, receive, send)
+        await problems.refuse(error, scope["path"])(scope, receive, send)
 
     return refuse
 
@@ -156,16 +151,6 @@ def _closing(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, sending)
 
     return answer
-
-
-def _refusal(error: ServiceError, path: str) -> Response:
-    """What is answered where the application is not asked."""
-    request_id = uuid.uuid4().hex
-    log.warning("refused", extra={"fields": {"problem": error.code, "request_id": request_id}})
-    metrics.REJECTED.labels(error.code).inc()
-    response = problems.respond(error, request_id, path)
-    response.headers["X-Request-ID"] = request_id
-    return response
 
 
 def _encoded(response: Response) -> bytes:

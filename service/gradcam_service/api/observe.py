@@ -30,7 +30,7 @@ class Observation:
     """Record of one request, filled in while it is answered.
 
     Attributes:
-        request_id: the caller's own where it is short and plain, else a new one.
+        request_id: see `request_id_of`.
         model: a name from the registry, never what a caller typed.
         version: of that model.
         method: an explanation method of that model; empty for predictions.
@@ -65,6 +65,11 @@ class Observation:
         return ", ".join([*parts, f"total;dur={1e3 * (perf_counter() - self.start):.2f}"])
 
 
+def request_id_of(given: str) -> str:
+    """A request's id: the caller's own where it is short and plain, else a new one."""
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
 def observation(request: HTTPConnection) -> Observation:
     """What is seen of this request."""
     seen: Observation = request.scope["observation"]
@@ -89,7 +94,7 @@ class Observe:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        seen = Observation(given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
+        seen = Observation(request_id_of(given))
         scope["observation"] = seen
         status = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import cache
 
@@ -10,12 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from gradcam_service import errors
+from gradcam_service import errors, metrics
 from gradcam_service.api import operations
 from gradcam_service.api.dialects import DIALECTS, Fault, dialect_of
-from gradcam_service.api.observe import observation
+from gradcam_service.api.observe import observation, request_id_of
 from gradcam_service.errors import ServiceError
 from gradcam_service.naming import did_you_mean
+
+log = logging.getLogger(__name__)
 
 _STATUS: dict[type[ServiceError], int] = {
     errors.BadRequest: 400,
@@ -50,6 +53,22 @@ def fault(error: ServiceError, request_id: str) -> Fault:
 def respond(error: ServiceError, request_id: str, path: str = "") -> Response:
     """An error as a response, in the dialect of the path; in the native one where it isn't known yet."""
     return dialect_of(path).write(fault(error, request_id))
+
+
+def refuse(error: ServiceError, path: str, given_id: str = "") -> Response:
+    """What is answered, logged and counted where the application is not asked.
+
+    Args:
+        error: why.
+        path: has the dialect.
+        given_id: the request's, as its caller has it, if it is known.
+    """
+    request_id = request_id_of(given_id)
+    log.warning("refused", extra={"fields": {"problem": error.code, "request_id": request_id}})
+    metrics.REJECTED.labels(error.code).inc()
+    response = respond(error, request_id, path)
+    response.headers["X-Request-ID"] = request_id
+    return response
 
 
 def install(app: FastAPI) -> None:

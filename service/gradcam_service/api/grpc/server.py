@@ -24,7 +24,6 @@ async def start(app: ASGIApp, settings: Settings) -> grpc.aio.Server:
     """
     server = grpc.aio.server(
         handlers=Services(app, settings).handlers(),
-        maximum_concurrent_rpcs=settings.share(settings.max_connections),
         options=[
             ("grpc.so_reuseport", 1),
             ("grpc.max_receive_message_length", settings.max_body_bytes + _FRAME),

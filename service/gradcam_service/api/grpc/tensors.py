@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from gradcam_service.api.grpc.protocol.inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
+from gradcam_service.api.oip.tensors import count_of
 from gradcam_service.errors import BadRequest, Internal
 
 _CONTENTS = {
@@ -27,6 +28,12 @@ _CONTENTS = {
     "BYTES": ("bytes_contents", ""),
 }
 """Datatype → the member of ``InferTensorContents`` that holds it, and its elements as they lie in binary."""
+_MOST_TENSORS = 16
+"""Of a call, and as many outputs; nothing here takes more than two or gives more than five."""
+_MOST_PARAMETERS = 100
+"""Of a call, and of each of its tensors."""
+_PIECE = 2**16
+"""Numbers that are converted at once: the interpreter's lock is held meanwhile."""
 _DATA = frozenset({"binary_data", "binary_data_size"})
 """Parameters that say where REST has a tensor's data, which gRPC says otherwise."""
 
@@ -39,9 +46,11 @@ def request_of(call: ModelInferRequest, timeout: float | None) -> list[bytes]:
         timeout: seconds until the caller gives up; None where it doesn't.
 
     Raises:
-        BadRequest: contents are given twice, or not at all, or are no elements of their datatype.
+        BadRequest: contents are given twice, or not at all, or are no elements of their datatype, or there is more of
+            anything than is accepted.
     """
-    raw = list(call.raw_input_contents)
+    raw = call.raw_input_contents
+    _check_counts(call)
     if raw and len(raw) != len(call.inputs):
         raise BadRequest(f"{len(raw)} raw_input_contents for {len(call.inputs)} inputs; give all inputs so, or none")
     data = [_as_sent(tensor, raw[place]) if raw else _packed(tensor) for place, tensor in enumerate(call.inputs)]
@@ -68,6 +77,18 @@ def request_of(call: ModelInferRequest, timeout: float | None) -> list[bytes]:
     if call.outputs:
         head["outputs"] = [{"name": output.name, "parameters": _read(output.parameters)} for output in call.outputs]
     return [msgspec.json.encode(head), *data]
+
+
+def _check_counts(call: ModelInferRequest) -> None:
+    """Refuse what has too many parts before any of them is looked at."""
+    for what, parts in (("inputs", call.inputs), ("outputs", call.outputs)):
+        if len(parts) > _MOST_TENSORS:
+            raise BadRequest(f"{len(parts)} {what} in one call; at most {_MOST_TENSORS} are accepted")
+    for one in (call, *call.inputs, *call.outputs):
+        if len(one.parameters) > _MOST_PARAMETERS:
+            raise BadRequest(f"{len(one.parameters)} parameters; at most {_MOST_PARAMETERS} are accepted")
+    for tensor in call.inputs:
+        count_of(tensor.name, tensor.shape)
 
 
 def response_of(body: bytes, head_length: int) -> ModelInferResponse:
@@ -119,6 +140,12 @@ def _packed(tensor: ModelInferRequest.InferInputTensor) -> bytes:
     values = getattr(tensor.contents, member)
     if not dtype:
         return b"".join(part for value in values for part in (struct.pack("<I", len(value)), value))
+    if len(values) != (count := count_of(tensor.name, tensor.shape)):
+        raise BadRequest(f"input {tensor.name} has {len(values)} elements; its shape takes {count}")
+    return b"".join(_numbers(tensor, values[start : start + _PIECE], dtype) for start in range(0, count, _PIECE))
+
+
+def _numbers(tensor: ModelInferRequest.InferInputTensor, values: Sequence[float], dtype: str) -> bytes:
     given = np.array(values)
     sent = given.astype(dtype)
     if given.dtype.kind in "iu" and (sent != given).any():

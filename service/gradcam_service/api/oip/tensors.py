@@ -63,9 +63,8 @@ def count_of(name: str, shape: Sequence[int]) -> int:
         BadRequest: no tensor has such a shape.
     """
     if len(shape) > _MOST_DIMENSIONS or not all(0 <= size <= 2**63 for size in shape):
-        raise BadRequest(
-            f"input {name!r} is of shape {shortened(str(list(shape)))}; {_MOST_DIMENSIONS} sizes from 0 on would do"
-        )
+        told = shortened(str(list(shape[: _MOST_DIMENSIONS + 1])))
+        raise BadRequest(f"input {shortened(name)!r} is of shape {told}; {_MOST_DIMENSIONS} sizes from 0 on would do")
     return math.prod(shape)  # Python's numbers don't overflow
 
 
