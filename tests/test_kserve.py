@@ -1,17 +1,23 @@
 """``gradcam kserve``: what KServe puts into a folder, and the arguments that it appends."""
 
 import os
+import re
+import resource
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from command import gradcam
 from gradcam_service import kserve, serving
 from gradcam_service.errors import BadSettings
 from gradcam_service.kserve import Arguments, arranged
+from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import scan
 
 YAML = "source: torchvision\narchitecture: resnet18\nweights: random:0\n"
@@ -58,16 +64,21 @@ def test_files_of_a_linked_folder_are_read(tmp_path):
         assert dict(entry.stamps).keys() == {"model.yaml", "labels.txt"}
 
 
-def exported(path, shape):
-    """An ONNX file that takes images of this shape."""
+def exported(path, shape, **saved):
+    """An ONNX file that takes images of this shape, and doubles the means of their channels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     graph = helper.make_graph(
-        [helper.make_node("GlobalAveragePool", ["images"], ["scores"])],
-        "mean",
+        [
+            helper.make_node("GlobalAveragePool", ["images"], ["means"]),
+            helper.make_node("Mul", ["means", "twos"], ["products"]),
+            helper.make_node("Flatten", ["products"], ["scores"]),
+        ],
+        "means",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3, 1, 1])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3])],
+        [numpy_helper.from_array(np.full((1, 3, 1, 1), 2, np.float32), "twos")],
     )
-    onnx.save(helper.make_model(graph), path)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path, **saved)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +96,71 @@ def test_a_model_of_triton_takes_the_preprocessing_that_is_said(tmp_path, shape,
     assert spec.preprocess is not None
     assert [*spec.preprocess.input_size] == size
     assert spec.preprocess.mean == (0.485, 0.456, 0.406)
+
+
+OUTSIDE = {"save_as_external_data": True, "size_threshold": 0}
+
+
+def test_tensors_that_an_onnx_file_keeps_elsewhere_come_with_it(tmp_path):
+    file = tmp_path / "model.onnx"
+    (tmp_path / "tensors").mkdir()
+    exported(file, ["N", 3, 32, 32], location="tensors/all.data", **OUTSIDE)
+    given = Arguments(model_name="birds", model_dir=tmp_path, preprocess="imagenet")
+    with arranged(given) as chosen:
+        (entry,) = scan([chosen["model_repository"]], embedded=False)
+        model = load(entry, torch.device("cpu"))
+        scores = model.network.scores(torch.full((1, 3, 32, 32), 0.25))
+    np.testing.assert_allclose(scores, [[0.5, 0.5, 0.5]], rtol=1e-6)
+    (tmp_path / "tensors" / "all.data").rename(tmp_path / "tensors" / "al.data")
+    refuse(given, r"model\.onnx names tensors/all\.data, which is not there")
+
+
+@pytest.mark.parametrize("path", ["model.onnx", "birds/1/model.onnx", "1/model.onnx/model.onnx"])
+def test_labels_are_those_of_the_nearest_configuration(tmp_path, path):
+    exported(tmp_path / path, ["N", 3, 32, 32])
+    folder = tmp_path / ("birds" if path.startswith("birds") else "")
+    (folder / "config.pbtxt").write_text("# label_filename: 'none.txt'\noutput { label_filename: 'labels.txt' }")
+    given = Arguments(model_name="birds", model_dir=tmp_path, preprocess="imagenet")
+    refuse(given, r"config\.pbtxt names labels\.txt, which is not there")
+    (folder / "labels.txt").write_text("a\nb\nc\n")
+    with arranged(given) as chosen:
+        (entry,) = scan([chosen["model_repository"]], embedded=False)
+        assert (entry.folder() / str(entry.spec().labels)).read_text() == "a\nb\nc\n"
+
+
+@pytest.mark.parametrize("name", ["../labels.txt", "/etc/hostname", "links", "a\0b"])
+def test_files_elsewhere_are_not_read(tmp_path, name):
+    exported(tmp_path / "models" / "model.onnx", ["N", 3, 32, 32])
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    (tmp_path / "models" / "links").symlink_to(tmp_path / "labels.txt")
+    (tmp_path / "models" / "config.pbtxt").write_text(f'label_filename: "{name}"')
+    refuse(Arguments(model_dir=tmp_path / "models", preprocess="imagenet"), "which is no file beside it")
+
+
+def test_what_is_no_onnx_file_is_told_in_one_line(tmp_path):
+    (tmp_path / "model.onnx").write_text("<!DOCTYPE html><title>403 Forbidden</title>")
+    done = gradcam("kserve", "--model_dir", tmp_path, "--preprocess=imagenet")
+    assert done.returncode == 2
+    assert re.fullmatch(r"gradcam: .*model\.onnx is a web page, .*\n", done.stderr)
+
+
+@contextmanager
+def files_of_at_most(size):
+    """No file grows beyond this, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_it_says_how_much_room_is_needed(tmp_path):
+    file = tmp_path / "model.onnx"
+    exported(file, ["N", 3, 32, 32])
+    said = f"model.onnx can't be copied to .*: File too large. It takes {file.stat().st_size} bytes .*TMPDIR"
+    with files_of_at_most(100):
+        refuse(Arguments(model_dir=tmp_path, preprocess="imagenet"), said)
 
 
 def test_without_a_model_it_explains_a_predictor(tmp_path):

@@ -9,16 +9,22 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from gradcam_service.errors import BadSettings
+from gradcam_service.errors import BadSettings, ModelFailed, first_line
+from gradcam_service.naming import did_you_mean
+from gradcam_service.registry.places import inside
 from gradcam_service.registry.spec import Preprocess
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 _PORT = 8080
 """Where KServe looks for a model, unless it says otherwise."""
@@ -96,7 +102,7 @@ def arrange(given: Arguments, repository: Path) -> None:
         for folder in found:
             (own if folder == meant else repository / folder.name).symlink_to(folder.resolve())
     elif onnx := _onnx(source):
-        _write(own / "1", _onnx_spec(given, onnx), [onnx, *_labels(source)])
+        _write(own / "1", *_of_onnx(given, onnx))
     elif given.predictor_host:
         _write(own / "1", _predictor_spec(given))
     else:
@@ -118,47 +124,88 @@ def _meant(folders: list[Path], name: str) -> Path:
 
 
 def _onnx(source: Path) -> Path | None:
-    """The one ONNX file there is: by itself, or in the version of a model of Triton's."""
-    found = sorted(source.glob("*.onnx")) or sorted(source.glob("*/model.onnx"))
-    if len(found) > 1:
-        raise BadSettings(f"there are several ONNX files in {source}; a model.yaml says which is the model")
-    return found[0] if found else None
+    """The one ONNX file there is: by itself, or in a model of Triton's, or in a repository of Triton's of one model."""
+    for pattern in ("*.onnx", "*/model.onnx", "*/*/model.onnx"):
+        found = [path for path in sorted(source.glob(pattern)) if path.is_file()]
+        if len(found) > 1:
+            raise BadSettings(f"there are several ONNX files in {source}; a model.yaml says which is the model")
+        if found:
+            return found[0]
+    return None
 
 
-def _labels(source: Path) -> list[Path]:
-    """The file of labels that Triton's configuration names, where there is one."""
-    config = source / "config.pbtxt"
-    named = re.search(r'label_filename\s*:\s*"([^"/]+)"', config.read_text()) if config.is_file() else None
-    return [source / named[1]] if named else []
-
-
-def _onnx_spec(given: Arguments, file: Path) -> dict[str, Any]:
-    """A ``model.yaml`` for an ONNX file that comes without one.
+def _of_onnx(given: Arguments, file: Path) -> tuple[dict[str, Any], dict[str, Path]]:
+    """A ``model.yaml`` for an ONNX file that comes without one, and the files that belong to it, by name.
 
     Raises:
-        BadSettings: nothing says how pictures are prepared for it.
+        BadSettings: it is none, nothing says how pictures are prepared for it, or a file of its own is missing.
     """
+    from gradcam_service.registry.onnx_file import other_files
+
     if given.preprocess is None:
         raise BadSettings(
             f"nothing says what {file} takes: how a picture is resized, and the mean and standard deviation of its "
             "colours. A model.yaml beside it does, or --preprocess imagenet, if it was trained so"
         )
-    labels = _labels(given.model_dir)
-    spec = {"source": "onnx", "weights": file.name, "preprocess": _imagenet(_input_size(file))}
-    return spec | ({"labels": labels[0].name} if labels else {})
+    model = _read(file)
+    files = {file.name: file} | {name: _there(file, name) for name in other_files(model)}
+    spec = {"source": "onnx", "weights": file.name, "preprocess": _imagenet(_input_size(file, model))}
+    if labels := _labels(given.model_dir, file):
+        spec["labels"] = labels.name
+        files[labels.name] = labels
+    return spec, files
 
 
-def _input_size(file: Path) -> tuple[int, int]:
+def _read(file: Path) -> ModelProto:
+    """An ONNX model, without the tensors that it keeps in other files."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from gradcam_service.registry.foreign import foreign
+
+    try:
+        return onnx.load(file, load_external_data=False)
+    except DecodeError as error:
+        raise BadSettings(f"{file} is {foreign(file, 'onnx') or f'no ONNX model: {first_line(error)}'}") from error
+
+
+def _there(namer: Path, name: str) -> Path:
+    """The file that another names, beside which it lies.
+
+    Raises:
+        BadSettings: it isn't there, or lies elsewhere.
+    """
+    try:
+        file = inside(namer.parent, name)
+    except (ModelFailed, OSError, RuntimeError, ValueError) as error:
+        raise BadSettings(f"{namer} names {name!r}, which is no file beside it") from error
+    if not file.is_file():
+        hint = did_you_mean(name, (path.name for path in namer.parent.iterdir()))
+        raise BadSettings(f"{namer} names {name}, which is not there{hint}; put it beside {namer.name}")
+    return file
+
+
+def _labels(source: Path, file: Path) -> Path | None:
+    """The file of labels that Triton's configuration names, which lies in a folder above the model's file.
+
+    Raises:
+        BadSettings: it names one that isn't there.
+    """
+    above = (folder / "config.pbtxt" for folder in file.parents if folder.is_relative_to(source))
+    config = next(filter(Path.is_file, above), None)
+    text = config.read_text(errors="replace") if config else ""
+    named = re.search(r"""^[^#\n]*\blabel_filename\s*:\s*["']([^"'\n]+)["']""", text, re.MULTILINE)
+    return _there(config, named[1]) if config and named else None
+
+
+def _input_size(file: Path, model: ModelProto) -> tuple[int, int]:
     """(H, W) of an ONNX model's input.
 
     Raises:
         BadSettings: it takes any size, or no images.
     """
-    import onnx
-
-    graph = onnx.load(file, load_external_data=False).graph
-    initial = {tensor.name for tensor in graph.initializer}
-    inputs = [value.type.tensor_type.shape.dim for value in graph.input if value.name not in initial]
+    initial = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value.type.tensor_type.shape.dim for value in model.graph.input if value.name not in initial]
     shapes = [[side.dim_value for side in sides] for sides in inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4:
         raise BadSettings(f"{file} takes no images (N, C, H, W); a model.yaml beside it could say more")
@@ -182,9 +229,21 @@ def _imagenet(size: tuple[int, int]) -> dict[str, Any]:
     return {"mean": list(made.mean), "std": list(made.std), "resize": made.resize, "crop": list(size)}
 
 
-def _write(folder: Path, spec: Mapping[str, Any], files: Iterable[Path] = ()) -> None:
-    """Write a version: only what lies in its own folder is read, so that files are copied."""
+def _write(folder: Path, spec: Mapping[str, Any], files: Mapping[str, Path] = MappingProxyType({})) -> None:
+    """Write a version: only what lies in its own folder is read, so that files are copied.
+
+    Raises:
+        BadSettings: there is no room for them.
+    """
     folder.mkdir(parents=True)
-    for file in files:
-        shutil.copyfile(file, folder / file.name)
+    for name, file in files.items():
+        copy = folder / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(file, copy)
+        except OSError as error:
+            raise BadSettings(
+                f"{file} can't be copied to {copy}: {error.strerror}. It takes {file.stat().st_size:,} bytes there; "
+                "TMPDIR names another folder, and a model.yaml beside the file spares the copy"
+            ) from error
     (folder / "model.yaml").write_text(yaml.safe_dump(dict(spec)))

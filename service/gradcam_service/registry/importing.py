@@ -317,9 +317,9 @@ def _copy_model(file: Path, to: Path) -> None:
     if to.suffix == ".onnx":
         import onnx
 
-        from gradcam_service.registry.onnx_file import has_other_files
+        from gradcam_service.registry.onnx_file import other_files
 
-        if has_other_files(onnx.load(file, load_external_data=False)):
+        if other_files(onnx.load(file, load_external_data=False)):
             onnx.save(onnx.load(file), to)
             return
     shutil.copyfile(file, to)

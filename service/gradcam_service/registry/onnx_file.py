@@ -33,7 +33,7 @@ def read(path: Path, digest: str | None) -> onnx.ModelProto:
     """
     try:
         model = onnx.load(path, load_external_data=False)
-        if digest and has_other_files(model):
+        if digest and other_files(model):
             raise ModelFailed(f"{path.name} keeps tensors in other files, which its sha256 does not cover; save as one")
         onnx.load_external_data_for_model(model, str(path.parent))
         _check(model)
@@ -47,9 +47,10 @@ def read(path: Path, digest: str | None) -> onnx.ModelProto:
     return model
 
 
-def has_other_files(model: onnx.ModelProto) -> bool:
-    """Whether a model, loaded without them, keeps tensors in files beside it."""
-    return any(map(uses_external_data, _tensors(model)))
+def other_files(model: onnx.ModelProto) -> set[str]:
+    """The files beside it in which a model, loaded without them, keeps tensors."""
+    external = filter(uses_external_data, _tensors(model))
+    return {entry.value for tensor in external for entry in tensor.external_data if entry.key == "location"}
 
 
 def _check(model: onnx.ModelProto) -> None:
