@@ -84,6 +84,15 @@ def test_a_container_is_this_service_and_may_write_where_it_has_to(number):
     assert {name.removeprefix("GRADCAM_").lower() for name in variables} <= Settings.model_fields.keys()
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_cache_is_bounded_below_its_volume(number):
+    runtime, explained = manifests()[RUNTIME], manifests()[EXPLAINED]
+    volumes = [runtime["spec"]["volumes"], explained["spec"]["explainer"]["volumes"]][number]
+    (size,) = (volume["emptyDir"]["sizeLimit"] for volume in volumes if volume["name"] == "cache")
+    (bound,) = (one["value"] for one in containers()[number]["env"] if one["name"] == "GRADCAM_CACHE_BYTES")
+    assert int(bound) <= 0.8 * int(size.removesuffix("Gi")) * 2**30
+
+
 def test_the_ports_are_those_that_kserve_looks_at():
     container, _ = containers()
     assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"http1": 8080, "grpc": 9000}
