@@ -103,10 +103,11 @@ def test_the_time_is_that_of_the_whole_call(ask: Ask, trouble: str):
 
 
 def test_that_nobody_listens_is_an_error_of_the_system_too(ask: Ask):
-    with closed_port() as taken, pytest.raises(ConnectionError, match="connection failed") as raised:
-        ask(f"http://me:secret@127.0.0.1:{taken.getsockname()[1]}/behind/a/proxy", retries=1)
+    with closed_port() as taken:
+        at = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match=f"^http://{at}: the connection failed") as raised:
+            ask(f"http://me:secret@{at}/behind/a/proxy", retries=1)
     assert isinstance(raised.value, NoAnswer)
-    assert str(raised.value).startswith(f"http://127.0.0.1:{taken.getsockname()[1]}: ")
     assert "secret" not in str(raised.value)
 
 
