@@ -20,6 +20,7 @@ from PIL import Image
 
 from api.calls import encoded, opened, photo, values
 from gradcam_service.client import AsyncClient, Client, ExplainedTarget, Prediction, Refused, Result
+from gradcam_service.client.pictures import encoded as in_a_file
 from live import Service
 from repository import ROOT
 
@@ -136,6 +137,21 @@ def test_pictures_of_every_mode_are_seen_as_pillow_sees_them(client: Client, pic
     assert client.predict(given).raw == client.predict(given.convert("RGBA").convert("RGB")).raw
 
 
+def test_gray_of_premultiplied_alpha_is_seen_as_that_of_plain_alpha(client: Client, picture: Image.Image):
+    plain = picture.convert("LA")
+    assert client.predict(plain.convert("La")).raw == client.predict(plain).raw
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_sixteen_bits_are_sent_in_whatever_order_they_are(order: str):
+    numbers = np.arange(4096 * 12, step=12, dtype=np.uint16).reshape(64, 64)
+    mode = {"<": "I;16", ">": "I;16B"}[order]
+    given = Image.frombytes(mode, (64, 64), numbers.astype(f"{order}u2").tobytes())
+    sent = Image.open(io.BytesIO(in_a_file(given)))
+    assert sent.mode == "I;16"
+    assert np.array_equal(np.asarray(sent), numbers)
+
+
 def test_numbers_of_more_bits_are_sent_as_such(client: Client):
     with pytest.raises(Refused, match="float32 doesn't fit this model"):
         client.predict(Image.new("F", (8, 8), 0.5))
@@ -190,6 +206,8 @@ def test_what_is_no_picture_is_refused_before_anything_is_sent(client: Client, t
         client.explain(b"x", layer=tmp_path)
     with pytest.raises(ValueError, match=r"'http://localhost/photo\.jpg' is no path, and URLs are not fetched"):
         client.predict("http://localhost/photo.jpg")
+    with pytest.raises(TypeError, match="images are the first argument"):
+        client.explain(b"x", images=[b"y"])
     with pytest.raises(ValueError, match="an empty list has no image"):
         client.explain([])
 

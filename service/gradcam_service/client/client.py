@@ -236,6 +236,8 @@ def _inference(
     It is JSON, though base64 is longer than the file, since text couldn't tell a class's index from its label.
     """
     several = image if isinstance(image, list | tuple) else None
+    if "images" in options:
+        raise TypeError("images are the first argument: one, or a list of several")
     if several is not None and not several:
         raise ValueError("an empty list has no image")
     images = [encoded(each) for each in ([cast("Picture", image)] if several is None else several)]

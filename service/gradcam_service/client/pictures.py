@@ -16,7 +16,7 @@ Picture: TypeAlias = Union[str, "os.PathLike[str]", bytes, "Image.Image", "np.nd
 
 _SHOWN = 200
 """Characters that are shown of a URL."""
-_IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+_IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA")
 _NUMBERS = ("I", "F")
 """Modes of more bits than PNG has."""
 
@@ -50,14 +50,20 @@ def encoded(picture: Picture) -> bytes:
 
 def _of_pillow(image: Image.Image) -> bytes:
     """A PNG of an image turned upright, as the service turns a file."""
-    from PIL import ImageOps
+    from PIL import Image, ImageOps
 
     upright = ImageOps.exif_transpose(image)
     if upright.mode in _NUMBERS:
         import numpy as np
 
         return _npy(np.asarray(upright))
-    if upright.mode not in _IN_PNG:
+    if upright.mode.startswith("I;16"):  # in any order of bytes, of which Pillow would make a white picture
+        import numpy as np
+
+        upright = Image.fromarray(np.asarray(upright).astype("<u2"))
+    elif upright.mode == "La":
+        upright = upright.convert("LA")
+    elif upright.mode not in _IN_PNG:
         upright = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
     file = io.BytesIO()
     upright.save(file, "PNG", compress_level=1)  # a tenth of the time for a few more bytes
