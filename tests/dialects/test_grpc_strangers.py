@@ -1,6 +1,7 @@
 """What callers of gRPC who send nothing, or have no key, cost the others: the server in this process, with sockets."""
 
 import asyncio
+import socket
 import threading
 from contextlib import ExitStack, contextmanager
 
@@ -28,8 +29,8 @@ HEALTH = "/grpc.health.v1.Health/Check"
 
 
 @contextmanager
-def served(**given):
-    """A channel to the server of one process, which has no worker."""
+def listening(**given):
+    """The address of the server of one process, which has no worker."""
     settings, loop = Settings(api_processes=1, grpc_port=free_port(), **given), asyncio.new_event_loop()
     app = create_app(settings, {}, asyncio.Event())
 
@@ -47,13 +48,19 @@ def served(**given):
     thread.start()
     try:
         assert started.wait(SECONDS)
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
-        with grpc.insecure_channel(f"127.0.0.1:{settings.grpc_port}", options) as channel:
-            yield channel
+        yield "127.0.0.1", settings.grpc_port
     finally:
         over.set()
         thread.join()
         loop.close()
+
+
+@contextmanager
+def served(**given):
+    """A channel to such a server."""
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+    with listening(**given) as (host, port), grpc.insecure_channel(f"{host}:{port}", options) as channel:
+        yield channel
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +148,30 @@ def test_calls_are_answered_up_to_a_bound_and_health_beyond_it():
             "queue_full: 40 calls are open, the most that are accepted in one process",
         )
         assert health(channel) == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def connected(address):
+    """A connection that says nothing, and whether the server has greeted it, as of HTTP/2 it does."""
+    connection = socket.create_connection(address, SECONDS)
+    try:
+        return connection, bool(connection.recv(1))
+    except ConnectionResetError:
+        return connection, False
+
+
+def test_connections_are_accepted_up_to_a_bound():
+    with listening(read_seconds=10_000, max_connections=4) as address, ExitStack() as stack:
+        greeted = []
+        for _ in range(6):
+            connection, welcome = connected(address)
+            stack.enter_context(connection)
+            greeted.append(welcome)
+        assert greeted == [True] * 4 + [False] * 2
+
+
+def test_connections_that_say_nothing_are_closed():
+    with listening(read_seconds=0.5) as address:
+        connection, _ = connected(address)
+        with connection:
+            while connection.recv(1000):  # until it is closed; a timeout raises
+                pass

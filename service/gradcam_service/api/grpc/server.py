@@ -22,6 +22,7 @@ async def start(app: ASGIApp, settings: Settings) -> grpc.aio.Server:
     Raises:
         RuntimeError: the port can't be listened on.
     """
+    patience = round(1e3 * settings.read_seconds)
     server = grpc.aio.server(
         handlers=Services(app, settings).handlers(),
         options=[
@@ -29,6 +30,9 @@ async def start(app: ASGIApp, settings: Settings) -> grpc.aio.Server:
             ("grpc.max_receive_message_length", settings.max_body_bytes + _FRAME),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_metadata_size", 2**16),
+            ("grpc.max_allowed_incoming_connections", settings.share(settings.max_connections)),
+            ("grpc.server_handshake_timeout_ms", patience),
+            ("grpc.max_connection_idle_ms", patience),
         ],
     )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
