@@ -227,3 +227,18 @@ def test_a_content_type_is_not_judged(client, native, kind):
     ((status, headers, body),) = responses(client, request(body, *headers, line=f"POST {PREDICT} HTTP/1.1"))
     assert (status, headers["content-type"]) == (200, "application/json")
     assert body["predictions"][0] == pytest.approx(native[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet18/versions/1", "resnet18/labels/stable"])
+def test_what_else_tensorflow_serving_has_is_refused_with_what_would_work(client, name):
+    assert ":predict and :explain" in refused(client.post(f"/v1/models/{name}:classify", json={}), 501)
+    assert refused(client.get(f"/v1/models/{name}:classify"), 405).startswith("method_not_allowed: ")
+    assert "GET /v2/models/{name}" in refused(client.get(f"/v1/models/{name}/metadata"), 501)
+
+
+@pytest.mark.parametrize("path", ["resnet18/versions/7", "resnet18/labels/7", "resnet18@7"])
+def test_a_version_that_is_not_there_is_told_from_a_model_that_is_not(client, path):
+    told = refused(client.get(f"/v1/models/{path}"), 404)
+    assert told == "unknown_model: Model with name resnet18 has no version or alias '7'."
+    told = refused(client.get(f"/v1/models/{path.replace('resnet18', 'nope')}"), 404)
+    assert told == "unknown_model: Model with name nope does not exist."

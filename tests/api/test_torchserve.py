@@ -180,6 +180,12 @@ def test_sagemaker_needs_no_name(client, native):
         ({"url": f"{EXPLAIN}?output=nothing", "content": PNG}, 400, "BadRequestException", "'overlay'"),
         ({"url": f"{EXPLAIN}?output=map&output=overlay", "content": PNG}, 400, "BadRequestException", "output=json"),
         ({"url": f"{EXPLAIN}?output=overlay", "files": [("data", PNG)] * 2}, 400, "BadRequestException", "one image"),
+        (
+            {"url": f"{EXPLAIN}?output=overlay&target=0&target=1", "content": PNG},
+            400,
+            "BadRequestException",
+            "; output=json",
+        ),
         ({"url": PREDICT, "content": b"\0" * 40_000_000}, 413, "BadRequestException", "too_large: "),
     ],
     ids=lambda value: None,
@@ -209,10 +215,10 @@ def test_metrics_name_the_route_and_blame_callers_for_what_is_theirs(limited):
 
 
 def test_another_method_is_refused(client):
-    for path in (PREDICT, EXPLAIN):
+    for path in (PREDICT, EXPLAIN, "/predictions/scenes/1", "/explanations/scenes/1", "/invocations"):
         response = client.delete(path)
-        assert refused(response, 405, "MethodNotAllowedException")
-        assert response.headers["allow"] == "POST"
+        assert "POST, PUT would work" in refused(response, 405, "MethodNotAllowedException")
+        assert response.headers["allow"] == "POST, PUT"
 
 
 def test_who_waits_to_be_told_to_go_on_is(client, native):

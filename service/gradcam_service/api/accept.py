@@ -26,10 +26,17 @@ def wants_picture(accept: str, output: Sequence[str] | None) -> str | None:
     return best[0] if best and best[0] in _PICTURES else None
 
 
-def for_one_picture(call: Call[ExplainOptions], media_type: str) -> Call[ExplainOptions]:
+def for_one_picture(
+    call: Call[ExplainOptions], media_type: str, otherwise: str = "Accept: application/json"
+) -> Call[ExplainOptions]:
     """The call with its options set to draw one picture of the wanted type.
 
     A heatmap is always a PNG; where nothing says which picture, JPEG and WebP mean the overlay.
+
+    Args:
+        call: of one picture.
+        media_type: of the answer, as a header or an option asks for it.
+        otherwise: what would return any number of pictures.
 
     Raises:
         BadOption: the call asks for more than one picture, or for one that has no such type.
@@ -39,8 +46,8 @@ def for_one_picture(call: Call[ExplainOptions], media_type: str) -> Call[Explain
     output = options.output or (["heatmap"] if wanted in (None, "png") else ["overlay"])
     if len(call.images) != 1 or len(options.target or [None]) != 1 or output not in (["heatmap"], ["overlay"]):
         raise BadOption(
-            f"Accept: {media_type} needs one image, one target and output=heatmap or output=overlay; "
-            "Accept: application/json returns any number"
+            f"an answer that is a picture ({media_type}) needs one image, one target and output=heatmap or "
+            f"output=overlay; {otherwise} returns any number"
         )
     if output == ["heatmap"] and wanted not in (None, "png"):
         raise BadOption(f"a heatmap is always a PNG; Accept: image/png or output=overlay would work, not {media_type}")

@@ -89,6 +89,8 @@ def install(app: FastAPI) -> None:
         seen.problem = _ROUTING.get(error.status_code, "http")
         title = str(error.detail)
         headers = dict(error.headers or {})
+        if "Allow" in headers:
+            headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))  # of a set, in any order
         detail = f"{request.method} {path}: {title}{_what_would_work(request, headers)}; /docs lists what there is"
         return dialect_of(path).write(Fault(error.status_code, seen.problem, title, detail, seen.request_id, headers))
 

@@ -24,7 +24,7 @@ from gradcam_service.api.operations import require_ready
 from gradcam_service.api.results import result_json, streamed
 from gradcam_service.core.options import ExplainOptions, Options, PredictOptions
 from gradcam_service.core.results import Answers, Result
-from gradcam_service.errors import BadRequest, NotReady, ServiceError, UnknownModel
+from gradcam_service.errors import BadRequest, NotOffered, NotReady, ServiceError, UnknownModel, shortened
 from gradcam_service.registry.listing import resolve
 from gradcam_service.tasks.classification import probabilities
 
@@ -83,6 +83,22 @@ async def explain(request: Request, name: str) -> Response:
     return streamed(_written(asked, answered, explain=True), answered)
 
 
+@router.post("/v1/models/{name}:{verb}", include_in_schema=False)
+@router.post("/v1/models/{name}/versions/{version}:{verb}", include_in_schema=False)
+@router.post("/v1/models/{name}/labels/{version}:{verb}", include_in_schema=False)
+async def not_offered(verb: str) -> None:
+    """What else TensorFlow Serving has, as ``:classify``."""
+    raise NotOffered(f":{shortened(verb)} is not offered here; :predict and :explain are")
+
+
+@router.get("/v1/models/{name}/metadata", include_in_schema=False)
+@router.get("/v1/models/{name}/versions/{version}/metadata", include_in_schema=False)
+@router.get("/v1/models/{name}/labels/{version}/metadata", include_in_schema=False)
+async def metadata() -> None:
+    """TensorFlow Serving's signatures of a graph."""
+    raise NotOffered("signatures are not offered here; GET /v2/models/{name} tells what a model takes and answers")
+
+
 @router.get("/v1/models", tags=["models"])
 async def models(request: Request) -> dict[str, list[str]]:
     """The names of all models."""
@@ -94,12 +110,16 @@ async def models(request: Request) -> dict[str, list[str]]:
 @probes.get("/v1/models/{name}/labels/{version}", include_in_schema=False)
 async def status(request: Request, name: str) -> dict[str, Any]:
     """Whether a model answers, as KServe and as TensorFlow Serving tell it; who has no key is told no other's name."""
-    if request.scope["path"].endswith((":predict", ":explain")):
+    if ":" in request.scope["path"]:
         raise HTTPException(405, headers={"Allow": "POST"})
+    models = request.app.state.workers.models()
     try:
-        model = resolve(request.app.state.workers.models(), reference(request))
+        model = resolve(models, reference(request))
     except UnknownModel:
-        raise UnknownModel(f"Model with name {name} does not exist.") from None
+        name, _, version = reference(request).partition("@")
+        there = any(model.name == name for model in models)
+        lacks = f"has no version or alias {shortened(version)!r}" if there else "does not exist"
+        raise UnknownModel(f"Model with name {name} {lacks}.") from None
     require_ready(request)
     if not model.available:
         raise NotReady(f"Model with name {name} is not ready.")

@@ -40,6 +40,8 @@ from gradcam_service.tasks.regression import PredictedValue, Values
 router = APIRouter(tags=["inference"])
 probes = APIRouter(tags=["health"])
 
+_METHODS = ["POST", "PUT"]
+"""Of one route each: the first that a path has tells which there are. OpenAPI shows another, of POST alone."""
 _OWN = "json"
 """The ``output`` that is answered in the service's own words."""
 _KINDS = {401: "InvalidKeyException", 405: "MethodNotAllowedException", 408: "RequestTimeoutException"}
@@ -83,30 +85,27 @@ def documented(*statuses: int | str) -> documentation.Responses:
     return documentation.faults(Error, *statuses)
 
 
-@router.put("/predictions/{name}/{version}", include_in_schema=False)
-@router.post("/predictions/{name}/{version}", include_in_schema=False)
-@router.put("/predictions/{name}", include_in_schema=False)
 @router.post("/predictions/{name}", response_model=dict[str, Any] | list[Any], **documentation.of_file(documented))
+@router.api_route("/predictions/{name}/{version}", methods=_METHODS, include_in_schema=False)
+@router.api_route("/predictions/{name}", methods=_METHODS, include_in_schema=False)
 async def predictions(request: Request, name: str) -> Response:
     """What a model sees, as TorchServe tells it: the five most probable classes and their probabilities."""
     return await _predicted(request, reference(request))
 
 
-@router.post("/invocations", include_in_schema=False)
-@router.put("/invocations", include_in_schema=False)
+@router.api_route("/invocations", methods=_METHODS, include_in_schema=False)
 async def invocations(request: Request) -> Response:
     """The same at the path that SageMaker knows, where the model may go unnamed."""
     return await _predicted(request, request.query_params.get("model_name"))
 
 
-@router.put("/explanations/{name}/{version}", include_in_schema=False)
-@router.post("/explanations/{name}/{version}", include_in_schema=False)
-@router.put("/explanations/{name}", include_in_schema=False)
 @router.post(
     "/explanations/{name}",
     response_model=dict[str, Any] | list[Any],
     **documentation.of_file(documented, ("image/png", "image/jpeg", "image/webp")),
 )
+@router.api_route("/explanations/{name}/{version}", methods=_METHODS, include_in_schema=False)
+@router.api_route("/explanations/{name}", methods=_METHODS, include_in_schema=False)
 async def explanations(request: Request, name: str) -> Response:
     """Where a model looks, as nested numbers: the map at the size of the model's input.
 
@@ -190,7 +189,8 @@ def _for_picture(asked: _Asked[ExplainOptions], media_type: str) -> _Asked[Expla
         BadOption: there are several, or none of that type.
     """
     own = asked.instances[0].options.model_copy(update={"output": asked.options.output})
-    options = for_one_picture(Call([each.image for each in asked.instances], own), media_type).options
+    call = Call([each.image for each in asked.instances], own)
+    options = for_one_picture(call, media_type, otherwise=f"output={_OWN}").options
     return asked._replace(instances=[replace(asked.instances[0], options=options)], options=options)
 
 
