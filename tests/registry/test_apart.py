@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
+import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,8 @@ import torch
 from torch.testing import assert_close
 
 from gradcam_service.errors import ModelFailed
-from gradcam_service.registry import traces
-from gradcam_service.registry.apart import Surroundings, Tracer
+from gradcam_service.registry import apart, kept, traces
+from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import parse_spec, scan
@@ -27,6 +27,11 @@ def cache(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+def resnet(folder: Path, architecture: str = "resnet18") -> ModelFolder:
+    text = f"source: torchvision\narchitecture: {architecture}\nweights: random:0"
+    return ModelFolder(parse_spec(text, "model.yaml"), folder)
+
+
 def test_it_is_the_one_traced_here_and_comes_with_its_backbone(monkeypatch, tmp_path):
     entry = next(entry for entry in scan(()) if entry.name == "scenes")
     here = load(entry, torch.device("cpu"))
@@ -37,14 +42,14 @@ def test_it_is_the_one_traced_here_and_comes_with_its_backbone(monkeypatch, tmp_
     assert apart.card == here.card
     images = torch.randn(2, 3, *here.card.preprocess.input_size)
     assert torch.equal(apart.network.scores(images), here.network.scores(images))
+    assert not apart.exporter.is_ready()
     (features,) = open_session(apart.exporter()).run(None, {"images": images.numpy()})
     assert_close(torch.from_numpy(features), here.network.backbone(images), rtol=1e-4, atol=1e-4)
     assert load(entry, torch.device("cpu"), surroundings=SURROUNDINGS).exporter.is_ready()  # kept from now on
 
 
 def test_what_is_wrong_with_a_model_is_said_as_if_it_were_traced_here(tmp_path):
-    text = "source: torchvision\narchitecture: resnet81\nweights: random:0"
-    folder = ModelFolder(parse_spec(text, "model.yaml"), tmp_path)
+    folder = resnet(tmp_path, "resnet81")
     with pytest.raises(ModelFailed) as here:
         traces.traced(folder)
     with pytest.raises(ModelFailed) as apart:
@@ -52,18 +57,49 @@ def test_what_is_wrong_with_a_model_is_said_as_if_it_were_traced_here(tmp_path):
     assert apart.value.detail == here.value.detail
 
 
-def test_a_process_that_is_killed_fails_its_load_and_says_what_it_may_have_been(tmp_path):
-    text = "source: torchvision\narchitecture: resnet18\nweights: random:0"
-    tracer = Tracer(ModelFolder(parse_spec(text, "model.yaml"), tmp_path), "key", SURROUNDINGS)
-    (process,) = (child for child in multiprocessing.active_children() if child.name == "tracer")
-    os.kill(process.pid or 0, signal.SIGKILL)
-    with pytest.raises(ModelFailed, match="was killed; there may not have been enough memory"):
-        tracer.await_trace()
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("os.kill(os.getpid(), 9)", "the process that traces the model was killed; there may not have been enough mem"),
+        ("os._exit(3)", r"the process that traces the model died \(exit 3\)"),
+        ("raise MemoryError", "/ending.py can't be imported: MemoryError"),
+        ("sys.exit('no licence')", "the model can't be traced: SystemExit: no licence"),
+    ],
+)
+def test_what_ends_the_process_fails_its_load_and_is_said(tmp_path, end, said):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "ending.py").write_text(f"import os, sys\n{end}\nTASK = None")
+    with pytest.raises(ModelFailed, match=said):
+        traces.traced(resnet(tmp_path), Surroundings(tmp_path / "plugins"))
 
 
-def test_a_process_that_nobody_waits_for_any_more_ends(tmp_path):
-    text = "source: torchvision\narchitecture: resnet18\nweights: random:0"
-    tracer = Tracer(ModelFolder(parse_spec(text, "model.yaml"), tmp_path), "key", SURROUNDINGS)
-    assert tracer.alive
-    del tracer
-    assert not [child for child in multiprocessing.active_children() if child.name == "tracer"]
+def test_models_are_exported_one_at_a_time(tmp_path, monkeypatch):
+    running, most = [], []
+
+    def run(*_: object) -> None:
+        running.append(None)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+
+    monkeypatch.setattr(apart, "run", run)
+    exporters = [traces.Exporter(resnet(tmp_path), f"key{number}", SURROUNDINGS) for number in range(4)]
+    threads = [threading.Thread(target=exporter.export) for exporter in exporters]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 4
+
+
+def test_the_export_of_other_files_than_the_keys_is_not_kept(tmp_path, monkeypatch):
+    entry = next(entry for entry in scan(()) if entry.name == "scenes")
+    folder = ModelFolder(entry.spec(), Path(shutil.copytree(entry.folder(), tmp_path / "model")))
+    monkeypatch.setattr(traces, "_exported", lambda *_: {"backbone.onnx": b"of what is there now"})
+    key = kept.key_of(folder)
+    (folder.path / "note.txt").write_text("a change")
+    changed = kept.key_of(folder)
+    for of in (key, changed):
+        traces.keep_export(folder, of)
+    assert not kept.holds("exports", key)
+    assert kept.holds("exports", changed)

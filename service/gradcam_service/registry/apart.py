@@ -1,7 +1,7 @@
-"""Traces a model in a process of its own, which keeps what it makes where others find it.
+"""Traces or exports a model in a process of its own, which keeps what it makes where others find it.
 
-torch traces in Python, for seconds, with a few hundred megabytes of modules that nothing else needs: in the worker,
-every batch would wait for the interpreter, and the memory would stay.
+torch does both in Python, for seconds, with about a gigabyte that nothing else needs: in the worker, every batch would
+wait for the interpreter, and the memory would stay. Each is a process, so that neither holds what the other one needed.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ import multiprocessing
 import os
 import signal
 import threading
-import weakref
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Literal
 
 from setproctitle import setproctitle
 
 from gradcam_service import logs
-from gradcam_service.errors import ModelFailed
+from gradcam_service.errors import ModelFailed, ServiceError, in_one_line
 from gradcam_service.kinds import load_plugins
 from gradcam_service.registry.folder import ModelFolder
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+Task = Literal["trace", "export"]
 _NICE = 5
 """By how much what answers requests goes before it where both want a processor."""
 
@@ -45,62 +44,55 @@ class Surroundings:
     exports: bool = True
 
 
-class Tracer:
-    """A process that traces one model, then exports its backbone as an ONNX model, and ends.
+def run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
+    """Have a process trace a model or export its backbone, and wait until what it made is kept, as far as it can be.
 
     Args:
+        task: which of both.
         folder: of the model.
         key: of what it keeps.
         surroundings: of the process.
+
+    Raises:
+        ModelFailed: the model can't be built or traced, or the process died of it.
+        OSError: it can't be started.
     """
-
-    def __init__(self, folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
-        self._heard, telling = _SPAWN.Pipe(duplex=False)
-        given = (folder, key, surroundings, telling)
-        self._process = _SPAWN.Process(target=_run, args=given, name="tracer", daemon=True)
-        self._process.start()
-        telling.close()
-        weakref.finalize(self, _end, self._process)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process has not ended."""
-        return self._process.is_alive()
-
-    def await_trace(self) -> None:
-        """Wait until the trace is kept, as far as it can be.
-
-        Raises:
-            ModelFailed: the model can't be built or traced, or the process died of it.
-        """
+    heard, telling = _SPAWN.Pipe(duplex=False)
+    process = _SPAWN.Process(target=_run, args=(task, folder, key, surroundings, telling), name=task, daemon=True)
+    process.start()
+    telling.close()
+    with heard:
         try:
-            failed = self._heard.recv_bytes().decode()
+            failed = heard.recv_bytes().decode()
         except EOFError:
-            self._process.join()
-            raise ModelFailed(_how_it_died(self._process.exitcode or 0)) from None
-        if failed:
-            _end(self._process)
-            raise ModelFailed(failed)
-
-    def await_end(self) -> None:
-        """Wait until the backbone is kept, too, if it can be exported."""
-        self._process.join()
-
-
-def _end(process: BaseProcess) -> None:
-    process.kill()
+            failed = None
     process.join()
+    if failed is None:
+        raise ModelFailed(f"the process that {task}s the model {_how_it_died(process.exitcode or 0)}")
+    if failed:
+        raise ModelFailed(failed)
 
 
 def _how_it_died(code: int) -> str:
     if code == -signal.SIGKILL:
-        return "the process that traces the model was killed; there may not have been enough memory for it"
-    return f"the process that traces the model died ({signal.Signals(-code).name if code < 0 else f'exit {code}'})"
+        return "was killed; there may not have been enough memory for it"
+    return f"died ({signal.Signals(-code).name if code < 0 else f'exit {code}'})"
 
 
-def _run(folder: ModelFolder, key: str, surroundings: Surroundings, telling: Connection) -> None:
-    """Entry point of the process."""
-    setproctitle("gradcam: tracer")
+def _run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings, telling: Connection) -> None:
+    """Entry point of the process, which tells what failed; nothing where nothing did."""
+    failed = ""
+    try:
+        _do(task, folder, key, surroundings)
+    except ServiceError as error:
+        failed = error.detail
+    except BaseException as error:  # a plugin's exit as well: who waits is told what it was
+        failed = f"the model can't be {task.rstrip('e')}ed: {in_one_line(error)}"
+    telling.send_bytes(failed.encode())
+
+
+def _do(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
+    setproctitle(f"gradcam: {task}")
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.nice(_NICE)
     logs.configure(surroundings.log_level)
@@ -108,13 +100,13 @@ def _run(folder: ModelFolder, key: str, surroundings: Surroundings, telling: Con
     gc.disable()  # it ends soon
     import torch
 
-    from gradcam_service.registry.traces import make
+    from gradcam_service.registry.traces import keep_export, keep_trace
 
     torch.set_num_threads(1)
-    try:
-        make(folder, key, surroundings.exports, partial(telling.send_bytes, b""))
-    except ModelFailed as error:
-        telling.send_bytes(error.detail.encode())
+    if task == "trace":
+        keep_trace(folder, key)
+    else:
+        keep_export(folder, key)
 
 
 def _end_with_parent() -> None:

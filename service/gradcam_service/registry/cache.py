@@ -84,6 +84,23 @@ def opened(kind: str, name: str) -> Iterator[Path | None]:
     yield None if lease is None else lease.path
 
 
+@contextmanager
+def alone(what: str) -> Iterator[None]:
+    """Wait until nobody else on this machine is in it, as far as the cache can be written."""
+    path = _root() / f"{what}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+    except OSError:
+        yield
+        return
+    try:
+        _lock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def discard(path: Path) -> None:
     """Delete an item, whoever uses it: it isn't what its name says."""
     aside = path.with_name(f".{uuid.uuid4().hex}")

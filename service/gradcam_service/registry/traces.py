@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,14 +16,14 @@ from torch import fx, nn
 from gradcam_service.errors import ModelFailed, ServiceError, in_one_line
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.stored import NotStorable, Stored, restored, stored
-from gradcam_service.registry import kept
+from gradcam_service.registry import apart, cache, kept
+from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.spec import Preprocess, Spec
 from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.runtime import Workload, first_cause
 
 if TYPE_CHECKING:
-    from gradcam_service.registry.apart import Surroundings, Tracer
     from gradcam_service.registry.built import Built
 
 log = logging.getLogger(__name__)
@@ -72,38 +72,46 @@ class Exporter:
         folder: of the model.
         key: of what is kept of it.
         surroundings: of the process.
-        tracer: one that is at it already.
     """
 
-    def __init__(self, folder: ModelFolder, key: str, surroundings: Surroundings, tracer: Tracer | None = None) -> None:
+    def __init__(self, folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
         self._folder = folder
         self._key = key
         self._surroundings = surroundings
-        self._tracer = tracer
+        self._tried = False
+        self._failure = ""
 
     def is_ready(self) -> bool:
-        """Whether there is nothing to wait for; where the model isn't kept and no process is at it, one begins."""
-        if self._tracer is None and not kept.holds(_EXPORTS, self._key):
-            from gradcam_service.registry.apart import Tracer
+        """Whether there is nothing to wait for: it was exported, or that was tried."""
+        return self._tried or kept.holds(_EXPORTS, self._key)
 
-            self._tracer = Tracer(self._folder, self._key, self._surroundings)
-        return self._tracer is None or not self._tracer.alive
-
-    def await_end(self) -> None:
-        """Wait until no process is at it."""
-        if self._tracer is not None:
-            self._tracer.await_end()
-
-    def __call__(self) -> bytes | None:
-        """The model, once it is exported; None where the process died of it, or the disk did not take it.
+    def export(self) -> None:
+        """Have it exported if it isn't, when no other is being exported on this machine, for each takes a gigabyte.
 
         Raises:
-            RuntimeError: an operator can't be exported.
+            OSError: the process can't be started.
         """
-        self.is_ready()
-        self.await_end()
-        self._tracer = None
-        files = kept.find(_EXPORTS, self._key) or {}
+        self._tried = True
+        with cache.alone("export"):
+            if not kept.holds(_EXPORTS, self._key):
+                try:
+                    apart.run("export", self._folder, self._key, self._surroundings)
+                except ModelFailed as error:
+                    self._failure = error.detail
+
+    def __call__(self) -> bytes | None:
+        """The model, exported first if need be; None where the disk did not take it.
+
+        Raises:
+            RuntimeError: an operator can't be exported, or the process died of it.
+        """
+        files = kept.find(_EXPORTS, self._key)
+        if files is None and not self._tried:
+            self.export()
+            files = kept.find(_EXPORTS, self._key)
+        if self._failure:
+            raise RuntimeError(self._failure)
+        files = files or {}
         if _REFUSED in files:
             raise RuntimeError(files[_REFUSED].decode())
         return files.get(_MODEL)
@@ -124,37 +132,54 @@ def traced(folder: ModelFolder, surroundings: Surroundings | None = None) -> Tra
         return trace_of(folder)
     found = _found(folder, key)
     if surroundings is None:
-        return found or _kept(folder, key)
-    tracer = None
+        return found or keep_trace(folder, key)
     if found is None:
-        from gradcam_service.registry.apart import Tracer
-
-        tracer = Tracer(folder, key, surroundings)
-        tracer.await_trace()
+        with cache.alone("trace"):
+            if not kept.holds(_TRACES, key):
+                apart.run("trace", folder, key, surroundings)
         found = _found(folder, key)
     if found is None:  # the disk has not taken it
         return trace_of(folder)
     if not surroundings.exports or folder.spec.runtime == "eager":
         return found
-    return replace(found, exporter=Exporter(folder, key, surroundings, tracer))
+    return replace(found, exporter=Exporter(folder, key, surroundings))
 
 
-def make(folder: ModelFolder, key: str, exports: bool, tell: Callable[[], None]) -> None:
-    """Keep a model's trace, and its backbone at the default layer as an ONNX model.
+def keep_trace(folder: ModelFolder, key: str) -> Trace:
+    """Trace a model and keep that for the next start, unless its files have changed while it was made of them.
 
     Args:
         folder: of the model.
         key: of what is kept of it.
-        exports: whether the latter is wanted.
-        tell: called when its trace is kept, or can't be.
 
     Raises:
         ModelFailed: it can't be built or traced.
     """
-    made = _found(folder, key) or _kept(folder, key)
-    tell()
-    if exports and folder.spec.runtime != "eager" and not kept.holds(_EXPORTS, key):
-        kept.keep(_EXPORTS, key, _exported(folder.spec, made))
+    made = trace_of(folder)
+    if kept.key_of(folder) == key:
+        try:
+            network = stored(made.graph)
+            known = msgspec.json.encode(made.known)
+            files = {"known.json": known, "graph.json": network.graph, "tensors.safetensors": network.tensors}
+        except NotStorable as error:
+            files = {_REFUSED: str(error).encode()}
+        kept.keep(_TRACES, key, files)
+    return made
+
+
+def keep_export(folder: ModelFolder, key: str) -> None:
+    """Export a model's backbone at the default layer and keep that, unless its files have changed meanwhile.
+
+    Args:
+        folder: of the model.
+        key: of what is kept of it.
+
+    Raises:
+        ModelFailed: it can't be built or traced.
+    """
+    files = _exported(folder.spec, _found(folder, key) or trace_of(folder))
+    if kept.key_of(folder) == key:
+        kept.keep(_EXPORTS, key, files)
 
 
 def _exported(spec: Spec, made: Trace) -> dict[str, bytes]:
@@ -164,9 +189,9 @@ def _exported(spec: Spec, made: Trace) -> dict[str, bytes]:
     try:
         backbone = Network(made.graph, shape, spec.layer, spec.activation).cut.backbone
         return {_MODEL: exported(Workload(backbone, torch.zeros(2, *shape), most=1))}
-    except (
-        Exception
-    ) as error:  # whatever it is, it would be so at every start; where the layer is at fault, who loads it says so
+    except (MemoryError, OSError):  # of this machine now
+        raise
+    except Exception as error:  # it would be so at every start; where the layer is at fault, who loads it says so
         return {_REFUSED: first_cause(error).encode()}
 
 
@@ -183,20 +208,6 @@ def _found(folder: ModelFolder, key: str) -> Trace | None:
     except Exception as error:  # whatever is wrong with it, the model can be traced again
         kept.drop(_TRACES, key, in_one_line(error))
         return None
-
-
-def _kept(folder: ModelFolder, key: str) -> Trace:
-    """A model, traced here and kept for the next start, unless its files have changed while it was made of them."""
-    made = trace_of(folder)
-    if kept.key_of(folder) == key:
-        try:
-            network = stored(made.graph)
-            known = msgspec.json.encode(made.known)
-            files = {"known.json": known, "graph.json": network.graph, "tensors.safetensors": network.tensors}
-        except NotStorable as error:
-            files = {_REFUSED: str(error).encode()}
-        kept.keep(_TRACES, key, files)
-    return made
 
 
 def trace_of(folder: ModelFolder) -> Trace:

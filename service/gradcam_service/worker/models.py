@@ -252,9 +252,11 @@ class Models:
         self._wake()
 
     def _accelerate_later(self, step: Accelerate, exporter: Exporter) -> None:
-        """In a thread of its own, so that others are loaded meanwhile: wait for a model's export."""
-        exporter.await_end()
-        self._work.put(step)
+        """In a thread of its own, so that others are loaded meanwhile: have a model exported."""
+        try:
+            exporter.export()
+        finally:  # else nobody would learn that there is nothing faster
+            self._work.put(step)
 
     def _give_back_after(self, model: LoadedModel) -> None:
         """Have what a model took returned when nobody holds it any more."""
