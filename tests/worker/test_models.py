@@ -1,10 +1,13 @@
 """What becomes of models in the worker's table."""
 
+import shutil
 import threading
 import time
+from pathlib import Path
 
 import torch
 
+from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.repository import scan
 from gradcam_service.worker import models
 from gradcam_service.worker.models import Models
@@ -45,3 +48,33 @@ def test_the_start_ends_when_what_it_left_behind_has_been_given_back(monkeypatch
         runtimes |= {model.card.runtime for model in table.status() if model.card}
     assert runtimes in ({"eager", "onnxruntime"}, {"eager", "openvino"})  # whichever is faster here
     assert while_giving_back == [False]  # of the model as it was on eager PyTorch
+
+
+def test_the_start_waits_for_a_runtime_but_not_for_an_export(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    entry = next(entry for entry in scan(()) if entry.name == "scenes")
+    folder = Path(shutil.copytree(entry.folder(), tmp_path / "models" / "scenes" / "1"))
+    with (folder / "model.yaml").open("a") as file:
+        file.write("runtime: onnxruntime\n")
+    snapshot = Snapshot(scan((tmp_path / "models",), embedded=False))
+
+    def started() -> tuple[Models, threading.Event]:
+        woken = threading.Event()
+        table = Models(torch.device("cpu"), 0, None, woken.set, surroundings=Surroundings(log_level="warning"))
+        table.apply(snapshot)
+        while not table.started:
+            assert woken.wait(PATIENCE)
+            woken.clear()
+            table.collect()
+        return table, woken
+
+    def runtime(table: Models) -> str:
+        return table.status()[0].card.runtime
+
+    first, woken = started()
+    assert runtime(first) == "eager"
+    while runtime(first) == "eager":
+        assert woken.wait(PATIENCE)
+        woken.clear()
+        first.collect()
+    assert runtime(started()[0]) == "onnxruntime"
