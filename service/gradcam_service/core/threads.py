@@ -81,6 +81,4 @@ class SharedThreads:
 
 
 def _too_late() -> DeadlineExceeded:
-    return DeadlineExceeded(
-        "the pictures were not decoded and drawn before the deadline; a larger timeout_ms would help"
-    )
+    return DeadlineExceeded("the pictures were not decoded and drawn before the deadline; a longer timeout would help")

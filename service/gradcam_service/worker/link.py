@@ -164,9 +164,7 @@ class WorkerLink:
                 await self._send(request, *frames)
                 return await future
         except TimeoutError:
-            raise DeadlineExceeded(
-                "not done before the deadline; a larger timeout_ms or less load would help"
-            ) from None
+            raise DeadlineExceeded("not done before the deadline; a longer timeout or less load would help") from None
         finally:
             if self._pending.pop(request.id, None) is not None:  # no answer came, so somebody may be at it still
                 with suppress(WorkerLost):
