@@ -273,7 +273,9 @@ def test_an_option_of_explanations_is_refused_where_none_is_asked_for(client, sc
 
 def test_a_timeout_is_in_microseconds(client, scene):
     slow = {"method": "rise", "masks": 1000, "timeout": 1000}
-    assert error(client.post(EXPLAIN, **in_json(scene, parameters=slow)), 504).startswith("deadline_exceeded: ")
+    late = error(client.post(EXPLAIN, **in_json(scene, parameters=slow)), 504)
+    assert late.startswith("deadline_exceeded: ")
+    assert "a longer timeout" in late  # not timeout_ms, which is the service's own
     assert tensors(client.post(INFER, **in_json(scene, parameters={"timeout": 0})))
 
 
@@ -301,6 +303,14 @@ def test_the_best_classes_are_named_as_triton_names_them(client, scene):
 def test_one_image_that_can_not_be_read_fails_all_and_is_named(client, scene):
     refused = error(client.post(INFER, **pictures(scene, b"\xff\xd8\xff no picture", scene)), 400)
     assert refused.startswith("undecodable_image: image 1: ")
+
+
+def test_text_that_came_as_bytes_is_no_picture_and_as_a_string_no_base64(client, scene):
+    as_bytes = error(client.post(INFER, **pictures(scene, b"hello")), 400)
+    assert as_bytes.startswith("undecodable_image: image 1: ")
+    assert "text" in as_bytes
+    body = {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["hello"]}]}
+    assert "is not base64" in error(client.post(INFER, json=body), 400)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])

@@ -14,9 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from gradcam_service.api.oip import rest
+from gradcam_service.api.oip.faces import find
+from gradcam_service.api.oip.infer import read
 from gradcam_service.api.oip.messages import InferRequest, InferResponse
 from gradcam_service.api.oip.tensors import Tensor, from_bytes, from_values, to_bytes
-from gradcam_service.errors import BadRequest, NotOffered, TooLarge
+from gradcam_service.errors import BadRequest, NotOffered, TooLarge, TooManyTargets
+from gradcam_service.registry.listing import Model
+from gradcam_service.settings import Settings
 
 from .v2 import LENGTH, TYPES, binary, elements, error
 
@@ -200,6 +204,12 @@ BODIES = {
     "size beyond": b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":4}}]}',
     "negative size": b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":-4}}]}',
     "lone surrogate": b'{"inputs":[{"name":"x","datatype":"BYTES","shape":[1],"data":["\\ud800"]}]}',
+    "many inputs": b'{"inputs":[%b]}' % b",".join([b'{"name":"x","datatype":"FP32","shape":[0],"data":[]}'] * 1000),
+    "many outputs": b'{"inputs":[],"outputs":[%b]}' % b",".join([b'{"name":"map"}'] * 1000),
+    "many elements": b'{"inputs":[{"name":"x","datatype":"BYTES","shape":[100000],"data":['
+    + b'"a",' * 99_999
+    + b'"a"]}]}',
+    "elements beyond the shape": b'{"inputs":[{"name":"x","datatype":"BYTES","shape":[1],"data":["a","b"]}]}',
     "millions of values": TENSOR % (b"[" + b"1," * 2**21 + b"1]"),
     "millions of parameters": b'{"inputs":[],"parameters":{"a":[' + b"[]," * 2**20 + b"[]]}}",
 }
@@ -232,6 +242,27 @@ def test_whatever_a_body_is_it_is_read_or_refused(data):
     with suppress(BadRequest, NotOffered, TooLarge):
         request, _ = rest.read(bytes(body), length)
         assert len(request.inputs) <= 2
+
+
+FACED = find([Model("scenes", "1", [], "ready")], "scenes-explain")
+
+
+@pytest.mark.parametrize("form", ["numbers", "labels", "commas", "JSON", "list"])
+def test_targets_beyond_the_bound_are_refused_before_anything_is_made_of_them(form):
+    picture = Tensor("image", "BYTES", (1,), [b"picture"])
+    numbers = np.zeros((1, 1_000_000), np.uint8)
+    tensor = {
+        "numbers": Tensor("target", "UINT8", numbers.shape, numbers),
+        "labels": Tensor("target", "BYTES", (1, 50_000), [b"star"] * 50_000),
+    }
+    written = {"commas": "," * 400_000, "JSON": f"[{'0,' * 9999}0]", "list": [0] * 100_000}
+    request = InferRequest([picture, tensor[form]] if form in tensor else [picture], (), {"target": written.get(form)})
+    tracemalloc.start()
+    with pytest.raises(TooManyTargets, match="at most 16"):
+        read(request, FACED, Settings())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 500_000
 
 
 def test_values_that_are_given_as_such_are_checked_too():

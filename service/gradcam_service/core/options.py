@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from gradcam_service.errors import TooManyTargets
 from gradcam_service.explain.method import Option
 from gradcam_service.explain.methods import DEFAULT, METHODS
 from gradcam_service.images.colormaps import COLORMAPS
@@ -204,6 +205,16 @@ def alternatives(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield {**one, "enum": [one["const"]]}
         elif one.get("type") != "null":
             yield one
+
+
+def check_target_count(count: int, most: int) -> None:
+    """Refuse more targets of an image than are accepted.
+
+    Raises:
+        TooManyTargets: there are more than ``most``.
+    """
+    if count > most:
+        raise TooManyTargets(f"{count} targets in one request; at most {most} are accepted")
 
 
 Options = TypeVar("Options", bound=PredictOptions)

@@ -16,10 +16,10 @@ from PIL.Image import Image as Photo
 from gradcam_service.core.admission import Admission, Capacity
 from gradcam_service.core.arrays import received, size_of
 from gradcam_service.core.drawing_bound import Size, check, drawn_pixels, held_bytes
-from gradcam_service.core.options import Call, ExplainOptions, Image, PredictOptions
+from gradcam_service.core.options import Call, ExplainOptions, Image, PredictOptions, check_target_count
 from gradcam_service.core.render import drawings, highest
 from gradcam_service.core.results import Answers, Result
-from gradcam_service.errors import Internal, ModelLoading, ServiceError, TooManyTargets, UnsupportedMethod
+from gradcam_service.errors import Internal, ModelLoading, ServiceError, UnsupportedMethod
 from gradcam_service.explain.methods import DEFAULT, METHODS
 from gradcam_service.images.canvas import backdrop
 from gradcam_service.images.geometry import PreparedImage
@@ -195,10 +195,7 @@ class Pipeline:
             return None
         card.check_question(options.method, options.layer, options.method_options)
         targets = options.target or []
-        if len(targets) > self._settings.max_targets:
-            raise TooManyTargets(
-                f"{len(targets)} targets in one request; at most {self._settings.max_targets} are accepted"
-            )
+        check_target_count(len(targets), self._settings.max_targets)
         question = Question(
             options.method, options.layer, tuple(read(target, card) for target in targets), options.method_options
         )

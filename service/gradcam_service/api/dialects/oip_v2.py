@@ -190,7 +190,7 @@ async def _infer(request: Request, faced: Faced) -> Response:
 
     def reading(body: bytes) -> tuple[InferRequest, str | None, Inference]:
         asked, own_id = (rest.read_raw(body, faced), None) if length == 0 else rest.read(body, length)
-        return asked, own_id, read(asked, faced, settings.most_images)
+        return asked, own_id, read(asked, faced, settings)
 
     asked, own_id, inference = await parsed(request, reading, settings, admission)
     answered = await answers(request, inference.call, admission, perf_counter() - start)

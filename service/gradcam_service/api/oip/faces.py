@@ -22,6 +22,8 @@ TARGET = "target"
 SCORES = "scores"
 EXPLANATIONS = ("overlay", "heatmap", "map", TARGET)
 OUTPUTS = (*EXPLANATIONS, SCORES)
+MOST_INPUTS = 2
+"""Of any face: pictures, and what is explained in them."""
 ANY = -1
 """A size that may be anything, or isn't known before the model has been loaded."""
 

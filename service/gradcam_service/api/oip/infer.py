@@ -15,6 +15,7 @@ from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.results import Answers, Explanation, Result
 from gradcam_service.errors import BadRequest, ServiceError, from_code
 from gradcam_service.registry.card import Card
+from gradcam_service.settings import Settings
 from gradcam_service.tasks.classification import probabilities
 
 _CLASSIFICATION = "classification"
@@ -35,22 +36,22 @@ class Inference:
     wanted: Sequence[Wanted]
 
 
-def read(request: InferRequest, faced: Faced, most_images: int) -> Inference:
+def read(request: InferRequest, faced: Faced, settings: Settings) -> Inference:
     """Read a request, which decodes base64 where pictures come in it: a long one wants to be read in a thread.
 
     Args:
         request: whatever carried it.
         faced: what it is to.
-        most_images: that it may have.
+        settings: how many images and targets it may have.
 
     Raises:
-        BadRequest, BadOption, TooLarge: it is not as it should be.
+        BadRequest, BadOption, TooLarge, TooManyTargets: it is not as it should be.
     """
     wanted = request.outputs or [Wanted(name) for name in faced.face.outputs]
     check_outputs([one.name for one in wanted])
     for one in wanted:
         _check_classification(one)
-    return Inference(faced, call_of(request, faced, [one.name for one in wanted], most_images), wanted)
+    return Inference(faced, call_of(request, faced, [one.name for one in wanted], settings), wanted)
 
 
 def respond(inference: Inference, answers: Answers) -> InferResponse:

@@ -14,11 +14,12 @@ from gradcam_service.api.base64_text import decode_base64
 from gradcam_service.api.given import tolerated
 from gradcam_service.api.oip.faces import EXPLANATIONS, TARGET, Faced
 from gradcam_service.api.oip.messages import InferRequest, Parameters
-from gradcam_service.api.oip.tensors import BYTES, Tensor
-from gradcam_service.core.options import Call, ExplainOptions, Image, PredictOptions
+from gradcam_service.api.oip.tensors import BYTES, Content, Tensor
+from gradcam_service.core.options import Call, ExplainOptions, Image, PredictOptions, check_target_count
 from gradcam_service.errors import BadOption, BadRequest, TooLarge, shortened
 from gradcam_service.images.signatures import kind
 from gradcam_service.naming import nearest
+from gradcam_service.settings import Settings
 
 _ELSEWHERE = {
     "model": "the model is named by the path",
@@ -34,7 +35,7 @@ _LONGEST_MS = 600_000
 
 
 def call_of(
-    request: InferRequest, faced: Faced, outputs: Sequence[str], most_images: int
+    request: InferRequest, faced: Faced, outputs: Sequence[str], settings: Settings
 ) -> Call[PredictOptions] | Call[ExplainOptions]:
     """What a request asks of the domain.
 
@@ -42,25 +43,28 @@ def call_of(
         request: has the pictures, targets and options.
         faced: what it is to.
         outputs: names of what it is answered with.
-        most_images: that it may have.
+        settings: how many images and targets it may have.
 
     Raises:
         BadRequest: its inputs are not as they should be.
         BadOption: a parameter is out of range, or nearly an option's name.
-        TooLarge: it has more than ``most_images`` images.
+        TooLarge: it has more images than are accepted.
+        TooManyTargets: it has more of these.
     """
     pictures, targets = _inputs(request.inputs)
-    images = _images(pictures, most_images)
+    images = _images(pictures, settings.most_images)
     given = _options(request.parameters) | {"model": faced.reference}
     if not any(name in EXPLANATIONS for name in outputs):
         if targets is not None:
             raise BadRequest(f"input {TARGET!r} is what is explained; ask for an output of {', '.join(EXPLANATIONS)}")
         return Call(images, tolerated(PredictOptions, given))
     drawn = [name for name in ("heatmap", "overlay", "map") if name in outputs] or ["map"]
-    options = tolerated(ExplainOptions, given, {"output": drawn}, _target(request.parameters, faced))
+    options = tolerated(
+        ExplainOptions, given, {"output": drawn}, _target(request.parameters, faced, settings.max_targets)
+    )
     if targets is None:
         return Call(images, options)
-    own = [options.model_copy(update={"target": row}) for row in _rows(targets, len(images))]
+    own = [options.model_copy(update={"target": row}) for row in _rows(targets, len(images), settings.max_targets)]
     return Call(images, options, own)
 
 
@@ -88,17 +92,24 @@ def _images(tensor: Tensor, most: int) -> list[Image]:
         raise TooLarge(f"{shape[0]} images in one request; at most {most} are accepted")
     if isinstance(values, np.ndarray):
         return list(values)
-    return [_file(element, f"element {number} of {tensor.name!r}") for number, element in enumerate(values)]
+    return [_file(each, f"element {number} of {tensor.name!r}", tensor.content) for number, each in enumerate(values)]
 
 
-def _file(element: bytes, where: str) -> bytes:
+def _file(element: bytes, where: str, content: Content) -> bytes:
     """A picture's file, which is often sent as base64 where bytes could be."""
     if not element:
         raise BadRequest(f"{where} is empty")
-    return decode_base64(element.decode(errors="replace"), where) if kind(element) == "text" else element
+    if kind(element) != "text":
+        return element
+    try:
+        return decode_base64(element.decode(errors="replace"), where)
+    except BadRequest:
+        if content == "str":
+            raise
+        return element  # which is no picture, as will be said of these bytes
 
 
-def _rows(tensor: Tensor, count: int) -> list[list[Any]]:
+def _rows(tensor: Tensor, count: int, most: int) -> list[list[Any]]:
     """The targets of each image, of a tensor [N] or [N, k] of labels or indices."""
     shape = tensor.shape
     fits = len(shape) in (1, 2) and shape[0] == count and math.prod(shape) > 0
@@ -108,6 +119,7 @@ def _rows(tensor: Tensor, count: int) -> list[list[Any]]:
             f"input {TARGET!r} is {tensor.datatype} {list(shape)}; BYTES (labels) or INT64 (indices), [{count}] or "
             f"[{count}, k], would work: as many for each of the {count} images"
         )
+    check_target_count(math.prod(shape[1:]), most)
     if isinstance(tensor.values, np.ndarray):
         return [[int(index) for index in row] for row in tensor.values.reshape(count, -1)]
     labels = [element.decode(errors="replace") for element in tensor.values]
@@ -115,20 +127,28 @@ def _rows(tensor: Tensor, count: int) -> list[list[Any]]:
     return [labels[start : start + each] for start in range(0, len(labels), each)]
 
 
-def _target(parameters: Parameters, faced: Faced) -> dict[str, Any]:
+def _target(parameters: Parameters, faced: Faced, most: int) -> dict[str, Any]:
     """The option `target`: an index, a label, labels with commas between, or JSON."""
     written = parameters.get(TARGET)
     if not isinstance(written, str):
-        return {} if written is None else {TARGET: written}
+        return {} if written is None else {TARGET: _counted(written, most)}
     labels = faced.model.card.labels if faced.model.card else []
     if written in labels or written.lstrip().startswith("{"):
         return {TARGET: written}
     if not written.lstrip().startswith("["):
+        check_target_count(written.count(",") + 1, most)
         return {TARGET: [part.strip() for part in written.split(",")]}
     try:
-        return {TARGET: msgspec.json.decode(written)}
+        listed = msgspec.json.decode(written)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadOption(f"parameter 'target' is not the JSON that it begins like: {error}") from None
+    return {TARGET: _counted(listed, most)}
+
+
+def _counted(targets: Any, most: int) -> Any:  # noqa: ANN401  whatever was written
+    if isinstance(targets, list):
+        check_target_count(len(targets), most)
+    return targets
 
 
 def _options(parameters: Parameters) -> dict[str, Any]:

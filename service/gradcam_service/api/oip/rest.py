@@ -18,9 +18,20 @@ import numpy as np
 
 from gradcam_service.api.base64_text import decode_base64
 from gradcam_service.api.json_text import check_values
-from gradcam_service.api.oip.faces import PREPARED, Faced
+from gradcam_service.api.oip.faces import MOST_INPUTS, OUTPUTS, PREPARED, Faced
 from gradcam_service.api.oip.messages import InferRequest, InferResponse, Wanted
-from gradcam_service.api.oip.tensors import BYTES, DATATYPES, Tensor, count_of, from_bytes, from_values, to_bytes
+from gradcam_service.api.oip.tensors import (
+    BYTES,
+    DATATYPES,
+    MOST_ELEMENTS,
+    Content,
+    Tensor,
+    check_length,
+    count_of,
+    from_bytes,
+    from_values,
+    to_bytes,
+)
 from gradcam_service.errors import BadRequest, ModelLoading, NotOffered, shortened
 
 Piece: TypeAlias = bytes | memoryview
@@ -81,6 +92,7 @@ def read(body: bytes, header_length: int | None) -> tuple[InferRequest, str | No
         given = _BODY.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is no inference request in JSON: {error}") from None
+    _check_counts(given)
     rest = memoryview(body)[length:]
     inputs = []
     for one in given.inputs:
@@ -110,6 +122,14 @@ def read_raw(body: bytes, faced: Faced) -> InferRequest:
         raise BadRequest(f"the body has {len(body)} bytes, but a tensor {list(slot.shape)} of {slot.datatype} {each}")
     tensor = from_bytes(slot.name, slot.datatype, (len(body) // each, *slot.shape), data)
     return InferRequest([tensor], parameters=parameters)
+
+
+def _check_counts(given: _Body) -> None:
+    """Refuse what has too many parts before anything is made of them."""
+    parts = (("inputs", given.inputs, MOST_INPUTS), ("outputs", given.outputs or (), len(OUTPUTS)))
+    for what, found, most in parts:
+        if len(found) > most:
+            raise BadRequest(f"{len(found)} {what} are given; at most {most} would work")
 
 
 class Written(NamedTuple):
@@ -161,7 +181,9 @@ def _read(given: _Input, rest: memoryview) -> tuple[Tensor, memoryview]:
 
 def _of_json(given: _Input) -> Tensor:
     """An input of its data in JSON, flat or nested like its shape."""
-    count_of(given.name, given.shape)
+    count = count_of(given.name, given.shape)
+    if given.datatype == BYTES and count > MOST_ELEMENTS:
+        raise BadRequest(f"input {given.name!r} has {count} elements of BYTES; at most {MOST_ELEMENTS} are read")
     opening = _OPENING.match(given.data)
     depth = opening[0].count(b"[") if opening else 0
     if depth not in (1, len(given.shape)):
@@ -174,9 +196,12 @@ def _of_json(given: _Input) -> Tensor:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"input {given.name!r}: its data are no {shortened(given.datatype)}: {error}") from None
     flat: Sequence[Any] = list(reduce(lambda nested, _: chain.from_iterable(nested), range(depth - 1), values))
-    if kind == "BYTES":
-        flat = [_element(element, given.name) for element in flat]
-    return from_values(given.name, given.datatype, given.shape, flat)
+    if kind != "BYTES":
+        return from_values(given.name, given.datatype, given.shape, flat)
+    check_length(given.name, given.shape, len(flat))
+    elements = [_element(element, given.name) for element in flat]
+    content: Content = "str" if any(isinstance(element, str) for element in flat) else ""
+    return Tensor(given.name, BYTES, tuple(given.shape), elements, content)
 
 
 @lru_cache(64)

@@ -29,7 +29,7 @@ DATATYPES: Mapping[str, np.dtype[Any]] = {
 """NumPy's type of each datatype's bytes; of BF16, which NumPy doesn't know, its bits."""
 
 _MOST_DIMENSIONS = 8
-_MOST_ELEMENTS = 2**16
+MOST_ELEMENTS = 2**16
 """Of ``BYTES``; nothing here takes as many, and each costs a turn of a loop."""
 _LENGTH = struct.Struct("<I")
 """What comes before each element of BYTES."""
@@ -46,7 +46,8 @@ class Tensor:
         datatype: one of `DATATYPES`, or ``BYTES``.
         shape: of the tensor.
         values: numbers in that shape; of ``BYTES`` its elements, row by row.
-        content: what MLServer's codecs read it by in JSON; ``base64`` of elements that are no text.
+        content: what MLServer's codecs read it by in JSON; ``base64`` of elements that are no text, ``str`` of those
+            that came as text.
     """
 
     name: str
@@ -87,20 +88,26 @@ def from_bytes(name: str, datatype: str, shape: Sequence[int], data: memoryview)
 
 
 def from_values(name: str, datatype: str, shape: Sequence[int], values: Sequence[Any]) -> Tensor:
-    """A tensor of its elements, row by row; those of ``BYTES`` as bytes.
+    """A tensor of its numbers, row by row.
 
     Raises:
         BadRequest: they are not as many as the shape says, or of another type, or beyond its range.
     """
-    count = count_of(name, shape)
-    if len(values) != count:
-        raise BadRequest(f"input {name!r} has {len(values)} elements; its shape {list(shape)} takes {count}")
-    if datatype == BYTES:
-        return Tensor(name, datatype, tuple(shape), list(values))
+    check_length(name, shape, len(values))
     dtype = _dtype(name, datatype)
     if datatype in ("FP16", "BF16"):
         raise BadRequest(f"input {name!r} is {datatype}, which is sent as bytes alone; FP32 would work")
     return Tensor(name, datatype, tuple(shape), _numbers(name, datatype, dtype, values).reshape(shape))
+
+
+def check_length(name: str, shape: Sequence[int], length: int) -> None:
+    """Refuse elements that are not as many as the shape says.
+
+    Raises:
+        BadRequest: saying how many it takes.
+    """
+    if length != (count := count_of(name, shape)):
+        raise BadRequest(f"input {name!r} has {length} elements; its shape {list(shape)} takes {count}")
 
 
 def to_bytes(tensor: Tensor) -> list[bytes | memoryview]:
@@ -114,7 +121,7 @@ def to_bytes(tensor: Tensor) -> list[bytes | memoryview]:
 def _elements(name: str, count: int, data: memoryview) -> list[bytes]:
     if count == 1 and _is_bare_picture(data):
         return [bytes(data)]
-    if count > _MOST_ELEMENTS or count * _LENGTH.size > len(data):
+    if count > MOST_ELEMENTS or count * _LENGTH.size > len(data):
         raise BadRequest(f"input {name!r} has {len(data)} bytes, and {count} elements of BYTES, which don't fit")
     elements, at = [], 0
     for number in range(count):
