@@ -152,6 +152,25 @@ def test_a_message_of_countless_parts_is_refused_before_they_are_made(channel, d
     assert said == "malformed: the message has more than 16384 fields, the most that are accepted"
 
 
+def test_countless_integers_are_refused_before_they_are_parsed(channel):
+    contents = inference_pb2.InferTensorContents(int_contents=[1] * (2**22 + 1))
+    tensor = inference_pb2.ModelInferRequest.InferInputTensor(datatype="INT8", shape=[2**22 + 1], contents=contents)
+    said = refused(Code.INVALID_ARGUMENT, channel.call, "ModelInfer", model_name="scenes", inputs=[tensor])
+    assert said == "malformed: int_contents has 4194305 bytes, 4194304 at most; raw_input_contents takes more"
+
+
+def test_long_names_are_refused_in_short_words(channel):
+    said = refused(Code.INVALID_ARGUMENT, channel.call, "ModelReady", name="x" * 65537)
+    assert said == "malformed: name has 65537 bytes; at most 65536 are accepted"
+    said = refused(Code.INVALID_ARGUMENT, channel.call, "ModelReady", name="x" * 65536)
+    assert said == f"malformed: '{'x' * 100}…' is no model's name or version"
+    twice = raw("é" * 32768, "FP32", [1], b"")
+    twice["inputs"][0].contents.fp32_contents.append(0)
+    said = refused(Code.INVALID_ARGUMENT, channel.call, "ModelInfer", model_name="scenes", **twice)
+    assert said.startswith("malformed: input éé")
+    assert len(said) == 1000
+
+
 def test_a_model_is_called_what_all_statistics_are(channel):
     assert "no model 'stats'" in refused(Code.NOT_FOUND, channel.call, "ModelMetadata", name="stats")
 

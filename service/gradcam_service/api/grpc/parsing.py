@@ -14,6 +14,13 @@ Parsed = TypeVar("Parsed", bound=Message)
 
 _MOST_FIELDS = 2**14
 """Of a message with all that are in it; numbers that are packed, as every client's are, are one."""
+_MOST_PACKED = 2**22
+"""Bytes of integers that are packed into one field: each is parsed by itself, while nothing else of Python runs."""
+_LONGEST_TEXT = 2**16
+"""Bytes, as of a head of HTTP."""
+_INTEGERS = frozenset(
+    getattr(FieldDescriptor, f"CPPTYPE_{name}") for name in ("BOOL", "INT32", "INT64", "UINT32", "UINT64")
+)
 _VARINT, _FIXED64, _BYTES, _GROUP, _GROUPS_END, _FIXED32 = range(6)
 """Wire types, https://protobuf.dev/programming-guides/encoding/#structure."""
 
@@ -45,6 +52,7 @@ def _fields(data: memoryview, of: Descriptor) -> Iterator[int]:
 
     Raises:
         IndexError: the bytes end in the midst of one, or it is none.
+        BadRequest: one is longer than is accepted.
     """
     at = 0
     while at < len(data):
@@ -54,6 +62,8 @@ def _fields(data: memoryview, of: Descriptor) -> Iterator[int]:
         if wire == _BYTES:
             size, at = _varint(data, at)
             field = of.fields_by_number.get(number)
+            if field is not None:
+                _check_size(field, size)
             if field is not None and field.type == FieldDescriptor.TYPE_MESSAGE:
                 yield from _fields(data[at : at + size], field.message_type)
             at += size
@@ -63,6 +73,14 @@ def _fields(data: memoryview, of: Descriptor) -> Iterator[int]:
             at += 4 if wire == _FIXED32 else 8
         elif wire not in (_GROUP, _GROUPS_END):  # between which there are fields, too
             raise IndexError(f"there is no wire type {wire}")
+
+
+def _check_size(field: FieldDescriptor, size: int) -> None:
+    """Refuse text and integers that are too long; tensors' bytes may be as long as a message."""
+    if field.cpp_type in _INTEGERS and size > _MOST_PACKED:
+        raise BadRequest(f"{field.name} has {size} bytes, {_MOST_PACKED} at most; raw_input_contents takes more")
+    if field.type == FieldDescriptor.TYPE_STRING and size > _LONGEST_TEXT:
+        raise BadRequest(f"{field.name} has {size} bytes; at most {_LONGEST_TEXT} are accepted")
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:

@@ -33,6 +33,9 @@ _CODES = {
 _PATH = "/v2"
 """Of the dialect whose words these are."""
 
+_LONGEST = 1000
+"""Characters of what is said, three bytes or more each; clients take 8 KiB of all that trails."""
+
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +50,7 @@ class Refused(Exception):
 
     def __init__(self, answer: Answer) -> None:
         self.code = _CODES.get(answer.status, grpc.StatusCode.INTERNAL)
-        self.detail = _reason(answer.body)
+        self.detail = _reason(answer.body)[:_LONGEST]
         self.metadata = trailing(answer.headers)
         super().__init__(self.detail)
 

@@ -24,6 +24,8 @@ from gradcam_service.errors import BadRequest, UnknownModel, shortened
 from gradcam_service.settings import Settings
 
 _SERVICE = "inference.GRPCInferenceService"
+_LONGEST_NAME = 1000
+"""Of a model or a version, characters."""
 _ALL_STATISTICS = "/v2/models/stats"
 
 
@@ -241,10 +243,10 @@ def _plain(name: str) -> str:
     """A name that is one part of a path.
 
     Raises:
-        BadRequest: it is empty, or more than one.
+        BadRequest: it is empty, or more than one, or too long to be one.
     """
-    if not name or "/" in name:
-        raise BadRequest(f"{name[:100]!r} is no model's name or version")
+    if not name or "/" in name or len(name) > _LONGEST_NAME:
+        raise BadRequest(f"{shortened(name)!r} is no model's name or version")
     return name
 
 
