@@ -13,9 +13,6 @@ from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.objectives import Objective
 
-_ROWS_OF_A_HEAD = 8
-"""How many go through it in place of an image through the whole network."""
-
 Steps = Generator[None, None, Tensor]
 """An explanation under way: each step costs at most one forward and backward pass of `Subject.chunk` images, and the
 worker may serve others between two steps. Returns the maps."""
@@ -45,11 +42,6 @@ class Subject:
     def early(self) -> bool:
         """Whether nearly the whole network is behind the cut, not a cheap head."""
         return self.network.is_early(self.cut)
-
-    @property
-    def head_chunk(self) -> int:
-        """Most rows in one pass of what is behind the cut: of a cheap head more, whose weights are read for each."""
-        return self.chunk if self.early else _ROWS_OF_A_HEAD * self.chunk
 
     @property
     def grid(self) -> Tensor:

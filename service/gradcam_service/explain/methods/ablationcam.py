@@ -45,7 +45,7 @@ def _ablated(subject: Subject) -> Steps:
     head, channels = subject.cut.head, subject.cut.layer.channels
     dimension = subject.cut.layer.layout.channels
     ablated: list[Tensor] = []
-    for chosen in torch.split(torch.arange(channels, device=subject.image.device), subject.head_chunk):
+    for chosen in torch.split(torch.arange(channels, device=subject.image.device), subject.chunk):
         repeated = subject.frontier.rows([0] * len(chosen))
         rows = torch.arange(len(chosen), device=chosen.device)
         repeated.features.movedim(dimension, 1)[rows, chosen] = 0  # a copy, as rows are
