@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from gradcam_service.errors import BadSettings, ModelFailed, first_line
+from gradcam_service.explain.methods import METHODS, in_order
 from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.places import inside
 from gradcam_service.registry.spec import Preprocess
@@ -217,10 +218,11 @@ def _input_size(file: Path, model: ModelProto) -> tuple[int, int]:
 
 
 def _predictor_spec(given: Arguments) -> dict[str, Any]:
-    """A ``model.yaml`` for a model that another server has."""
+    """A ``model.yaml`` for a model that another server has, explained by the first method that needs scores alone."""
     known = {"protocol": given.predictor_protocol, "preprocess": given.preprocess}
     options = {"url": f"http://{given.predictor_host}", "model": given.name} | {k: v for k, v in known.items() if v}
-    spec = {"source": "predictor", "options": options, "activation": "none", "method": "occlusion"}
+    method = next(name for name in in_order() if not METHODS[name].needs)
+    spec = {"source": "predictor", "options": options, "activation": "none", "method": method}
     return spec | {"runtime": "eager", "batch": _BATCH}
 
 
