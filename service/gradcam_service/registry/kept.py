@@ -18,10 +18,11 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import gradcam_service
+from gradcam_service.errors import ModelFailed
 from gradcam_service.kinds import plugins_digest
 from gradcam_service.registry.cache import cached, discard, holding, opened
 from gradcam_service.registry.folder import ModelFolder
-from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.places import LocalPlace, inside
 from gradcam_service.registry.sources import SOURCES
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,18 @@ def key_of(folder: ModelFolder) -> str | None:
     total.update(folder.spec.model_dump_json(exclude={"description"}).encode())
     for name, _ in LocalPlace(folder.path).stamps():
         if name != "model.yaml":
-            with (folder.path / name).open("rb") as file:
-                total.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            total.update(f"{name}\0{_content(folder.path, name)}\n".encode())
     return total.hexdigest()
+
+
+def _content(folder: Path, name: str) -> str:
+    """The digest of a file's content; of one that leads out of the folder only that it does, as it will be refused."""
+    try:
+        path = inside(folder, name)
+    except ModelFailed:
+        return "elsewhere"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def holds(kind: str, key: str) -> bool:
