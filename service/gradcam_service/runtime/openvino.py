@@ -5,8 +5,11 @@ See https://docs.openvino.ai/2026/openvino-workflow/running-inference/inference-
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from threading import local
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -59,9 +62,39 @@ def compiled(work: Workload, precision: str) -> openvino.CompiledModel:
         "ENABLE_HYPER_THREADING": True,  # as many threads as torch has, whatever kind of cores they are on
         "ENABLE_CPU_PINNING": False,  # other threads and processes want the same cores
     }
-    if work.folder is not None:
-        settings["CACHE_DIR"] = str(work.folder)
-    return core().compile_model(core().read_model(exported(work)), "CPU", settings)
+    if work.folder is None:
+        return core().compile_model(core().read_model(exported(work)), "CPU", settings)
+    settings["CACHE_DIR"] = str(work.folder)
+    _delete_damaged(work.folder)
+    model = core().compile_model(core().read_model(exported(work)), "CPU", settings)
+    _write_digests(work.folder)
+    return model
+
+
+def _delete_damaged(folder: Path) -> None:
+    """Delete what was compiled and is not as it was written: OpenVINO would compute with whatever weights it finds."""
+    for blob in folder.glob("*.blob"):
+        with suppress(OSError):
+            digest = _digest_file(blob)
+            if not digest.exists() or digest.read_bytes() != _digest(blob).encode():
+                blob.unlink()
+                digest.unlink(missing_ok=True)
+
+
+def _write_digests(folder: Path) -> None:
+    for blob in folder.glob("*.blob"):
+        with suppress(OSError):  # a disk that takes nothing more costs compiling it again
+            if not _digest_file(blob).exists():
+                _digest_file(blob).write_text(_digest(blob))
+
+
+def _digest_file(blob: Path) -> Path:
+    return blob.with_suffix(".sha256")
+
+
+def _digest(blob: Path) -> str:
+    with blob.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _build(work: Workload, precision: str) -> Backbone:
