@@ -29,5 +29,5 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for talkative in ("onnx_ir", "onnxscript", "uvicorn.error"):
+    for talkative in ("httpx", "onnx_ir", "onnxscript", "uvicorn.error"):
         logging.getLogger(talkative).setLevel(logging.WARNING)

@@ -7,7 +7,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -26,7 +26,7 @@ def scored(images: np.ndarray) -> np.ndarray:
 
 Answer = tuple[int, Any]
 Respond = Callable[[str, dict[str, Any]], Answer]
-"""Path and JSON of a request, an empty object for GET → status and JSON."""
+"""Path and JSON of a request, an empty object for GET → status and JSON, or its pieces."""
 
 
 @contextmanager
@@ -43,7 +43,10 @@ def serving(respond: Respond) -> Iterator[str]:
         def _answer(self, status: int, body: Any) -> None:
             self.send_response(status)
             self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
+            pieces = body if isinstance(body, Iterator) else [json.dumps(body)]
+            with suppress(ConnectionError):  # who asked has given up
+                for piece in pieces:
+                    self.wfile.write(piece.encode())
 
         def log_message(self, *_: object) -> None:
             pass

@@ -1,5 +1,7 @@
 """Models of other servers, asked over HTTP: their maps are those of the same model in this process."""
 
+from time import sleep
+
 import numpy as np
 import pytest
 import torch
@@ -131,6 +133,24 @@ def test_a_failing_predictor_is_named(tmp_path, failures, said):
         model = loaded(tmp_path, url, FLOATS, encoding="nchw")
         left += failures
         with pytest.raises(PredictorFailed, match=f"the predictor at http://{url} {said}"):
+            model.network.scores(torch.zeros(1, 3, SIZE, SIZE))
+
+
+def test_an_answer_that_never_ends_is_not_waited_for(tmp_path):
+    server, left = faulty()
+    with serving(server) as url:
+        model = loaded(tmp_path, url, FLOATS, encoding="nchw", seconds=0.5)
+        left += [(200, iter(lambda: sleep(0.1) or " ", None))]
+        with pytest.raises(PredictorFailed, match=r"does not answer: nothing within 0\.5 s"):
+            model.network.scores(torch.zeros(1, 3, SIZE, SIZE))
+
+
+def test_one_that_has_become_another_model_is_named(tmp_path):
+    server, left = faulty()
+    with serving(server) as url:
+        model = loaded(tmp_path, url, FLOATS, encoding="nchw")
+        left += [(200, {"predictions": [[0.25, 0.75]]})]
+        with pytest.raises(PredictorFailed, match="answers with 2 scores for each image, where it had 5"):
             model.network.scores(torch.zeros(1, 3, SIZE, SIZE))
 
 

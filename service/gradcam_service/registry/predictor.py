@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, sleep
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import httpx
 import msgspec
@@ -31,8 +32,6 @@ _AT_ONCE = 4
 """Calls that wait for their answers at a time."""
 _READY_SECONDS = 900.0
 """That a predictor may take to become ready: KServe starts it and its explainer together."""
-_SECONDS = 20.0
-"""That one call may take: with all its tries less than a worker may be busy before it is taken for hung."""
 _TRIES = 3
 _PASSING = (429, 502, 503, 504)
 """Statuses that may be others a moment later."""
@@ -52,6 +51,8 @@ class Options(BaseModel):
     protocol: Literal["v1", "v2"] | None = None
     encoding: Encoding = "png"
     preprocess: Literal["imagenet"] | None = None
+    seconds: float = Field(20.0, gt=0, le=100)
+    """That a call may take with all its tries, while the worker waits: less than GRADCAM_TURN_SECONDS."""
 
 
 def predictor(folder: ModelFolder) -> Built:
@@ -68,13 +69,21 @@ def predictor(folder: ModelFolder) -> Built:
     except ValidationError as error:
         first = error.errors()[0]
         raise ModelFailed(f"options.{first['loc'][0]}: {complaint(first, Options)}") from error
-    with httpx.Client(base_url=options.url, timeout=_SECONDS) as client:
+    with httpx.Client(base_url=options.url, timeout=options.seconds) as client:
         protocol = _spoken(client, options)
     preprocess = folder.spec.preprocess or _preprocess(protocol, options)
-    module = Predictor(protocol, options.url, preprocess)
+    module = Predictor(protocol, options.url, options.seconds, preprocess)
     content = hashlib.sha256(folder.spec.model_dump_json().encode()).hexdigest()
     reason = f"the predictor at {options.url} answers with scores, and has no gradients"
     return Built(black_box(module, preprocess, module.classes, reason), folder.labels() or [], preprocess, content)
+
+
+class Answer(NamedTuple):
+    """What a predictor answers."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
 
 
 class Predictor(nn.Module):
@@ -83,6 +92,7 @@ class Predictor(nn.Module):
     Args:
         protocol: by which it is asked.
         url: of the server.
+        seconds: that a call may take with all its tries.
         preprocess: what the images have been through.
 
     Attributes:
@@ -92,13 +102,14 @@ class Predictor(nn.Module):
         PredictorFailed: it does not answer an image.
     """
 
-    def __init__(self, protocol: PredictorProtocol, url: str, preprocess: Preprocess) -> None:
+    def __init__(self, protocol: PredictorProtocol, url: str, seconds: float, preprocess: Preprocess) -> None:
         super().__init__()
-        self._protocol, self._url = protocol, url
-        self._client = httpx.Client(base_url=url, timeout=_SECONDS)
+        self._protocol, self._url, self._seconds = protocol, url, seconds
+        self._client = httpx.Client(base_url=url)
         self._calls = ThreadPoolExecutor(_AT_ONCE, "predictor")
         self._mean, self._std = (np.array(of, np.float32)[:, None, None] for of in (preprocess.mean, preprocess.std))
         empty = np.zeros((1, len(preprocess.mean), *preprocess.input_size), np.float32)
+        self.classes = 0  # until it has said
         self.classes = self._scores(empty).shape[1]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -126,26 +137,55 @@ class Predictor(nn.Module):
                 f"the predictor at {self._url} answers {len(images)} images with {scores.shape}; a row of scores for "
                 "each would work"
             )
+        if self.classes not in (0, scores.shape[1]):
+            raise PredictorFailed(
+                f"the predictor at {self._url} answers with {scores.shape[1]} scores for each image, where it had "
+                f"{self.classes} when it was loaded; it has another model now, so load this one again"
+            )
         return scores
 
-    def _answer(self, request: Request) -> httpx.Response:
+    def _answer(self, request: Request) -> Answer:
         """Its answer, after some tries where what keeps it from answering may pass."""
-        said = ""
-        for wait in (0.0, *(_WAIT * 2**number for number in range(_TRIES - 1))):
-            sleep(wait)
+        end, pause, said = monotonic() + self._seconds, 0.0, ""
+        for number in range(_TRIES):
+            if monotonic() + pause >= end:
+                break
+            sleep(pause)
+            pause = _WAIT * 2**number
             try:
-                answer = self._client.post(request.path, content=request.content, headers=dict(request.headers))
+                answer = self._post(request, end)
+            except httpx.TimeoutException:
+                said = f"nothing within {self._seconds:g} s"
+                break
             except httpx.TransportError as error:
                 said = f"{type(error).__name__}: {first_line(error)}"
                 continue
-            if answer.status_code == 200:
+            if answer.status == 200:
                 return answer
-            said = f"{answer.status_code} {answer.text[:300]}"
-            if answer.status_code not in _PASSING:
+            said = f"{answer.status} {answer.content[:300].decode(errors='replace')}"
+            if answer.status not in _PASSING:
                 break
             asked = answer.headers.get("Retry-After", "")
-            sleep(min(_LONGEST_WAIT, float(asked)) if asked.isdecimal() else 0.0)
+            pause = max(pause, min(_LONGEST_WAIT, float(asked)) if asked.isdecimal() else 0.0)
         raise PredictorFailed(f"the predictor at {self._url} does not answer: {said}")
+
+    def _post(self, request: Request, end: float) -> Answer:
+        """One try, however slowly the answer comes: httpx bounds only the time between two pieces of it.
+
+        Raises:
+            httpx.TransportError: there is no answer, or not all of it before ``end``.
+        """
+        left = max(0.001, end - monotonic())
+        pieces = []
+        headers = dict(request.headers)
+        with self._client.stream(
+            "POST", request.path, content=request.content, headers=headers, timeout=left
+        ) as answer:
+            for piece in answer.iter_bytes():
+                pieces.append(piece)
+                if monotonic() > end:
+                    raise httpx.ReadTimeout("the answer did not end")
+        return Answer(answer.status_code, answer.headers, b"".join(pieces))
 
 
 def _spoken(client: httpx.Client, options: Options) -> PredictorProtocol:

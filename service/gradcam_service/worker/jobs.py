@@ -14,7 +14,7 @@ import torch
 import zmq
 
 from gradcam_service import metrics
-from gradcam_service.errors import DeadlineExceeded, Internal, ModelLoading, OutOfMemory, ServiceError
+from gradcam_service.errors import DeadlineExceeded, Internal, ModelLoading, OutOfMemory, PredictorFailed, ServiceError
 from gradcam_service.worker import engine, memory
 from gradcam_service.worker.callers import Callers
 from gradcam_service.worker.in_flight_log import InFlightLog
@@ -131,20 +131,22 @@ class Jobs:
     def _attempt(self, batch: list[Waiting]) -> None:
         """Answer a batch; if it fails, have each of its jobs tried alone, so that only the one at fault fails.
 
-        One for which there isn't memory is halved. Each part has a turn of its own, in which it may be found to be
-        cancelled or too late.
+        Where another server is at fault, all fail: others would wait for it once more for each of them. A batch for
+        which there isn't memory is halved. Each part has a turn of its own, in which it may be found to be cancelled
+        or too late.
         """
         try:
             self._answer(batch)
             return
         except Exception as error:  # whatever a batch does, its callers get an answer and the log gets the reason
             log.exception("batch failed", extra={"fields": {"model": batch[0].job.model, "images": len(batch)}})
-            if len(batch) == 1:
-                self._fail(batch[0], _as_service_error(error))
+            hopeless = len(batch) == 1 or isinstance(error, PredictorFailed)
+            for waiting in batch if hopeless else ():
+                self._fail(waiting, _as_service_error(error))
             self._end_process_if_device_lost()
             part = (len(batch) + 1) // 2 if memory.was_lacking(error) else 1
         # What the failed attempt held is free only when its exception is gone.
-        if len(batch) > 1:
+        if not hopeless:
             memory.give_back(self._device)
             self._queue.put_back(batch, part)
 
