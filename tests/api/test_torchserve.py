@@ -119,6 +119,20 @@ def test_the_envelope_is_answered_in_an_envelope(client, native):
     assert same(good, native[0]["explanations"][0])
 
 
+def test_an_option_of_all_is_refused_where_one_picture_has_it(client, native):
+    for own in ({"output": "overlay"}, {"timeout_ms": 5000}):
+        for of_all in ({}, {"parameters": {"output": "json"}}):
+            body = {"instances": [{"data": B64, **own}, {"data": B64}], **of_all}
+            body = told(client.post(EXPLAIN, json=body))
+            wrong, good = body["results" if of_all else "explanations"]
+            assert f"{next(iter(own))} is an option of " in str(wrong["error"])
+            assert of_all or same(good, native[0]["explanations"][0])
+    late = client.post(PREDICT, json={"data": B64, "timeout_ms": 1})
+    assert refused(late, 504, "RequestTimeoutException").startswith("deadline_exceeded: ")
+    wrong = client.post(PREDICT, json={"instances": [B64], "parameters": [1]})
+    assert '"parameters"' in refused(wrong, 400, "BadRequestException")
+
+
 @pytest.mark.parametrize(
     ("params", "accept", "kind", "size"),
     [

@@ -22,13 +22,14 @@ from gradcam_service.api.inference import answers
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, ExplainOptions, Image, Options
 from gradcam_service.core.results import Answers
-from gradcam_service.errors import BadRequest, ServiceError, TooLarge, shortened
+from gradcam_service.errors import BadOption, BadRequest, ServiceError, TooLarge, shortened
 
 _COMMON = ("image", "image_bytes", "data", "body", "bytes", "bytes_inputs")
 """What pictures are often called; asked where an instance has several members that may be one."""
 _MOST_MEMBERS = 100
 """Of an instance: more are no options."""
 _KEY = "key"
+_DEADLINE = "timeout_ms"
 _DEEPEST = 4
 """A batch of one picture of rows of pixels of colours."""
 
@@ -102,6 +103,18 @@ def rows_of(members: Mapping[str, object], most: int) -> tuple[list[object], boo
     return written, False
 
 
+def parameters_of(members: Mapping[str, object]) -> Mapping[str, object]:
+    """The options of all instances that a body has.
+
+    Raises:
+        BadRequest: they are no object.
+    """
+    parameters = members.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise BadRequest('"parameters" must be an object of options')
+    return parameters
+
+
 def _transposed(columns: Mapping[str, object], most: int) -> list[object]:
     if len(columns) > _MOST_MEMBERS:
         raise BadRequest(f'"inputs" has {len(columns)} columns; pictures and options would work')
@@ -138,6 +151,8 @@ def read(row: object, place: str, options: Options, *given: Mapping[str, object]
     key = None
     try:
         key = _key(row)
+        if members.get(_DEADLINE) is not None:
+            raise BadOption(f"{_DEADLINE} is an option of the whole request, not of one of its pictures")
         own = tolerated(type(options), *given, members, {"model": options.model}) if members else options
         return Instance(picture(row, place), own, key)
     except ServiceError as error:

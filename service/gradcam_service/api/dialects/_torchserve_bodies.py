@@ -10,7 +10,7 @@ from fastapi import Request
 
 from gradcam_service.api.bodies import form_parts, in_turn, parsed
 from gradcam_service.api.given import gathered
-from gradcam_service.api.instances import rows_of
+from gradcam_service.api.instances import parameters_of, rows_of
 from gradcam_service.api.json_text import members_of
 from gradcam_service.api.multipart import Part, begins_as_file
 from gradcam_service.core.admission import Admission
@@ -21,6 +21,9 @@ Outcome = TypeVar("Outcome")
 
 _PICTURES = ("data", "body")
 """Parts that TorchServe's own handlers take for the picture, the first that there is."""
+
+_OF_ALL = ("output", "timeout_ms")
+"""Options that a picture can't have for itself."""
 
 
 class Sent(NamedTuple):
@@ -69,9 +72,8 @@ def _sent(body: bytes, media_type: str, most: int) -> Sent:
 def _of_json(body: bytes, most: int) -> Sent:
     members = members_of(body, '{"data": "<base64>"}')
     if "instances" not in members:
-        return Sent([members], {"output": members.pop("output", None)})
-    parameters = members.get("parameters")
-    return Sent(rows_of(members, most)[0], parameters if isinstance(parameters, dict) else {}, in_envelope=True)
+        return Sent([members], {name: members.pop(name, None) for name in _OF_ALL})
+    return Sent(rows_of(members, most)[0], parameters_of(members), in_envelope=True)
 
 
 def _of_urlencoded(body: bytes) -> Sent:

@@ -18,13 +18,13 @@ from gradcam_service.api.dialects import Dialect
 from gradcam_service.api.dialects import _kserve as kserve
 from gradcam_service.api.given import gathered, tolerated
 from gradcam_service.api.inference import admit, reference
-from gradcam_service.api.instances import Instance, answers_each, read, rows_of
+from gradcam_service.api.instances import Instance, answers_each, parameters_of, read, rows_of
 from gradcam_service.api.json_text import members_of
 from gradcam_service.api.operations import require_ready
 from gradcam_service.api.results import result_json, streamed
 from gradcam_service.core.options import ExplainOptions, Options, PredictOptions
 from gradcam_service.core.results import Answers, Result
-from gradcam_service.errors import BadRequest, NotOffered, NotReady, ServiceError, UnknownModel, shortened
+from gradcam_service.errors import NotOffered, NotReady, ServiceError, UnknownModel, shortened
 from gradcam_service.registry.listing import resolve
 from gradcam_service.tasks.classification import probabilities
 
@@ -142,11 +142,8 @@ async def _answered(request: Request, options: type[PredictOptions]) -> tuple[_A
 def _read(body: bytes, options: type[Options], query: Mapping[str, object], most: int) -> _Asked:
     """The instances of a body; their own options count more than ``parameters``, and these more than the query."""
     members = members_of(body, '{"instances": [{"image": {"b64": "<base64>"}}]}')
-    parameters = members.get("parameters") or {}
-    if not isinstance(parameters, dict):
-        raise BadRequest('"parameters" must be an object of options')
     known = options.model_fields.keys() - {"model"}
-    given = [query, {name: value for name, value in parameters.items() if name in known}]
+    given = [query, {name: value for name, value in parameters_of(members).items() if name in known}]
     of_all = tolerated(options, *given)
     rows, by_column = rows_of(members, most)
     instances = [read(row, f"instance {number}", of_all, *given) for number, row in enumerate(rows)]

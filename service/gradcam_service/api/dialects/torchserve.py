@@ -188,8 +188,7 @@ def _for_picture(asked: _Asked[ExplainOptions], media_type: str) -> _Asked[Expla
     Raises:
         BadOption: there are several, or none of that type.
     """
-    own = asked.instances[0].options.model_copy(update={"output": asked.options.output})
-    call = Call([each.image for each in asked.instances], own)
+    call = Call([each.image for each in asked.instances], asked.instances[0].options)
     options = for_one_picture(call, media_type, otherwise=f"output={_OWN}").options
     return asked._replace(instances=[replace(asked.instances[0], options=options)], options=options)
 
@@ -205,11 +204,15 @@ def _for_numbers(asked: _Asked[ExplainOptions]) -> _Asked[ExplainOptions]:
         raise BadOption("one output is answered alone; of several, output=json has all, as /explain answers")
     update = {"output": output}
     options = asked.options.model_copy(update=update)
-    instances = [
-        replace(each, options=options if each.options is asked.options else each.options.model_copy(update=update))
-        for each in asked.instances
-    ]
-    return asked._replace(instances=instances, options=options)
+
+    def alike(each: Instance[ExplainOptions]) -> Instance[ExplainOptions]:
+        if each.options is asked.options:
+            return replace(each, options=options)
+        if each.options.output not in (asked.options.output, output):
+            return replace(each, error=each.error or BadOption("output is an option of all instances, not of one"))
+        return replace(each, options=each.options.model_copy(update=update))
+
+    return asked._replace(instances=[alike(each) for each in asked.instances], options=options)
 
 
 def _written(
