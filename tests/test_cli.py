@@ -266,6 +266,7 @@ def test_models_asks_a_service(service: Service):
     listed = rows(output)
     assert listed["scenes@1"][:3] == ["ready", "zoo", "layer3"]
     assert listed["scenes@1"][4:7] == ["1.6", "MB", "cpu"]
+    assert listed["scenes@1"][8:] == ["eager", "float32"]
     assert listed["resnet50@1"][0] in ("unloaded", "failed")  # once asked for, its weights were not to be had
 
 
@@ -280,6 +281,7 @@ def test_models_are_tried_before_they_are_published(tmp_path: Path):
     assert result.returncode == 2
     listed = rows(result.stdout)
     assert listed["mine@1"][:3] == ["ready", "torchvision", "layer2"]
+    assert listed["mine@1"][8:] == ["eager", "float32"]  # before runtimes race
     assert listed["mine@2"] == ["failed"]
     assert "no layer 'attic'" in result.stdout
     assert listed["scenes@1"][0] == "ready"

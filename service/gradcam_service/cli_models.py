@@ -20,7 +20,7 @@ from gradcam_service.worker.poller import Snapshot
 if TYPE_CHECKING:
     from gradcam_service.local import Tried
 
-_ROW = "{:20} {:9} {:11} {:16} {:>7} {:>9} {:8} {}"
+_ROW = "{:20} {:9} {:11} {:16} {:>7} {:>9} {:8} {:19} {:12} {}"
 _NOT_COUNTED = "embedded, and loaded when it is asked for: that it fails isn't counted"
 
 
@@ -43,6 +43,8 @@ class _Row(msgspec.Struct):
     memory: int | None = None
     device: list[str] | None = None
     digest: str | None = None
+    runtime: str | None = None
+    precision: str | None = None
     notes: Sequence[str] = ()
 
 
@@ -130,6 +132,7 @@ def _outcome(tried: Tried) -> _Row:
     if (card := model.card) is not None:
         row.source, row.layer, row.methods = card.source, _Layer(card.layer), card.method_names()
         row.memory, row.device, row.digest = card.memory, [tried.device], card.digest
+        row.runtime, row.precision = card.runtime, card.precision
         row.notes = [check.detail for check in card.checks if not check.passed]
     return row
 
@@ -143,7 +146,8 @@ def _may_fail(entry: Entry, listing: Listing, settings: Settings) -> bool:
 
 
 def _echo_head() -> None:
-    click.echo(_ROW.format("MODEL", "STATE", "SOURCE", "LAYER", "METHODS", "MEMORY", "DEVICE", "DIGEST"))
+    named = ("MODEL", "STATE", "SOURCE", "LAYER", "METHODS", "MEMORY", "DEVICE", "DIGEST", "RUNTIME", "PRECISION")
+    click.echo(_ROW.format(*named))
 
 
 def _echo(row: _Row) -> None:
@@ -156,6 +160,8 @@ def _echo(row: _Row) -> None:
         f"{row.memory / 1e6:.1f} MB" if row.memory is not None else "",
         ",".join(row.device or []),
         (row.digest or "")[:19],
+        row.runtime or "",
+        row.precision or "",
     )
     click.echo(_ROW.format(*columns).rstrip())
     also = f"also {', '.join(row.aliases)}" if row.aliases else ""

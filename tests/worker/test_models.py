@@ -1,14 +1,17 @@
 """What becomes of models in the worker's table."""
 
+import logging
 import shutil
 import threading
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.repository import scan
+from gradcam_service.runtime import openvino
 from gradcam_service.worker import models
 from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import Snapshot
@@ -27,6 +30,18 @@ def test_the_reason_of_a_failure_is_one_line_whatever_is_raised(monkeypatch):
     table.collect()
     model = next(model for model in table.status() if model.name == "scenes")
     assert (model.state, model.reason) == ("failed", "RuntimeError: no such layer")
+
+
+@pytest.mark.parametrize("precision", ["float32", "auto", "bfloat16"])
+def test_it_is_told_once_that_a_precision_has_no_effect(caplog, precision):
+    woken = threading.Event()
+    with caplog.at_level(logging.WARNING):
+        table = Models(torch.device("cpu"), 0, None, woken.set, precision=precision)
+        table.apply(Snapshot(scan((), embedded=False), frozenset()))
+        assert woken.wait(PATIENCE)  # the start has ended, without a model
+    told = [record.fields for record in caplog.records if "has no effect" in record.getMessage()]
+    in_vain = precision == "bfloat16" and not openvino.has_bfloat16()
+    assert told == [{"setting": "GRADCAM_PRECISION", "precision": "bfloat16", "device": "cpu"}] * in_vain
 
 
 def test_the_start_ends_when_what_it_left_behind_has_been_given_back(monkeypatch):

@@ -62,12 +62,14 @@ class Runtime:
         devices: the kinds of device that it runs on, of ``cpu`` and ``cuda``.
         precisions: those that it computes in where the device has units for them.
         races: those in which it may be the fastest, so that ``auto`` tries it.
+        has_units: whether this machine's device has units for one of them.
     """
 
     build: Callable[[Workload, str], Backbone]
     devices: tuple[str, ...]
     precisions: tuple[str, ...] = ("float32",)
     races: tuple[str, ...] = ()
+    has_units: Callable[[str], bool] = lambda _: True
 
 
 RUNTIMES: Kinds[Runtime] = Kinds("gradcam_service.runtime", "RUNTIME")
@@ -127,12 +129,27 @@ def fastest(
     return found
 
 
+def can_compute_in(precision: str, device: str) -> bool:
+    """Whether a runtime computes in a precision on this machine's device of a kind, ``cpu`` or ``cuda``."""
+    return any(
+        device in runtime.devices and precision in runtime.precisions and _has_units(runtime, precision)
+        for runtime in RUNTIMES.values()
+    )
+
+
 def first_cause(error: BaseException) -> str:
     """Say what an exporter stumbled over: the operator, where it says so, else the first thing that went wrong."""
     while error.__cause__ is not None:
         error = error.__cause__
     operator = re.search(r"op='([\w.]+)'", str(error))
     return f"ONNX has no {operator[1]}" if operator else first_line(error)
+
+
+def _has_units(runtime: Runtime, precision: str) -> bool:
+    try:
+        return runtime.has_units(precision)
+    except Exception:  # of several libraries, without a common base; it can't be built either
+        return False
 
 
 def _way(runtime: str, precision: str) -> str:

@@ -37,7 +37,7 @@ def _build(work: Workload, precision: str) -> Backbone:
         RuntimeError: there isn't the memory, an operator can't be captured, since it waits for the device, or the
             device has no units for the precision.
     """
-    if precision == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if not _has_units(precision):
         raise RuntimeError("the GPU has no units for bfloat16")
     dtype = getattr(torch, precision)
     network = channels_last(work.backbone, dtype)
@@ -74,4 +74,14 @@ def _capture(network: fx.GraphModule, example: Tensor, pool: Any) -> _Capture:  
     return _Capture(graph, images, features)
 
 
-RUNTIME = Runtime(_build, devices=("cuda",), precisions=("float32", "bfloat16"), races=("float32", "bfloat16"))
+def _has_units(precision: str) -> bool:
+    return precision == "float32" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+RUNTIME = Runtime(
+    _build,
+    devices=("cuda",),
+    precisions=("float32", "bfloat16"),
+    races=("float32", "bfloat16"),
+    has_units=_has_units,
+)

@@ -53,7 +53,7 @@ def compiled(work: Workload, precision: str) -> openvino.CompiledModel:
         ImportError: there is no OpenVINO for this platform.
         Exception: an operator can't be exported or compiled, or the processor has no units for the precision.
     """
-    if precision == "bfloat16" and not has_bfloat16():
+    if not _has_units(precision):
         raise RuntimeError("the processor has no units for bfloat16")
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
@@ -111,4 +111,14 @@ def _build(work: Workload, precision: str) -> Backbone:
     return features
 
 
-RUNTIME = Runtime(_build, devices=("cpu",), precisions=("float32", "bfloat16"), races=("float32", "bfloat16"))
+def _has_units(precision: str) -> bool:
+    return precision == "float32" or has_bfloat16()
+
+
+RUNTIME = Runtime(
+    _build,
+    devices=("cpu",),
+    precisions=("float32", "bfloat16"),
+    races=("float32", "bfloat16"),
+    has_units=_has_units,
+)

@@ -22,7 +22,7 @@ from gradcam_service.registry.listing import Model
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.traces import Exporter
-from gradcam_service.runtime import Precision
+from gradcam_service.runtime import Precision, can_compute_in
 from gradcam_service.worker import memory, table
 from gradcam_service.worker.poller import Snapshot
 from gradcam_service.worker.table import Accelerate, Drop, Load, Table
@@ -191,6 +191,9 @@ class Models:
 
     def _run(self) -> None:
         """In the loading thread: do what was decided, one thing at a time."""
+        if self._precision == "bfloat16" and not can_compute_in(self._precision, self._device.type):
+            fields = {"setting": "GRADCAM_PRECISION", "precision": self._precision, "device": str(self._device)}
+            log.warning("the setting has no effect: no runtime has units for it here", extra={"fields": fields})
         while True:
             match self._work.get():
                 case Load(token, entry) if self._table.awaits(token):
