@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import is_dataclass
 from difflib import get_close_matches
+from itertools import islice
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from pydantic import BaseModel
@@ -16,13 +17,27 @@ if TYPE_CHECKING:
 
 _COMPARED = 100
 """Characters of a name; longer ones would take long."""
+_FIRST = 20
+"""Names that are compared with others; all that there may be in a request would take minutes."""
 
 
-def nearest(written: str, names: Iterable[str]) -> str | None:
-    """The one of these names that is most like what is written, in any case; None if none is."""
+def nearest(written: str, names: Iterable[str], likeness: float = 0.6) -> str | None:
+    """The one of these names that is most like what is written, in any case; None if none is.
+
+    Args:
+        written: by a person.
+        names: that there are.
+        likeness: twice the share of letters that both have in the same order; 1 of equal names.
+    """
     by_folded = {name.casefold(): name for name in names}
-    close = get_close_matches(written[:_COMPARED].casefold(), by_folded, n=1)
+    close = get_close_matches(written[:_COMPARED].casefold(), by_folded, n=1, cutoff=likeness)
     return by_folded[close[0]] if close else None
+
+
+def misspelt(written: Iterable[str], names: Collection[str], likeness: float = 0.6) -> tuple[str, str] | None:
+    """The first of some names that is none of these but nearly one, and that one; None if none of the first few is."""
+    strange = islice((name for name in written if name not in names), _FIRST)
+    return next(((name, meant) for name in strange if (meant := nearest(name, names, likeness))), None)
 
 
 def did_you_mean(written: object, names: Iterable[str]) -> str:

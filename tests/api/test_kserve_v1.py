@@ -145,11 +145,46 @@ def test_options_may_be_in_three_places_and_the_nearest_wins(client):
 
 def test_options_are_taken_in_any_type_and_strange_members_are_passed_over(client):
     options = {"legend": 1, "boxes": "1", "max_side": "100", "target": ["3", 4.0], "output": "overlay", "alpha": "0.3"}
-    strange = {"signature_name": "serving_default", "model_name": "scenes", "colourmap": 7, "model": "nope"}
+    strange = {"signature_name": "serving_default", "model_name": "nope", "label": 7, "mode": "RGB", "model": "scenes"}
     body = asked(client, EXPLAIN, {"b64": B64, **options, **strange}, **strange, parameters=strange | {"clip": None})
     (result,) = body["explanations"]
     assert [each["target"]["index"] for each in result["explanations"]] == [3, 4]
     assert all("boxes" in each and "overlay" in each for each in result["explanations"])
+
+
+@pytest.mark.parametrize(("name", "meant"), [("targt", "target"), ("Layer", "layer"), ("colourmap", "colormap")])
+def test_who_misspells_an_option_is_not_answered_as_if_there_were_none(client, name, meant):
+    says = f"bad_option: there is no option {name!r}; did you mean {meant!r}?"
+    whole = {"instances": [B64, B64]}
+    assert refused(client.post(f"{EXPLAIN}?{name}=3", json=whole), 400) == says
+    assert refused(client.post(EXPLAIN, json=whole | {"parameters": {name: [3]}}), 400) == says
+    wrong, good = asked(client, PREDICT, {"b64": B64, name: "3"}, B64)["predictions"]
+    assert wrong == {"error": says}
+    assert len(good) == 12
+
+
+def test_another_model_than_the_paths_is_not_passed_over(client):
+    one = {"instances": [B64]}
+    for response in (
+        client.post(f"{PREDICT}?model=resnet18", json=one),
+        client.post(PREDICT, json=one | {"parameters": {"model": "resnet18"}}),
+    ):
+        assert "'scenes' and 'resnet18'" in refused(response, 400)
+    for own in ({"model": "resnet18"}, {"timeout_ms": 5000}):
+        wrong, good = asked(client, PREDICT, {"b64": B64, **own}, B64)["predictions"]
+        assert "is an option of the whole request" in wrong["error"]
+        assert len(good) == 12
+
+
+def test_countless_targets_are_refused_once_for_all_instances(client):
+    targets = {"target": ["a"] * 200_000}
+    instances = [{"b64": B64, "layer": "auto"}] * 2
+    for body in ({"instances": instances, "parameters": targets}, {"instances": [{"b64": B64, **targets}]}):
+        text = refused(client.post(EXPLAIN, json=body), 400)
+        assert text == "too_many_targets: 200000 targets in one request; at most 16 are accepted"
+    assert "at most 3" in refused(
+        client.post(EXPLAIN, json={"instances": [B64], "parameters": {"output": ["map"] * 9}}), 400
+    )
 
 
 def test_with_top_k_a_prediction_is_the_native_one(client):

@@ -174,6 +174,39 @@ def test_sagemaker_needs_no_name(client, native):
     assert entry == named(native[0])
 
 
+def test_the_model_that_is_named_is_the_one_that_answers(client):
+    expected = told(client.post("/predictions/resnet18", content=PNG))
+    for asked in (
+        {"url": "/invocations?model=resnet18", "content": PNG},
+        {"url": "/invocations", "json": {"data": B64, "model": "resnet18"}},
+        {"url": "/invocations", "files": {"data": PNG}, "data": {"model": "resnet18"}},
+        {"url": "/invocations?model_name=resnet18&model=resnet18", "content": PNG},
+    ):
+        assert told(client.post(**asked)) == expected
+    enveloped = {"instances": [{"data": B64}], "parameters": {"model": "resnet18"}}
+    assert told(client.post("/invocations", json=enveloped)) == {"predictions": [expected]}
+    for asked in (
+        {"url": "/invocations?model_name=scenes&model_name=resnet18", "content": PNG},
+        {"url": "/invocations?model_name=scenes&model=resnet18", "content": PNG},
+        {"url": f"{PREDICT}?model=resnet18", "content": PNG},
+        {"url": PREDICT, "json": {"data": B64, "model": "resnet18"}},
+    ):
+        assert "'scenes' and 'resnet18'" in refused(client.post(**asked), 400, "BadRequestException")
+    inside = {"instances": [{"data": B64, "model": "resnet18"}]}
+    assert "of the whole request" in refused(client.post("/invocations", json=inside), 400, "BadRequestException")
+
+
+def test_who_misspells_an_option_is_not_answered_as_if_there_were_none(client):
+    for asked in (
+        {"url": f"{EXPLAIN}?targt=3", "content": PNG},
+        {"url": EXPLAIN, "files": {"data": PNG}, "data": {"targt": "3"}},
+        {"url": EXPLAIN, "json": {"data": B64, "targt": 3}},
+        {"url": EXPLAIN, "json": {"instances": [B64], "parameters": {"targt": 3}}},
+        {"url": EXPLAIN, "json": {"instances": [{"data": B64, "targt": 3}]}},
+    ):
+        assert "did you mean 'target'?" in refused(client.post(**asked), 400, "BadRequestException")
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "kind", "part"),
     [

@@ -8,7 +8,6 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import islice
 from time import monotonic
 from typing import TypeVar
 
@@ -31,7 +30,7 @@ from gradcam_service.errors import (
     UnsupportedMedia,
     shortened,
 )
-from gradcam_service.naming import nearest
+from gradcam_service.naming import misspelt
 from gradcam_service.settings import Settings
 
 Outcome = TypeVar("Outcome")
@@ -40,8 +39,6 @@ _LONG = 2**20
 """Bytes of JSON or base64 that keep the event loop for a millisecond."""
 _PICTURES = ("image", "images")
 """Members of JSON that hold pictures."""
-_COMPARED = 20
-"""Members of JSON that are compared with these, the first ones; all that there may be would take seconds."""
 
 _HOW = (
     "send multipart/form-data with file parts named image, application/json with image or images in base64, "
@@ -60,6 +57,7 @@ async def read_call(
         UnsupportedMedia: the content type is none of the three.
         BadRequest: the body can't be read as what it says it is, or holds no image.
         BadOption: an option is unknown, out of range or given twice.
+        TooManyTargets: there are more than are accepted.
         TooLarge: the body or the number of images is over its limit.
         TooSlow: the body did not arrive in time.
         TooManyBytes: it didn't say how long it is, and there is no room for so many bytes.
@@ -77,7 +75,7 @@ async def read_call(
     query = gathered(request.query_params.multi_items())
     if twice := query.keys() & given.keys():
         raise BadOption(f"option {min(twice)!r} is given both in the query string and in the body")
-    return Call(images, validated(options, query | given))
+    return Call(images, validated(options, query | given, settings.max_targets))
 
 
 async def parsed(
@@ -181,8 +179,8 @@ async def _in_time(settings: Settings) -> AsyncIterator[None]:
 def _json(body: bytes, most_images: int) -> tuple[list[bytes], dict[str, object]]:
     members = members_of(body, '{"image": "<base64>"}')
     if ("image" in members) == ("images" in members):
-        near = next((name for name in islice(members, _COMPARED) if nearest(name, _PICTURES)), None)
-        meant = f"; did you mean that by {shortened(near)!r}?" if near and near not in _PICTURES else ""
+        near = misspelt(members, _PICTURES)
+        meant = f"; did you mean that by {shortened(near[0])!r}?" if near else ""
         raise BadRequest(f'the body must have either "image", a string of base64, or "images", a list of them{meant}')
     if "image" in members:
         return [decode_base64(members.pop("image"), '"image"')], members

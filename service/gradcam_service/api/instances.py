@@ -17,7 +17,7 @@ from fastapi import Request
 from numpy.typing import NDArray
 
 from gradcam_service.api.base64_text import decode_base64
-from gradcam_service.api.given import tolerated
+from gradcam_service.api.given import replaced
 from gradcam_service.api.inference import answers
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, ExplainOptions, Image, Options
@@ -29,7 +29,8 @@ _COMMON = ("image", "image_bytes", "data", "body", "bytes", "bytes_inputs")
 _MOST_MEMBERS = 100
 """Of an instance: more are no options."""
 _KEY = "key"
-_DEADLINE = "timeout_ms"
+_OF_ALL = ("model", "timeout_ms")
+"""Options that a picture can't have for itself."""
 _DEEPEST = 4
 """A batch of one picture of rows of pixels of colours."""
 
@@ -138,25 +139,36 @@ def _none() -> BadRequest:
     return BadRequest(f'the body must have "instances", a list of pictures, each as {_FORMS}')
 
 
-def read(row: object, place: str, options: Options, *given: Mapping[str, object]) -> Instance[Options]:
+def read(row: object, place: str, options: Options, most_targets: int) -> Instance[Options]:
     """The instance that a row is.
 
     Args:
         row: as it was written.
         place: of it in the body, to be named by what is wrong.
-        options: those of the whole request.
-        given: what these were made of; the instance's own count more.
+        options: those of the whole request; its own count more.
+        most_targets: that it may have.
     """
-    members = {name: row[name] for name in type(options).model_fields if name in row} if isinstance(row, dict) else {}
     key = None
     try:
         key = _key(row)
-        if members.get(_DEADLINE) is not None:
-            raise BadOption(f"{_DEADLINE} is an option of the whole request, not of one of its pictures")
-        own = tolerated(type(options), *given, members, {"model": options.model}) if members else options
+        own = _own(row, options, most_targets) if isinstance(row, dict) else options
         return Instance(picture(row, place), own, key)
     except ServiceError as error:
         return Instance(b"", options, key, error)
+
+
+def _own(members: Mapping[str, object], options: Options, most_targets: int) -> Options:
+    """The options of an instance.
+
+    Raises:
+        BadOption, TooManyTargets: one is not as it should be, or of the whole request alone.
+    """
+    if len(members) > _MOST_MEMBERS:
+        raise BadRequest(f"an instance has {len(members)} members; its picture and its options would work, as {_FORMS}")
+    for name in _OF_ALL:
+        if members.get(name) not in (None, getattr(options, name)):
+            raise BadOption(f"{name} is an option of the whole request, not of one of its pictures")
+    return replaced(options, {name: value for name, value in members.items() if name not in _OF_ALL}, most_targets)
 
 
 def _key(row: object) -> bytes | None:
@@ -188,8 +200,6 @@ def _wrapped(members: Mapping[str, object], place: str) -> tuple[str, object]:
     """The member of an instance that is its picture."""
     if "b64" in members:
         return "b64", members["b64"]
-    if len(members) > _MOST_MEMBERS:
-        raise BadRequest(f"{place} has {len(members)} members; its picture and its options would work, as {_FORMS}")
     own = {name: value for name, value in members.items() if name not in ExplainOptions.model_fields and name != _KEY}
     coded = {name: value["b64"] for name, value in own.items() if isinstance(value, dict) and "b64" in value}
     found: dict[str, object] = {**coded} or {name: own[name] for name in own if isinstance(own[name], str | list)}

@@ -144,7 +144,7 @@ class ExplainOptions(PredictOptions, _MethodOptions):
         "extent inside of them, such as `layer4.1.conv2`",
     )
     output: Annotated[list[Literal["heatmap", "overlay", "map"]] | None, BeforeValidator(_listed)] = Field(
-        None, min_length=1, description="what to return, repeatable; default: `heatmap`"
+        None, min_length=1, max_length=3, description="what to return, repeatable; default: `heatmap`"
     )
     format: Literal["png", "jpeg", "webp"] = Field("jpeg", description="of the overlay; a heatmap is always a PNG")
     colormap: Literal[COLORMAPS] | None = Field(  # type: ignore[valid-type]

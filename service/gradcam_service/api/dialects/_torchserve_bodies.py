@@ -14,7 +14,6 @@ from gradcam_service.api.instances import parameters_of, rows_of
 from gradcam_service.api.json_text import members_of
 from gradcam_service.api.multipart import Part, begins_as_file
 from gradcam_service.core.admission import Admission
-from gradcam_service.core.options import ExplainOptions
 from gradcam_service.errors import BadRequest, shortened
 
 Outcome = TypeVar("Outcome")
@@ -22,7 +21,7 @@ Outcome = TypeVar("Outcome")
 _PICTURES = ("data", "body")
 """Parts that TorchServe's own handlers take for the picture, the first that there is."""
 
-_OF_ALL = ("output", "timeout_ms")
+_OF_ALL = ("model", "output", "timeout_ms")
 """Options that a picture can't have for itself."""
 
 
@@ -102,7 +101,7 @@ def _of_form(parts: Sequence[tuple[str, Part | str]]) -> Sent:
     texts = [
         (name, value)
         for (name, value), is_picture in zip(parts, taken, strict=True)
-        if isinstance(value, str) and not is_picture and name in ExplainOptions.model_fields
+        if isinstance(value, str) and not is_picture
     ]
     return Sent(rows, gathered(texts))
 

@@ -16,7 +16,7 @@ from gradcam_service.api import documentation
 from gradcam_service.api.bodies import parsed
 from gradcam_service.api.dialects import Dialect
 from gradcam_service.api.dialects import _kserve as kserve
-from gradcam_service.api.given import gathered, tolerated
+from gradcam_service.api.given import gathered, only_model, tolerated
 from gradcam_service.api.inference import admit, reference
 from gradcam_service.api.instances import Instance, answers_each, parameters_of, read, rows_of
 from gradcam_service.api.json_text import members_of
@@ -26,6 +26,7 @@ from gradcam_service.core.options import ExplainOptions, Options, PredictOptions
 from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import NotOffered, NotReady, ServiceError, UnknownModel, shortened
 from gradcam_service.registry.listing import resolve
+from gradcam_service.settings import Settings
 from gradcam_service.tasks.classification import probabilities
 
 router = APIRouter()
@@ -132,22 +133,21 @@ async def _answered(request: Request, options: type[PredictOptions]) -> tuple[_A
     admission = admit(request)
     start = perf_counter()
     settings = request.app.state.settings
-    query = gathered(pair for pair in request.query_params.multi_items() if pair[0] in options.model_fields)
-    given = query | {"model": reference(request)}
-    reading = partial(_read, options=options, query=given, most=settings.most_images)
+    query = gathered(request.query_params.multi_items())
+    reading = partial(_read, kind=options, query=query, model=reference(request), settings=settings)
     asked = await parsed(request, reading, settings, admission)
     return asked, await answers_each(request, asked.instances, asked.options, admission, perf_counter() - start)
 
 
-def _read(body: bytes, options: type[Options], query: Mapping[str, object], most: int) -> _Asked:
+def _read(body: bytes, kind: type[Options], query: Mapping[str, object], model: str, settings: Settings) -> _Asked:
     """The instances of a body; their own options count more than ``parameters``, and these more than the query."""
     members = members_of(body, '{"instances": [{"image": {"b64": "<base64>"}}]}')
-    known = options.model_fields.keys() - {"model"}
-    given = [query, {name: value for name, value in parameters_of(members).items() if name in known}]
-    of_all = tolerated(options, *given)
-    rows, by_column = rows_of(members, most)
-    instances = [read(row, f"instance {number}", of_all, *given) for number, row in enumerate(rows)]
-    return _Asked(instances, of_all, "outputs" if by_column else "predictions")
+    parameters = parameters_of(members)
+    path = {"model": only_model(model, query.get("model"), parameters.get("model"))}
+    options = tolerated(kind, query, parameters, path, most_targets=settings.max_targets)
+    rows, by_column = rows_of(members, settings.most_images)
+    instances = [read(row, f"instance {number}", options, settings.max_targets) for number, row in enumerate(rows)]
+    return _Asked(instances, options, "outputs" if by_column else "predictions")
 
 
 def _written(asked: _Asked, answered: Answers, *, explain: bool) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ from gradcam_service.api import documentation
 from gradcam_service.api.accept import for_one_picture, wants_picture
 from gradcam_service.api.dialects import Dialect, Fault
 from gradcam_service.api.dialects._torchserve_bodies import Sent, read_body
-from gradcam_service.api.given import gathered, tolerated
+from gradcam_service.api.given import gathered, only_model, tolerated
 from gradcam_service.api.inference import admit, reference
 from gradcam_service.api.instances import Instance, answers_each, read
 from gradcam_service.api.observe import observation
@@ -96,7 +96,7 @@ async def predictions(request: Request, name: str) -> Response:
 @router.api_route("/invocations", methods=_METHODS, include_in_schema=False)
 async def invocations(request: Request) -> Response:
     """The same at the path that SageMaker knows, where the model may go unnamed."""
-    return await _predicted(request, request.query_params.get("model_name"))
+    return await _predicted(request, only_model(*request.query_params.getlist("model_name")))
 
 
 @router.post(
@@ -158,16 +158,16 @@ async def _predicted(request: Request, model: str | None) -> Response:
 
 async def _asked(request: Request, kind: type[Options], model: str | None, admission: Admission) -> _Asked[Options]:
     """What is asked; an instance's own options count more than a form's, and these more than the query's."""
-    known = (pair for pair in request.query_params.multi_items() if pair[0] in ExplainOptions.model_fields)
-    query = gathered(known)
+    query, most = gathered(request.query_params.multi_items()), request.app.state.settings.max_targets
 
     def asked(sent: Sent) -> _Asked[Options]:
         given = query | {name: value for name, value in sent.fields.items() if value is not None}
         output = given.pop("output", None) or []
         outputs = output if isinstance(output, list) else [output]
-        given |= {"model": model, "output": [name for name in outputs if name != _OWN] or None}
-        options = tolerated(kind, given)
-        instances = [read(row, f"picture {number}", options, given) for number, row in enumerate(sent.rows)]
+        named = only_model(model, query.get("model"), sent.fields.get("model"))
+        own = {"model": named, "output": [name for name in outputs if name != _OWN] or None}
+        options = tolerated(kind, given | own, most_targets=most)
+        instances = [read(row, f"picture {number}", options, most) for number, row in enumerate(sent.rows)]
         return _Asked(instances, options, sent.in_envelope, _OWN in outputs)
 
     return await read_body(request, asked, admission)

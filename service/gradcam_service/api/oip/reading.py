@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -18,7 +17,6 @@ from gradcam_service.api.oip.tensors import BYTES, Content, Tensor
 from gradcam_service.core.options import Call, ExplainOptions, Image, PredictOptions, check_target_count
 from gradcam_service.errors import BadOption, BadRequest, TooLarge, shortened
 from gradcam_service.images.signatures import kind
-from gradcam_service.naming import nearest
 from gradcam_service.settings import Settings
 
 _ELSEWHERE = {
@@ -27,10 +25,7 @@ _ELSEWHERE = {
     "boxes": "boxes come with the service's own protocol alone",
 }
 """Options of the service's own protocol that are no parameters here, and why."""
-_RESERVED = ("timeout", "priority", "headers", "content_type")
-"""Parameters of the protocol and of its clients, which are no misspelt options."""
-_COMPARED = 20
-"""Parameters that are compared with options' names, the first ones; all that there may be would take minutes."""
+_TIMEOUT = "timeout"
 _LONGEST_MS = 600_000
 
 
@@ -53,18 +48,17 @@ def call_of(
     """
     pictures, targets = _inputs(request.inputs)
     images = _images(pictures, settings.most_images)
-    given = _options(request.parameters) | {"model": faced.reference}
+    given, most = _options(request.parameters) | {"model": faced.reference}, settings.max_targets
     if not any(name in EXPLANATIONS for name in outputs):
         if targets is not None:
             raise BadRequest(f"input {TARGET!r} is what is explained; ask for an output of {', '.join(EXPLANATIONS)}")
-        return Call(images, tolerated(PredictOptions, given))
+        return Call(images, tolerated(PredictOptions, given, most_targets=most))
     drawn = [name for name in ("heatmap", "overlay", "map") if name in outputs] or ["map"]
-    options = tolerated(
-        ExplainOptions, given, {"output": drawn}, _target(request.parameters, faced, settings.max_targets)
-    )
+    given |= {"output": drawn} | _target(request.parameters, faced, most)
+    options = tolerated(ExplainOptions, given, most_targets=most)
     if targets is None:
         return Call(images, options)
-    own = [options.model_copy(update={"target": row}) for row in _rows(targets, len(images), settings.max_targets)]
+    own = [options.model_copy(update={"target": row}) for row in _rows(targets, len(images), most)]
     return Call(images, options, own)
 
 
@@ -130,41 +124,25 @@ def _rows(tensor: Tensor, count: int, most: int) -> list[list[Any]]:
 def _target(parameters: Parameters, faced: Faced, most: int) -> dict[str, Any]:
     """The option `target`: an index, a label, labels with commas between, or JSON."""
     written = parameters.get(TARGET)
-    if not isinstance(written, str):
-        return {} if written is None else {TARGET: _counted(written, most)}
     labels = faced.model.card.labels if faced.model.card else []
-    if written in labels or written.lstrip().startswith("{"):
+    if not isinstance(written, str) or written in labels or written.lstrip().startswith("{"):
         return {TARGET: written}
     if not written.lstrip().startswith("["):
         check_target_count(written.count(",") + 1, most)
         return {TARGET: [part.strip() for part in written.split(",")]}
     try:
-        listed = msgspec.json.decode(written)
+        return {TARGET: msgspec.json.decode(written)}
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadOption(f"parameter 'target' is not the JSON that it begins like: {error}") from None
-    return {TARGET: _counted(listed, most)}
-
-
-def _counted(targets: Any, most: int) -> Any:  # noqa: ANN401  whatever was written
-    if isinstance(targets, list):
-        check_target_count(len(targets), most)
-    return targets
 
 
 def _options(parameters: Parameters) -> dict[str, Any]:
-    """The options among a request's parameters, those that any client adds for itself left out."""
-    options: dict[str, Any] = {}
-    known = ExplainOptions.model_fields
-    for name, value in parameters.items():
-        if why := _ELSEWHERE.get(name):
+    """A request's parameters, among them options, with the protocol's own as such."""
+    for name, why in _ELSEWHERE.items():
+        if name in parameters:
             raise BadOption(f"{name!r} is no parameter: {why}")
-        if name in known and name != TARGET:
-            options[name] = value
-    strange = (name for name in parameters if name not in known and name not in _RESERVED)
-    for name in islice(strange, _COMPARED):
-        if meant := nearest(name, known):
-            raise BadOption(f"there is no parameter {shortened(name)!r}; did you mean {meant!r}?")
-    return _deadline(parameters.get("timeout")) | options
+    own = {name: value for name, value in parameters.items() if name != _TIMEOUT}
+    return _deadline(parameters.get(_TIMEOUT)) | own
 
 
 def _deadline(timeout: Any) -> dict[str, Any]:  # noqa: ANN401  whatever was written
