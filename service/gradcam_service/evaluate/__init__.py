@@ -1,0 +1,1 @@
+"""Is a map to be trusted? Protocols and metrics over a data set."""
