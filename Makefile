@@ -66,8 +66,9 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-zoo: $(VENV)/.installed  ## train the embedded model from nothing
-	$(BIN)/python -m gradcam_service.zoo.train
+zoo: TRAINING = $(if $(filter-out scenes,$(MODEL)),$(subst -,_,$(MODEL)).)train
+zoo: $(VENV)/.zoo  ## train an embedded model from nothing; MODEL is scenes, policy, …
+	$(BIN)/python -m gradcam_service.zoo.$(TRAINING)
 
 image:  ## build the container image for a CPU; make image DEVICE=cuda for GPUs
 	BUILDAH_FORMAT=docker $(ENGINE) build \
@@ -92,6 +93,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(BIN)/pip install --disable-pip-version-check --no-deps -c constraints.txt --index-url $(TORCH_INDEX) torch torchvision)
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.zoo: $(VENV)/.installed
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[zoo]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed tests/real/requirements.txt

@@ -17,8 +17,9 @@ def _build(folder: ModelFolder) -> Built:
     """Build one of the zoo's architectures with the operator's labels and preprocessing."""
     from gradcam_service.registry.built import Built, with_weights
     from gradcam_service.zoo.network import scenes_network
+    from gradcam_service.zoo.policy.network import policy_network
 
-    zoo, name = {"scenes": scenes_network}, str(folder.spec.architecture)
+    zoo, name = {"scenes": scenes_network, "policy": policy_network}, str(folder.spec.architecture)
     if name not in zoo:
         raise ModelFailed(f"the zoo has no architecture {name!r}{did_you_mean(name, zoo)}; it has {', '.join(zoo)}")
     labels = folder.labels()

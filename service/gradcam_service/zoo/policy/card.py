@@ -1,0 +1,145 @@
+"""The model card: what `policy` is, how it came to be, what was measured and what it does not know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradcam_service.zoo.policy.evaluate import Figures, Measured, Pointing
+
+
+@dataclass(frozen=True)
+class Training:
+    """Record of a training.
+
+    Attributes:
+        imitated: how many states the planner judged.
+        reinforced: how many steps PPO took.
+        minutes: wall time, measuring included.
+        cpu_minutes: the time that all cores together spent on it.
+        hardware: what it ran on.
+        versions: of minigrid and stable-baselines3.
+        parameters: how many the network has.
+        weights: size of the weights file in bytes.
+    """
+
+    imitated: int
+    reinforced: int
+    minutes: float
+    cpu_minutes: float
+    hardware: str
+    versions: str
+    parameters: int
+    weights: int
+
+
+_CARD = """\
+# policy
+
+An agent that acts on pixels alone in a world that others wrote:
+[DoorKey-8x8](https://minigrid.farama.org/environments/minigrid/DoorKeyEnv) of MiniGrid (Apache-2.0). A wall with a
+locked door parts the world in two rooms; the agent, a red triangle, has to pick up the key, open the door and reach
+the green goal. The model sees a picture of the whole world and gives a logit for each of MiniGrid's seven actions,
+and the value of the state. It is embedded so that the explanation of an action can be tried, and checked against
+where things are, without a download.
+
+## Network
+
+{parameters:,} parameters, {megabytes:.1f} MB of float32 weights. Input 64 × 64 RGB, 8 × 8 pixels for each cell. Three
+convolutions, the first with a kernel and a stride of a cell, keep a grid of 8 × 8: a place of a feature map is a cell
+of the world. Then come a hidden layer of 128 and a linear layer each for actions and value. One picture is the whole
+state: whether the agent has the key is seen by its not lying there. So nothing is stacked (`frames` is 1).
+
+## Training
+
+`make zoo MODEL=policy`, in two stages; {versions}.
+
+1. Imitation. A planner that knows where everything is says which actions begin a shortest way, in {imitated:,} states
+   that planner and network come to by turns (DAgger, [arXiv:1011.0686](https://arxiv.org/abs/1011.0686)). So the
+   agent hasn't found out by itself what keys are for.
+2. stable-baselines3's PPO, `CnnPolicy`, from there: {reinforced:,} steps with the environment's own reward.
+
+It took {minutes:.0f} minutes on {hardware} that had other work, {cpu_minutes:.0f} minutes of processor time. An
+eighth of all arrangements of wall, door and key is held out: training never sees them, whatever its seed.
+
+## Measured
+
+In {worlds:,} worlds whose arrangement was held out, by the most probable action, within the environment's 640 steps
+(one that comes to a state again has failed, since nothing is random):
+
+| | goal reached | median of steps | of the planner |
+|---|---|---|---|
+| after imitation | {imitated_success} |
+| **after PPO** | {success} |
+
+Maps: Grad-CAM of the chosen action at the default layer, in {states:,} states, one of each of these worlds, so that
+they are independent; where the map, enlarged bilinearly to the picture, has its maximum.
+
+| the maximum lies in the cell of | states |
+|---|---|
+{on}
+| **one of these** | **{hits:.1%}** |
+| a cell beside one of these | {beside:.1%} |
+
+Agent, key, door and goal are {chance:.1%} of all cells, so that a random place hits one as often; {p_value} (binomial
+test, one-sided). Of the cells that aren't wall they are {chance_inside:.1%}; {p_inside}. {share:.0%} of the maps' sum
+lies on them.
+
+| next, a planner goes to the | states | the maximum lies on it |
+|---|---|---|
+{towards}
+
+Nothing in the training says where to look.
+
+## Limits
+
+- It knows pictures of DoorKey-8x8 as MiniGrid draws them with `highlight=False`, brought to 64 × 64 pixels. Of any
+  other picture, another size of the world among them, the answer means nothing.
+- It acts in a world of {worlds:,} and more arrangements, all of one kind: that it reaches the goal there says nothing
+  of others.
+- The maximum says which cell counted most for the action, on a grid of 8 × 8; it is a claim about the network, not
+  about what an agent ought to look at.
+- `drop` and `done` are actions of MiniGrid that no solution needs.
+
+## Intended use
+
+Trying out, testing and demonstrating the service. Not for decisions about anything.
+"""
+
+
+def card(imitated: Figures, measured: Measured, training: Training) -> str:
+    """The card as Markdown."""
+    pointing = measured.pointing
+    return _CARD.format(
+        parameters=training.parameters,
+        megabytes=training.weights / 1e6,
+        versions=training.versions,
+        imitated=training.imitated,
+        reinforced=training.reinforced,
+        minutes=training.minutes,
+        cpu_minutes=training.cpu_minutes,
+        hardware=training.hardware,
+        worlds=measured.figures.worlds,
+        imitated_success=_row(imitated),
+        success=_row(measured.figures),
+        states=pointing.states,
+        on="\n".join(f"| {name} | {hits / pointing.states:.1%} |" for name, hits in pointing.on.items()),
+        hits=pointing.hits / pointing.states,
+        beside=pointing.beside / pointing.states,
+        chance=pointing.chance,
+        p_value=_p(pointing, pointing.chance),
+        chance_inside=pointing.chance_inside,
+        p_inside=_p(pointing, pointing.chance_inside),
+        share=pointing.share,
+        towards="\n".join(f"| {name} | {n} | {hits / n:.1%} |" for name, (n, hits) in sorted(pointing.towards.items())),
+    )
+
+
+def _row(figures: Figures) -> str:
+    """The figures as cells of a table."""
+    return f"{figures.reached / figures.worlds:.1%} | {figures.steps:.0f} | {figures.best:.0f}"
+
+
+def _p(pointing: Pointing, chance: float) -> str:
+    """How probable as many hits are by chance, in words."""
+    value = pointing.p_value(chance)
+    return f"p = {value:.1e}" if value >= 1e-300 else "p < 1e-300"
