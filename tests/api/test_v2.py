@@ -300,6 +300,16 @@ def test_the_best_classes_are_named_as_triton_names_them(client, scene):
     assert "classification" in error(client.post(EXPLAIN, **in_json(scene, outputs=outputs)), 400)
 
 
+def test_floats_that_are_hardly_normalised_are_answered_with_a_warning_and_pixels_are_not(client):
+    def asked(largest):
+        floats = np.linspace(0, largest, 3 * 128 * 128, dtype="<f4").reshape(1, 3, 128, 128)
+        return client.post(INFER, **binary(("input", "FP32", floats.shape, floats.tobytes())))
+
+    assert "from -2 to 2" in asked(1).json()["parameters"]["warnings"]
+    assert "parameters" not in asked(2).json()
+    assert error(asked(255), 400).startswith("unfit_input: ")
+
+
 def test_one_image_that_can_not_be_read_fails_all_and_is_named(client, scene):
     refused = error(client.post(INFER, **pictures(scene, b"\xff\xd8\xff no picture", scene)), 400)
     assert refused.startswith("undecodable_image: image 1: ")

@@ -94,6 +94,20 @@ def test_what_is_drawn_of_a_tensor_is_what_it_was_before_it_was_normalised(scene
     assert result.explanations[0].region == (0, 0, width, height)
 
 
+def test_pixels_that_came_as_floats_are_not_taken_as_normalised(scenes: Local):
+    pixels, tensor = prepared(scenes)
+    as_floats = np.ascontiguousarray(pixels.transpose(2, 0, 1).astype(np.float32))
+    sent = [as_floats, as_floats * 0.999, as_floats / 255, tensor, np.ones_like(tensor) * 2.2, -as_floats]
+    of_255, resized, of_1, *others = answers(scenes, sent, PredictOptions())
+    for refused in (of_255, resized):
+        assert isinstance(refused, UnfitInput)
+        assert "normalised as this model wants them they are from -2 to 2" in refused.detail
+    assert isinstance(of_1, Result)
+    (warning,) = of_1.warnings
+    assert "from -2 to 2; integers from 0 to 255" in warning
+    assert [result.warnings for result in others if isinstance(result, Result)] == [()] * 3
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -14,6 +14,8 @@ from gradcam_service.inputs import INPUTS, Preparing, Received, Takes
 from gradcam_service.inputs.array import as_picture, drawn_limits
 
 _NPY = "application/x-npy"
+_BRIGHTER = 1.5
+"""Than white: no picture is, however it was resized, whose darkest number is not below the mean."""
 
 
 def received(sent: bytes | np.ndarray, takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
@@ -29,7 +31,7 @@ def received(sent: bytes | np.ndarray, takes: Takes, preprocess: Preparing, max_
 
     Raises:
         TooLarge, UndecodableImage: as the kind of input does.
-        UnfitInput: likewise, or prepared numbers are not finite.
+        UnfitInput: likewise, or prepared numbers are not finite, or evidently not normalised.
     """
     kind = INPUTS[takes.reader]
     if not isinstance(sent, np.ndarray):
@@ -70,7 +72,27 @@ def _prepared(values: np.ndarray, takes: Takes, preprocess: Preparing) -> Receiv
     pixels = as_picture(shown, ends)
     height, width = values.shape[1:]
     seen = PreparedImage(pixels, Region(0, 0, width, height), (width, height))
-    return Received({"tensor": values}, seen, lambda: Image.fromarray(pixels))
+    warnings = _hardly_normalised(values, preprocess) if scaled else ()
+    return Received({"tensor": values}, seen, lambda: Image.fromarray(pixels), warnings)
+
+
+def _hardly_normalised(values: np.ndarray, preprocess: Preparing) -> tuple[str, ...]:
+    """The warning for numbers from 0 to 1, where normalised ones would be darker than 0; none for others.
+
+    Raises:
+        UnfitInput: they are pixels' numbers.
+    """
+    ends = [(end - mean) / std for mean, std in zip(preprocess.mean, preprocess.std, strict=True) for end in (0, 1)]
+    black, white = min(ends), max(ends)
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or (high > 1 and high <= _BRIGHTER * white) or (high <= 1 and black >= 0):
+        return ()
+    found = (
+        f"its numbers are from {low:g} to {high:g}, and normalised as this model wants them they are from {black:g} "
+    )
+    if high > 1:
+        raise UnfitInput(f"{found}to {white:g}; integers would be taken as pixels, and normalised here")
+    return (f"{found}to {white:g}; integers from 0 to 255 are normalised here",)
 
 
 def _planes_first(values: np.ndarray, takes: Takes) -> bool:

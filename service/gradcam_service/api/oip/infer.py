@@ -64,6 +64,8 @@ def respond(inference: Inference, answers: Answers) -> InferResponse:
     outputs = [_output(one, results, answers.card) for one in inference.wanted]
     explained = results[0].explanations[:1]
     said = {name: str(getattr(one, name)) for one in explained for name in ("method", "layer", "kind")}
+    if warnings := dict.fromkeys(warning for result in results for warning in result.warnings):
+        said["warnings"] = "; ".join(warnings)
     return InferResponse(inference.faced.name, answers.model.version, outputs, said)
 
 

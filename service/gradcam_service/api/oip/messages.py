@@ -43,7 +43,7 @@ class InferResponse:
         model: as the request named it.
         version: of the model that answered.
         outputs: in the order in which they were asked for.
-        parameters: what else is to say of them: method, layer and kind of maps.
+        parameters: what else is to say of them: method, layer and kind of maps, and warnings.
     """
 
     model: str
