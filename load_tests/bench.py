@@ -32,7 +32,7 @@ from gradcam_service.api.grpc.protocol import inference_pb2
 from live import Service, free_port, running, until
 
 HERE = Path(__file__).parent
-PHOTO = HERE.parent / "service" / "gradcam_service" / "api" / "web" / "examples" / "coffee.jpg"
+PHOTO = HERE.parent / "service" / "gradcam_service" / "pictures" / "coffee.jpg"
 MODEL = "source: torchvision\narchitecture: {}\nweights: random:0\n"
 KINDS = ("vit_b_16", "swin_t", "convnext_tiny", "densenet121", "vgg16")
 """Networks of other kinds than ResNet, in both precisions."""

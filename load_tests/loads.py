@@ -21,7 +21,7 @@ from drive import Answers, Request, one_by_one
 
 from live import ADMIN_TOKEN, Service, running, until
 
-PHOTO = Path(__file__).parent.parent / "service" / "gradcam_service" / "api" / "web" / "examples" / "cross-star.jpg"
+PHOTO = Path(__file__).parent.parent / "service" / "gradcam_service" / "pictures" / "cross-star.jpg"
 MODEL = "source: torchvision\narchitecture: {}\nweights: random:0\nload: demand\n"
 CONNECTIONS, CALM, ROUNDS, STARTS = 8, 400, 3, 3
 

@@ -48,7 +48,7 @@ RATE = 2
 MOMENTS = 1000
 """Of longer runs, every other moment is forgotten."""
 
-EXAMPLES = Path(gradcam_service.__file__).parent / "api/web/examples"
+EXAMPLES = Path(gradcam_service.__file__).parent / "pictures"
 KEY = {"Authorization": f"Bearer {key}"} if (key := os.environ.get("GRADCAM_API_KEY")) else {}
 
 

@@ -32,7 +32,7 @@ from gradcam_service.registry.repository import parse_spec
 from live import PATIENCE
 from repository import ROOT
 
-PHOTOGRAPHS = ROOT / "service/gradcam_service/api/web/examples"
+PHOTOGRAPHS = ROOT / "service/gradcam_service/pictures"
 NETWORKS = """
 import torch
 from torch import nn

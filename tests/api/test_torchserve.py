@@ -84,6 +84,14 @@ def test_the_map_is_the_native_one_at_the_size_of_the_input(client, native):
     assert same(told(client.put(EXPLAIN, content=PNG)), native[0]["explanations"][0])
 
 
+def test_the_maps_of_many_targets_are_sent_while_they_are_written(client):
+    body = {"images": [B64], "output": "map", "target": list(range(8))}
+    (result,) = answered(client.post("/explain", json=body))["results"]
+    response = client.put(EXPLAIN, content=PNG, params={"target": list(range(8))})
+    assert "content-length" not in response.headers
+    assert all(same(each, own) for each, own in zip(told(response), result["explanations"], strict=True))
+
+
 def test_several_pictures_are_a_list_and_each_is_explained_for_its_own_best_class(client, native):
     files = [("data", PNG), ("data", b"no picture"), ("data", OTHER)]
     first, wrong, last = told(client.post(PREDICT, files=files))

@@ -9,10 +9,11 @@ import pytest
 
 from gradcam_service.images.colormaps import COLORMAPS, table
 
-WEB = importlib.resources.files("gradcam_service.api") / "web"
+PACKAGE = importlib.resources.files("gradcam_service")
+WEB, PICTURES = PACKAGE / "api" / "web", PACKAGE / "pictures"
 FILES = [entry.name for entry in WEB.iterdir() if entry.is_file()]
 HTML = {"Accept": "text/html"}
-EXAMPLES = [entry.name for entry in (WEB / "examples").iterdir()]
+EXAMPLES = [entry.name for entry in PICTURES.iterdir()]
 
 
 def test_the_page_may_load_from_its_own_origin_alone(client):
@@ -73,12 +74,12 @@ def test_a_file_is_compressed_for_whom_takes_that_and_the_same_for_others(client
 
 
 def test_every_example_is_small_and_credited():
-    credited = (WEB / "examples" / "CREDITS.md").read_text()
+    credited = (PICTURES / "CREDITS.md").read_text()
     pictures = {name for name in EXAMPLES if name.endswith(".jpg")}
     assert set(re.findall(r"^\| `(\S+)` \|", credited, re.MULTILINE)) == pictures
     assert len(pictures) >= 6
     for name in pictures:
-        assert len((WEB / "examples" / name).read_bytes()) <= 60_000
+        assert len((PICTURES / name).read_bytes()) <= 60_000
 
 
 def test_text_is_never_parsed_as_markup():

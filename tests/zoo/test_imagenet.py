@@ -137,7 +137,7 @@ def test_the_second_version_of_the_docs_names_photographs_too(tmp_path: Path):
     mean, std = (torch.tensor(values)[:, None, None] for values in (built.preprocess.mean, built.preprocess.std))
     named = {}
     for name in ("camera", "coffee"):
-        photograph = (ROOT / "service/gradcam_service/api/web/examples" / f"{name}.jpg").read_bytes()
+        photograph = (ROOT / "service/gradcam_service/pictures" / f"{name}.jpg").read_bytes()
         pixels = INPUTS["picture"].receive(photograph, spec.input, built.preprocess, 10**6).inputs["image"]
         image = (torch.tensor(pixels).permute(2, 0, 1) / 255 - mean) / std
         named[name] = built.labels[int(built.module.eval()(image[None])[0].argmax())]

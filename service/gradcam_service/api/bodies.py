@@ -35,8 +35,8 @@ from gradcam_service.settings import Settings
 
 Outcome = TypeVar("Outcome")
 
-_LONG = 2**20
-"""Bytes of JSON or base64 that keep the event loop for a millisecond."""
+_LONG = 2**18
+"""Bytes that keep the event loop for under a millisecond where they are base64, for thirty where they are numbers."""
 _PICTURES = ("image", "images")
 """Members of JSON that hold pictures."""
 

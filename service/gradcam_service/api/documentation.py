@@ -54,15 +54,15 @@ router = APIRouter(include_in_schema=False)
 @router.get("/docs/scene.jpg")
 async def scene() -> Response:
     """A drawn scene, which the model `scenes` knows."""
-    return Response(_example("examples/scene.jpg"), media_type="image/jpeg")
+    return Response(_example("api/examples/scene.jpg"), media_type="image/jpeg")
 
 
 @router.get("/docs/camera.jpg")
 @router.get("/docs/coffee.jpg")
 @router.get("/docs/cat.jpg")
 async def photograph(request: Request) -> Response:
-    """A photograph that the page shows, too; web/examples/CREDITS.md says whose."""
-    return Response(_example(f"web/examples/{request.url.path.rpartition('/')[2]}"), media_type="image/jpeg")
+    """A photograph that the page shows, too; pictures/CREDITS.md says whose."""
+    return Response(_example(f"pictures/{request.url.path.rpartition('/')[2]}"), media_type="image/jpeg")
 
 
 @router.get("/docs/model.schema.json")
@@ -253,9 +253,9 @@ def _bodies(fields: dict[str, Any], example: dict[str, Any], name: str) -> dict[
 
 @cache
 def _example(path: str) -> bytes:
-    return files("gradcam_service.api").joinpath(path).read_bytes()
+    return files("gradcam_service").joinpath(path).read_bytes()
 
 
 def _base64_photograph() -> str:
     """A small one: a page of documentation holds several."""
-    return base64.b64encode(_example("examples/coffee.jpg")).decode("ascii")
+    return base64.b64encode(_example("api/examples/coffee.jpg")).decode("ascii")

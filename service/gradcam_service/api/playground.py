@@ -82,7 +82,9 @@ def _answer(request: Request, found: _File) -> Response:
 @cache
 def _files() -> dict[str, _File]:
     """Everything that is served, by its path: only what is here can be asked for."""
-    return dict(_read(files("gradcam_service.api") / "web", "")) | {"palettes.json": _palettes()}
+    package = files("gradcam_service")
+    own, pictures = _read(package / "api" / "web", ""), _read(package / "pictures", "examples/")
+    return dict([*own, *pictures]) | {"palettes.json": _palettes()}
 
 
 def _read(folder: Traversable, prefix: str) -> list[tuple[str, _File]]:

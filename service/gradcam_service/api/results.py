@@ -10,20 +10,17 @@ from typing import Annotated, Any, Literal, Union, get_type_hints
 
 import numpy as np
 from fastapi import Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, create_model
 from pydantic_core import to_json
 
 from gradcam_service.api.problems import fault
 from gradcam_service.api.schemas import AnsweringModel, Problem
+from gradcam_service.api.sending import sent
 from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import ServiceError
 from gradcam_service.maps import MapKind
 from gradcam_service.targets import TARGETS
 from gradcam_service.tasks import TASKS
-
-_SHORT = 2**20
-"""Bytes of an answer that is written at once."""
 
 
 def _base64(data: object) -> object:
@@ -161,10 +158,8 @@ def response(answers: Answers, request_id: str, explained: Sequence[str] | None 
 
 
 def streamed(pieces: Iterator[bytes], answers: Answers) -> Response:
-    """JSON as a response; that of large answers is written while it is sent, so that it is never held as a whole."""
-    if _size(answers) <= _SHORT:
-        return Response(b"".join(pieces), media_type="application/json")
-    return StreamingResponse(pieces, media_type="application/json")
+    """JSON that tells of explanations as a response."""
+    return sent(pieces, _size(answers))
 
 
 def _size(answers: Answers) -> int:

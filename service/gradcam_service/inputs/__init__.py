@@ -124,6 +124,9 @@ class Input:
     size: Callable[[bytes], tuple[int, int]]
 
 
+OWN_PIXELS = 50_000_000
+"""Most that a picture may have which no caller has sent: a model's sample, and the service's own."""
+
 INPUTS: Kinds[Input] = Kinds(__name__, "INPUT")
 
 

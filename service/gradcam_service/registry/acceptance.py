@@ -22,15 +22,13 @@ from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods import DEFAULT, METHODS
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.objectives import Logit
-from gradcam_service.inputs import INPUTS, Preparing, Takes
+from gradcam_service.inputs import INPUTS, OWN_PIXELS, Preparing, Takes
 
 _PROBABILITY = 0.05
 """Most that a probability may differ by; of scores that are none, of the largest."""
 _COSINE = 0.999
 """Least cosine between two maps."""
-_PICTURES = Path(__file__).parents[1] / "api" / "web" / "examples"
-_LARGEST = 50_000_000
-"""Pixels."""
+_PICTURES = Path(__file__).parents[1] / "pictures"
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def real_pictures(takes: Takes, preprocess: Preparing) -> Iterator[np.ndarray]:
     """The photographs and drawings that come with the service, as a model takes them; none where it takes no JPEGs."""
     for file in sorted(_PICTURES.glob("*.jpg")):
         with suppress(ServiceError):
-            received = INPUTS[takes.reader].receive(file.read_bytes(), takes, preprocess, _LARGEST)
+            received = INPUTS[takes.reader].receive(file.read_bytes(), takes, preprocess, OWN_PIXELS)
             yield received.inputs["image"]
 
 

@@ -16,7 +16,7 @@ from gradcam_service.explain.endings import has_both_sides
 from gradcam_service.explain.methods import METHODS, in_order
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import forward_passes, refusals
-from gradcam_service.inputs import INPUTS
+from gradcam_service.inputs import INPUTS, OWN_PIXELS
 from gradcam_service.registry import cache
 from gradcam_service.registry.card import Card, LayerCard, MethodCard
 from gradcam_service.registry.checks import Findings, examine
@@ -31,9 +31,6 @@ from gradcam_service.runtime._export import ELSEWHERE
 
 if TYPE_CHECKING:
     from gradcam_service.registry.apart import Surroundings
-
-_LARGEST_SAMPLE = 50_000_000
-"""Pixels."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +166,7 @@ def _checked_sample(model: LoadedModel, sample: Sample, folder: ModelFolder) -> 
     try:
         data = folder.file("sample", sample.image).read_bytes()
         card = model.card
-        received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, _LARGEST_SAMPLE)
+        received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, OWN_PIXELS)
         expected = model.card.class_index(sample.label)
     except ModelFailed:
         raise

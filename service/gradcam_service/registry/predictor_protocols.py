@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -18,6 +17,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
+from gradcam_service.bytes_tensor import packed
 from gradcam_service.errors import ModelFailed, shortened
 
 Encoding = Literal["png", "nchw", "nhwc"]
@@ -148,7 +148,7 @@ class V2:
         if datatype == "BYTES":
             pngs = _pngs(images)
             tensor["shape"] = [len(pngs), *[1 for _ in self.input["shape"][1:]]]
-            data = b"".join(struct.pack("<I", len(png)) + png for png in pngs)
+            data = b"".join(packed(pngs))
             values = [] if self.binary else [base64.b64encode(png).decode() for png in pngs]
         else:
             rows = images.transpose(0, 2, 3, 1) if self.channels_last else images

@@ -26,6 +26,7 @@ from gradcam_service.api.oip.infer import Inference, read, respond
 from gradcam_service.api.oip.messages import InferRequest
 from gradcam_service.api.operations import require_ready
 from gradcam_service.api.preference import by_preference
+from gradcam_service.api.sending import sent
 from gradcam_service.errors import BadRequest, NotOffered, NotReady, UnknownModel, shortened
 from gradcam_service.registry.listing import Model
 
@@ -37,8 +38,6 @@ _EXTENSIONS = [
     *("binary_tensor_data", "classification", "parameters", "model_configuration", "model_repository", "statistics")
 ]
 _HEADER_LENGTH = "Inference-Header-Content-Length"
-_SHORT = 2**20
-"""Bytes of an answer that is written at once."""
 _LEVEL = 1
 """Of zlib: pictures don't get smaller, and maps hardly."""
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
@@ -225,11 +224,9 @@ def _response(written: rest.Written, coding: str | None) -> Response:
     if coding is not None:
         headers["Content-Encoding"] = coding
         return StreamingResponse(_compressed(written.pieces, coding), headers=headers, media_type=media_type)
-    if written.size <= _SHORT:
-        return Response(b"".join(written.pieces), headers=headers, media_type=media_type)
     if written.header_length is not None:
         headers["Content-Length"] = str(written.size)
-    return StreamingResponse(written.pieces, headers=headers, media_type=media_type)
+    return sent(written.pieces, written.size, media_type, headers)
 
 
 def _compressed(pieces: Iterable[rest.Piece], coding: str) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ batch, and a class that the model doesn't have is refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ from time import perf_counter
 from typing import Any, Generic, Literal, NamedTuple
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from pydantic_core import to_json
 
@@ -28,6 +29,7 @@ from gradcam_service.api.observe import observation
 from gradcam_service.api.operations import require_ready
 from gradcam_service.api.problems import fault
 from gradcam_service.api.results import one_picture, response
+from gradcam_service.api.sending import sent
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, ExplainOptions, Options, PredictOptions
 from gradcam_service.core.render import at_input_size
@@ -44,6 +46,8 @@ _METHODS = ["POST", "PUT"]
 """Of one route each: the first that a path has tells which there are. OpenAPI shows another, of POST alone."""
 _OWN = "json"
 """The ``output`` that is answered in the service's own words."""
+_TEXT = 20
+"""Characters of a map's number."""
 _KINDS = {401: "InvalidKeyException", 405: "MethodNotAllowedException", 408: "RequestTimeoutException"}
 _KINDS |= {500: "InternalServerException", 503: "ServiceUnavailableException", 504: "RequestTimeoutException"}
 """What TorchServe calls a fault, by its status; what isn't here is the caller's."""
@@ -122,7 +126,9 @@ async def explanations(request: Request, name: str) -> Response:
         return one_picture(answered)
     if asked.in_own_words:
         return response(answered, observation(request).request_id, asked.options.outputs)
-    return _written(request, asked, answered, partial(_maps, card=answered.card), b"explanations")
+    count = sum(len(result.explanations) for result in answered.results if isinstance(result, Result))
+    size = count * math.prod(answered.card.preprocess.input_size) * _TEXT
+    return sent(_written(request, asked, answered, partial(_maps, card=answered.card), b"explanations"), size)
 
 
 @probes.get("/ping", responses={500: {"model": Ping, "description": "requests are not answered now"}})
@@ -153,7 +159,7 @@ async def _predicted(request: Request, model: str | None) -> Response:
     start = perf_counter()
     asked = await _asked(request, PredictOptions, model, admission)
     answered = await answers_each(request, asked.instances, asked.options, admission, perf_counter() - start)
-    return _written(request, asked, answered, _probabilities, b"predictions")
+    return Response(b"".join(_written(request, asked, answered, _told, b"predictions")), media_type="application/json")
 
 
 async def _asked(request: Request, kind: type[Options], model: str | None, admission: Admission) -> _Asked[Options]:
@@ -216,24 +222,27 @@ def _for_numbers(asked: _Asked[ExplainOptions]) -> _Asked[ExplainOptions]:
 
 
 def _written(
-    request: Request, asked: _Asked[Any], answered: Answers, entry: Callable[[Result], object], member: bytes
-) -> Response:
+    request: Request,
+    asked: _Asked[Any],
+    answered: Answers,
+    entry: Callable[[Result], Iterator[bytes]],
+    member: bytes,
+) -> Iterator[bytes]:
     """An answer as JSON: one entry, or in an envelope or of several pictures a list of them."""
     alone = len(answered.results) == 1 and not asked.in_envelope
+    yield b"" if alone else b'{"%b":[' % member if asked.in_envelope else b"["
+    for number, result in enumerate(answered.results):
+        yield b"," * (number > 0)
+        if isinstance(result, ServiceError):
+            yield to_json({"error": _body(fault(result, observation(request).request_id))})
+        else:
+            yield from entry(result)
+    yield b"" if alone else b"]}" if asked.in_envelope else b"]"
 
-    def pieces() -> Iterator[bytes]:
-        yield b"" if alone else b'{"%b":[' % member if asked.in_envelope else b"["
-        for number, result in enumerate(answered.results):
-            yield b"," * (number > 0)
-            if isinstance(result, ServiceError):
-                yield to_json({"error": _body(fault(result, observation(request).request_id))})
-            else:
-                yield to_json(entry(result))
-        yield b"" if alone else b"]}" if asked.in_envelope else b"]"
 
-    if alone:
-        return Response(b"".join(pieces()), media_type="application/json")
-    return StreamingResponse(pieces(), media_type="application/json")
+def _told(result: Result) -> Iterator[bytes]:
+    """What a model says, as JSON."""
+    yield to_json(_probabilities(result))
 
 
 def _probabilities(result: Result) -> object:
@@ -247,10 +256,14 @@ def _probabilities(result: Result) -> object:
     return told
 
 
-def _maps(result: Result, card: Card) -> object:
-    """The map of the one target, or a list of those of several."""
-    maps = [at_input_size(explanation, card).tolist() for explanation in result.explanations]
-    return maps[0] if len(maps) == 1 else maps
+def _maps(result: Result, card: Card) -> Iterator[bytes]:
+    """The map of the one target as JSON, or a list of those of several."""
+    several = len(result.explanations) > 1
+    yield b"[" * several
+    for number, explanation in enumerate(result.explanations):
+        yield b"," * (number > 0)
+        yield to_json(at_input_size(explanation, card).tolist())
+    yield b"]" * several
 
 
 DIALECT = Dialect(router, ("/predictions", "/explanations", "/invocations", "/ping"), write, probes, documented)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from gradcam_service.api.grpc.protocol.inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 from gradcam_service.api.oip.tensors import count_of
+from gradcam_service.bytes_tensor import is_one, packed
 from gradcam_service.errors import BadRequest, Internal
 
 _CONTENTS = {
@@ -127,8 +127,7 @@ def _as_sent(tensor: ModelInferRequest.InferInputTensor, raw: bytes) -> bytes:
         raise BadRequest(f"input {tensor.name} has both contents and raw_input_contents; give it once")
     if tensor.datatype != "BYTES" or set(tensor.shape) - {1}:
         return raw
-    complete = len(raw) >= 4 and struct.unpack_from("<I", raw)[0] == len(raw) - 4
-    return raw if complete else struct.pack("<I", len(raw)) + raw
+    return raw if is_one(raw) else b"".join(packed([raw]))
 
 
 def _packed(tensor: ModelInferRequest.InferInputTensor) -> bytes:
@@ -139,7 +138,7 @@ def _packed(tensor: ModelInferRequest.InferInputTensor) -> bytes:
     member, dtype = _CONTENTS[tensor.datatype]
     values = getattr(tensor.contents, member)
     if not dtype:
-        return b"".join(part for value in values for part in (struct.pack("<I", len(value)), value))
+        return b"".join(packed(values))
     if len(values) != (count := count_of(tensor.name, tensor.shape)):
         raise BadRequest(f"input {tensor.name} has {len(values)} elements; its shape takes {count}")
     return b"".join(_numbers(tensor, values[start : start + _PIECE], dtype) for start in range(0, count, _PIECE))

@@ -7,13 +7,13 @@ views of what was received.
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from gradcam_service.bytes_tensor import PREFIX, is_one, length_at, packed
 from gradcam_service.errors import BadRequest, shortened
 from gradcam_service.images.signatures import kind
 
@@ -31,8 +31,6 @@ DATATYPES: Mapping[str, np.dtype[Any]] = {
 _MOST_DIMENSIONS = 8
 MOST_ELEMENTS = 2**16
 """Of ``BYTES``; nothing here takes as many, and each costs a turn of a loop."""
-_LENGTH = struct.Struct("<I")
-"""What comes before each element of BYTES."""
 
 Content: TypeAlias = Literal["", "base64", "str", "np"]
 
@@ -115,20 +113,19 @@ def to_bytes(tensor: Tensor) -> list[bytes | memoryview]:
     if isinstance(tensor.values, np.ndarray):
         values = np.ascontiguousarray(tensor.values, DATATYPES[tensor.datatype])
         return [values.reshape(-1).view(np.uint8).data]
-    return [piece for element in tensor.values for piece in (_LENGTH.pack(len(element)), element)]
+    return list(packed(tensor.values))
 
 
 def _elements(name: str, count: int, data: memoryview) -> list[bytes]:
     if count == 1 and _is_bare_picture(data):
         return [bytes(data)]
-    if count > MOST_ELEMENTS or count * _LENGTH.size > len(data):
+    if count > MOST_ELEMENTS or count * PREFIX > len(data):
         raise BadRequest(f"input {name!r} has {len(data)} bytes, and {count} elements of BYTES, which don't fit")
     elements, at = [], 0
     for number in range(count):
-        if at + _LENGTH.size > len(data):
+        if at + PREFIX > len(data):
             raise BadRequest(f"input {name!r} ends before element {number} of {count}")
-        (length,) = _LENGTH.unpack_from(data, at)
-        at += _LENGTH.size
+        length, at = length_at(data, at), at + PREFIX
         if length > len(data) - at:
             raise BadRequest(f"input {name!r}: element {number} is to have {length} bytes, but {len(data) - at} follow")
         elements.append(bytes(data[at : at + length]))
@@ -140,9 +137,7 @@ def _elements(name: str, count: int, data: memoryview) -> list[bytes]:
 
 def _is_bare_picture(data: memoryview) -> bool:
     """Whether the length was left out before a picture, whose first four bytes are no length that fits."""
-    if len(data) >= _LENGTH.size and _LENGTH.unpack_from(data)[0] == len(data) - _LENGTH.size:
-        return False
-    return kind(bytes(data[:1024])) not in (None, "text")
+    return not is_one(data) and kind(bytes(data[:1024])) not in (None, "text")
 
 
 def _dtype(name: str, datatype: str) -> np.dtype[Any]:
