@@ -28,13 +28,15 @@ from command import gradcam as gradcam_command
 from command import opened
 from gradcam_service import export as exporting
 from gradcam_service.core.options import ExplainOptions
-from gradcam_service.errors import UnknownLayer, UnsupportedMethod
+from gradcam_service.errors import BadSettings, ModelFailed, UnknownLayer, UnsupportedMethod
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods.gradcam import gradcam
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.objectives import Logit
 from gradcam_service.inputs import Takes
+from gradcam_service.kserve import Arguments, arranged
 from gradcam_service.local import Local
+from gradcam_service.registry import onnx_file
 from gradcam_service.registry.spec import Preprocess
 from gradcam_service.zoo.scenes import CLASSES as SHAPES
 from gradcam_service.zoo.scenes import scene
@@ -205,6 +207,16 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.stderr == ""
     assert {path.name for path in folder.iterdir()} == {"scenes.onnx", "scenes.py"}
     return folder / "scenes.onnx"
+
+
+def test_who_wants_to_serve_it_is_sent_to_what_it_was_exported_from(scenes: Path):
+    said = r"scenes\.onnx is what gradcam export wrote of scenes@1"
+    for preprocess in (None, "imagenet"):
+        given = Arguments(model_dir=scenes.parent, preprocess=preprocess)
+        with pytest.raises(BadSettings, match=said), arranged(given):
+            pass
+    with pytest.raises(ModelFailed, match=said):
+        onnx_file.read(scenes, None)
 
 
 def gradcam_export(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,8 @@
 import os
 import re
 import resource
-from contextlib import contextmanager
+import signal
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -62,6 +63,43 @@ def test_files_of_a_linked_folder_are_read(tmp_path):
         (entry,) = scan([chosen["model_repository"]], embedded=False)
         assert entry.spec().architecture == "resnet18"
         assert dict(entry.stamps).keys() == {"model.yaml", "labels.txt"}
+
+
+@contextmanager
+def root_of_another_process(folder):
+    """``/proc/<pid>/root`` of a process whose root a folder is."""
+    heard, telling = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with suppress(OSError):
+            os.chroot(folder)
+            os.write(telling, b"!")
+            signal.pause()
+        os._exit(0)
+    os.close(telling)
+    try:
+        if not os.read(heard, 1):
+            pytest.skip("no process may have another root here")
+        yield Path("/proc", str(pid), "root")
+    finally:
+        os.close(heard)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("layout", ["model.yaml", "1/model.yaml", "sparrows/1/model.yaml"])
+def test_a_modelcar_is_read_through_the_root_of_its_container(tmp_path, layout):
+    written(tmp_path / "car" / "models", layout)
+    with root_of_another_process(tmp_path / "car") as root:
+        (tmp_path / "models").symlink_to(root / "models")
+        with arranged(Arguments(model_name="birds", model_dir=tmp_path / "models")) as chosen:
+            (entry,) = scan([chosen["model_repository"]], embedded=False)
+            assert (entry.key, entry.spec().architecture) == ("birds@1", "resnet18")
+
+
+def test_a_folder_may_be_named_from_where_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(written(tmp_path, "models/model.yaml"))
+    assert keys(Arguments(model_dir=Path("models"))) == ["model@1"]
 
 
 def exported(path, shape, **saved):
@@ -187,6 +225,8 @@ def test_it_says_what_would_work(tmp_path):
     refuse(Arguments(model_dir=tmp_path / "one"), "--preprocess imagenet")
     exported(tmp_path / "any" / "model.onnx", ["N", 3, "H", "W"])
     refuse(Arguments(model_dir=tmp_path / "any", preprocess="imagenet"), "images of any size")
+    exported(tmp_path / "flat" / "model.onnx", ["N", 7])
+    refuse(Arguments(model_dir=tmp_path / "flat", preprocess="imagenet"), r"takes \['\?', 7\], no images")
     exported(tmp_path / "any" / "other.onnx", ["N", 3, 32, 32])
     refuse(Arguments(model_dir=tmp_path / "any", preprocess="imagenet"), "several ONNX files")
 
@@ -225,6 +265,14 @@ def test_arguments_of_other_servers_change_nothing(tmp_path):
     assert done.stderr.splitlines() == [
         f"gradcam: warning: {name} is no option of gradcam kserve and changes nothing"
         for name in ("--predictor_request_timeout_seconds", "--enable_latency_logging=true")
+    ]
+
+
+def test_an_option_that_is_nearly_one_is_told_which_was_meant(tmp_path):
+    done = gradcam("kserve", "--model-dir", written(tmp_path, "model.yaml"), "--preproces=imagenet")
+    assert done.stderr.splitlines()[:2] == [
+        f"gradcam: warning: {name} is no option of gradcam kserve and changes nothing (did you mean {meant!r}?)"
+        for name, meant in (("--model-dir", "--model_dir"), ("--preproces=imagenet", "--preprocess"))
     ]
 
 

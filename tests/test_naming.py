@@ -12,7 +12,8 @@ METHODS = ["gradcam", "gradcam_plus_plus", "layercam", "smoothgrad"]
     [
         ("gradcm", "gradcam"),
         ("GradCAM", "gradcam"),
-        ("gradcam++", "gradcam"),
+        ("gradcam++", "gradcam_plus_plus"),
+        ("Grad-CAM++", "gradcam_plus_plus"),
         ("layer-cam", "layercam"),
         ("smoothgard", "smoothgrad"),
         ("lime", None),

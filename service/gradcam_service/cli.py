@@ -20,7 +20,7 @@ from gradcam_service.cli_files import STDIN, Outcome, a_file_each, complain, exi
 from gradcam_service.cli_options import RequestCommand
 from gradcam_service.errors import ServiceError
 from gradcam_service.kinds import load_plugins
-from gradcam_service.naming import complaint
+from gradcam_service.naming import complaint, did_you_mean
 from gradcam_service.settings import Settings, misspelt
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ _ENCODINGS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 _FEW = 4
 """Forward passes that are done before it would be told how long they take."""
+_ALIKE = 0.9
+"""Of options, in `did_you_mean`: many of other servers, which KServe adds, begin as ours do."""
 
 
 def main() -> None:
@@ -88,8 +90,10 @@ def kserve(context: click.Context, /, workers: str | None, **given: Any) -> None
     from gradcam_service import serving
     from gradcam_service.kserve import Arguments, arranged
 
-    strange = (argument for argument in context.args if argument.startswith("-"))
-    _warn(f"{argument} is no option of gradcam kserve and changes nothing" for argument in strange)
+    ours = [name for option in context.command.params for name in option.opts]
+    for argument in filter(lambda argument: argument.startswith("-"), context.args):
+        meant = did_you_mean(argument.partition("=")[0], ours, _ALIKE)
+        _warn([f"{argument} is no option of gradcam kserve and changes nothing{meant}"])
     with arranged(Arguments(**given)) as chosen:
         serving.serve(_validated(Settings, chosen))
 

@@ -59,8 +59,8 @@ def list_service(url: str) -> None:
 
     try:
         service = Client(url, timeout=30, retries=0)
-    except ValueError as error:
-        raise click.UsageError(f"there is no gradcam service at {url}") from error
+    except ValueError as error:  # of the address, or of the key
+        raise click.UsageError(str(error)) from error
     try:
         with service:
             rows = [msgspec.convert(model.model_dump(exclude_none=True), _Row) for model in service.models()]

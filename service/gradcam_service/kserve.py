@@ -92,16 +92,17 @@ def arrange(given: Arguments, repository: Path) -> None:
     """
     if not re.fullmatch(r"[^@/]+", given.name):
         raise BadSettings(f"--model_name {given.name}: a model's name has no @ and no /")
-    source, own = given.model_dir, repository / given.name
+    # Not resolved: a modelcar's folder is a link through /proc/<pid>/root, which can be followed but has no other name.
+    source, own = given.model_dir.absolute(), repository / given.name
     if (source / "model.yaml").is_file():
         own.mkdir()
-        (own / "1").symlink_to(source.resolve())
+        (own / "1").symlink_to(source)
     elif any(source.glob("*/model.yaml")):
-        own.symlink_to(source.resolve())
+        own.symlink_to(source)
     elif found := sorted({path.parents[1] for path in source.glob("*/*/model.yaml")}):
         meant = _meant(found, given.name)
         for folder in found:
-            (own if folder == meant else repository / folder.name).symlink_to(folder.resolve())
+            (own if folder == meant else repository / folder.name).symlink_to(folder)
     elif onnx := _onnx(source):
         _write(own / "1", *_of_onnx(given, onnx))
     elif given.predictor_host:
@@ -141,14 +142,16 @@ def _of_onnx(given: Arguments, file: Path) -> tuple[dict[str, Any], dict[str, Pa
     Raises:
         BadSettings: it is none, nothing says how pictures are prepared for it, or a file of its own is missing.
     """
-    from gradcam_service.registry.onnx_file import other_files
+    from gradcam_service.registry.onnx_file import exported_from, not_for_serving, other_files
 
+    model = _read(file)
+    if exported := exported_from(model):
+        raise BadSettings(not_for_serving(file, exported))
     if given.preprocess is None:
         raise BadSettings(
             f"nothing says what {file} takes: how a picture is resized, and the mean and standard deviation of its "
             "colours. A model.yaml beside it does, or --preprocess imagenet, if it was trained so"
         )
-    model = _read(file)
     files = {file.name: file} | {name: _there(file, name) for name in other_files(model)}
     spec = {"source": "onnx", "weights": file.name, "preprocess": _imagenet(_input_size(file, model))}
     if labels := _labels(given.model_dir, file):
@@ -209,7 +212,8 @@ def _input_size(file: Path, model: ModelProto) -> tuple[int, int]:
     inputs = [value.type.tensor_type.shape.dim for value in model.graph.input if value.name not in initial]
     shapes = [[side.dim_value for side in sides] for sides in inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4:
-        raise BadSettings(f"{file} takes no images (N, C, H, W); a model.yaml beside it could say more")
+        shown = ", ".join(str([side or "?" for side in sides]) for sides in shapes)
+        raise BadSettings(f"{file} takes {shown}, no images (N, C, H, W); a model.yaml beside it could say more")
     _, first, second, last = shapes[0]
     size = (second, last) if first in (1, 3) else (first, second)
     if not all(size):

@@ -29,9 +29,14 @@ def nearest(written: str, names: Iterable[str], likeness: float = 0.6) -> str | 
         names: that there are.
         likeness: twice the share of letters that both have in the same order; 1 of equal names.
     """
-    by_folded = {name.casefold(): name for name in names}
-    close = get_close_matches(written[:_COMPARED].casefold(), by_folded, n=1, cutoff=likeness)
+    by_folded = {_folded(name): name for name in names}
+    close = get_close_matches(_folded(written[:_COMPARED]), by_folded, n=1, cutoff=likeness)
     return by_folded[close[0]] if close else None
+
+
+def _folded(name: str) -> str:
+    """A name as it is compared: Grad-CAM++ is ``gradcam_plus_plus`` where names are identifiers."""
+    return name.casefold().replace("+", "_plus")
 
 
 def misspelt(written: Iterable[str], names: Collection[str], likeness: float = 0.6) -> tuple[str, str] | None:
@@ -40,9 +45,9 @@ def misspelt(written: Iterable[str], names: Collection[str], likeness: float = 0
     return next(((name, meant) for name in strange if (meant := nearest(name, names, likeness))), None)
 
 
-def did_you_mean(written: object, names: Iterable[str]) -> str:
+def did_you_mean(written: object, names: Iterable[str], likeness: float = 0.6) -> str:
     """`` (did you mean 'colormap'?)``, to follow what is written; empty where no name is like it."""
-    return _meant(nearest(str(written), names))
+    return _meant(nearest(str(written), names, likeness))
 
 
 def complaint(error: ErrorDetails, model: type[BaseModel]) -> str:

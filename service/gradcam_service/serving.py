@@ -220,7 +220,7 @@ def check_access(listening: socket.socket, settings: Settings) -> None:
     if not (ipaddress.ip_address(listening.getsockname()[0]).is_loopback or settings.allow_anonymous):
         raise BadSettings(
             f"anyone who reaches {settings.host} could use the service: set GRADCAM_API_KEYS to a file of keys, "
-            "or GRADCAM_ALLOW_ANONYMOUS=true if that is wanted, or listen on 127.0.0.1"
+            "or GRADCAM_ALLOW_ANONYMOUS=true if that is wanted, or GRADCAM_HOST to 127.0.0.1"
         )
 
 

@@ -234,6 +234,7 @@ def test_who_misspells_an_option_is_not_answered_as_if_there_were_none(client):
         ({"url": f"{EXPLAIN}?target=dragon", "content": PNG}, 400, "BadRequestException", "unknown_target: "),
         ({"url": f"{EXPLAIN}?output=nothing", "content": PNG}, 400, "BadRequestException", "'overlay'"),
         ({"url": f"{EXPLAIN}?output=map&output=overlay", "content": PNG}, 400, "BadRequestException", "output=json"),
+        ({"url": PREDICT, "files": {"a": PNG, "b": PNG}}, 400, "BadRequestException", "where each part is named data"),
         ({"url": f"{EXPLAIN}?output=overlay", "files": [("data", PNG)] * 2}, 400, "BadRequestException", "one image"),
         (
             {"url": f"{EXPLAIN}?output=overlay&target=0&target=1", "content": PNG},

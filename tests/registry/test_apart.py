@@ -73,6 +73,23 @@ def test_what_ends_the_process_fails_its_load_and_is_said(tmp_path, end, said):
         traces.traced(resnet(tmp_path), Surroundings(tmp_path / "plugins"))
 
 
+SEMAPHORES = """
+from multiprocessing.synchronize import SemLock
+
+def refuse(*_, **__):
+    raise AssertionError("a semaphore, which outlives who is killed")
+
+SemLock.__init__ = refuse
+TASK = None
+"""
+
+
+def test_nothing_of_the_process_outlives_it(tmp_path):
+    (tmp_path / "semaphores.py").write_text(SEMAPHORES)
+    entry = next(entry for entry in scan(()) if entry.name == "scenes")
+    traces.traced(ModelFolder(entry.spec(), entry.folder()), Surroundings(tmp_path))
+
+
 def test_models_are_exported_one_at_a_time(tmp_path, monkeypatch):
     running, most = [], []
 

@@ -38,16 +38,20 @@ def test_what_is_damaged_is_not_used_but_made_again(cache, caplog, damage):
     assert kept.find("traces", "key") == FILES
     damage(cache / "traces" / "key")
     assert kept.find("traces", "key") is None
-    assert len(caplog.records) == 1
+    (record,) = caplog.records
+    assert str(cache / "traces" / "key") in record.message
+    assert "codec" not in record.message
     kept.keep("traces", "key", FILES)
     assert kept.find("traces", "key") == FILES
 
 
-def test_a_disk_that_takes_nothing_is_lived_with(tmp_path, monkeypatch):
+def test_a_disk_that_takes_nothing_is_lived_with_and_named(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    kept.keep("traces", "key", FILES)
+    assert not kept.keep("traces", "key", FILES)
     assert kept.find("traces", "key") is None
+    assert "nothing is kept" in caplog.text
+    assert str(tmp_path / "file") in caplog.text
 
 
 def written(root: Path, source: str = "zoo", files: dict[str, str] | None = None) -> ModelFolder:

@@ -161,6 +161,21 @@ def test_one_that_is_gone_is_named(tmp_path):
         model.network.scores(torch.zeros(1, 3, SIZE, SIZE))
 
 
+def test_what_keeps_it_from_being_ready_is_told_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(predictor, "_READY_SECONDS", 10)
+    monkeypatch.setattr(predictor, "sleep", lambda _: None)
+    asked = []
+
+    def respond(path, body):
+        asked.append(path)
+        return (503, {}) if len(asked) < 6 else v1("little")(path, body)
+
+    with serving(respond) as url:
+        loaded(tmp_path, url, FLOATS, protocol="v1", encoding="nchw")
+    said = f"waiting for the predictor at http://{url} to be ready: GET /v1/models/little answers 503"
+    assert [record.message for record in caplog.records if "predictor" in record.name] == [said]
+
+
 def test_one_that_does_not_become_ready_or_takes_no_pictures_fails_to_load(tmp_path):
     with serving(v1("another")) as url, pytest.raises(ModelFailed, match=r"did not become ready .*/v1/models/little"):
         loaded(tmp_path, url, FLOATS)

@@ -62,7 +62,7 @@ class Client:
 
     def __init__(self, url: str, *, key: str | None = None, timeout: float = _TIMEOUT, retries: int = _RETRIES) -> None:
         self._http = httpx.Client(**_settings(url, key))
-        self._tries = partial(Tries, timeout, retries)
+        self._tries = partial(Tries, self._http.base_url, timeout, retries)
 
     @overload
     def predict(self, image: Picture, **options: Unpack[PredictOptions]) -> Result: ...
@@ -137,7 +137,7 @@ class AsyncClient:
 
     def __init__(self, url: str, *, key: str | None = None, timeout: float = _TIMEOUT, retries: int = _RETRIES) -> None:
         self._http = httpx.AsyncClient(**_settings(url, key))
-        self._tries = partial(Tries, timeout, retries)
+        self._tries = partial(Tries, self._http.base_url, timeout, retries)
 
     @overload
     async def predict(self, image: Picture, **options: Unpack[PredictOptions]) -> Result: ...

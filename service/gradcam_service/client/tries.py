@@ -24,6 +24,7 @@ class Tries:
     """Tries of one call.
 
     Args:
+        url: of the service.
         seconds: that all of them have together, the pauses between them included.
         retries: how many may follow the first.
 
@@ -31,8 +32,9 @@ class Tries:
         pause: seconds to wait before the next, after one that failed.
     """
 
-    def __init__(self, seconds: float, retries: int) -> None:
+    def __init__(self, url: httpx.URL, seconds: float, retries: int) -> None:
         self.pause = 0.0
+        self._url = url
         self._seconds = seconds
         self._end = monotonic() + seconds
         self._retries = retries
@@ -63,9 +65,9 @@ class Tries:
         except (httpx.TimeoutException, TimeoutError) as error:
             raise self._timed_out() from error
         except _LOST as error:
-            self._failed_by(_no_answer(error, "the connection failed"), None)
+            self._failed_by(self._no_answer("the connection failed", error), None)
         except httpx.RequestError as error:
-            raise _no_answer(error, "no request can be made") from error
+            raise self._no_answer("no request can be made", error) from error
         except Problem as problem:
             if problem.status not in _BUSY:
                 raise
@@ -81,10 +83,12 @@ class Tries:
             raise error
 
     def _timed_out(self) -> TimedOut:
-        return TimedOut(f"no answer within {self._seconds:g} s")
+        return TimedOut(f"{_address(self._url)}: no answer within {self._seconds:g} s")
+
+    def _no_answer(self, what: str, error: httpx.RequestError) -> NoAnswer:
+        return NoAnswer(f"{_address(self._url)}: {what}: {error}")
 
 
-def _no_answer(error: httpx.RequestError, what: str) -> NoAnswer:
-    """What went wrong where, without the password that an address may have."""
-    url = error.request.url
-    return NoAnswer(f"{url.scheme}://{url.netloc.decode()}: {what}: {error}")
+def _address(url: httpx.URL) -> str:
+    """Where the service is, without the password that a URL may have."""
+    return f"{url.scheme}://{url.netloc.decode()}"

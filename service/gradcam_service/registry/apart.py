@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from setproctitle import setproctitle
+from tqdm import tqdm
 
 from gradcam_service import logs
 from gradcam_service.errors import ModelFailed, ServiceError, in_one_line
@@ -97,6 +98,7 @@ def _do(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -
     os.nice(_NICE)
     logs.configure(surroundings.log_level)
     load_plugins(surroundings.plugins)
+    tqdm.set_lock(threading.RLock())  # its own, which torch makes it create, is a semaphore that outlives the process
     gc.disable()  # it ends soon
     import torch
 

@@ -133,7 +133,7 @@ def _leased(path: Path) -> Lease | None:
     """A lease of an item that is there, which counts as a use of it."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     _lock(descriptor, fcntl.LOCK_SH)
     lease = Lease(path, descriptor)

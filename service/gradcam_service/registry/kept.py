@@ -74,7 +74,7 @@ def find(kind: str, key: str) -> dict[str, bytes] | None:
         with opened(kind, key) as path:
             return None if path is None else _whole(path)
     except OSError as error:
-        log.warning("what was kept can't be read", extra={"fields": {"kind": kind, "reason": str(error)}})
+        log.warning("what was kept can't be read, and is made again: %s", error)
         return None
 
 
@@ -84,10 +84,9 @@ def _whole(path: Path) -> dict[str, bytes] | None:
         files = {name: (path / name).read_bytes() for name in digests}
         if files and _digests(files) == digests:
             return files
-        reason = "it is not what was written"
-    except (OSError, ValueError, TypeError) as error:
-        reason = str(error)
-    _drop(path, reason)
+    except (OSError, ValueError, TypeError):
+        pass  # it is damaged as well, whatever Python calls that
+    _drop(path, "it is damaged: not what was written")
     return None
 
 
@@ -99,7 +98,7 @@ def drop(kind: str, key: str, reason: str) -> None:
 
 
 def _drop(path: Path, reason: str) -> None:
-    log.warning("what was kept is made again", extra={"fields": {"path": str(path), "reason": reason}})
+    log.warning("what was kept in %s is made again: %s", path, reason)
     discard(path)
 
 
@@ -115,7 +114,7 @@ def keep(kind: str, key: str, files: Mapping[str, bytes]) -> bool:
         with holding():  # and let go: it is not needed any more
             cached(kind, key, fill)
     except OSError as error:
-        log.info("nothing is kept for the next start", extra={"fields": {"reason": str(error)}})
+        log.warning("nothing is kept for the next start, which takes as long as this one: %s", error)
         return False
     return True
 

@@ -33,6 +33,8 @@ def read(path: Path, digest: str | None) -> onnx.ModelProto:
     """
     try:
         model = onnx.load(path, load_external_data=False)
+        if exported := exported_from(model):
+            raise ModelFailed(not_for_serving(path, exported))
         if digest and other_files(model):
             raise ModelFailed(f"{path.name} keeps tensors in other files, which its sha256 does not cover; save as one")
         onnx.load_external_data_for_model(model, str(path.parent))
@@ -45,6 +47,21 @@ def read(path: Path, digest: str | None) -> onnx.ModelProto:
         what = foreign(path, "onnx") or f"no valid ONNX model: {first_line(error)}"
         raise ModelFailed(f"{path.name} is {what}") from error
     return model
+
+
+def exported_from(model: onnx.ModelProto) -> str | None:
+    """The model that ``gradcam export`` wrote this file of, ``name@version``; None where something else wrote it."""
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    ours = {"image", "target"} == {value.name for value in model.graph.input} and "layer" in told
+    return told.get("model") if ours else None
+
+
+def not_for_serving(path: Path, exported: str) -> str:
+    """What to say of a file that ``gradcam export`` wrote, where a model is asked for."""
+    return (
+        f"{path} is what gradcam export wrote of {exported}: scores and maps in one graph, for programs that run it "
+        f"themselves. Serve what {exported} was exported from; every method explains that"
+    )
 
 
 def other_files(model: onnx.ModelProto) -> set[str]:

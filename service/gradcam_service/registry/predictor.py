@@ -194,8 +194,7 @@ def _spoken(client: httpx.Client, options: Options) -> PredictorProtocol:
     Raises:
         ModelFailed: it does not become ready.
     """
-    end, said = monotonic() + _READY_SECONDS, ""
-    log.info("waiting for the predictor", extra={"fields": {"url": options.url, "model": options.model}})
+    end, said, told = monotonic() + _READY_SECONDS, "", ""
     while monotonic() < end:
         for name in (options.protocol,) if options.protocol else ("v2", "v1"):
             path = f"/{name}/models/{options.model}" + ("/ready" if name == "v2" else "")
@@ -207,6 +206,9 @@ def _spoken(client: httpx.Client, options: Options) -> PredictorProtocol:
             if answer.status_code == 200:
                 return V1(options.model, options.encoding) if name == "v1" else _described(client, options.model)
             said = f"GET {path} answers {answer.status_code}"
+        if said != told:
+            told = said
+            log.warning("waiting for the predictor at %s to be ready: %s", options.url, said)
         sleep(1)
     raise ModelFailed(f"the predictor at {options.url} did not become ready within {_READY_SECONDS:g} s: {said}")
 

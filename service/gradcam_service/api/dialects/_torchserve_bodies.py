@@ -95,7 +95,8 @@ def _of_form(parts: Sequence[tuple[str, Part | str]]) -> Sent:
     names = names or {name for name, _ in parts}
     if len(names) != 1:
         there = ", ".join(map(repr, map(shortened, sorted(names)))) or "none"
-        raise BadRequest(f"the form has no picture in a part named data, and its other parts are {there}")
+        hint = "; several files are pictures where each part is named data" if len(names) > 1 else ""
+        raise BadRequest(f"the form has no picture in a part named data, and its other parts are {there}{hint}")
     taken = [name.lower() in names or name in names for name, _ in parts]
     rows = [_row(value) for (_, value), is_picture in zip(parts, taken, strict=True) if is_picture]
     texts = [
