@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradcam_service.zoo.policy.evaluate import Figures, Measured, Pointing
+from gradcam_service.zoo.policy.network import LAYER, METHOD
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ where things are, without a download.
 ## Network
 
 {parameters:,} parameters, {megabytes:.1f} MB of float32 weights. Input 64 × 64 RGB, 8 × 8 pixels for each cell. Three
-convolutions, the first with a kernel and a stride of a cell, keep a grid of 8 × 8: a place of a feature map is a cell
-of the world. Then come a hidden layer of 128 and a linear layer each for actions and value. One picture is the whole
-state: whether the agent has the key is seen by its not lying there. So nothing is stacked (`frames` is 1).
+convolutions, the first with a kernel and a stride of a cell, keep a grid of 8 × 8. Then come a hidden layer of 128
+and a linear layer each for actions and value. One picture is the whole state: whether the agent has the key is seen
+by its not lying there. So nothing is stacked (`frames` is 1).
 
 ## Training
 
@@ -71,24 +72,33 @@ In {worlds:,} worlds whose arrangement was held out, by the most probable action
 | after imitation | {imitated_success} |
 | **after PPO** | {success} |
 
-Maps: Grad-CAM of the chosen action at the default layer, in {states:,} states, one of each of these worlds, so that
-they are independent; where the map, enlarged bilinearly to the picture, has its maximum.
+Maps: HiResCAM of the chosen action at `{layer}`, the defaults of this model, in {states:,} states, one of each of
+these worlds, so that they are independent; where the map, enlarged bilinearly to the picture, has its maximum.
 
 | the maximum lies in the cell of | states |
 |---|---|
 {on}
 | **one of these** | **{hits:.1%}** |
-| a cell beside one of these | {beside:.1%} |
 
 Agent, key, door and goal are {chance:.1%} of all cells, so that a random place hits one as often; {p_value} (binomial
 test, one-sided). Of the cells that aren't wall they are {chance_inside:.1%}; {p_inside}. {share:.0%} of the maps' sum
-lies on them.
+lies on them. Nothing in the training says where to look.
 
-| next, a planner goes to the | states | the maximum lies on it |
-|---|---|---|
+| next, a planner goes to the | states | the maximum lies on it | on the agent |
+|---|---|---|---|
 {towards}
 
-Nothing in the training says where to look.
+What decides most often is where the agent is and how it is turned. The goal always lies in the same corner, so that
+there is little to be seen about it.
+
+| method | layer | maximum on one of these | beside one | of the sum on these |
+|---|---|---|---|---|
+{ways}
+
+Why not the last layer: from layer to layer a place sees more cells, and what stands for a thing moves to its
+neighbours. Why not Grad-CAM: it averages the gradient over the grid, which loses nothing where a network ends in a
+pooling; this one's hidden layer weighs each place by itself, and averages over it now and then make a map of all walls,
+or an empty one. HiResCAM lets the gradient count where it is.
 
 ## Limits
 
@@ -108,7 +118,7 @@ Trying out, testing and demonstrating the service. Not for decisions about anyth
 
 def card(imitated: Figures, measured: Measured, training: Training) -> str:
     """The card as Markdown."""
-    pointing = measured.pointing
+    pointing = measured.pointing[METHOD, LAYER]
     return _CARD.format(
         parameters=training.parameters,
         megabytes=training.weights / 1e6,
@@ -124,13 +134,20 @@ def card(imitated: Figures, measured: Measured, training: Training) -> str:
         states=pointing.states,
         on="\n".join(f"| {name} | {hits / pointing.states:.1%} |" for name, hits in pointing.on.items()),
         hits=pointing.hits / pointing.states,
-        beside=pointing.beside / pointing.states,
         chance=pointing.chance,
         p_value=_p(pointing, pointing.chance),
         chance_inside=pointing.chance_inside,
         p_inside=_p(pointing, pointing.chance_inside),
         share=pointing.share,
-        towards="\n".join(f"| {name} | {n} | {hits / n:.1%} |" for name, (n, hits) in sorted(pointing.towards.items())),
+        layer=LAYER,
+        ways="\n".join(
+            f"| {method} | `{layer}` | {of.hits / of.states:.1%} | {of.beside / of.states:.1%} | {of.share:.0%} |"
+            for (method, layer), of in measured.pointing.items()
+        ),
+        towards="\n".join(
+            f"| {name} | {n} | {there / n:.1%} | {here / n:.1%} |"
+            for name, (n, there, here) in sorted(pointing.towards.items())
+        ),
     )
 
 

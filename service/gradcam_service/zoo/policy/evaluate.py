@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from gradcam_service.zoo.policy import doorkey
-from gradcam_service.zoo.policy.network import CELLS, LAYER, TILE, PolicyNetwork, pixels
+from gradcam_service.zoo.policy.network import CELLS, LAYER, LAYERS, METHOD, METHODS, TILE, PolicyNetwork, pixels
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,21 @@ def play(network: PolicyNetwork, worlds: int, unseen: bool, rng: np.random.Gener
     return Figures(worlds, len(taken), float(np.median(taken)) if taken else np.inf, float(np.median(best))), kept
 
 
-def grad_cam(network: PolicyNetwork, pictures: NDArray[np.uint8], layer: str) -> NDArray[np.float32]:
-    """Grad-CAM of the most probable action at ``layer``, such as ``features.layer2``: maps (N, 8, 8), not negative."""
+def cam(
+    network: PolicyNetwork, pictures: NDArray[np.uint8], method: str = METHOD, layer: str = LAYER
+) -> NDArray[np.float32]:
+    """Explain the most probable action of each of ``pictures`` at ``layer``: maps (N, 8, 8), not negative.
+
+    Grad-CAM (``gradcam``) averages the gradient over the grid, HiResCAM (``hirescam``,
+    https://arxiv.org/abs/2011.08891) lets it count where it is.
+    """
     kept: list[Tensor] = []
     hook = network.get_submodule(layer).register_forward_hook(lambda _module, _given, out: kept.append(out))
     logits, _ = network(pixels(pictures))
     hook.remove()
     (gradient,) = torch.autograd.grad(logits.amax(1).sum(), kept[0])
-    weighted = (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1)
-    return np.asarray(weighted.relu().detach().numpy())
+    weights = gradient.mean((2, 3), keepdim=True) if method == "gradcam" else gradient
+    return np.asarray((weights * kept[0]).sum(1).relu().detach().numpy())
 
 
 def peaks(maps: NDArray[np.float32]) -> list[tuple[int, int]]:
@@ -106,7 +112,7 @@ class Pointing:
         chance: the share of all cells that these are, on the average: how often a random place hits one.
         chance_inside: the same of a random place that is in no wall.
         towards: of the states in which a planner goes to the key, the door or the goal next: how many, and in how many
-            of them the maximum lies there.
+            of them the maximum lies there, and on the agent.
         share: of the maps' sum that lies on the agent, key, door and goal, on the average.
     """
 
@@ -115,7 +121,7 @@ class Pointing:
     beside: int
     chance: float
     chance_inside: float
-    towards: dict[str, tuple[int, int]]
+    towards: dict[str, tuple[int, int, int]]
     share: float
 
     @property
@@ -135,7 +141,7 @@ class Pointing:
 def pointing(maps: NDArray[np.float32], seen: Sequence[Seen]) -> Pointing:
     """Compare ``maps`` (N, 8, 8), not negative, with where things are in the N states; an empty map hits nothing."""
     on, beside = Counter[str](), 0
-    towards: dict[str, tuple[int, int]] = {}
+    towards: dict[str, tuple[int, int, int]] = {}
     shares = []
     for own, one, (x, y) in zip(maps, seen, peaks(maps), strict=True):
         cells = {cell: name for name, cell in one.things.items()}
@@ -144,8 +150,8 @@ def pointing(maps: NDArray[np.float32], seen: Sequence[Seen]) -> Pointing:
             on[name] += 1
         elif own.any():
             beside += any(max(abs(x - across), abs(y - down)) == 1 for across, down in cells)
-        n, hits = towards.get(one.towards, (0, 0))
-        towards[one.towards] = (n + 1, hits + (name == one.towards))
+        n, there, here = towards.get(one.towards, (0, 0, 0))
+        towards[one.towards] = (n + 1, there + (name == one.towards), here + (name == "agent"))
         shares.append(sum(float(own[down, across]) for across, down in cells) / max(float(own.sum()), 1e-12))
     matter = np.array([len(one.things) for one in seen])
     inside = np.array([one.floor + 1 for one in seen])
@@ -162,15 +168,20 @@ def pointing(maps: NDArray[np.float32], seen: Sequence[Seen]) -> Pointing:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a model card tells: how often the goal is reached, and where the maps point."""
+    """What a model card tells: how often the goal is reached, and where the maps point.
+
+    Attributes:
+        figures: of the worlds.
+        pointing: by method and layer; the default ones first.
+    """
 
     figures: Figures
-    pointing: Pointing
+    pointing: dict[tuple[str, str], Pointing]
 
 
 def evaluate(network: PolicyNetwork, worlds: int, seed: int = 0) -> Measured:
-    """Both in ``worlds`` worlds whose arrangement training has never seen; maps at the layer that is explained."""
-    network.eval()
+    """All of it in ``worlds`` worlds whose arrangement training has never seen."""
     figures, seen = play(network, worlds, unseen=True, rng=np.random.default_rng(seed))
-    maps = grad_cam(network, np.stack([one.picture for one in seen]), LAYER)
-    return Measured(figures, pointing(maps, seen))
+    pictures = np.stack([one.picture for one in seen])
+    ways = [(method, layer) for method in METHODS for layer in LAYERS]
+    return Measured(figures, {way: pointing(cam(network, pictures, *way), seen) for way in ways})

@@ -1,4 +1,4 @@
-"""The network of the embedded model `policy`: small convolutions on the tiles of a picture, then one hidden layer."""
+"""The network of the embedded model `policy`: convolutions on the cells of a world, then a hidden layer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ CELLS = 8
 TILE = 8
 """Pixels of a cell's side."""
 
-LAYER = "features.layer2"
-"""Where actions are explained by default: the last feature maps."""
+LAYERS = ("features.cells", "features.layer1", "features.layer2")
+"""Those with a grid, all of 8 × 8."""
+
+LAYER = LAYERS[0]
+"""Where actions are explained by default: after it, what stands for a thing moves to the cells around it."""
+
+METHODS = ("hirescam", "gradcam")
+"""Those that are measured, the default first: Grad-CAM averages over the grid what the hidden layer weighs by place."""
+
+METHOD = METHODS[0]
 
 _CHANNELS = 32
 
@@ -25,7 +33,8 @@ _CHANNELS = 32
 class Features(nn.Module):
     """What stable-baselines3 calls a features extractor: pictures in, a vector out that actor and critic share.
 
-    The first convolution's kernel is a cell, so that a place in every feature map is a cell of the world.
+    The first convolution's kernel and stride are a cell, so that a place in its feature maps sees one cell of the world
+    and no other; the next ones see 3 × 3 and 5 × 5 cells.
 
     Attributes:
         features_dim: length of the vector.

@@ -167,9 +167,9 @@ def save(network: PolicyNetwork, directory: Path) -> int:
 
 
 @click.command()
-@click.option("--rounds", default=40, show_default=True, help="Of imitation.")
+@click.option("--rounds", default=24, show_default=True, help="Of imitation.")
 @click.option("--steps", default=256, show_default=True, help="Of each of 32 worlds in a round.")
-@click.option("--reinforced", default=200_000, show_default=True, help="Steps of PPO after that.")
+@click.option("--reinforced", default=102_400, show_default=True, help="Steps of PPO after that.")
 @click.option("--measure", default=1_000, show_default=True, help="How many unseen worlds to measure on.")
 @click.option("--seed", default=0, show_default=True, help="Of the initial weights and all that is drawn.")
 @click.option("--threads", default=2, show_default=True, help="Of torch.")
