@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import click
 
-_ELSEWHERE = ("model", "method", "target", "output", "format", "top_k", "timeout_ms", "boxes", "threshold")
+_ELSEWHERE = (
+    *("model", "method", "target", "output", "format", "top_k", "timeout_ms", "boxes", "threshold"),
+    *("quality", "quality_steps", "quality_against"),
+)
 """Options of a request that a command about files has in a form of its own, or has no use for."""
 _FEW = 4  # choices that are named in an option's place
 

@@ -61,6 +61,23 @@ class MapBody(BaseModel):
     data: str = Field(description="base64 of little-endian values, row by row")
 
 
+class QualityBody(BaseModel):
+    """Measures of how far a map is to be trusted."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    deletion: float = Field(
+        description="area under the curve of what is explained, after the activation, while the most important pixels "
+        "are replaced by the mean colour: less is better"
+    )
+    insertion: float = Field(description="likewise, while they come back into a blurred picture: more is better")
+    steps: int = Field(description="of each curve")
+    against: str | None = Field(None, description="the method whose map this one is compared with")
+    agreement: float | None = Field(
+        None, description="rank correlation of the two maps, -1 to 1; none where one of them is the same everywhere"
+    )
+
+
 class ExplanationBody(BaseModel):
     """Explanation of one target: where the model looks for it."""
 
@@ -95,6 +112,7 @@ class ExplanationBody(BaseModel):
     boxes: list[tuple[int, int, int, int]] | None = Field(
         None, description="x0, y0, x1, y1 around the largest hot area, in the original's pixels; x1, y1 exclusive"
     )
+    quality: QualityBody | None = Field(None, description="how far the map is to be trusted, where asked for")
 
 
 class _Result(BaseModel):

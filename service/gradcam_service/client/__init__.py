@@ -13,7 +13,7 @@ from gradcam_service.client.client import AsyncClient, Client
 from gradcam_service.client.errors import ClientError, NoAnswer, Problem, Refused, TimedOut, Unavailable
 from gradcam_service.client.options import ExplainOptions, PredictOptions
 from gradcam_service.client.pictures import Picture
-from gradcam_service.client.results import AnsweringModel, ExplainedTarget, Explanation, Prediction, Result
+from gradcam_service.client.results import AnsweringModel, ExplainedTarget, Explanation, Prediction, Quality, Result
 
 __all__ = [
     "AnsweringModel",
@@ -28,6 +28,7 @@ __all__ = [
     "PredictOptions",
     "Prediction",
     "Problem",
+    "Quality",
     "Refused",
     "Result",
     "TimedOut",

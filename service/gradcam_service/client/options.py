@@ -67,6 +67,14 @@ class ExplainOptions(PredictOptions, total=False):
     """also return the box around the hottest area"""
     threshold: float
     """share of the map's maximum that counts as hot, for the box"""
+    quality: bool
+    """also measure each map: areas under its deletion and its insertion curve, and its rank correlation with another
+    method's; many forward passes
+    """
+    quality_steps: int
+    """of each curve; a forward pass each"""
+    quality_against: str
+    """the other method, with its default options; default: `gradcam`, of which it is `layercam`"""
     gamma: float
     """finercam: how much of similar classes is taken away; 1.0"""
     references: int

@@ -74,6 +74,24 @@ class _Picture(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
+    """Measures of how far a map is to be trusted.
+
+    Attributes:
+        deletion: area under the curve while the most important pixels go: less is better.
+        insertion: while they come back into a blurred picture: more is better.
+        steps: of each curve.
+        against: the method whose map this one is compared with; None where there is none.
+        agreement: rank correlation of the two maps; None where one is the same everywhere.
+    """
+
+    deletion: float
+    insertion: float
+    steps: int
+    against: str | None = None
+    agreement: float | None = None
+
+
 class Explanation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Explanation of one target: where the model looks for it.
 
@@ -88,6 +106,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         kind: what the map's values mean.
         scale: the values of the weakest and the strongest colour of the pictures; None where there are none.
         boxes: x0, y0, x1, y1 around the largest hot area, in the original's pixels; None where not asked for.
+        quality: how far the map is to be trusted; None where not asked for.
     """
 
     method: str
@@ -100,6 +119,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     peak: tuple[float, float] | None = None
     scale: tuple[float, float] | None = None
     boxes: list[tuple[int, int, int, int]] | None = None
+    quality: Quality | None = None
     _target: dict[str, Any] = msgspec.field(name="target")
     _map: _Map | None = msgspec.field(name="map", default=None)
     _heatmap: _Picture | None = msgspec.field(name="heatmap", default=None)

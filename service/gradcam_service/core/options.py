@@ -174,6 +174,15 @@ class ExplainOptions(PredictOptions, _MethodOptions):
     max_side: int = Field(1024, ge=16, le=4096, description="longest side of a picture of size `image`, pixels")
     boxes: bool = Field(False, description="also return the box around the hottest area")
     threshold: float = Field(0.15, gt=0, le=1, description="share of the map's maximum that counts as hot, for the box")
+    quality: bool = Field(
+        False,
+        description="also measure each map: areas under its deletion and its insertion curve, and its rank correlation "
+        "with another method's; many forward passes",
+    )
+    quality_steps: int = Field(20, ge=1, le=100, description="of each curve; a forward pass each")
+    quality_against: str | None = Field(
+        None, description="the other method, with its default options; default: `gradcam`, of which it is `layercam`"
+    )
 
     @model_validator(mode="after")
     def _suits_method(self) -> Self:

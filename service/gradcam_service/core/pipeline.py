@@ -25,9 +25,9 @@ from gradcam_service.images.canvas import backdrop
 from gradcam_service.images.geometry import PreparedImage
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.listing import Model
-from gradcam_service.targets import TARGETS, read
+from gradcam_service.targets import TARGETS, Target, read
 from gradcam_service.tasks import TASKS
-from gradcam_service.worker.client import Answer, Inputs, Question, Timings
+from gradcam_service.worker.client import Answer, Inputs, Measure, Question, Timings
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,9 @@ class _Work:
     admission: Admission
     seen: Observer
 
+
+_COMPARED = ("gradcam", "layercam", "eigencam", "occlusion")
+"""What a map is compared with where nothing is named: the first that is another method, and that the model can do."""
 
 _NOT_WORTH_A_LOOK = 2**22
 """Pixels; so many may be drawn of any images, without a look at how large they are."""
@@ -196,11 +199,12 @@ class Pipeline:
         card.check_question(options.method, options.layer, options.method_options)
         targets = options.target or []
         check_target_count(len(targets), self._settings.max_targets)
-        question = Question(
-            options.method, options.layer, tuple(read(target, card) for target in targets), options.method_options
-        )
-        _check_targets(question, card)
-        return question
+        read_targets = tuple(read(target, card) for target in targets)
+        measure = _measure(options, card) if options.quality else None
+        _check_targets(options.method, read_targets, card)
+        if measure and measure.against:
+            _check_targets(measure.against, read_targets, card)
+        return Question(options.method, options.layer, read_targets, options.method_options, measure)
 
     async def _answer_all(self, pairs: Sequence[tuple[Image, _Work]]) -> list[Result | ServiceError]:
         works = [work for _, work in pairs]
@@ -294,16 +298,29 @@ def _record(work: _Work, timings: Timings) -> None:
         work.seen.record("backward", timings.backward, answered)
 
 
-def _check_targets(question: Question, card: Card) -> None:
+def _measure(options: ExplainOptions, card: Card) -> Measure:
+    """What is to be measured of the maps: compared with the other method that is named, or with one that there is.
+
+    Raises:
+        UnsupportedMethod: the model can't be explained by the one that is named.
+    """
+    if options.quality_against is not None:
+        card.check_question(options.quality_against, options.layer, ())
+        return Measure(options.quality_steps, options.quality_against)
+    others = (name for name in _COMPARED if name != options.method and name in card.method_names())
+    return Measure(options.quality_steps, next(others, ""))
+
+
+def _check_targets(method: str, targets: Sequence[Target], card: Card) -> None:
     """Refuse what the method can't explain.
 
     Raises:
         UnsupportedMethod: saying why, and what can.
     """
-    if reason := METHODS[question.method].classes_only:
-        for target in question.targets:
+    if reason := METHODS[method].classes_only:
+        for target in targets:
             kind = TARGETS[target.kind]
             if not kind.is_logit:
                 raise UnsupportedMethod(
-                    f"{question.method} can't explain {kind.name(target.value, card)}: {reason}; {DEFAULT} can"
+                    f"{method} can't explain {kind.name(target.value, card)}: {reason}; {DEFAULT} can"
                 )

@@ -21,7 +21,7 @@ from gradcam_service.maps import MapKind
 from gradcam_service.registry.card import Card
 from gradcam_service.targets import TARGETS, Target
 from gradcam_service.tasks.classification import probabilities
-from gradcam_service.worker.client import Answer
+from gradcam_service.worker.client import Answer, Quality
 
 
 def highest(answer: Answer, options: ExplainOptions) -> float:
@@ -49,6 +49,7 @@ def drawings(
         shared: where the one scale of all maps ends, if they share one.
     """
     probability = probabilities(answer.scores, card.activation)
+    qualities = answer.quality or [None] * len(answer.targets)
     return [
         partial(
             _explanation,
@@ -61,8 +62,9 @@ def drawings(
             options,
             card.input.shown,
             shared,
+            quality,
         )
-        for cam, target in zip(answer.maps, answer.targets, strict=True)
+        for cam, target, quality in zip(answer.maps, answer.targets, qualities, strict=True)
     ]
 
 
@@ -88,6 +90,7 @@ def _explanation(
     options: ExplainOptions,
     bands: Sequence[int],
     shared: float | None,
+    quality: Quality | None,
 ) -> Explanation:
     x0, y0, x1, y1 = (round(edge, 2) for edge in prepared.region)
     box = bounding_box(plane(cam, kind), prepared, options.threshold) if options.boxes else None
@@ -122,6 +125,7 @@ def _explanation(
         over,
         scale=(heat.low, heat.high) if heat else None,
         boxes=([box] if box else []) if options.boxes else None,
+        quality=quality,
     )
 
 

@@ -13,6 +13,7 @@ from gradcam_service.images.render import Picture
 from gradcam_service.maps import MapKind
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.listing import Model
+from gradcam_service.worker.client import Quality
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class Explanation:
         overlay: where asked for.
         scale: the values of the weakest and the strongest colour of what was drawn; None where nothing was.
         boxes: around the largest hot area, in the original's pixels; none where nothing is hot, None if not asked for.
+        quality: how far the map is to be trusted; None if not asked for.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Explanation:
     overlay: Picture | None = None
     scale: tuple[float, float] | None = None
     boxes: list[Box] | None = None
+    quality: Quality | None = None
 
     @property
     def max(self) -> float:

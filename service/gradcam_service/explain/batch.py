@@ -62,11 +62,13 @@ class Explanation:
         layer: the name of the layer that was explained, ``input`` where it is the input.
         targets: those of the question.
         maps: (targets, h, w), of signed colours (targets, H, W, C); float32, on the CPU.
+        quality: what was measured of each map, where anything was.
     """
 
     layer: str
     targets: tuple[Any, ...]
     maps: Tensor
+    quality: tuple[Any, ...] = ()
 
 
 Explaining = Generator[None, None, Explanation]

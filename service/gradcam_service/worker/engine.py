@@ -19,6 +19,7 @@ from gradcam_service.settings import Settings
 from gradcam_service.targets import objective
 from gradcam_service.tasks import TASKS
 from gradcam_service.worker.messages import Answer, Inputs, Question
+from gradcam_service.worker.quality import measured, measuring_passes
 
 
 class Pending:
@@ -85,6 +86,11 @@ def run(
             for question, refusal, own in zip(questions, refused, host_scores, strict=True)
         ]
         explained = batch.explain(model.network, images, frontier, scores, asked, model.card.batch, objective)
+        for row, question in enumerate(asked):
+            explanation = explained[row]
+            if explanation is not None and question is not None and question.measure is not None:
+                own = images[row : row + 1], frontier.rows([row]), scores[row : row + 1]
+                explained[row] = measured(model, *own, question, explanation)
     answers: list[Answer | Pending | ServiceError] = [
         refusal or _outcome(model, own, explanation)
         for refusal, own, explanation in zip(refused, host_scores, explained, strict=True)
@@ -112,10 +118,15 @@ def _refusal(model: LoadedModel, question: Question | None, limit: int) -> Servi
         return UnsupportedMethod(refused)
     size, targets = model.card.preprocess.input_size, max(1, len(question.targets))
     passes = forward_passes(method, model.network, question.layer, size, targets, question.options)
+    if question.measure is not None:
+        if question.measure.against and (refused := refusal_at(METHODS[question.measure.against], cut)):
+            return UnsupportedMethod(f"quality_against {question.measure.against}: {refused}")
+        passes += measuring_passes(model, question, targets)
     if passes <= limit:
         return None
+    also = " and its quality" if question.measure else ""
     return TooExpensive(
-        f"{question.method} would take {passes} forward passes of this model; at most {limit} are allowed. "
+        f"{question.method}{also} would take {passes} forward passes of this model; at most {limit} are allowed. "
         "Fewer targets, smaller options or another method would work"
     )
 
@@ -139,7 +150,8 @@ def _answer(model: LoadedModel, scores: np.ndarray, explanation: batch.Explanati
     maps = explanation.maps.numpy()
     if not np.isfinite(maps).all():
         raise _non_finite()
-    return Answer(scores, explanation.targets, explanation.layer, maps, model.card.runtime)
+    quality = explanation.quality
+    return Answer(scores, explanation.targets, explanation.layer, maps, model.card.runtime, quality)
 
 
 def _non_finite() -> NonFinite:

@@ -177,7 +177,8 @@ class Jobs:
                 self._done(waiting, outcome, timings)
 
     def _done(self, waiting: Waiting, answer: Answer, timings: Timings) -> None:
-        done = Done(waiting.job.id, timings, answer.runtime, answer.targets, answer.layer, answer.maps.shape)
+        shape, told = answer.maps.shape, answer.quality
+        done = Done(waiting.job.id, timings, answer.runtime, answer.targets, answer.layer, shape, told)
         self._callers.reply(waiting.caller, done, answer.scores, np.ascontiguousarray(answer.maps))
 
     def _fail(self, waiting: Waiting, error: ServiceError) -> None:

@@ -260,4 +260,5 @@ def _result(reply: Done | Managed | Failed, frames: Sequence[bytes]) -> _Reply |
 
 def _answer(done: Done, frames: Sequence[bytes]) -> tuple[Answer, Timings]:
     scores, maps = (np.frombuffer(frame, np.float32) for frame in frames)
-    return Answer(scores, done.targets, done.layer, maps.reshape(done.maps), done.runtime), done.timings
+    answer = Answer(scores, done.targets, done.layer, maps.reshape(done.maps), done.runtime, done.quality)
+    return answer, done.timings

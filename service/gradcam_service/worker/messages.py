@@ -22,6 +22,36 @@ Inputs: TypeAlias = Mapping[str, np.ndarray]
 """What a model is asked about, by the names of its inputs: uint8 or float32, without the batch's dimension."""
 
 
+class Measure(msgspec.Struct, frozen=True):
+    """What is to be measured of each map, besides.
+
+    Attributes:
+        steps: of its deletion and its insertion curve.
+        against: the method whose map it is compared with; empty for none.
+    """
+
+    steps: int
+    against: str
+
+
+class Quality(msgspec.Struct, frozen=True):
+    """How far a map is to be trusted; see `gradcam_service.worker.quality`.
+
+    Attributes:
+        deletion: area under the curve, in units of what was explained after the activation: less is better.
+        insertion: likewise: more is better.
+        steps: of each curve.
+        against: the other method; None where there is none.
+        agreement: rank correlation with its map; None where there is none, or one of the maps is constant.
+    """
+
+    deletion: float
+    insertion: float
+    steps: int
+    against: str | None = None
+    agreement: float | None = None
+
+
 class Question(msgspec.Struct, frozen=True):
     """Question about one image: the explanations that are asked for besides its scores.
 
@@ -29,12 +59,14 @@ class Question(msgspec.Struct, frozen=True):
         layer: a layer's name, or ``auto``.
         targets: empty means what the model's task has explained by default.
         options: the method's own, where they differ from its defaults.
+        measure: what is to be measured of the maps; None for nothing.
     """
 
     method: str
     layer: str = "auto"
     targets: tuple[Target, ...] = ()
     options: dict[str, int | float] = {}
+    measure: Measure | None = None
 
 
 class Hello(msgspec.Struct, tag=True, frozen=True):
@@ -118,6 +150,7 @@ class Answer:
         layer: the layer explained; empty likewise.
         maps: (targets, h, w) or, a value for each band of the input, (targets, H, W, C) float32.
         runtime: what computed the feature maps.
+        quality: of each map; empty where it was not asked for.
     """
 
     scores: np.ndarray
@@ -125,6 +158,7 @@ class Answer:
     layer: str
     maps: np.ndarray
     runtime: str
+    quality: tuple[Quality, ...] = ()
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -156,6 +190,7 @@ class Done(msgspec.Struct, tag=True, frozen=True):
         layer: the layer explained; empty where nothing was asked.
         maps: shape (targets, h, w) or (targets, H, W, C) of the float32 maps in the last frame.
         runtime: what computed the feature maps.
+        quality: of each map; empty where it was not asked for.
     """
 
     id: int
@@ -164,6 +199,7 @@ class Done(msgspec.Struct, tag=True, frozen=True):
     targets: tuple[Target, ...] = ()
     layer: str = ""
     maps: tuple[int, ...] = (0, 0, 0)
+    quality: tuple[Quality, ...] = ()
 
 
 class Managed(msgspec.Struct, tag=True, frozen=True):

@@ -23,6 +23,7 @@ _ELSEWHERE = {
     "model": "the model is named by the path",
     "output": "what is wanted is named by outputs",
     "boxes": "boxes come with the service's own protocol alone",
+    "quality": "a map's quality comes with the service's own protocol alone",
 }
 """Options of the service's own protocol that are no parameters here, and why."""
 _TIMEOUT = "timeout"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gradcam_service.evaluate.metrics.arrays import Floats, Value, area_under, ranked
@@ -40,7 +41,7 @@ def deletion(value: Value, image: Floats, saliency: Floats, steps: int) -> Curve
         saliency: (H, W).
         steps: n, so that n + 1 pictures are scored.
     """
-    return _replaced(value, image, np.zeros_like(image), saliency, steps)
+    return _curve(value, replaced(image, np.zeros_like(image), saliency, steps))
 
 
 def insertion(value: Value, image: Floats, saliency: Floats, steps: int) -> Curve:
@@ -52,7 +53,7 @@ def insertion(value: Value, image: Floats, saliency: Floats, steps: int) -> Curv
         saliency: (H, W).
         steps: n, so that n + 1 pictures are scored.
     """
-    return _replaced(value, blurred(image), image, saliency, steps)
+    return _curve(value, replaced(blurred(image), image, saliency, steps))
 
 
 def blurred(image: Floats) -> Floats:
@@ -61,11 +62,20 @@ def blurred(image: Floats) -> Floats:
     return soft
 
 
-def _replaced(value: Value, image: Floats, by: Floats, saliency: Floats, steps: int) -> Curve:
-    """The curve of going from one picture to another, the most important pixels first."""
+def replaced(image: Floats, by: Floats, saliency: Floats, steps: int) -> NDArray[np.float32]:
+    """The pictures on the way from one to another, the most important pixels first, (steps + 1, C, H, W).
+
+    Args:
+        image: (C, H, W), the first.
+        by: (C, H, W), the last.
+        saliency: (H, W).
+        steps: of equally many pixels.
+    """
     place = np.empty(saliency.size, np.intp)
     place[ranked(saliency)] = np.arange(saliency.size)
-    fractions = np.linspace(0, 1, steps + 1)
-    replaced = place.reshape(saliency.shape) < np.rint(fractions * saliency.size)[:, None, None]
-    pictures = np.where(replaced[:, None], by, image).astype(np.float32)
-    return Curve(fractions, np.asarray(value(pictures), np.float64))
+    gone = place.reshape(saliency.shape) < np.rint(np.linspace(0, 1, steps + 1) * saliency.size)[:, None, None]
+    return np.where(gone[:, None], by, image).astype(np.float32)
+
+
+def _curve(value: Value, pictures: NDArray[np.float32]) -> Curve:
+    return Curve(np.linspace(0, 1, len(pictures)), np.asarray(value(pictures), np.float64))

@@ -1,0 +1,107 @@
+"""Quality of single maps: deletion and insertion, and agreement with another method, worked out step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from gradcam_service.evaluate.metrics.arrays import Floats, area_under
+from gradcam_service.evaluate.metrics.deletion import blurred, replaced
+from gradcam_service.evaluate.metrics.rank_correlation import rank_correlation
+from gradcam_service.explain import batch
+from gradcam_service.explain.batch import Explaining, Explanation
+from gradcam_service.explain.frontier import Frontier
+from gradcam_service.explain.methods import METHODS
+from gradcam_service.explain.objectives import Objective
+from gradcam_service.explain.suitability import forward_passes
+from gradcam_service.registry.loader import LoadedModel
+from gradcam_service.targets import objective
+from gradcam_service.worker.messages import Measure, Quality, Question
+
+_PATCHES = 14
+"""Along the shorter side of the input: as many as the paper's feature maps have cells."""
+
+
+def measuring_passes(model: LoadedModel, question: Question, targets: int) -> int:
+    """What the quality of so many maps costs, in forward passes of the whole network."""
+    assert question.measure is not None
+    curves, against = 2 * (question.measure.steps + 1) * targets, question.measure.against
+    if not against:
+        return curves
+    size = model.card.preprocess.input_size
+    return curves + forward_passes(METHODS[against], model.network, question.layer, size, targets, {})
+
+
+def measured(
+    model: LoadedModel,
+    image: Tensor,
+    frontier: Frontier,
+    scores: Tensor,
+    question: Question,
+    explained: Explanation | Explaining,
+) -> Explaining:
+    """An explanation, and what is to be measured of its maps; a step scores as many pictures as one pass takes.
+
+    Args:
+        model: that explains.
+        image: (1, C, H, W), as the network receives it.
+        frontier: what crosses the cut of it.
+        scores: (1, classes) of it.
+        question: of at least one target.
+        explained: its answer, or what works that out.
+    """
+    assert question.measure is not None
+    own = explained if isinstance(explained, Explanation) else (yield from explained)
+    others = None
+    if question.measure.against:
+        compared = msgspec.structs.replace(question, method=question.measure.against, options={}, measure=None)
+        chunk = model.card.batch
+        (other,) = batch.explain(model.network, image, frontier, scores, [compared], chunk, objective)
+        assert other is not None
+        others = other if isinstance(other, Explanation) else (yield from other)
+    qualities = []
+    for place, target in enumerate(question.targets):
+        other_map = None if others is None else others.maps[place]
+        aim = objective([target], scores)
+        qualities.append((yield from _quality(model, image[0], aim, own.maps[place], other_map, question.measure)))
+    return replace(own, quality=tuple(qualities))
+
+
+def _quality(
+    model: LoadedModel, image: Tensor, aim: Objective, own: Tensor, other: Tensor | None, measure: Measure
+) -> Generator[None, None, Quality]:
+    """The quality of one map of an image (C, H, W)."""
+    size, picture = model.card.preprocess.input_size, image.cpu().numpy()
+    saliency, rho = _saliency(own, size), math.nan
+    deletion = yield from _area(model, aim, replaced(picture, np.zeros_like(picture), saliency, measure.steps))
+    insertion = yield from _area(model, aim, replaced(blurred(picture), picture, saliency, measure.steps))
+    if other is not None:
+        rho = rank_correlation(saliency, _saliency(other, size), max(1, min(size) // _PATCHES))
+    return Quality(
+        deletion, insertion, measure.steps, measure.against or None, agreement=None if math.isnan(rho) else rho
+    )
+
+
+def _area(model: LoadedModel, aim: Objective, pictures: np.ndarray) -> Generator[None, None, float]:
+    """The area under the curve of what is explained, after the activation, in these pictures."""
+    values: list[Tensor] = []
+    for some in torch.split(torch.from_numpy(pictures), model.card.batch):
+        with torch.no_grad():
+            scores = model.network.scores(some.to(model.device))
+            values.append(aim(model.network.probabilities(scores)).float().cpu())
+        yield
+    return area_under(np.linspace(0, 1, len(pictures)), torch.cat(values).double().numpy())
+
+
+def _saliency(cam: Tensor, size: tuple[int, int]) -> Floats:
+    """A map as large as the input, (H, W), bilinearly; of signed colours their mean magnitude."""
+    flat = cam.abs().mean(2) if cam.dim() == 3 else cam
+    large: Floats = interpolate(flat[None, None], size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
+    return large
