@@ -252,6 +252,41 @@ def _warn(warnings: Iterable[str]) -> None:
         click.echo(f"gradcam: warning: {warning}", err=True)
 
 
+def _names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """What is separated by commas."""
+    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
+
+
+@commands.command()
+@click.argument("data")
+@click.option("--model", help="name, name@version or name@alias.  [default: GRADCAM_DEFAULT_MODEL]")
+@click.option("--methods", callback=_names, help="Separated by commas, or all.  [default: the model's own]")
+@click.option("--protocols", callback=_names, help="Likewise.  [default: all that need no more than the maps]")
+@click.option(
+    "--set", "settings", multiple=True, metavar="PROTOCOL.OPTION=VALUE", help="Such as pointing.tolerance=15."
+)
+@click.option("--boxes", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of VOC XML files.")
+@click.option(
+    "--classes",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of what DATA calls the model's classes, a line each, in the model's order.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Most pictures, drawn by lot.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of whatever is random.")
+@click.option("--resume", is_flag=True, help="Go on with what a report's folder has.")
+@click.option("-o", "report", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to make.")
+def evaluate(model: str | None, **given: Any) -> None:  # noqa: ANN401  click's values
+    """Whether the model's maps are to be trusted: protocols and metrics over DATA, and a report of them.
+
+    DATA is a folder of class folders, a COCO JSON file, a CSV of file,label[,x0,y0,x1,y1][,group], or the word scenes.
+    docs/evaluation.md has the protocols.
+    """
+    from gradcam_service.cli_evaluate import Order
+    from gradcam_service.cli_evaluate import evaluate as carry_out
+
+    carry_out(_open(model), Order(**given))
+
+
 @commands.command()
 @click.argument("name")
 @click.option("--layer", default="auto", show_default=True, help="auto, or a layer that every path crosses.")

@@ -18,6 +18,8 @@ from gradcam_service.errors import ModelFailed, ServiceError, Unavailable
 STDIN = Path("-")
 _MINUTES = 120.0
 """Seconds from which minutes are told."""
+_HOURS = 7200.0
+"""Likewise hours."""
 _LONGEST = 255
 """Bytes of a file's name, the most that a file system takes."""
 _MOST = 100
@@ -32,10 +34,14 @@ def complain(message: str) -> None:
 def foretold(passes: int, pace: float) -> str:
     """How long a picture will take, of so many forward passes of ``pace`` seconds each; empty of less than a second."""
     seconds = passes * pace
-    if seconds < 1:
-        return ""
-    shown = f"{seconds:.0f} s" if seconds < _MINUTES else f"{seconds / 60:.0f} minutes"
-    return f"about {shown} a picture: {passes:,} forward passes"
+    return f"about {told_time(seconds)} a picture: {passes:,} forward passes" if seconds >= 1 else ""
+
+
+def told_time(seconds: float) -> str:
+    """A time that is known roughly, in words."""
+    if seconds < _MINUTES:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < _HOURS else f"{seconds / 3600:.0f} hours"
 
 
 def exit_code(error: ServiceError | OSError) -> int:

@@ -1,0 +1,180 @@
+"""What ``gradcam evaluate`` does: plans, tells what it costs, measures, and writes the report."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from tqdm import tqdm
+
+from gradcam_service.cli_files import complain, told_time
+from gradcam_service.errors import BadOption, BadRequest
+from gradcam_service.evaluate import datasets
+from gradcam_service.evaluate.explainer import Explainer, on_fastest_runtime
+from gradcam_service.evaluate.journal import Journal, opened
+from gradcam_service.evaluate.protocols import PROTOCOLS, Need, Protocol
+from gradcam_service.evaluate.report import findings, write
+from gradcam_service.evaluate.runner import Plan, Planned, looked_at, measured, run
+from gradcam_service.evaluate.sample import Collected, Sample
+from gradcam_service.kinds import no_such
+
+if TYPE_CHECKING:
+    from gradcam_service.local import Local
+    from gradcam_service.registry.card import Card
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was ordered on the command line.
+
+    Attributes:
+        data: a folder, a file, or ``scenes``.
+        methods: names, or ``all``.
+        protocols: names, ``all`` that the data allow, or none for those of them that take no passes but their maps'.
+        settings: ``PROTOCOL.OPTION=VALUE``.
+        boxes: folder of annotations.
+        classes: file of what the data set calls the model's classes.
+        limit: most pictures.
+        seed: of whatever is random, the choice of so many pictures as well.
+        resume: whether to go on with what a report has.
+        report: its folder.
+    """
+
+    data: str
+    methods: tuple[str, ...]
+    protocols: tuple[str, ...]
+    settings: tuple[str, ...]
+    boxes: Path | None
+    classes: Path | None
+    limit: int | None
+    seed: int
+    resume: bool
+    report: Path
+
+
+def evaluate(local: Local, order: Order) -> None:
+    """Evaluate a model's explanations on a data set, and write what was found.
+
+    Raises:
+        ServiceError: what is wrong with the order, the data set or the model.
+    """
+    card = local.model.card
+    if card.task != "classification":
+        raise BadRequest(f"{local.key} is a model of {card.task}; gradcam evaluate takes those of classification")
+    methods = _methods(order.methods, card)
+    classes = datasets.classes_of(order.classes, len(card.labels)) if order.classes else ()
+    collected = datasets.collect(datasets.Source(order.data, order.boxes, order.limit), card.labels, classes)
+    samples = _chosen(collected.samples, order)
+    protocols = _protocols(order, methods, samples)
+    local = on_fastest_runtime(local)
+    plan = Plan(Explainer(local), samples, methods, protocols, order.seed)
+    with opened(order.report, resume=order.resume) as journal:
+        _tell(plan, local)
+        try:
+            _run(plan, journal)
+        except KeyboardInterrupt:
+            complain(f"what is done is kept in {order.report}; --resume goes on with it")
+            raise
+        _report(plan, journal, collected, order)
+
+
+def _methods(named: Sequence[str], card: Card) -> list[str]:
+    names = card.method_names() if "all" in named else list(dict.fromkeys(named or [card.method]))
+    for name in names:
+        card.check_question(name, "auto", ())
+    return names
+
+
+def _chosen(samples: Sequence[Sample], order: Order) -> list[Sample]:
+    """As many samples as are wanted, drawn by lot, in the data set's order."""
+    if order.limit is None or order.limit >= len(samples):
+        return list(samples)
+    drawn = random.Random(order.seed).sample(range(len(samples)), order.limit)
+    return [samples[place] for place in sorted(drawn)]
+
+
+def _protocols(order: Order, methods: Sequence[str], samples: Sequence[Sample]) -> list[Planned]:
+    """The protocols that are wanted, each with its options.
+
+    Raises:
+        BadOption: there is no such protocol or option, or the data set hasn't what a named one needs.
+    """
+    given = _settings(order.settings)
+    names = list(PROTOCOLS) if not order.protocols or "all" in order.protocols else list(order.protocols)
+    strange = sorted({*names, *given} - set(PROTOCOLS))
+    if strange:
+        raise BadOption(f"--protocols: {no_such(strange[0], PROTOCOLS)}")
+    planned = []
+    for name in dict.fromkeys(names):
+        protocol = PROTOCOLS[name]
+        lacking = [need.value for need in protocol.needs if not any(_has(sample, need) for sample in samples)]
+        if lacking and name in order.protocols:
+            raise BadOption(f"--protocols {name} needs {' and '.join(lacking)}, which data set {order.data!r} hasn't")
+        options = {option: known.default for option, known in protocol.options.items()} | given.get(name, {})
+        costs = order.protocols == () and any(protocol.passes(m, 1, lambda _: 1.0, **options) for m in methods)
+        if not lacking and not costs:
+            planned.append(Planned(name, protocol, options))
+    if not planned:
+        raise BadOption(f"no protocol suits data set {order.data!r}; there are {', '.join(PROTOCOLS)}")
+    return planned
+
+
+def _has(sample: Sample, need: Need) -> bool:
+    if need is Need.GROUPS:
+        return bool(sample.group)
+    return any(thing.box or (thing.mask and need is Need.PLACES) for thing in sample.things)
+
+
+def _settings(written: Sequence[str]) -> dict[str, dict[str, int | float]]:
+    """Options by protocol, of ``PROTOCOL.OPTION=VALUE``."""
+    found: dict[str, dict[str, int | float]] = {}
+    for text in written:
+        name, _, value = text.partition("=")
+        protocol, _, option = name.partition(".")
+        if protocol not in PROTOCOLS:
+            raise BadOption(f"--set {text}: {no_such(protocol, PROTOCOLS)}; it takes PROTOCOL.OPTION=VALUE")
+        found.setdefault(protocol, {})[option] = _value(text, PROTOCOLS[protocol], option, value)
+    return found
+
+
+def _value(text: str, protocol: Protocol, option: str, value: str) -> int | float:
+    if option not in protocol.options:
+        raise BadOption(f"--set {text}: {no_such(option, protocol.options) if protocol.options else 'it has none'}")
+    known = protocol.options[option]
+    try:
+        number = type(known.default)(value)
+    except ValueError:
+        raise BadOption(f"--set {text}: {option} takes a number, such as {known.default}") from None
+    if wrong := known.wrong_with(number):
+        raise BadOption(f"--set {text}: {option} {wrong}")
+    return number
+
+
+def _tell(plan: Plan, local: Local) -> None:
+    """How much there is to do, before it begins."""
+    passes = plan.total
+    protocols = ", ".join(planned.name for planned in plan.protocols)
+    seconds = passes * local.pace(int(passes))
+    click.echo(
+        f"{len(plan.samples):,} pictures by {', '.join(plan.methods)}: {protocols}; {passes:,.0f} forward passes on "
+        f"{local.model.card.runtime}, about {told_time(seconds)}"
+    )
+
+
+def _run(plan: Plan, journal: Journal) -> None:
+    with tqdm(total=round(plan.total), unit=" passes", disable=not sys.stderr.isatty(), smoothing=0.05) as bar:
+        run(plan, journal, bar.update)
+
+
+def _report(plan: Plan, journal: Journal, collected: Collected, order: Order) -> None:
+    usable, problems = looked_at(plan, journal)
+    found = {planned.name: measured(plan, planned, journal) for planned in plan.protocols}
+    problems = [*collected.problems, *problems, *(problem for _, own in found.values() for problem in own)]
+    kept = {name: of for name, (of, _) in found.items()}
+    for line in write(order.report, findings(order.data, plan, kept, usable, problems)):
+        click.echo(line)

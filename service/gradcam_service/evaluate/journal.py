@@ -1,0 +1,112 @@
+"""Journal of an evaluation: what has been measured, a JSON line each, so that nothing is measured twice."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from gradcam_service.errors import BadRequest
+
+FILE = "measured.jsonl"
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What is known of one sample: of the picture itself, or as one protocol measured one method on it.
+
+    Attributes:
+        key: of all that decides it.
+        sample: the picture's name.
+        method: empty of the picture itself.
+        protocol: likewise.
+        rows: what the protocol made of it.
+        problems: kind and detail of what can't be used.
+        usable: whether the picture could be looked at.
+    """
+
+    key: str
+    sample: str
+    method: str = ""
+    protocol: str = ""
+    rows: list[dict[str, Any]] = []
+    problems: list[tuple[str, str]] = []
+    usable: bool = True
+
+
+def key_of(*decisive: object) -> str:
+    """A name for whatever decides an entry: equal things, equal name."""
+    return hashlib.sha256(repr(decisive).encode()).hexdigest()[:24]
+
+
+class Journal:
+    """What has been measured, by key; each entry is in the file before the next is begun.
+
+    Args:
+        known: entries of the file, as it was opened.
+        file: to append to.
+    """
+
+    def __init__(self, known: dict[str, Entry], file: BinaryIO) -> None:
+        self._known = known
+        self._file = file
+
+    def get(self, key: str) -> Entry | None:
+        """What is known by this key."""
+        return self._known.get(key)
+
+    def add(self, entry: Entry) -> None:
+        """Keep an entry, as it will be read again: NaN and infinity are null."""
+        line = msgspec.json.encode(_plain(msgspec.to_builtins(entry)))
+        self._file.write(line + b"\n")
+        self._file.flush()
+        self._known[entry.key] = msgspec.json.decode(line, type=Entry)
+
+
+@contextmanager
+def opened(folder: Path, *, resume: bool) -> Iterator[Journal]:
+    """The journal of a report's folder, which is made where it isn't there.
+
+    A line that was cut off while it was written is dropped.
+
+    Raises:
+        BadRequest: it has entries, and is not to be gone on with.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE
+    if path.exists() and path.stat().st_size and not resume:
+        raise BadRequest(f"{folder} has results already; --resume goes on with them, another -o begins anew")
+    with path.open("a+b") as file:
+        file.seek(0)
+        known: dict[str, Entry] = {}
+        whole = 0
+        for line in file:
+            entry = _entry(line)
+            if entry is None:
+                break
+            known[entry.key] = entry
+            whole += len(line)
+        file.truncate(whole)
+        file.seek(0, 2)
+        yield Journal(known, file)
+
+
+def _entry(line: bytes) -> Entry | None:
+    try:
+        return msgspec.json.decode(line, type=Entry) if line.endswith(b"\n") else None
+    except msgspec.DecodeError:
+        return None
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  JSON
+    if isinstance(value, dict):
+        return {name: _plain(own) for name, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(own) for own in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

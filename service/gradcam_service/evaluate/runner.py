@@ -1,0 +1,224 @@
+"""Runner of an evaluation: every protocol on every sample and method, each measured once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gradcam_service import __version__
+from gradcam_service.errors import BadRequest, ModelFailed, OutOfMemory, ServiceError
+from gradcam_service.evaluate.case import Case
+from gradcam_service.evaluate.explainer import Explainer, Predicted, check_finite
+from gradcam_service.evaluate.journal import Entry, Journal, key_of
+from gradcam_service.evaluate.protocols import Of, Protocol
+from gradcam_service.evaluate.sample import Problem, Sample, fitting
+from gradcam_service.explain.methods import METHODS
+from gradcam_service.explain.suitability import forward_passes
+from gradcam_service.inputs import INPUTS, Received
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A protocol, and all of its options."""
+
+    name: str
+    protocol: Protocol
+    options: dict[str, int | float]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is to be measured.
+
+    Attributes:
+        explainer: the model.
+        samples: of the data set.
+        methods: names in `METHODS` that the model can be explained by.
+        protocols: whose needs the data set meets.
+        seed: of whatever is random.
+    """
+
+    explainer: Explainer
+    samples: Sequence[Sample]
+    methods: Sequence[str]
+    protocols: Sequence[Planned]
+    seed: int = 0
+    _digests: dict[str, str] = field(default_factory=dict, init=False)
+
+    def key(self, sample: Sample, method: str = "", planned: Planned | None = None) -> str:
+        """The journal's name for one protocol's measure of one method on a sample, or for the sample itself."""
+        of = (planned.name, sorted(planned.options.items())) if planned else ()
+        return key_of(__version__, self._digest(sample), self.explainer.model.card.digest, method, of, self.seed)
+
+    def _digest(self, sample: Sample) -> str:
+        if sample.name not in self._digests:
+            try:
+                self._digests[sample.name] = sample.digest(sample.read())
+            except OSError:
+                self._digests[sample.name] = f"unreadable {sample.name}"
+        return self._digests[sample.name]
+
+    def passes(self, sample: Sample, method: str, chosen: Sequence[Planned]) -> float:
+        """Forward passes of some protocols on one method's maps of a sample, besides that of its prediction."""
+        if not chosen:
+            return 0.0
+        labels = len(sample.labels)
+        maps = labels + max(planned.protocol.top for planned in chosen)
+        measuring = (each.protocol.passes(method, labels, self.cost, **each.options) for each in chosen)
+        return self.cost(method, maps) - 1 + sum(measuring)
+
+    def cost(self, method: str, maps: int = 1) -> float:
+        """Forward passes of so many maps of one picture, the prediction included."""
+        network, card = self.explainer.model.network, self.explainer.model.card
+        return forward_passes(METHODS[method], network, "auto", card.preprocess.input_size, maps, {})
+
+    @property
+    def total(self) -> float:
+        """Forward passes of all of it."""
+        return sum(1 + sum(self.passes(sample, m, self.protocols) for m in self.methods) for sample in self.samples)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A sample of which something is yet to be measured."""
+
+    sample: Sample  # its boxes fit its picture
+    received: Received
+    missing: dict[str, list[Planned]]
+
+
+def run(plan: Plan, journal: Journal, progress: Callable[[float], object]) -> None:
+    """Measure whatever the journal doesn't have yet.
+
+    Args:
+        plan: what to measure.
+        journal: where it is kept.
+        progress: told of forward passes that are done, or needn't be.
+
+    Raises:
+        ModelFailed: the model fails on whatever it is asked.
+        OutOfMemory: the device's memory doesn't hold it.
+    """
+    size = plan.explainer.model.card.batch
+    for first in range(0, len(plan.samples), size):
+        some = plan.samples[first : first + size]
+        jobs = [job for sample in some if (job := _job(plan, sample, journal, progress)) is not None]
+        if not jobs:
+            continue
+        predicted = plan.explainer.predict([job.received.inputs for job in jobs])
+        progress(len(jobs))
+        for method in plan.methods:
+            _measure(plan, jobs, predicted, method, journal, progress)
+
+
+def measured(plan: Plan, planned: Planned, journal: Journal) -> tuple[list[Of], list[Problem]]:
+    """What is known by one protocol, in the data set's order, and what couldn't be measured."""
+    found, problems = [], []
+    for sample in plan.samples:
+        for method in plan.methods:
+            entry = journal.get(plan.key(sample, method, planned))
+            if entry is not None:
+                found.append(Of(sample.name, sample.group, method, entry.rows))
+                problems += [Problem(kind, sample.name, detail) for kind, detail in entry.problems]
+    return found, problems
+
+
+def looked_at(plan: Plan, journal: Journal) -> tuple[int, list[Problem]]:
+    """How many pictures could be used, and what was wrong with any.
+
+    Raises:
+        BadRequest: with none.
+    """
+    usable, problems = 0, []
+    for sample in plan.samples:
+        entry = journal.get(plan.key(sample))
+        assert entry is not None  # all has been run
+        usable += entry.usable
+        problems += [Problem(kind, sample.name, detail) for kind, detail in entry.problems]
+    if not usable:
+        first = problems[0]
+        raise BadRequest(
+            f"none of {len(plan.samples)} pictures can be used; {first.sample}: {first.detail or first.kind}. "
+            "Pictures that gradcam explain takes would work"
+        )
+    return usable, problems
+
+
+def _job(plan: Plan, sample: Sample, journal: Journal, progress: Callable[[float], object]) -> _Job | None:
+    """What is left to do about a sample, which is looked at for it; None for nothing."""
+    missing = {
+        method: [each for each in plan.protocols if journal.get(plan.key(sample, method, each)) is None]
+        for method in plan.methods
+    }
+    key = plan.key(sample)
+    known = journal.get(key)
+    everything = 1 + sum(plan.passes(sample, method, plan.protocols) for method in plan.methods)
+    if known is not None and (not known.usable or not any(missing.values())):
+        progress(everything)
+        return None
+    progress(everything - 1 - sum(plan.passes(sample, method, own) for method, own in missing.items()))
+    card, local = plan.explainer.model.card, plan.explainer.local
+    try:
+        received = INPUTS[card.input.reader].receive(
+            sample.read(), card.input, card.preprocess, local.settings.max_pixels
+        )
+    except (ServiceError, OSError) as error:
+        reason = error.detail if isinstance(error, ServiceError) else error.strerror or str(error)
+        journal.add(Entry(key, sample.name, problems=[("unreadable picture", reason)], usable=False))
+        progress(1 + sum(plan.passes(sample, method, own) for method, own in missing.items()))
+        return None
+    fitted, problems = fitting(sample, received.prepared.image_size)
+    if known is None:
+        warned = [("picture with a warning", warning) for warning in received.warnings]
+        journal.add(Entry(key, sample.name, problems=[*((p.kind, p.detail) for p in problems), *warned]))
+    return _Job(fitted, received, missing)
+
+
+def _measure(
+    plan: Plan,
+    jobs: Sequence[_Job],
+    predicted: Predicted,
+    method: str,
+    journal: Journal,
+    progress: Callable[[float], object],
+) -> None:
+    """Explain a batch by one method, and have all protocols measure it that haven't."""
+    wanted = [_labels(job, predicted.score(row), job.missing[method]) for row, job in enumerate(jobs)]
+    maps = plan.explainer.maps(predicted, method, wanted)
+    for row, job in enumerate(jobs):
+        case = Case(
+            job.sample,
+            method,
+            job.received.prepared,
+            predicted.image(row),
+            predicted.score(row),
+            maps[row],
+            plan.explainer,
+            plan.seed,
+        )
+        for planned in job.missing[method]:
+            rows, problems = _rows(case, planned)
+            key = plan.key(job.sample, method, planned)
+            journal.add(Entry(key, job.sample.name, method, planned.name, rows, problems))
+        progress(plan.passes(job.sample, method, job.missing[method]))
+
+
+def _labels(job: _Job, scores: np.ndarray, missing: Sequence[Planned]) -> list[int]:
+    """The classes that maps are wanted of."""
+    top = max((planned.protocol.top for planned in missing), default=0)
+    best = [int(index) for index in np.argsort(-scores, kind="stable")[:top]]
+    return list(dict.fromkeys([*job.sample.labels, *best])) if missing else []
+
+
+def _rows(case: Case, planned: Planned) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+    """What a protocol makes of a case, or why it makes nothing."""
+    try:
+        check_finite(case.predicted, case.raw)
+        return planned.protocol.measure(case, **planned.options), []
+    except (ModelFailed, OutOfMemory):
+        raise
+    except ServiceError as error:
+        return [], [("not measured", f"{planned.name} of {case.method}: {error.detail}")]
