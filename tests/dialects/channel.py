@@ -59,6 +59,14 @@ class Channel:
         answer, call = ask.with_call(data, timeout=timeout, metadata=self._metadata, compression=compression)
         return answer, dict(call.trailing_metadata())
 
+    def watch(self, service: str = "") -> Any:
+        """The statuses that ``Watch`` tells, as they come."""
+        ask = self._channel.unary_stream(
+            "/grpc.health.v1.Health/Watch", None, health_pb2.HealthCheckResponse.FromString
+        )
+        request = health_pb2.HealthCheckRequest(service=service).SerializeToString()
+        return (answer.status for answer in ask(request, timeout=PATIENCE))
+
     def stream(self, requests: Iterable[Any]) -> list[Any]:
         """What ``ModelStreamInfer`` answers to requests."""
         ask = self._channel.stream_stream(

@@ -39,7 +39,13 @@ def test_it_is_alive_and_ready(channel):
     for service in ("", SERVICE):
         assert channel.call("Check", service=service)[0].status == health_pb2.HealthCheckResponse.SERVING
     assert "no service 'other'" in refused(Code.NOT_FOUND, channel.call, "Check", service="other")
-    assert "no model 'nothing'" in refused(Code.NOT_FOUND, channel.call, "ModelReady", name="nothing")
+    for model in ({"name": "nothing"}, {"name": "scenes", "version": "7"}):
+        assert not channel.call("ModelReady", **model)[0].ready  # as Triton's server tells its client, no error
+
+
+def test_health_is_watched(channel):
+    assert next(channel.watch(SERVICE)) == health_pb2.HealthCheckResponse.SERVING
+    assert next(channel.watch("other")) == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 def test_metadata_are_those_of_rest(channel, service):
@@ -108,20 +114,21 @@ def raw(name, datatype, shape, *data):
 @pytest.mark.parametrize(
     ("members", "said"),
     [
+        (raw("image", "BYTES", [2], b"\xff\xff\xff\x7fabcd"), "element 0 is to have 2147483647 bytes, but 4 follow"),
         (raw("image", "BYTES", [1], PICTURE, PICTURE), "2 raw_input_contents for 1 inputs"),
-        (raw("image", "BYTES", [2], b"\xff\xff\xff\x7fabc"), ""),
-        (raw("input", "FP32", [2**40, 2**40, 3, 3], b""), ""),
-        (raw("input", "FP32", [-1, 3, 128, 128], b""), ""),
-        (raw("input", "FP32", [1, 3, 128, 128], b"\0" * 8), ""),
-        (raw("image", "STRING", [1], PICTURE), ""),
+        (raw("image", "BYTES", [2], b"\xff\xff\xff\x7fabc"), "7 bytes, and 2 elements of BYTES, which don't fit"),
+        (raw("input", "FP32", [2**40, 2**40, 3, 3], b""), f"has 0 bytes; FP32 of shape [{2**40}, {2**40}, 3, 3] takes"),
+        (raw("input", "FP32", [-1, 3, 128, 128], b""), "sizes from 0 on would do"),
+        (raw("input", "FP32", [1, 3, 128, 128], b"\0" * 8), "has 8 bytes; FP32 of shape [1, 3, 128, 128] takes 196608"),
+        (raw("image", "STRING", [1], PICTURE), "is of datatype 'STRING'; there are BOOL, "),
         ({"inputs": [numbers("FP16", "fp32_contents", [0.0])]}, "contents can't be FP16"),
-        ({"inputs": [numbers("UINT8", "uint_contents", [256] * 49152)]}, ""),
+        ({"inputs": [numbers("UINT8", "uint_contents", [256] * 49152)]}, "contents are beyond UINT8"),
         ({"inputs": [numbers("FP32", "fp32_contents", [0.0])]}, "has 1 elements"),
         ({"inputs": [numbers("FP32", "fp32_contents", [])] * 17}, "17 inputs in one call; at most 16"),
         ({"outputs": [inference_pb2.ModelInferRequest.InferRequestedOutputTensor()] * 17}, "17 outputs in one call"),
         ({"parameters": {str(i): inference_pb2.InferParameter(bool_param=True) for i in range(101)}}, "at most 100"),
         (raw("input", "FP32", [1] * 9, b""), "8 sizes"),
-        ({}, ""),
+        ({}, "0 inputs are given; one of pictures"),
     ],
 )
 def test_hostile_messages_are_refused(channel, members, said):
@@ -224,7 +231,11 @@ def test_all_api_processes_share_the_port(service):
 def test_it_needs_a_key_where_http_does_and_has_its_limits(tmp_path):
     (tmp_path / "keys.txt").write_text(f"me {'2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae'}\n")
     with running_eagerly(
-        api_keys=tmp_path / "keys.txt", grpc_port=0, max_body_bytes=100_000, drain_seconds=PATIENCE
+        api_keys=tmp_path / "keys.txt",
+        grpc_port=0,
+        max_body_bytes=100_000,
+        drain_seconds=2 * PATIENCE,
+        notice_seconds=2,
     ) as service:
         with Channel(service) as stranger:
             assert stranger.call("ServerReady")[0].ready
@@ -245,11 +256,14 @@ def test_it_needs_a_key_where_http_does_and_has_its_limits(tmp_path):
             rise = {"method": inference_pb2.InferParameter(string_param="rise")}
             rise |= {"masks": inference_pb2.InferParameter(int64_param=300)}
             slow = pictures(PICTURE) | {"parameters": rise}
+            watching = known.watch()
+            assert next(watching) == health_pb2.HealthCheckResponse.SERVING
             with ThreadPoolExecutor() as pool:
                 begun = value(service.client, "gradcam_in_flight")
                 answering = pool.submit(known.call, "ModelInfer", model_name="scenes-explain", **slow)
                 until(lambda: value(service.client, "gradcam_in_flight") > begun)
                 service.process.send_signal(signal.SIGTERM)
                 assert answering.result()[0].outputs  # what was accepted is finished
-                service.process.wait(PATIENCE)
+                assert list(watching) == [health_pb2.HealthCheckResponse.NOT_SERVING]
+                service.process.wait(PATIENCE)  # which isn't kept by who watches
                 refused(Code.UNAVAILABLE, known.call, "ServerLive")

@@ -59,6 +59,7 @@ def test_tritons_client_is_answered_as_the_native_protocol(ask, asked):
     assert told.arrays["overlay"].tobytes().startswith(b"\xff\xd8\xff")
     said = told.said
     assert [said[name] for name in ("live", "ready", "model ready", "asynchronously")] == [True] * 4
+    assert said["nothing ready"] is False
     assert (said["name"], said["id"], said["statistics"]) == ("gradcam-service", "mine", "scenes")
     (described,), (configured,) = said["inputs"], said["config"]
     assert (described["name"], described["datatype"], described["shape"]) == (

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import grpc
 import pytest
@@ -14,7 +14,7 @@ from gradcam_service.api.app import create_app
 from gradcam_service.api.grpc.protocol import health_pb2, inference_pb2
 from gradcam_service.api.grpc.server import start
 from gradcam_service.settings import Settings
-from live import free_port
+from live import free_port, until
 
 from .channel import SERVICE
 
@@ -148,6 +148,27 @@ def test_calls_are_answered_up_to_a_bound_and_health_beyond_it():
             "queue_full: 40 calls are open, the most that are accepted in one process",
         )
         assert health(channel) == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def test_a_bounded_number_of_callers_watch_and_others_may_check():
+    with served(read_seconds=10_000) as channel, ExitStack() as stack:
+        ask = channel.unary_stream(HEALTH.replace("Check", "Watch"), None, health_pb2.HealthCheckResponse.FromString)
+        calls = [ask(b"", timeout=SECONDS) for _ in range(32)]
+        for call in calls:
+            stack.callback(call.cancel)
+            assert next(call).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert status(ask(b"", timeout=SECONDS)) == (
+            Code.RESOURCE_EXHAUSTED,
+            "queue_full: 32 callers watch, the most that are accepted in one process",
+        )
+        assert health(channel) == health_pb2.HealthCheckResponse.NOT_SERVING
+        calls[0].cancel()
+
+        def is_told_again():
+            with suppress(grpc.RpcError):
+                return next(ask(b"", timeout=SECONDS)).status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+        until(is_told_again)
 
 
 def connected(address):

@@ -17,7 +17,7 @@ from gradcam_service.kinds import load_plugins
 from gradcam_service.settings import Settings
 
 if TYPE_CHECKING:
-    import grpc
+    from gradcam_service.api.grpc.server import Listening
 
 
 def main(listening: socket.socket, worker_addresses: dict[str, str], settings: Settings) -> None:
@@ -57,7 +57,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._leaving = leaving
         self._settings = settings
-        self._grpc: grpc.aio.Server | None = None
+        self._grpc: Listening | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Called to start to listen."""

@@ -36,6 +36,7 @@ def described(client):
         "live": client.is_server_live(),
         "ready": client.is_server_ready(),
         "model ready": client.is_model_ready(model),
+        "nothing ready": client.is_model_ready("nothing"),
         "name": client.get_server_metadata().name,
         "inputs": metadata["inputs"],
         "config": config["input"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import grpc
 from starlette.types import ASGIApp
 
@@ -12,7 +14,20 @@ _FRAME = 2**20
 """Bytes of a message beside its tensors."""
 
 
-async def start(app: ASGIApp, settings: Settings) -> grpc.aio.Server:
+@dataclass(frozen=True)
+class Listening:
+    """A server that listens, and what it serves."""
+
+    server: grpc.aio.Server
+    services: Services
+
+    async def stop(self, grace: float) -> None:
+        """Accept no calls, and end those that are open after so many seconds; who watches isn't waited for."""
+        self.services.health.leave()
+        await self.server.stop(grace)
+
+
+async def start(app: ASGIApp, settings: Settings) -> Listening:
     """Listen at ``settings.grpc_port``, as every API process does: the system hands each connection to one of them.
 
     Args:
@@ -23,8 +38,9 @@ async def start(app: ASGIApp, settings: Settings) -> grpc.aio.Server:
         RuntimeError: the port can't be listened on.
     """
     patience = round(1e3 * settings.read_seconds)
+    services = Services(app, settings)
     server = grpc.aio.server(
-        handlers=Services(app, settings).handlers(),
+        handlers=services.handlers(),
         options=[
             ("grpc.so_reuseport", 1),
             ("grpc.max_receive_message_length", settings.max_body_bytes + _FRAME),
@@ -38,4 +54,4 @@ async def start(app: ASGIApp, settings: Settings) -> grpc.aio.Server:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     server.add_insecure_port(f"{host}:{settings.grpc_port}")
     await server.start()
-    return server
+    return Listening(server, services)

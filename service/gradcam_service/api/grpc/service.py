@@ -14,13 +14,14 @@ from google.protobuf.message import Message
 from starlette.types import ASGIApp
 
 from gradcam_service.api.grpc.application import Answer, Application
+from gradcam_service.api.grpc.health import Health
 from gradcam_service.api.grpc.metadata import Context, headers_of, trailing
 from gradcam_service.api.grpc.parsing import parse
 from gradcam_service.api.grpc.protocol import health_pb2, inference_pb2
 from gradcam_service.api.grpc.reception import Access, Reception, in_turn
 from gradcam_service.api.grpc.refusals import Refused, refusal, refuse
 from gradcam_service.api.grpc.tensors import request_of, response_of
-from gradcam_service.errors import BadRequest, UnknownModel, shortened
+from gradcam_service.errors import BadRequest, shortened
 from gradcam_service.settings import Settings
 
 _SERVICE = "inference.GRPCInferenceService"
@@ -52,17 +53,24 @@ class Services:
     Args:
         app: the application, whose paths of the Open Inference Protocol are asked.
         settings: have the limits.
+
+    Attributes:
+        health: tells whether it is ready.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app, self._reception = Application(app), Reception(settings)
+        self.health = Health(_SERVICE, partial(self._says_yes, "/readyz"), self._reception)
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """The handlers of both services."""
         inference = {name: self._unary(method) for name, method in self._methods().items()}
         inference["ModelInfer"] = grpc.stream_unary_rpc_method_handler(self._infer, None, _serialized)
         inference["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._stream_infer, None, _serialized)
-        health = {"Check": self._unary(_Method(health_pb2.HealthCheckRequest, self._check, Access.OPEN))}
+        health = {
+            "Check": self._unary(_Method(health_pb2.HealthCheckRequest, self.health.check, Access.OPEN)),
+            "Watch": grpc.stream_stream_rpc_method_handler(self.health.watch, None, _serialized),
+        }
         return [
             grpc.method_handlers_generic_handler(_SERVICE, inference),
             grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),
@@ -144,15 +152,8 @@ class Services:
         return inference_pb2.ServerReadyResponse(ready=await self._says_yes("/readyz", context))
 
     async def _model_ready(self, request: inference_pb2.ModelReadyRequest, context: Context) -> Message:
-        path = f"{_path(request.name, request.version)}/ready"
-        return inference_pb2.ModelReadyResponse(ready=await self._says_yes(path, context))
-
-    async def _check(self, request: health_pb2.HealthCheckRequest, context: Context) -> Message:
-        if request.service not in ("", _SERVICE):
-            raise UnknownModel(f"there is no service {shortened(request.service)!r} but {_SERVICE}")
-        status = health_pb2.HealthCheckResponse
-        ready = await self._says_yes("/readyz", context)
-        return status(status=status.SERVING if ready else status.NOT_SERVING)
+        path, absent = f"{_path(request.name, request.version)}/ready", grpc.StatusCode.NOT_FOUND
+        return inference_pb2.ModelReadyResponse(ready=await self._says_yes(path, context, absent))
 
     async def _metadata(self, request: Message, context: Context) -> Message:
         return _message(await self._ask("GET", "/v2", context), inference_pb2.ServerMetadataResponse())
@@ -201,11 +202,12 @@ class Services:
         await self._ask("POST", f"/v2/repository/models/{_plain(name)}/{action}", context)
         return name
 
-    async def _says_yes(self, path: str, context: Context) -> bool:
+    async def _says_yes(self, path: str, context: Context, *no: grpc.StatusCode) -> bool:
+        """Whether a path is answered; one of these codes is a no, as is that of what isn't ready."""
         try:
             await self._ask("GET", path, context)
         except Refused as error:
-            if error.code is not grpc.StatusCode.UNAVAILABLE:
+            if error.code not in (grpc.StatusCode.UNAVAILABLE, *no):
                 raise
             return False
         return True
