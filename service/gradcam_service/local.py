@@ -29,6 +29,7 @@ from gradcam_service.registry.listing import Model, resolve
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.repository import Entry, scan
 from gradcam_service.settings import Settings
+from gradcam_service.text import TOKENS
 from gradcam_service.worker.engine import Pending, limit_threads, pick_device, run
 from gradcam_service.worker.messages import Answer, Inputs, Question, Timings
 
@@ -92,10 +93,11 @@ class Local:
         card = self.model.card
         blank = np.zeros((*card.preprocess.input_size, card.input.count), np.uint8)
         together = max(1, min(passes, card.batch))
-        images = self.model.images([blank] * together)
+        text = {} if card.text is None else {TOKENS: card.text.example()}
+        inputs = [{"image": blank, **text}] * together
         start = perf_counter()
         with self._blamed(), self.model.network.undisturbed():
-            self.model.network.predict(images)[1].cpu()  # waits for the device
+            self.model.network.predict(*self.model.batch(inputs))[1].cpu()  # waits for the device
         return (perf_counter() - start) / together
 
     def gallery(

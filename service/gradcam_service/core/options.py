@@ -31,6 +31,7 @@ from gradcam_service.images.colormaps import COLORMAPS
 from gradcam_service.images.scale import CLIP
 from gradcam_service.naming import did_you_mean
 from gradcam_service.targets import TARGETS
+from gradcam_service.tasks import TASKS, text_option
 
 
 def _listed(value: object) -> object:
@@ -78,7 +79,19 @@ def _size(value: object) -> object:
     return value
 
 
-class PredictOptions(_Options):
+def _text_options() -> dict[str, Any]:
+    """A field for the text of each task whose models take one."""
+    options = filter(None, map(text_option, TASKS.values()))
+    return {option.name: (StrictStr | None, Field(None, description=option.description)) for option in options}
+
+
+_TextOptions = create_model("_TextOptions", __base__=_Options, **_text_options())
+
+TEXT_OPTIONS = tuple(_TextOptions.model_fields)
+"""Names of the options that give models their text."""
+
+
+class PredictOptions(_TextOptions):
     """Options of ``/predict``."""
 
     model: str | None = Field(None, description="`name`, `name@version` or `name@alias`; default from the settings")
@@ -86,6 +99,12 @@ class PredictOptions(_Options):
     timeout_ms: int | None = Field(
         None, ge=1, le=600_000, description="give up after this many milliseconds; default from the settings"
     )
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The texts that are given, by the names of their options."""
+        given = ((name, getattr(self, name)) for name in TEXT_OPTIONS)
+        return {name: text for name, text in given if text is not None}
 
     @model_validator(mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from functools import partial
 from time import monotonic, perf_counter
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 from PIL.Image import Image as Photo
 
 from gradcam_service.core.admission import Admission, Capacity
@@ -26,7 +27,8 @@ from gradcam_service.images.geometry import PreparedImage
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.listing import Model
 from gradcam_service.targets import TARGETS, Target, read
-from gradcam_service.tasks import TASKS
+from gradcam_service.tasks import TASKS, tokens_of
+from gradcam_service.text import TOKENS
 from gradcam_service.worker.client import Answer, Inputs, Measure, Question, Timings
 
 log = logging.getLogger(__name__)
@@ -76,12 +78,13 @@ class Unobserved:
 
 @dataclass(frozen=True)
 class _Work:
-    """What is asked of an image, and the context of its call."""
+    """What is asked of an image, its text (T,) int64 included where it has one, and the context of its call."""
 
     options: PredictOptions
     model: Model
     card: Card
     question: Question | None
+    tokens: np.ndarray | None
     deadline: float
     admission: Admission
     seen: Observer
@@ -151,7 +154,8 @@ class Pipeline:
                 seen.model, seen.version = model.name, model.version
                 question = self._question(call.options, card)
                 seen.method = question.method if question else ""
-                whole = _Work(call.options, model, card, question, deadline, admission, seen)
+                tokens = tokens_of(card.task, card.text, call.options.texts)
+                whole = _Work(call.options, model, card, question, tokens, deadline, admission, seen)
                 works = [whole] * len(call.images) if call.own is None else [self._own(whole, own) for own in call.own]
                 sound = [
                     (image, work) for image, work in zip(call.images, works, strict=True) if isinstance(work, _Work)
@@ -171,7 +175,9 @@ class Pipeline:
     def _own(self, whole: _Work, options: PredictOptions) -> _Work | ServiceError:
         """What options of its own ask of an image, or what is wrong with them: its answer."""
         try:
-            return replace(whole, options=options, question=self._question(options, whole.card))
+            card = whole.card
+            tokens = tokens_of(card.task, card.text, options.texts)
+            return replace(whole, options=options, question=self._question(options, card), tokens=tokens)
         except ServiceError as error:
             return error
 
@@ -258,7 +264,8 @@ class Pipeline:
         taken = received(sent, card.input, card.preprocess, self._settings.max_pixels)
         if isinstance(options, ExplainOptions) and "overlay" in options.outputs:
             photo = backdrop(taken.original(), taken.prepared, size=options.size, max_side=options.max_side)
-        return taken.inputs, _Seen(taken.prepared, photo, taken.warnings)
+        inputs = taken.inputs if work.tokens is None else {**taken.inputs, TOKENS: work.tokens}
+        return inputs, _Seen(taken.prepared, photo, taken.warnings)
 
 
 def _shares_scale(work: _Work) -> bool:

@@ -84,6 +84,7 @@ def explain(
     questions: Sequence[Question | None],
     chunk: int,
     objectives: Objectives,
+    others: tuple[Tensor, ...] = (),
 ) -> list[Explanation | Explaining | None]:
     """Answer the questions about a batch that has been predicted.
 
@@ -100,6 +101,7 @@ def explain(
         questions: one for each image; None where only scores are wanted.
         chunk: most images in one pass of the whole network.
         objectives: what targets are to methods.
+        others: the network's other inputs, N rows each.
 
     Returns:
         One answer for each image, None where nothing was asked.
@@ -113,9 +115,9 @@ def explain(
             alike[question.method, question.layer, tuple(sorted(question.options.items()))].append(row)
         elif isinstance(method, Iterative):
             cut = network.cut_at(question.layer)
-            own = _frontier_at(network, cut, images, frontier, [row])
+            own = _frontier_at(network, cut, (images, *others), frontier, [row])
             aims = [objectives([target], scores) for target in question.targets]
-            subject = Subject(network, cut, images[row : row + 1], own, aims, chunk)
+            subject = Subject(network, cut, images[row : row + 1], own, aims, chunk, _rows(others, [row]))
             answers[row] = _iterative(subject, method, question)
     room = chunk
     for (name, layer, _), rows in alike.items():
@@ -125,12 +127,14 @@ def explain(
         early = network.is_early(cut)
         if early and len(targets) > room:
             for row in rows:
-                answers[row] = _in_steps(method, cut, images[row : row + 1], scores, asked[row], chunk, objectives)
+                inputs = _rows((images, *others), [row])
+                answers[row] = _in_steps(method, cut, inputs, scores, asked[row], chunk, objectives)
             continue
         room -= len(targets) if early else 0
         places = [place for place, row in enumerate(rows) for _ in asked[row].targets]
-        repeated = _frontier_at(network, cut, images, frontier, rows).rows(places)
-        maps = _maps(method, cut, repeated, targets, scores, asked[rows[0]].options, objectives)
+        repeated = _frontier_at(network, cut, (images, *others), frontier, rows).rows(places)
+        beside = _rows(others, [rows[place] for place in places])
+        maps = _maps(method, cut, repeated, beside, targets, scores, asked[rows[0]].options, objectives)
         for row, own_maps in zip(rows, torch.split(maps, [len(asked[row].targets) for row in rows]), strict=True):
             answers[row] = Explanation(cut.layer.name, asked[row].targets, own_maps)
     return answers
@@ -141,6 +145,7 @@ def _maps(
     method: Batched,
     cut: Cut,
     frontier: Frontier,
+    others: tuple[Tensor, ...],
     targets: Sequence[Target],
     scores: Tensor,
     options: Mapping[str, float],
@@ -151,17 +156,33 @@ def _maps(
     for place, target in enumerate(targets):
         alike[target.kind].append(place)
     if len(alike) == 1:
-        return row_maps(method, cut, frontier, objectives(targets, scores), options).float().cpu()
+        return row_maps(method, cut, frontier, objectives(targets, scores), options, others).float().cpu()
     maps = [
-        row_maps(method, cut, frontier.rows(places), objectives([targets[place] for place in places], scores), options)
+        row_maps(method, cut, frontier.rows(places), aims, options, _rows(others, places))
         for places in alike.values()
+        for aims in [objectives([targets[place] for place in places], scores)]
     ]
     order = torch.tensor([place for places in alike.values() for place in places]).argsort()
     return torch.cat(maps).float().cpu()[order]
 
 
-def row_maps(method: Batched, cut: Cut, frontier: Frontier, objective: Objective, given: Mapping[str, float]) -> Tensor:
+def row_maps(
+    method: Batched,
+    cut: Cut,
+    frontier: Frontier,
+    objective: Objective,
+    given: Mapping[str, float],
+    others: tuple[Tensor, ...] = (),
+) -> Tensor:
     """Maps (M, h, w) of what crosses a cut in M rows, of which each is explained for its own part of the objective.
+
+    Args:
+        method: by which is explained.
+        cut: of the network.
+        frontier: M rows.
+        objective: what they are explained for.
+        given: the method's options.
+        others: the network's other inputs, M rows each.
 
     Raises:
         UnsupportedMethod: the method can't explain the network at this cut, or nothing but classes.
@@ -173,24 +194,31 @@ def row_maps(method: Batched, cut: Cut, frontier: Frontier, objective: Objective
         if not isinstance(objective, Logit):
             raise UnsupportedMethod(method.classes_only)
         objective, options = method.objective(objective, **options), {}
-    gradients = cut.head.gradients(frontier, objective) if Need.LAYER_GRADIENT in method.needs else None
+    gradients = cut.head.gradients(frontier, objective, *others) if Need.LAYER_GRADIENT in method.needs else None
     maps: Tensor = method.maps(cut.layer.layout.to_grid(frontier.features), gradients, **options)
     return maps
 
 
 def _in_steps(
-    method: Batched, cut: Cut, image: Tensor, scores: Tensor, question: Question, chunk: int, objectives: Objectives
+    method: Batched,
+    cut: Cut,
+    inputs: tuple[Tensor, ...],
+    scores: Tensor,
+    question: Question,
+    chunk: int,
+    objectives: Objectives,
 ) -> Explaining:
     """A batched method at an early layer, for one image: a step is a forward and backward pass of ``chunk`` targets."""
     with torch.no_grad():
-        frontier = cut.frontier(image)
+        frontier = cut.frontier(*inputs)
     maps: list[Tensor] = []
     for first in range(0, len(question.targets), chunk):
         if maps:
             yield
         some = question.targets[first : first + chunk]
         repeated = frontier.rows([0] * len(some))
-        maps.append(_maps(method, cut, repeated, some, scores, question.options, objectives))
+        beside = _rows(inputs[1:], [0] * len(some))
+        maps.append(_maps(method, cut, repeated, beside, some, scores, question.options, objectives))
     return Explanation(cut.layer.name, question.targets, torch.cat(maps))
 
 
@@ -202,9 +230,15 @@ def _iterative(subject: Subject, method: Iterative, question: Question) -> Expla
     return Explanation(layer, question.targets, maps.float().cpu().contiguous())
 
 
-def _frontier_at(network: Network, cut: Cut, images: Tensor, frontier: Frontier, rows: list[int]) -> Frontier:
+def _frontier_at(
+    network: Network, cut: Cut, inputs: tuple[Tensor, ...], frontier: Frontier, rows: list[int]
+) -> Frontier:
     """What crosses the cut at a layer, of some rows; at the default layer it is there already."""
     if not network.is_early(cut):
         return frontier.rows(rows)
     with torch.no_grad():
-        return cut.frontier(images[rows])
+        return cut.frontier(*_rows(inputs, rows))
+
+
+def _rows(inputs: tuple[Tensor, ...], rows: list[int]) -> tuple[Tensor, ...]:
+    return tuple(values[rows] for values in inputs)

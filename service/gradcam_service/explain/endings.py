@@ -33,12 +33,13 @@ _AFFINE = {"add": -torch.inf, "sub": -torch.inf, "mul": 0.0, "div": 0.0}
 def scores_of(graph_module: fx.GraphModule, activation: Activation) -> fx.GraphModule:
     """The graph of the scores that ``activation`` makes probabilities of, (N, classes) where they are a row.
 
-    A single logit of a sigmoid is both sides of a question, −y for no and y for yes.
+    A single logit of a sigmoid is both sides of a question, −y for no and y for yes. Scores (N, T, words) of what
+    may follow each of T tokens are a row of T · words; see `positions_of`.
 
     Raises:
         UnsupportedMethod: it ends in another activation.
     """
-    return _both_sides(_as_rows(logits_of(graph_module, activation)), activation)
+    return _both_sides(_as_rows(_in_a_row(logits_of(graph_module, activation))), activation)
 
 
 def logits_of(graph_module: fx.GraphModule, activation: Activation) -> fx.GraphModule:
@@ -68,6 +69,11 @@ def logits_of(graph_module: fx.GraphModule, activation: Activation) -> fx.GraphM
         if not is_reshaped(dropped) or shape_of(dropped) == shape_of(source):
             dropped.replace_all_uses_with(source)
     return flat(graph_module)
+
+
+def positions_of(graph_module: fx.GraphModule) -> int:
+    """After how many tokens each it scores the words that may follow, one after the other in its scores; 1 mostly."""
+    return int(graph_module.meta.get("positions", 1))
 
 
 def has_both_sides(graph_module: fx.GraphModule) -> bool:
@@ -149,6 +155,17 @@ def _as_rows(graph_module: fx.GraphModule) -> fx.GraphModule:
     if shape is None or len(shape) == 1 or not is_a_row((0, *shape)):
         return graph_module
     return _followed_by(graph_module, aten.flatten.using_ints if shape else aten.unsqueeze.default, 1)
+
+
+def _in_a_row(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """The graph whose scores (N, T, words) after each of an input's T tokens are (N, T · words)."""
+    _, *others = graph_module.graph.find_nodes(op="placeholder")
+    shape = shape_of(scores_node(graph_module.graph))
+    if shape is None or len(shape) != len(("T", "words")) or shape[:1] not in [shape_of(other) for other in others]:
+        return graph_module
+    made = _followed_by(graph_module, aten.flatten.using_ints, 1)
+    made.meta["positions"] = shape[0]
+    return made
 
 
 def _both_sides(graph_module: fx.GraphModule, activation: Activation) -> fx.GraphModule:

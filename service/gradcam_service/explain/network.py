@@ -15,7 +15,7 @@ from gradcam_service.errors import UnknownLayer, UnsupportedMethod
 from gradcam_service.explain.activation import UNCHANGED, Activation
 from gradcam_service.explain.cut import Cut, cut
 from gradcam_service.explain.default_layer import default_layers
-from gradcam_service.explain.endings import scores_of
+from gradcam_service.explain.endings import positions_of, scores_of
 from gradcam_service.explain.frontier import Frontier, Values
 from gradcam_service.explain.graph import (
     TRACING,
@@ -93,7 +93,7 @@ class Network:
 
     @property
     def classes(self) -> int:
-        """Number of scores.
+        """Number of scores, of a network of words those of one position.
 
         Raises:
             UnsupportedMethod: it does not answer with scores.
@@ -105,7 +105,17 @@ class Network:
                 f"the network does not answer with one row of scores for each image but with {came}; "
                 "return scores (N, classes)"
             )
-        return shape[0]
+        return shape[0] // self.positions
+
+    @property
+    def positions(self) -> int:
+        """After how many tokens each it scores the words that may follow; 1 of a network without such."""
+        return positions_of(self.traced)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The names of its inputs beside the image."""
+        return tuple(node.name for node in self.traced.graph.find_nodes(op="placeholder")[1:])
 
     @property
     def opaque(self) -> str:
@@ -164,10 +174,12 @@ class Network:
         return self.predict(images, *others)[1]
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Probabilities (N, classes) of scores (N, classes)."""
+        """Probabilities (N, classes) of scores (N, classes); of words, at each position."""
         if self.activation in UNCHANGED:
             return scores
-        return scores.softmax(1) if self.activation == "softmax" else scores.sigmoid()
+        if self.activation == "sigmoid":
+            return scores.sigmoid()
+        return scores.view(len(scores), self.positions, -1).softmax(2).flatten(1)
 
     @cached_property
     def guided(self) -> fx.GraphModule:

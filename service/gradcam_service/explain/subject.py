@@ -29,6 +29,7 @@ class Subject:
         frontier: what crosses the cut, one row.
         objectives: what it is explained for, each made for one target.
         chunk: most images in one forward pass.
+        others: the network's other inputs, one row each.
     """
 
     network: Network
@@ -37,6 +38,11 @@ class Subject:
     frontier: Frontier
     objectives: Sequence[Objective]
     chunk: int
+    others: tuple[Tensor, ...] = ()
+
+    def beside(self, rows: int) -> tuple[Tensor, ...]:
+        """The other inputs, the same for so many images."""
+        return tuple(other.expand(rows, *other.shape[1:]) for other in self.others)
 
     @property
     def early(self) -> bool:
@@ -54,13 +60,14 @@ class Subject:
 
     def scores(self, images: Tensor) -> Tensor:
         """The objectives (N, T) of the scores of images (N, C, H, W)."""
-        return self.values(self.network.scores(images))
+        return self.values(self.network.scores(images, *self.beside(len(images))))
 
     def probabilities(self, images: Tensor) -> Tensor:
         """The objectives (N, T) of the probabilities of images (N, C, H, W)."""
-        return self.values(self.network.probabilities(self.network.scores(images)))
+        scores = self.network.scores(images, *self.beside(len(images)))
+        return self.values(self.network.probabilities(scores))
 
-    def slopes(self, images: Tensor, objective: Objective, network: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def slopes(self, images: Tensor, objective: Objective, network: Callable[..., Tensor] | None = None) -> Tensor:
         """The gradient of each image's objective with respect to the image, (N, C, H, W).
 
         Args:
@@ -68,7 +75,8 @@ class Subject:
             objective: of the outputs, N rows.
             network: what computes these, unless it is the network itself.
         """
-        return gradient(lambda leaf: objective((network or self.network.traced)(leaf)), images)
+        others = self.beside(len(images))
+        return gradient(lambda leaf: objective((network or self.network.traced)(leaf, *others)), images)
 
     def random(self, seed: int) -> torch.Generator:
         """A source of random numbers that depends on nothing but the seed, not even on the device."""

@@ -43,11 +43,16 @@ def export(local: Local, layer: str, file: Path) -> None:
 
     Raises:
         UnknownLayer: the model has no such layer.
-        UnsupportedMethod: an operator can't be exported (it is named), or the file would answer unlike the service.
+        UnsupportedMethod: it takes text beside a picture, an operator can't be exported (it is named), or the file
+            would answer unlike the service.
         OSError: the file can't be written.
     """
     logging.getLogger("torch").setLevel(logging.CRITICAL)  # what goes wrong is in the error
     network = local.model.network.to(torch.device("cpu"))
+    if network.others:
+        raise UnsupportedMethod(
+            f"{local.key} takes {' and '.join(network.others)} beside the picture, which no file can yet"
+        )
     cut, card = network.cut_at(layer), local.model.card
     images = torch.randn(4, card.input.count, *card.preprocess.input_size, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory(prefix=".gradcam-", dir=file.parent) as folder:

@@ -14,6 +14,7 @@ from gradcam_service.inputs import Takes
 from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.class_names import class_index
 from gradcam_service.registry.spec import Preprocess
+from gradcam_service.text import Text
 
 
 class LayerCard(msgspec.Struct, frozen=True):
@@ -68,6 +69,7 @@ class Card(msgspec.Struct, frozen=True):
         method: the one by which is explained where a request names none.
         inner_layers: names of all others, inside of blocks and branches.
         input: what it takes.
+        text: what of text it takes; None where it takes none.
         checks: what was looked at when it was loaded; see `gradcam_service.registry.checks`.
     """
 
@@ -90,6 +92,7 @@ class Card(msgspec.Struct, frozen=True):
     torch: str = ""
     checks: list[CheckCard] = []
     method: str = DEFAULT
+    text: Text | None = None
 
     def method_names(self) -> list[str]:
         """The methods that can explain this model."""

@@ -8,7 +8,7 @@ sensitive.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,9 @@ class Findings:
 
 
 @torch.no_grad()
-def examine(network: Network, channels: int, size: tuple[int, int], device: torch.device) -> Findings:
+def examine(
+    network: Network, channels: int, size: tuple[int, int], device: torch.device, others: Sequence[Tensor] = ()
+) -> Findings:
     """Ask a network about two pictures; this also warms it up.
 
     Args:
@@ -58,20 +60,42 @@ def examine(network: Network, channels: int, size: tuple[int, int], device: torc
         channels: of its images.
         size: (H, W) of its images.
         device: where they are made.
+        others: the network's other inputs, a row each, which is the same for all images.
 
     Raises:
         ModelFailed: it rolls dice, mixes pictures, or gives no numbers or probabilities in the place of logits.
     """
-    images = made_up(channels, size).to(device)
-    frontier, scores = network.predict(images)
-    alone, again = network.scores(images[:1]), network.scores(images[:1])
+    images, asked = made_up(channels, size).to(device), _Asked(network, others)
+    frontier, scores = network.predict(images, *asked.beside(images))
+    alone, again = asked.scores(images[:1]), asked.scores(images[:1])
     finite = _finite(scores)
-    repeatable = _repeatable(network, images, alone, again)
-    independent = _independent(network, images, scores, alone)
-    logits = _logits(network, images, scores)
-    lacking = _without_gradient(network, images, frontier, scores)
+    repeatable = _repeatable(asked, images, alone, again)
+    independent = _independent(asked, images, scores, alone)
+    logits = _logits(asked, images, scores)
+    lacking = _without_gradient(asked, images, frontier, scores)
     passes = CheckCard("gradient", not lacking, "; ".join(dict.fromkeys(lacking.values())))
     return Findings([finite, repeatable, independent, logits, passes], lacking)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A network that is asked about pictures alone: its other inputs are the same for all of them.
+
+    Attributes:
+        network: the network.
+        others: its other inputs, a row each.
+    """
+
+    network: Network
+    others: Sequence[Tensor]
+
+    def beside(self, images: Tensor) -> list[Tensor]:
+        """The other inputs, a row for each image."""
+        return [other.expand(len(images), *other.shape[1:]) for other in self.others]
+
+    def scores(self, images: Tensor) -> Tensor:
+        """The scores of images (N, C, H, W)."""
+        return self.network.scores(images, *self.beside(images))
 
 
 def made_up(channels: int, size: tuple[int, int]) -> Tensor:
@@ -89,9 +113,9 @@ def _finite(scores: Tensor) -> CheckCard:
     return CheckCard("finite", bool(found.all()), "" if found.all() else detail)
 
 
-def _repeatable(network: Network, images: Tensor, alone: Tensor, again: Tensor) -> CheckCard:
-    dice = _random_operators(network.traced.graph)
-    if _largest(again - alone) > _TOLERANCE * _largest(alone) and (dice or _differs(network, images[:1], again, alone)):
+def _repeatable(asked: _Asked, images: Tensor, alone: Tensor, again: Tensor) -> CheckCard:
+    dice = _random_operators(asked.network.traced.graph)
+    if _largest(again - alone) > _TOLERANCE * _largest(alone) and (dice or _differs(asked, images[:1], again, alone)):
         raise ModelFailed(
             f"the model answers the same picture differently each time: {', '.join(dice) or 'something in it'} draws "
             "random numbers in evaluation, too; pass training=self.training to it, or use its module, as nn.Dropout"
@@ -99,23 +123,24 @@ def _repeatable(network: Network, images: Tensor, alone: Tensor, again: Tensor) 
     return CheckCard("repeatable", passed=True)
 
 
-def _independent(network: Network, images: Tensor, together: Tensor, alone: Tensor) -> CheckCard:
-    if _differs(network, images[:1], together[:1], alone):
+def _independent(asked: _Asked, images: Tensor, together: Tensor, alone: Tensor) -> CheckCard:
+    if _differs(asked, images[:1], together[:1], alone):
+        where = _where_rows_mix(asked.network.traced, (images, *asked.beside(images)))
         raise ModelFailed(
-            f"the model mixes the pictures of a batch: {_where_rows_mix(network.traced, images)} makes the scores of a "
+            f"the model mixes the pictures of a batch: {where} makes the scores of a "
             "picture depend on those beside it; BatchNorm needs running statistics (track_running_stats), or normalise "
             "each picture by itself"
         )
     return CheckCard("independent", passed=True)
 
 
-def _differs(network: Network, image: Tensor, found: Tensor, expected: Tensor) -> bool:
+def _differs(asked: _Asked, image: Tensor, found: Tensor, expected: Tensor) -> bool:
     """Whether two answers to a picture differ by more than rounding explains."""
     beyond = _largest(found - expected) - _TOLERANCE * _largest(expected)
     if beyond <= 0:
         return False
     signs = torch.randint(0, 2, image.shape, generator=torch.Generator().manual_seed(0)).to(image) * 2 - 1
-    rounded = network.scores(image * (1 + rounding(image) * signs))
+    rounded = asked.scores(image * (1 + rounding(image) * signs))
     return beyond > 2 * _largest(rounded - expected)
 
 
@@ -130,9 +155,10 @@ def _largest(values: Tensor) -> float:
     return float(values[values.isfinite()].abs().max()) if values.isfinite().any() else 0.0
 
 
-def _logits(network: Network, images: Tensor, scores: Tensor) -> CheckCard:
+def _logits(asked: _Asked, images: Tensor, scores: Tensor) -> CheckCard:
     """Whether the scores are what the activation is applied to, as far as can be told."""
-    activation, inside = network.activation, _inside(scores)
+    activation, inside = asked.network.activation, _inside(scores)
+    scores = scores.reshape(-1, asked.network.classes)
     sums = (scores.sum(1) - 1).abs().max()
     detail = ""
     if activation == "softmax" and inside and sums <= _SUM:
@@ -142,32 +168,33 @@ def _logits(network: Network, images: Tensor, scores: Tensor) -> CheckCard:
         )
     if activation == "softmax" and scores.logsumexp(1).abs().max() <= _SUM:
         detail = "the scores are logarithms of probabilities; these are right, and maps explain their logarithms"
-    elif activation == "sigmoid" and _are_probabilities(network, images, scores):
+    elif activation == "sigmoid" and _are_probabilities(asked, images, scores):
         detail = "all scores are between 0 and 1; if they are probabilities already, say activation: none"
     elif activation == "none" and not inside:
         detail = "scores as they are, some below 0 or above 1, so that probability in answers is none"
     return CheckCard("logits", not detail, detail)
 
 
-def _are_probabilities(network: Network, images: Tensor, scores: Tensor) -> bool:
+def _are_probabilities(asked: _Asked, images: Tensor, scores: Tensor) -> bool:
     """Whether scores seem to be probabilities each: they stay between 0 and 1 however strong the picture is."""
-    own = slice(1, None) if has_both_sides(network.traced) else slice(None)
+    own = slice(1, None) if has_both_sides(asked.network.traced) else slice(None)
     if not _inside(scores[:, own]) or not scores[:, own].std() > 0:
         return False
-    return _inside(network.scores(_STRONG * images)[:, own])
+    return _inside(asked.scores(_STRONG * images)[:, own])
 
 
 def _inside(scores: Tensor) -> bool:
     return bool(((scores >= 0) & (scores <= 1)).all())
 
 
-def _without_gradient(network: Network, images: Tensor, frontier: Frontier, scores: Tensor) -> dict[Need, str]:
+def _without_gradient(asked: _Asked, images: Tensor, frontier: Frontier, scores: Tensor) -> dict[Need, str]:
     """Which gradients the network doesn't have, of those that it isn't known not to have; and why."""
     aims, lacking = Logit(scores.argmax(1)), {}
+    network, beside = asked.network, asked.beside(images)
     head, others = network.cut.head, frontier.having(frontier.features.flip(0))
     if not non_differentiable(head.module.graph):
-        reacts = not torch.equal(head.scores(others), scores)
-        reason = _blocked(lambda: head.gradients(frontier, aims), reacts)
+        reacts = not torch.equal(head.scores(others, *beside), scores)
+        reason = _blocked(lambda: head.gradients(frontier, aims, *beside), reacts)
         if reason:
             end = _where_gradient_ends(head.module)
             lacking[Need.LAYER_GRADIENT] = (
@@ -176,7 +203,8 @@ def _without_gradient(network: Network, images: Tensor, frontier: Frontier, scor
     if not non_differentiable(network.traced.graph):
         reacts = not torch.equal(scores[0], scores[1])
         first = Logit(aims.targets[:1])
-        reason = _blocked(lambda: gradient(lambda leaf: first(network.traced(leaf)), images[:1]), reacts)
+        one = asked.beside(images[:1])
+        reason = _blocked(lambda: gradient(lambda leaf: first(network.traced(leaf, *one)), images[:1]), reacts)
         if reason:
             lacking[Need.INPUT_GRADIENT] = f"no gradient of the scores reaches the picture: {reason}"
     return lacking
@@ -203,11 +231,11 @@ def _random_operators(graph: fx.Graph) -> list[str]:
 class _FirstRows(fx.Interpreter):
     """Runs a graph and keeps the first row of every value that has as many rows as there are images."""
 
-    def __init__(self, graph_module: fx.GraphModule, images: Tensor) -> None:
+    def __init__(self, graph_module: fx.GraphModule, *inputs: Tensor) -> None:
         super().__init__(graph_module)
-        self._count = len(images)
+        self._count = len(inputs[0])
         self.rows: dict[fx.Node, Tensor] = {}
-        self.run(images)
+        self.run(*inputs)
 
     def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401  a value of the graph
         value = super().run_node(n)
@@ -216,9 +244,9 @@ class _FirstRows(fx.Interpreter):
         return value
 
 
-def _where_rows_mix(network: fx.GraphModule, images: Tensor) -> str:
+def _where_rows_mix(network: fx.GraphModule, inputs: tuple[Tensor, ...]) -> str:
     """The first operator whose value of a picture depends on the pictures beside it."""
-    together, alone = _FirstRows(network, images).rows, _FirstRows(network, images[:1]).rows
+    together, alone = _FirstRows(network, *inputs).rows, _FirstRows(network, *(each[:1] for each in inputs)).rows
     for node, row in together.items():
         own = alone.get(node)
         if own is not None and own.shape == row.shape and (row - own).abs().max() > 10 * _TOLERANCE * own.abs().max():

@@ -12,6 +12,7 @@ from gradcam_service.registry.foreign import foreign_folder
 from gradcam_service.registry.labels import from_file as labels_of_file
 from gradcam_service.registry.places import inside
 from gradcam_service.registry.spec import Preprocess, Spec
+from gradcam_service.text import Text, text_of
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,22 @@ class ModelFolder:
             raise ModelFailed(f"labels {labels} are not UTF-8; save them as that: {error}") from error
         except ValueError as error:
             raise ModelFailed(f"labels {labels}: {error}") from error
+
+    def text(self) -> Text | None:
+        """What of text the model takes, by the tokenizer that ``model.yaml`` names; None where it names none.
+
+        Raises:
+            ModelFailed: that can't be read.
+        """
+        name, length = self.spec.tokenizer, self.spec.length
+        if name is None or length is None:
+            return None
+        try:
+            return text_of(self.file("tokenizer", name).read_bytes().decode("utf-8-sig"), name, length)
+        except OSError as error:
+            raise ModelFailed(f"tokenizer {name} can't be read: {error.strerror}{self.meant(name)}") from error
+        except ValueError as error:  # UTF-8 included
+            raise ModelFailed(f"tokenizer {name}: {error}") from error
 
     def preprocess(self) -> Preprocess:
         """The preprocessing that ``model.yaml`` says.

@@ -26,8 +26,9 @@ from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.registry.spec import Sample, Spec
 from gradcam_service.registry.threads import half_of_the_threads
-from gradcam_service.registry.traces import Exporter, Known, step, traced
+from gradcam_service.registry.traces import Exporter, Known, examples, step, traced
 from gradcam_service.runtime._export import ELSEWHERE
+from gradcam_service.text import TOKENS
 
 if TYPE_CHECKING:
     from gradcam_service.registry.apart import Surroundings
@@ -70,12 +71,21 @@ class LoadedModel:
         std = torch.tensor(self.card.preprocess.std, device=self.device)[:, None, None]
         return batch.sub_(mean).div_(std)
 
-    def batch(self, inputs: Sequence[Mapping[str, np.ndarray]]) -> Tensor:
-        """The network's input (N, C, H, W) float32 of a batch, in which pixels and prepared tensors may be mixed.
+    def batch(self, inputs: Sequence[Mapping[str, np.ndarray]]) -> tuple[Tensor, ...]:
+        """The network's inputs of a batch: images (N, C, H, W) float32, and tokens (N, T) int64 where it takes any.
 
         Args:
-            inputs: of each image, ``image`` as `images` takes it, or ``tensor``, (C, H, W) float32, normalised already.
+            inputs: of each image, ``image`` as `images` takes it, or ``tensor``, (C, H, W) float32, normalised already;
+                and ``tokens`` (T,) int64, which captions may lack.
         """
+        images, text = self._mixed(inputs), self.card.text
+        if text is None:
+            return (images,)
+        tokens = np.stack([own[TOKENS] if TOKENS in own else text.begun() for own in inputs])
+        return images, torch.from_numpy(tokens).to(self.device)
+
+    def _mixed(self, inputs: Sequence[Mapping[str, np.ndarray]]) -> Tensor:
+        """Images (N, C, H, W) float32 of a batch, in which pixels and prepared tensors may be mixed."""
         pixels = [own["image"] for own in inputs if "image" in own]
         if len(pixels) == len(inputs):
             return self.images(pixels)
@@ -124,16 +134,23 @@ def _loaded(
     accepts, size = made.known.accepts, made.known.preprocess.input_size
     channels = spec.input.count
     with step("can't be traced", accepts), half_of_the_threads():
-        network = Network(made.graph, (channels, *size), spec.layer, spec.activation).to(device)
-        labels = _labels(spec, made.known.labels, network)
+        text = made.known.text
+        network = Network(made.graph, examples((channels, *size), text), spec.layer, spec.activation).to(device)
+        labels = _labels(spec, _given_labels(made.known, network), network)
         network.cut.backbone.meta |= {ELSEWHERE: made.exporter} if made.exporter else {}
     with step("can't answer", accepts), half_of_the_threads():
-        found = examine(network, channels, size, device)
+        others = [] if text is None else [torch.from_numpy(text.example())[None].to(device)]
+        found = examine(network, channels, size, device, others)
         card = _card(spec, made.known, labels, network, found)
         model = LoadedModel(spec, card, network, device, exporter=made.exporter)
         if spec.sample is not None:
             model = replace(model, sample=_checked_sample(model, spec.sample, folder))
     return model
+
+
+def _given_labels(known: Known, network: Network) -> list[str]:
+    """The labels that are given; of a network that scores words, these."""
+    return known.text.vocabulary if known.text is not None and network.positions > 1 else known.labels
 
 
 def _labels(spec: Spec, given: list[str], network: Network) -> list[str]:
@@ -209,6 +226,7 @@ def _card(spec: Spec, known: Known, labels: list[str], network: Network, found: 
         methods=_methods(network, known.preprocess.input_size, found),
         checks=found.cards,
         method=spec.method,
+        text=known.text,
         torch=str(torch.__version__),  # of a class that no other process knows
     )
 

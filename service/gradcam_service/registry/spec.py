@@ -27,7 +27,7 @@ from gradcam_service.kinds import no_such
 from gradcam_service.registry.labels import listed
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.runtime import RUNTIMES, Precision
-from gradcam_service.tasks import TASKS, activations
+from gradcam_service.tasks import TASKS, activations, text_option
 
 
 def _channels_in_schema(schema: dict[str, Any]) -> None:
@@ -168,6 +168,14 @@ class Spec(BaseModel):
     )
     input: Takes = Field(Takes(), description="what the model takes")
     preprocess: Preprocess | None = Field(None, description="default: from the weights")
+    tokenizer: str | None = Field(
+        None,
+        description="of a model that takes text, too: a file beside model.yaml, tokenizer.json of Hugging Face's "
+        "tokenizers, or a vocabulary, a word a line",
+    )
+    length: int | None = Field(
+        None, ge=2, le=1024, description="of such a model: how many tokens its network takes, special ones included"
+    )
     layer: str = Field("auto", description="where to explain by default; auto: the last convolution")
     method: str = Field(DEFAULT, description="what explains where a request names no method")
     runtime: str = Field(
@@ -234,6 +242,13 @@ class Spec(BaseModel):
             )
         if self.sample and "softmax" not in known:
             raise ValueError(f"task {self.task} takes no sample, which names the most probable class")
+        if text_option(TASKS[self.task]) is None:
+            if self.tokenizer is not None or self.length is not None:
+                raise ValueError(f"task {self.task} takes no text, and no tokenizer or length of it")
+        elif self.tokenizer is None or self.length is None:
+            raise ValueError(f"task {self.task} needs tokenizer, a file, and length, how many tokens its network takes")
+        elif self.sample is not None:
+            raise ValueError(f"task {self.task} takes no sample, which is a picture alone")
         if self.input.reader not in INPUTS:
             raise ValueError(f"input.kind: {no_such(self.input.kind, INPUTS)}")
         source = SOURCES[self.source]

@@ -16,12 +16,14 @@ from torch import fx, nn
 from gradcam_service.errors import ModelFailed, ServiceError, in_one_line
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.stored import NotStorable, Stored, restored, stored
+from gradcam_service.explain.tracing import Inputs
 from gradcam_service.registry import apart, cache, kept
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.spec import Preprocess, Spec
 from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.runtime import Workload, first_cause
+from gradcam_service.text import TOKENS, Text
 
 if TYPE_CHECKING:
     from gradcam_service.registry.built import Built
@@ -41,6 +43,7 @@ class Known(msgspec.Struct, frozen=True):
         digest: ``sha256:…`` of everything that decides an answer.
         memory: bytes of its parameters and buffers, and of what parts hold elsewhere and say so.
         accepts: what it must map to what, for who is told that it doesn't.
+        text: what of text the network takes beside images; None where it takes none.
     """
 
     labels: list[str]
@@ -48,6 +51,7 @@ class Known(msgspec.Struct, frozen=True):
     digest: str
     memory: int
     accepts: str
+    text: Text | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def traced(folder: ModelFolder, surroundings: Surroundings | None = None) -> Tra
         found = _found(folder, key)
     if found is None:  # the disk has not taken it
         return trace_of(folder)
-    if not surroundings.exports or folder.spec.runtime == "eager":
+    if not surroundings.exports or folder.spec.runtime == "eager" or found.known.text is not None:
         return found
     return replace(found, exporter=Exporter(folder, key, surroundings))
 
@@ -221,18 +225,27 @@ def trace_of(folder: ModelFolder) -> Trace:
 
     spec = folder.spec
     with step("can't be built", "its architecture, options and weights in model.yaml must fit each other"):
-        built = build(folder)
-        digest = _digest(spec, built)
+        built, text = build(folder), folder.text()
+        digest = _digest(spec, built, text)
     channels, size = spec.input.count, built.preprocess.input_size
     if len(built.preprocess.mean) != channels:
         raise ModelFailed(f"mean and std have {len(built.preprocess.mean)} values, but the input {channels} channels")
     accepts = f"it must map images (N, {channels}, {size[0]}, {size[1]}), as preprocess says, to scores (N, classes)"
+    if text is not None:
+        accepts = accepts.replace(", to", f", and tokens (N, {text.length}) of int64 to")
     if (taken := first_channels(built.module)) not in (None, channels):
         accepts = takes_channels(taken, channels)
     memory = _memory(built.module)
     with step("can't be traced", accepts), half_of_the_threads():
-        graph = trace(built.module, (channels, *size), output=spec.output)
-    return Trace(Known(built.labels, built.preprocess, digest, memory, accepts), graph)
+        graph = trace(built.module, examples((channels, *size), text), output=spec.output)
+    return Trace(Known(built.labels, built.preprocess, digest, memory, accepts, text), graph)
+
+
+def examples(shape: tuple[int, int, int], text: Text | None) -> Inputs:
+    """The inputs that a network of images (C, H, W) is traced with, and of text where it takes any."""
+    if text is None:
+        return shape
+    return {"image": torch.zeros(2, *shape), TOKENS: torch.from_numpy(text.example()).repeat(2, 1)}
 
 
 @contextmanager
@@ -259,12 +272,13 @@ def _memory(module: nn.Module) -> int:
     return tensors + sum(int(getattr(part, "nbytes", 0)) for part in module.modules())
 
 
-def _digest(spec: Spec, built: Built) -> str:
+def _digest(spec: Spec, built: Built, text: Text | None) -> str:
     """``sha256:…`` of everything that decides an answer in float32."""
     decisive = spec.model_dump_json(exclude={"runtime", "precision", "description"}, exclude_defaults=True)
     digest = hashlib.sha256(decisive.encode())
     digest.update("\n".join(built.labels).encode())
     digest.update(built.content.encode())
+    digest.update(msgspec.json.encode(text) if text else b"")
     for name, tensor in sorted(built.module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -118,6 +118,9 @@ def fastest(
     """
     if runtime == "eager" or not any(node.op == "call_function" for node in work.backbone.graph.nodes):
         return Outcome(None, ("it stays as it is",))
+    if network.others:
+        inputs = f"the model takes {' and '.join(network.others)} beside the picture, which no runtime gives it yet"
+        return Outcome(None, (inputs,))
     if network.cut.axes:
         values = "besides the feature maps of its default layer, other values are needed, which no runtime gives yet"
         return Outcome(None, (values,))

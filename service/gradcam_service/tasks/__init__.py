@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from gradcam_service.errors import BadOption
 from gradcam_service.kinds import Kinds
 from gradcam_service.targets import Target
+from gradcam_service.text import Text
 
 
 class Labelled(Protocol):
@@ -23,10 +26,28 @@ class Labelled(Protocol):
         """What makes probabilities of scores, as ``model.yaml`` says."""
 
 
+@dataclass(frozen=True)
+class TextOption:
+    """Option of requests that gives a model of a task its text.
+
+    Attributes:
+        name: of the option.
+        description: in OpenAPI.
+        required: whether there is no answer without it.
+        spoken: whether it is what the model itself says otherwise: a caption.
+    """
+
+    name: str
+    description: str
+    required: bool
+    spoken: bool = False
+
+
 class Task(Protocol):
     """Task that a model was trained for.
 
-    One whose scores no softmax or sigmoid is for says in ``activations`` what is; see `activations`.
+    One whose scores no softmax or sigmoid is for says in ``activations`` what is; see `activations`. One whose models
+    take text says in ``text`` which option of requests it is; see `text_option`.
     """
 
     @property
@@ -44,6 +65,35 @@ class Task(Protocol):
 
 
 TASKS: Kinds[Task] = Kinds(__name__, "TASK")
+
+
+def text_option(task: Task) -> TextOption | None:
+    """The option that gives a task's models their text; None where they take pictures alone."""
+    return getattr(task, "text", None)
+
+
+def tokens_of(task: str, text: Text | None, given: Mapping[str, str]) -> np.ndarray | None:
+    """The text of a request as tokens (T,) int64; None where it gives none, and needn't.
+
+    Args:
+        task: the model's.
+        text: what of text it takes.
+        given: texts, by the names of their options.
+
+    Raises:
+        BadOption: the model takes no such text, or needs one; or as `Text.question` and `Text.caption` do.
+    """
+    option = text_option(TASKS[task])
+    if strange := [name for name in given if option is None or name != option.name]:
+        takes = "pictures alone" if option is None else f"{option.name!r} beside a picture"
+        raise BadOption(f"option {strange[0]!r}: a model of task {task} takes {takes}")
+    if option is None or text is None:
+        return None
+    if option.name not in given:
+        if option.required:
+            raise BadOption(f"option {option.name!r} is missing; a model of task {task} answers nothing without it")
+        return None
+    return (text.caption if option.spoken else text.question)(option.name, given[option.name])
 
 
 def activations(task: Task) -> Sequence[str]:

@@ -76,8 +76,8 @@ def run(
     """
     with model.network.undisturbed():
         start = perf_counter()
-        images = model.batch(inputs)
-        frontier, scores = model.network.predict(images)
+        images, *others = model.batch(inputs)
+        frontier, scores = model.network.predict(images, *others)
         host_scores = scores.float().cpu().numpy()  # waits for the device
         predicted = perf_counter()
         refused = [_refusal(model, question, max_forward_passes) for question in questions]
@@ -85,7 +85,8 @@ def run(
             None if question is None or refusal or not np.isfinite(own).all() else _targeted(model, question, own)
             for question, refusal, own in zip(questions, refused, host_scores, strict=True)
         ]
-        explained = batch.explain(model.network, images, frontier, scores, asked, model.card.batch, objective)
+        network, chunk = model.network, model.card.batch
+        explained = batch.explain(network, images, frontier, scores, asked, chunk, objective, tuple(others))
         for row, question in enumerate(asked):
             explanation = explained[row]
             if explanation is not None and question is not None and question.measure is not None:
@@ -119,6 +120,8 @@ def _refusal(model: LoadedModel, question: Question | None, limit: int) -> Servi
     size, targets = model.card.preprocess.input_size, max(1, len(question.targets))
     passes = forward_passes(method, model.network, question.layer, size, targets, question.options)
     if question.measure is not None:
+        if model.network.others:
+            return UnsupportedMethod("quality is measured of models that take a picture alone")
         if question.measure.against and (refused := refusal_at(METHODS[question.measure.against], cut)):
             return UnsupportedMethod(f"quality_against {question.measure.against}: {refused}")
         passes += measuring_passes(model, question, targets)

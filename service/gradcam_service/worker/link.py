@@ -260,5 +260,7 @@ def _result(reply: Done | Managed | Failed, frames: Sequence[bytes]) -> _Reply |
 
 def _answer(done: Done, frames: Sequence[bytes]) -> tuple[Answer, Timings]:
     scores, maps = (np.frombuffer(frame, np.float32) for frame in frames)
-    answer = Answer(scores, done.targets, done.layer, maps.reshape(done.maps), done.runtime, done.quality)
+    tokens = np.array(done.tokens, np.int64) if done.tokens else None
+    shaped = maps.reshape(done.maps)
+    answer = Answer(scores, done.targets, done.layer, shaped, done.runtime, done.quality, tokens)
     return answer, done.timings

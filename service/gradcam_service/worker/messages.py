@@ -16,10 +16,10 @@ import numpy as np
 from gradcam_service.registry.listing import Model
 from gradcam_service.targets import Target
 
-Dtype: TypeAlias = Literal["uint8", "float32"]
+Dtype: TypeAlias = Literal["uint8", "float32", "int64"]
 
 Inputs: TypeAlias = Mapping[str, np.ndarray]
-"""What a model is asked about, by the names of its inputs: uint8 or float32, without the batch's dimension."""
+"""What a model is asked about, by the names of its inputs: numbers of a `Dtype`, without the batch's dimension."""
 
 
 class Measure(msgspec.Struct, frozen=True):
@@ -151,6 +151,7 @@ class Answer:
         maps: (targets, h, w) or, a value for each band of the input, (targets, H, W, C) float32.
         runtime: what computed the feature maps.
         quality: of each map; empty where it was not asked for.
+        tokens: (T,) int64, the caption that was given or found; None of a model that speaks of none.
     """
 
     scores: np.ndarray
@@ -159,6 +160,7 @@ class Answer:
     maps: np.ndarray
     runtime: str
     quality: tuple[Quality, ...] = ()
+    tokens: np.ndarray | None = None
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -191,6 +193,7 @@ class Done(msgspec.Struct, tag=True, frozen=True):
         maps: shape (targets, h, w) or (targets, H, W, C) of the float32 maps in the last frame.
         runtime: what computed the feature maps.
         quality: of each map; empty where it was not asked for.
+        tokens: of the caption; empty where there is none.
     """
 
     id: int
@@ -200,6 +203,7 @@ class Done(msgspec.Struct, tag=True, frozen=True):
     layer: str = ""
     maps: tuple[int, ...] = (0, 0, 0)
     quality: tuple[Quality, ...] = ()
+    tokens: tuple[int, ...] = ()
 
 
 class Managed(msgspec.Struct, tag=True, frozen=True):

@@ -27,7 +27,9 @@ def ablationcam(subject: Subject) -> Steps:
 
     grid, weight = subject.grid, subject.cut.head.weight
     with torch.no_grad():
-        outputs = subject.cut.head.scores(subject.frontier).double()  # small differences of large values are to come
+        outputs = subject.cut.head.scores(
+            subject.frontier, *subject.others
+        ).double()  # small differences of large values are to come
     if weight is not None:
         ablated = outputs - (weight.T * grid.mean(dim=(2, 3)).T).double()
     else:
@@ -50,7 +52,7 @@ def _ablated(subject: Subject) -> Steps:
         rows = torch.arange(len(chosen), device=chosen.device)
         repeated.features.movedim(dimension, 1)[rows, chosen] = 0  # a copy, as rows are
         with torch.no_grad():
-            ablated.append(head.scores(repeated))
+            ablated.append(head.scores(repeated, *subject.beside(len(chosen))))
         yield
     return torch.cat(ablated)
 

@@ -29,7 +29,7 @@ def guided_gradcam(subject: Subject) -> Steps:
     for first in range(0, len(subject.objectives), subject.chunk):
         some = subject.objectives[first : first + subject.chunk]
         repeated = subject.frontier.rows([0] * len(some))
-        gradients = subject.cut.head.gradients(repeated, each(some))
+        gradients = subject.cut.head.gradients(repeated, each(some), *subject.beside(len(some)))
         maps.append(gradcam(subject.cut.layer.layout.to_grid(repeated.features), gradients))
         if subject.early:
             yield
