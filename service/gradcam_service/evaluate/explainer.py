@@ -75,7 +75,7 @@ class Explainer:
         Raises:
             ModelFailed: the model fails on them.
         """
-        return _blamed(lambda: self._predict(self.model.batch(inputs)))
+        return _blamed(lambda: self._predict(self.model.batch(inputs)[0]))
 
     def maps(self, of: Predicted, method: str, labels: Sequence[Sequence[int]]) -> list[dict[int, np.ndarray]]:
         """Maps of classes in each picture, (h, w) or (H, W, C) float32, by class; of none, where none are wanted.
