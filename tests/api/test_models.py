@@ -43,7 +43,7 @@ def test_a_ready_model_tells_what_it_is(client, name, classes, activation, side,
     model = listed(client)[name]
     assert model.keys() - {"reason", "description"} == {
         *("name", "version", "aliases", "state", "task", "activation", "input", "classes", "layer", "methods"),
-        *("digest", "source", "weights", "memory", "runtime", "precision", "torch", "device"),
+        *("method", "digest", "source", "weights", "memory", "runtime", "precision", "torch", "device"),
     }
     assert (model["classes"], model["activation"], model["weights"]) == (classes, activation, weights)
     assert model["task"] == "classification"
@@ -51,6 +51,7 @@ def test_a_ready_model_tells_what_it_is(client, name, classes, activation, side,
     assert model["input"] == {"width": side, "height": side, **colours}
     assert model["layer"] == {"name": layer, "shape": shape}
     assert "gradcam" in model["methods"]
+    assert model["method"] == "gradcam"
     assert model["device"] == list(client.get("/healthz").json()["devices"])
 
 

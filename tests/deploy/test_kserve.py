@@ -144,6 +144,8 @@ def test_the_explainer_explains_another_server_as_that_does_itself(service, tmp_
         found = explain(explainer.client, picture, model="birds", **asked)
         instances = {"instances": [{"image": {"b64": base64_of(picture)}}], "parameters": {"output": "map"}}
         by_default = explainer.client.post("/v1/models/birds:explain", json=instances)
+        (listed,) = explainer.client.get("/models").json()["models"]
     np.testing.assert_allclose(values(found["map"]), values(native["map"]), atol=1e-6)
     assert by_default.status_code == 200, by_default.text
+    assert listed["method"] == "occlusion"
     assert '"method":"occlusion"' in by_default.text.replace(" ", "")

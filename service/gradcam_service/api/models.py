@@ -41,6 +41,7 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
             "classes": len(card.labels),
             "layer": _layer(default),
             "methods": card.method_names(),
+            "method": card.method,
             "digest": card.digest,
             "weights": card.weights,
             "memory": card.memory,

@@ -72,6 +72,7 @@ class ModelBody(BaseModel):
     classes: int | None = None
     layer: LayerBody | None = Field(None, description="what `auto` means")
     methods: list[str] | None = None
+    method: str | None = Field(None, description="what explains where a request names none")
     digest: str | None = None
     weights: str | None = None
     memory: int | None = Field(

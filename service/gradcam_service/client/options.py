@@ -27,7 +27,7 @@ class ExplainOptions(PredictOptions, total=False):
     """Options of ``/explain``, as docs/api.md and docs/methods.md list them."""
 
     method: str
-    """one of the model's `methods`"""
+    """one of the model's `methods`; default: the model's `method`"""
     target: Target | Sequence[Target]
     """what to explain, repeatable; default: the top-1 class of each image. a class, by index or label; a class against
     others, {"class": P, "against": Q}, Q one, a list or "rest", all others; of a regressor, one of its values, by

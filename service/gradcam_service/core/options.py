@@ -150,7 +150,7 @@ _TargetObject = Annotated[
 class ExplainOptions(PredictOptions, _MethodOptions):
     """Options of ``/explain``, those of single methods among them."""
 
-    method: str = Field(DEFAULT, description="one of the model's `methods`")
+    method: str = Field(DEFAULT, description="one of the model's `methods`; default: the model's `method`")
     target: Annotated[list[StrictInt | StrictStr | _TargetObject] | None, BeforeValidator(_targets)] = Field(
         None,
         description="what to explain, repeatable; default: the top-1 class of each image. "
