@@ -14,7 +14,8 @@ from gradcam_service.zoo.dataset import Examples, draw
 from gradcam_service.zoo.evaluate import average_precision, evaluate, grad_cam, measure
 from gradcam_service.zoo.network import MEAN, STD, normalise, scenes_network
 from gradcam_service.zoo.scenes import CLASSES, scene
-from gradcam_service.zoo.train import MODEL, pointing_loss, save, train
+from gradcam_service.zoo.train import MODEL, pointing_loss, train
+from gradcam_service.zoo.weights import save
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_a_short_training_runs_and_repeats_itself(tmp_path):
     one, two = (train(examples, epochs=1, seed=3) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
     (tmp_path / "model.yaml").write_text((MODEL / "model.yaml").read_text())
-    size = save(one, tmp_path)
+    size = save(one, tmp_path, labels=CLASSES)
     weights = (tmp_path / "weights.safetensors").read_bytes()
     assert size == len(weights)
     assert yaml.safe_load((tmp_path / "model.yaml").read_text())["sha256"] == hashlib.sha256(weights).hexdigest()

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gradcam_service.zoo.scenes import CLASSES, SIZE, Scene, SceneObject, scene
+from gradcam_service.zoo.scenes import CLASSES, SIZE, Scene, scene
 
 FIRST_TRAINING_SEED = 1_000_000
 
@@ -41,7 +41,7 @@ def wide_scene(seed: int) -> Scene:
     (only,) = drawn.objects
     above = (SIZE - drawn.image.shape[0]) // 2
     x0, y0, x1, y1 = only.box
-    moved = SceneObject(only.label, letterboxed(only.mask, 0), (x0, y0 + above, x1, y1 + above))
+    moved = replace(only, mask=letterboxed(only.mask, 0), box=(x0, y0 + above, x1, y1 + above))
     return Scene(letterboxed(drawn.image, _BAR), (moved,))
 
 

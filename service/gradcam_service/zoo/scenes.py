@@ -23,6 +23,7 @@ _SUPERSAMPLING = 4
 _GRID = 96  # pixels along the longest side on which the layout measures what hides what
 _VISIBLE = 0.6  # of every object, measured coarsely; half of it is promised
 _RADIUS = (0.1, 0.25)  # of the circle around an object, in longest sides
+_VARIED = 12.0  # how far each channel of an allowed colour may be off
 _CONTRAST = 90.0  # Euclidean RGB distance between an object and what it may lie on
 
 
@@ -34,11 +35,13 @@ class SceneObject:
         label: index into `CLASSES`.
         mask: bool (H, W), the pixels in which this object is visible.
         box: ``(x0, y0, x1, y1)``, tight around the mask; x1 and y1 are exclusive.
+        colour: (3,) RGB, 0–255, before shading and noise.
     """
 
     label: int
     mask: NDArray[np.bool_]
     box: tuple[int, int, int, int]
+    colour: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +67,14 @@ class _Placed:
     shading: NDArray[np.float64]
 
 
-def scene(seed: int, *, objects: int | None = None, size: int = SIZE, aspect: float = 1.0) -> Scene:
+def scene(
+    seed: int,
+    *,
+    objects: int | None = None,
+    size: int = SIZE,
+    aspect: float = 1.0,
+    colours: NDArray[np.float64] | None = None,
+) -> Scene:
     """The scene of ``seed``.
 
     Args:
@@ -72,23 +82,31 @@ def scene(seed: int, *, objects: int | None = None, size: int = SIZE, aspect: fl
         objects: how many objects, 0–12; by default 1–4, drawn from the seed.
         size: pixels of the longest side; the picture is otherwise the same.
         aspect: width / height; each aspect is another picture.
+        colours: (n, 3) RGB, 0–255, what objects may be coloured like; by default anything.
     """
     layout_rng, back_rng, grain_rng = (np.random.default_rng([seed, stream]) for stream in range(3))
     width, height = max(1, round(size * min(1.0, aspect))), max(1, round(size * min(1.0, 1 / aspect)))
     pixels, palette = background(back_rng, width, height)
     count = int(layout_rng.integers(1, 5))
-    placed = _layout(layout_rng, count if objects is None else objects, min(1.0, aspect), min(1.0, 1 / aspect), palette)
+    extent = min(1.0, aspect), min(1.0, 1 / aspect)
+    placed = _layout(layout_rng, count if objects is None else objects, *extent, palette, colours)
     masks = []
     for item in placed:
         masks.append(_draw(item, pixels, size))
         for below in masks[:-1]:
             below &= ~masks[-1]
     image = _grain(grain_rng, pixels)
-    return Scene(image, tuple(SceneObject(p.label, m, _box(m)) for p, m in zip(placed, masks, strict=True)))
+    shown = tuple(SceneObject(p.label, m, _box(m), p.colour) for p, m in zip(placed, masks, strict=True))
+    return Scene(image, shown)
 
 
 def _layout(
-    rng: np.random.Generator, count: int, width: float, height: float, palette: NDArray[np.float64]
+    rng: np.random.Generator,
+    count: int,
+    width: float,
+    height: float,
+    palette: NDArray[np.float64],
+    allowed: NDArray[np.float64] | None,
 ) -> list[_Placed]:
     """``count`` objects of different classes that leave enough of each other visible."""
     placed: list[_Placed] = []
@@ -105,7 +123,7 @@ def _layout(
             radius *= 0.97
         shown = [*(s & ~cover for s in shown), cover]
         full.append(cover)
-        colour = _colour(rng, colours)
+        colour = _distinct(_any(rng) if allowed is None else _like(rng, allowed), colours)
         colours = np.concatenate([colours, colour[None]])
         placed.append(_Placed(int(label), outline, colour, rng.normal(0.0, 1.0, 3)))
     return placed
@@ -121,10 +139,20 @@ def _place(rng: np.random.Generator, name: str, radius: float, width: float, hei
     return outline
 
 
-def _colour(rng: np.random.Generator, others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The first of 16 random colours that differs enough from all ``others`` (n, 3), or else the most different."""
+def _any(rng: np.random.Generator) -> NDArray[np.float64]:
+    """16 random colours (16, 3), half of them vivid."""
     drawn = rng.uniform(0.0, 255.0, (16, 3))
-    drawn[::2] = np.where(drawn[::2] < 128, drawn[::2] * 0.4, 255 - (255 - drawn[::2]) * 0.4)  # half of them vivid
+    drawn[::2] = np.where(drawn[::2] < 128, drawn[::2] * 0.4, 255 - (255 - drawn[::2]) * 0.4)
+    return drawn
+
+
+def _like(rng: np.random.Generator, allowed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each of the colours ``allowed`` (n, 3), a little varied and in random order."""
+    return np.clip(rng.permutation(allowed) + rng.uniform(-_VARIED, _VARIED, allowed.shape), 0.0, 255.0)
+
+
+def _distinct(drawn: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The first colour of ``drawn`` (m, 3) that differs enough from all ``others`` (n, 3), else the most different."""
     distance = np.linalg.norm(drawn[:, None] - others[None], axis=2).min(axis=1)
     enough = distance >= _CONTRAST
     chosen: NDArray[np.float64] = drawn[np.argmax(enough) if enough.any() else np.argmax(distance)]

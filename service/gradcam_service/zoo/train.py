@@ -6,10 +6,8 @@ writes the card. Repeatable from its seed on one machine; another number of thre
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,6 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save as serialised
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits
 from tqdm import tqdm
@@ -29,6 +26,7 @@ from gradcam_service.zoo.dataset import Examples, draw
 from gradcam_service.zoo.evaluate import evaluate
 from gradcam_service.zoo.network import ScenesNetwork, normalise, scenes_network
 from gradcam_service.zoo.scenes import CLASSES
+from gradcam_service.zoo.weights import save
 
 MODEL = Path(__file__).parent / "models" / "scenes" / "1"
 
@@ -116,18 +114,6 @@ def pointing_loss(evidence: Tensor, regions: Tensor, labels: Tensor) -> Tensor:
     return -(share + 1e-3).log().mean()
 
 
-def save(model: ScenesNetwork, directory: Path) -> int:
-    """Write weights and labels, and the weights' digest into `model.yaml`; returns the weights' size in bytes."""
-    weights = directory / "weights.safetensors"
-    weights.write_bytes(serialised({name: value.contiguous() for name, value in model.state_dict().items()}))
-    (directory / "labels.txt").write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    spec = directory / "model.yaml"
-    text = re.sub(r"^sha256: .*$", f"sha256: {digest}", spec.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    spec.write_text(text, encoding="utf-8")
-    return weights.stat().st_size
-
-
 @click.command()
 @click.option("--scenes", default=40_000, show_default=True, help="How many scenes to train on.")
 @click.option("--epochs", default=10, show_default=True, help="How often to see each.")
@@ -139,7 +125,7 @@ def main(scenes: int, epochs: int, measure: int, seed: int, threads: int) -> Non
     torch.set_num_threads(threads)
     started = time.monotonic()
     model = train(draw(scenes, processes=threads), epochs, seed)
-    size = save(model, MODEL)
+    size = save(model, MODEL, labels=CLASSES)
     training = Training(
         command="python -m gradcam_service.zoo.train",
         scenes=scenes,

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 def _build(folder: ModelFolder) -> Built:
     """Build one of the zoo's architectures with the operator's labels and preprocessing."""
     from gradcam_service.registry.built import Built, with_weights
-    from gradcam_service.zoo.network import scenes_network
-    from gradcam_service.zoo.policy.network import policy_network
+    from gradcam_service.zoo.architectures import ARCHITECTURES
 
-    zoo, name = {"scenes": scenes_network, "policy": policy_network}, str(folder.spec.architecture)
-    if name not in zoo:
-        raise ModelFailed(f"the zoo has no architecture {name!r}{did_you_mean(name, zoo)}; it has {', '.join(zoo)}")
+    name = str(folder.spec.architecture)
+    if name not in ARCHITECTURES:
+        meant = did_you_mean(name, ARCHITECTURES)
+        raise ModelFailed(f"the zoo has no architecture {name!r}{meant}; it has {', '.join(ARCHITECTURES)}")
     labels = folder.labels()
     if labels is None:
         raise ModelFailed("model.yaml must name a labels file: this source comes without labels")
-    return Built(with_weights(folder, zoo[name]), labels, folder.preprocess())
+    return Built(with_weights(folder, ARCHITECTURES[name]), labels, folder.preprocess())
 
 
 SOURCE = Source(_build, reproducible=True)

@@ -7,10 +7,8 @@ the environment's own reward. The network has nothing but the pictures in both.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-import re
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +18,6 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save as serialised
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 from tqdm import tqdm
@@ -29,6 +26,7 @@ from gradcam_service.zoo.policy import doorkey
 from gradcam_service.zoo.policy.card import Training, card
 from gradcam_service.zoo.policy.evaluate import evaluate
 from gradcam_service.zoo.policy.network import ACTIONS, Features, PolicyNetwork, pixels, policy_network
+from gradcam_service.zoo.weights import save
 
 MODEL = Path(__file__).parent.parent / "models" / "policy" / "1"
 
@@ -154,18 +152,6 @@ def _bar(steps: int) -> Any:  # noqa: ANN401  a function that stable-baselines3 
     return after_a_step
 
 
-def save(network: PolicyNetwork, directory: Path) -> int:
-    """Write weights and labels, and the weights' digest into `model.yaml`; returns the weights' size in bytes."""
-    weights = directory / "weights.safetensors"
-    weights.write_bytes(serialised({name: value.contiguous() for name, value in network.state_dict().items()}))
-    (directory / "labels.txt").write_text("".join(f"{name}\n" for name in ACTIONS), encoding="utf-8")
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    spec = directory / "model.yaml"
-    text = re.sub(r"^sha256: .*$", f"sha256: {digest}", spec.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    spec.write_text(text, encoding="utf-8")
-    return weights.stat().st_size
-
-
 @click.command()
 @click.option("--rounds", default=24, show_default=True, help="Of imitation.")
 @click.option("--steps", default=256, show_default=True, help="Of each of 32 worlds in a round.")
@@ -182,7 +168,7 @@ def main(rounds: int, steps: int, reinforced: int, measure: int, seed: int, thre
     imitate(network, rounds, steps, FIRST_TRAINING_SEED + seed)
     imitated = evaluate(network, measure).figures
     reinforce(network, reinforced, FIRST_TRAINING_SEED + seed + _WORLDS)
-    size = save(network, MODEL)
+    size = save(network, MODEL, labels=ACTIONS)
     training = Training(
         imitated=rounds * steps * _WORLDS,
         reinforced=reinforced,

@@ -1,0 +1,81 @@
+"""Trains `easy-vqa`: ``python -m gradcam_service.zoo.easy_vqa.train`` (what ``make zoo MODEL=easy-vqa`` calls).
+
+Trains on the data set's own training part, writes weights, vocabulary, answers and the digest in `model.yaml`, then
+measures on its test part and writes the card.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from gradcam_service.zoo.easy_vqa.card import card
+from gradcam_service.zoo.easy_vqa.dataset import Examples, load
+from gradcam_service.zoo.easy_vqa.evaluate import evaluate
+from gradcam_service.zoo.easy_vqa.language import ANSWERS, VOCABULARY
+from gradcam_service.zoo.easy_vqa.network import VqaNetwork, vqa_network
+from gradcam_service.zoo.network import normalise
+from gradcam_service.zoo.training import cost
+from gradcam_service.zoo.weights import save
+
+MODEL = Path(__file__).parent.parent / "models" / "easy-vqa" / "1"
+
+_BATCH = 50  # pictures, each with all its questions: one pass of the backbone serves about ten of them
+_RATE = 3e-3
+_DECAY = 0.02
+
+
+def train(examples: Examples, epochs: int, seed: int) -> VqaNetwork:
+    """A network trained on ``examples``, each picture seen ``epochs`` times with all its questions."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model = vqa_network().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=_DECAY)
+    batches = len(examples.images) // _BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=epochs * batches, pct_start=0.2)
+    with tqdm(total=epochs * batches * _BATCH, desc="train", unit="picture") as bar:
+        for epoch in range(epochs):
+            order = rng.permutation(len(examples.images))
+            for rows in np.array_split(order[: batches * _BATCH], batches):
+                loss = _loss(model, examples, rows, rng)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+                bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}", refresh=False)
+                bar.update(_BATCH)
+    return model
+
+
+def _loss(model: VqaNetwork, examples: Examples, rows: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
+    """The cross-entropy of all questions about the pictures ``rows``, which are turned or mirrored."""
+    images = torch.rot90(normalise(torch.from_numpy(examples.images[rows])), int(rng.integers(4)), (2, 3))
+    maps = model.backbone(images.flip(3) if rng.random() < 0.5 else images)
+    logits = model.decide(maps, torch.from_numpy(examples.tokens[rows]))
+    return cross_entropy(logits.flatten(0, 1), torch.from_numpy(examples.answers[rows]).flatten())
+
+
+@click.command()
+@click.option("--epochs", default=8, show_default=True, help="How often to see each picture with its questions.")
+@click.option("--seed", default=0, show_default=True, help="Of the initial weights, the order and the turning.")
+@click.option("--threads", default=2, show_default=True, help="Of torch.")
+def main(epochs: int, seed: int, threads: int) -> None:
+    """Train the embedded model from nothing, measure it and write its card."""
+    torch.set_num_threads(threads)
+    started = time.monotonic()
+    model = train(load("train"), epochs, seed)
+    took = cost(model, save(model, MODEL, vocabulary=VOCABULARY, labels=ANSWERS), started)
+    (MODEL / "CARD.md").write_text(card(evaluate(model, load("test")), took, epochs), encoding="utf-8")
+    click.echo((MODEL / "CARD.md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
