@@ -162,7 +162,7 @@ def _tell(plan: Plan, local: Local) -> None:
     seconds = passes * local.pace(int(passes))
     click.echo(
         f"{len(plan.samples):,} pictures by {', '.join(plan.methods)}: {protocols}; {passes:,.0f} forward passes on "
-        f"{local.model.card.runtime}, about {told_time(seconds)}"
+        f"{local.model.card.runtime}, which alone take about {told_time(seconds)}"
     )
 
 

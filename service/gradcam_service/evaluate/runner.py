@@ -15,6 +15,7 @@ from gradcam_service.evaluate.explainer import Explainer, Predicted, check_finit
 from gradcam_service.evaluate.journal import Entry, Journal, key_of
 from gradcam_service.evaluate.protocols import Of, Protocol
 from gradcam_service.evaluate.sample import Problem, Sample, fitting
+from gradcam_service.explain.method import Batched
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.suitability import forward_passes
 from gradcam_service.inputs import INPUTS, Received
@@ -61,12 +62,17 @@ class Plan:
                 self._digests[sample.name] = f"unreadable {sample.name}"
         return self._digests[sample.name]
 
+    def labels(self, sample: Sample, scores: np.ndarray) -> list[int]:
+        """The classes that maps of a sample are wanted of, given its scores (classes,)."""
+        best = np.argsort(-scores, kind="stable")[: self._top].tolist()
+        return list(dict.fromkeys([*sample.labels, *best]))
+
     def passes(self, sample: Sample, method: str, chosen: Sequence[Planned]) -> float:
         """Forward passes of some protocols on one method's maps of a sample, besides that of its prediction."""
         if not chosen:
             return 0.0
         labels = len(sample.labels)
-        maps = labels + max(planned.protocol.top for planned in chosen)
+        maps = labels + self._top
         measuring = (each.protocol.passes(method, labels, self.cost, **each.options) for each in chosen)
         return self.cost(method, maps) - 1 + sum(measuring)
 
@@ -75,10 +81,18 @@ class Plan:
         network, card = self.explainer.model.network, self.explainer.model.card
         return forward_passes(METHODS[method], network, "auto", card.preprocess.input_size, maps, {})
 
+    def passes_of(self, sample: Sample) -> float:
+        """Forward passes of all that is measured of a sample."""
+        return 1 + sum(self.passes(sample, method, self.protocols) for method in self.methods)
+
     @property
     def total(self) -> float:
         """Forward passes of all of it."""
-        return sum(1 + sum(self.passes(sample, m, self.protocols) for m in self.methods) for sample in self.samples)
+        return sum(map(self.passes_of, self.samples))
+
+    @property
+    def _top(self) -> int:
+        return max(planned.protocol.top for planned in self.protocols)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +119,18 @@ def run(plan: Plan, journal: Journal, progress: Callable[[float], object]) -> No
     size = plan.explainer.model.card.batch
     for first in range(0, len(plan.samples), size):
         some = plan.samples[first : first + size]
-        jobs = [job for sample in some if (job := _job(plan, sample, journal, progress)) is not None]
-        if not jobs:
-            continue
-        predicted = plan.explainer.predict([job.received.inputs for job in jobs])
-        progress(len(jobs))
-        for method in plan.methods:
-            _measure(plan, jobs, predicted, method, journal, progress)
+        jobs = _jobs(plan, some, journal)
+        if any(any(job.missing.values()) for job in jobs):
+            # The same batch as at the first time, since a network's last digits depend on what is beside a picture.
+            predicted = plan.explainer.predict([job.received.inputs for job in jobs])
+            for method in plan.methods:
+                _measure(plan, jobs, predicted, method, journal, progress)
+        progress(sum(plan.passes_of(sample) for sample in some) - sum(_passes(plan, job) for job in jobs))
+
+
+def _passes(plan: Plan, job: _Job) -> float:
+    """Forward passes of what was missing of a sample."""
+    return sum(plan.passes(job.sample, method, own) for method, own in job.missing.items())
 
 
 def measured(plan: Plan, planned: Planned, journal: Journal) -> tuple[list[Of], list[Problem]]:
@@ -147,31 +166,38 @@ def looked_at(plan: Plan, journal: Journal) -> tuple[int, list[Problem]]:
     return usable, problems
 
 
-def _job(plan: Plan, sample: Sample, journal: Journal, progress: Callable[[float], object]) -> _Job | None:
-    """What is left to do about a sample, which is looked at for it; None for nothing."""
-    missing = {
-        method: [each for each in plan.protocols if journal.get(plan.key(sample, method, each)) is None]
-        for method in plan.methods
-    }
-    key = plan.key(sample)
-    known = journal.get(key)
-    everything = 1 + sum(plan.passes(sample, method, plan.protocols) for method in plan.methods)
-    if known is not None and (not known.usable or not any(missing.values())):
-        progress(everything)
-        return None
-    progress(everything - 1 - sum(plan.passes(sample, method, own) for method, own in missing.items()))
-    card, local = plan.explainer.model.card, plan.explainer.local
+def _jobs(plan: Plan, samples: Sequence[Sample], journal: Journal) -> list[_Job]:
+    """Those samples of a batch that can be used, decoded; none where nothing of the batch is missing."""
+    missing = [
+        {m: [each for each in plan.protocols if journal.get(plan.key(s, m, each)) is None] for m in plan.methods}
+        for s in samples
+    ]
+    known = [journal.get(plan.key(sample)) for sample in samples]
+    if all(
+        entry is not None and (not entry.usable or not any(own.values()))
+        for entry, own in zip(known, missing, strict=True)
+    ):
+        return []
+    jobs = (
+        _job(plan, sample, own, journal)
+        for sample, own, entry in zip(samples, missing, known, strict=True)
+        if entry is None or entry.usable
+    )
+    return [job for job in jobs if job is not None]
+
+
+def _job(plan: Plan, sample: Sample, missing: dict[str, list[Planned]], journal: Journal) -> _Job | None:
+    """A sample, decoded; None of one that can't be, of which that is kept."""
+    card, key = plan.explainer.model.card, plan.key(sample)
+    most = plan.explainer.local.settings.max_pixels
     try:
-        received = INPUTS[card.input.reader].receive(
-            sample.read(), card.input, card.preprocess, local.settings.max_pixels
-        )
+        received = INPUTS[card.input.reader].receive(sample.read(), card.input, card.preprocess, most)
     except (ServiceError, OSError) as error:
         reason = error.detail if isinstance(error, ServiceError) else error.strerror or str(error)
         journal.add(Entry(key, sample.name, problems=[("unreadable picture", reason)], usable=False))
-        progress(1 + sum(plan.passes(sample, method, own) for method, own in missing.items()))
         return None
     fitted, problems = fitting(sample, received.prepared.image_size)
-    if known is None:
+    if journal.get(key) is None:
         warned = [("picture with a warning", warning) for warning in received.warnings]
         journal.add(Entry(key, sample.name, problems=[*((p.kind, p.detail) for p in problems), *warned]))
     return _Job(fitted, received, missing)
@@ -186,7 +212,13 @@ def _measure(
     progress: Callable[[float], object],
 ) -> None:
     """Explain a batch by one method, and have all protocols measure it that haven't."""
-    wanted = [_labels(job, predicted.score(row), job.missing[method]) for row, job in enumerate(jobs)]
+    if not any(job.missing[method] for job in jobs):
+        return
+    together = isinstance(METHODS[method], Batched)  # one by one, a picture that is done needn't be explained again
+    wanted = [
+        plan.labels(job.sample, predicted.score(row)) if together or job.missing[method] else []
+        for row, job in enumerate(jobs)
+    ]
     maps = plan.explainer.maps(predicted, method, wanted)
     for row, job in enumerate(jobs):
         case = Case(
@@ -204,13 +236,6 @@ def _measure(
             key = plan.key(job.sample, method, planned)
             journal.add(Entry(key, job.sample.name, method, planned.name, rows, problems))
         progress(plan.passes(job.sample, method, job.missing[method]))
-
-
-def _labels(job: _Job, scores: np.ndarray, missing: Sequence[Planned]) -> list[int]:
-    """The classes that maps are wanted of."""
-    top = max((planned.protocol.top for planned in missing), default=0)
-    best = [int(index) for index in np.argsort(-scores, kind="stable")[:top]]
-    return list(dict.fromkeys([*job.sample.labels, *best])) if missing else []
 
 
 def _rows(case: Case, planned: Planned) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:

@@ -77,7 +77,7 @@ class Pointing(Protocol):
         ]
         shown = misses[:: max(1, len(misses) // _SHOWN)][:_SHOWN]
         figures = averages([*measured, *strict], self.figures)
-        return Summary(figures, [plot], [[tile] for tile in shown])
+        return Summary(figures, [plot], [shown])
 
 
 def peak(saliency: Floats, prepared: PreparedImage) -> tuple[float, float] | None:

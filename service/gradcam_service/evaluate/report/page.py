@@ -48,7 +48,7 @@ def page(
             "intervals": [
                 (figure.title, Markup(intervals(_of_figure(summaries[planned.name], name))))
                 for name, figure in planned.protocol.figures.items()
-                if _of_figure(summaries[planned.name], name)
+                if figure.better and _of_figure(summaries[planned.name], name)
             ],
             "plots": [(plot.title, Markup(drawn)) for plot in summaries[planned.name].plots if (drawn := lines(plot))],
             "gallery": [[_tile(plan, samples, tile) for tile in row] for row in summaries[planned.name].gallery],

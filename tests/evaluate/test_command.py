@@ -1,0 +1,182 @@
+"""`gradcam evaluate` as it is called: what it writes, what it goes on with, and what it says of bad data."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from browser import Visit, chromium
+from command import gradcam
+from gradcam_service.registry.repository import EMBEDDED
+from gradcam_service.zoo.scenes import CLASSES, scene
+from live import GRADCAM, PATIENCE
+
+QUICK = ("--methods", "gradcam,layercam", "--protocols", "localisation,pointing,energy,failures")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model scenes on eager PyTorch, where what is computed depends on no stopwatch."""
+    repository = tmp_path_factory.mktemp("models")
+    shutil.copytree(EMBEDDED / "scenes", repository / "still")
+    described = repository / "still" / "1" / "model.yaml"
+    described.write_text(described.read_text() + "runtime: eager\n")
+    return repository
+
+
+def evaluate(models: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return gradcam("evaluate", *arguments, "--model", "still", model_repository=models, cpus=1)
+
+
+def written(report: Path) -> tuple[bytes, bytes]:
+    return (report / "results.json").read_bytes(), (report / "results.csv").read_bytes()
+
+
+def test_the_report_of_scenes_is_what_the_scenes_are(models: Path, tmp_path: Path):
+    done = evaluate(models, "scenes", *QUICK, "--limit", 24, "-o", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    assert "24 pictures by gradcam, layercam" in done.stdout
+    results = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert results["pictures"] == {"chosen": 24, "usable": 24}
+    pointing = results["protocols"]["pointing"]["methods"]["gradcam"]
+    objects = [item for seed in range(24) for item in scene(seed).objects]
+    assert pointing["hit"]["values"] == len(objects)
+    assert pointing["hit"]["mean"] >= 0.95
+    assert pointing["chance"]["mean"] == pytest.approx(np.mean([item.mask.mean() for item in objects]))
+    assert results["protocols"]["energy"]["methods"]["gradcam"]["inside"]["mean"] > 0.6
+    with (tmp_path / "report" / "results.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["figure"] == "hit" and not row["class"]]
+    assert {row["method"]: float(row["mean"]) for row in rows}["gradcam"] == pointing["hit"]["mean"]
+    with chromium() as browser:
+        visit = Visit(browser.new_page(viewport={"width": 400, "height": 800}))
+        visit.page.context.set_offline(True)
+        visit.page.goto((tmp_path / "report" / "report.html").as_uri())
+        assert visit.complaints == []
+        assert [url for url in visit.requests if not url.startswith(("file:", "data:"))] == []
+        assert visit.page.locator("svg[role=img]").count() > 0
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 400
+        sizes = visit.page.eval_on_selector_all("figure img", "them => them.map(each => each.naturalWidth)")
+        assert sizes
+        assert min(sizes) > 0
+
+
+def test_killed_in_the_middle_and_resumed_it_gives_the_same(models: Path, tmp_path: Path):
+    arguments = ("scenes", "--methods", "gradcam,occlusion", "--protocols", "pointing,energy", "--limit", 12)
+    whole = evaluate(models, *arguments, "-o", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    cut = tmp_path / "cut"
+    environment = os.environ | {"GRADCAM_MODEL_REPOSITORY": str(models), "GRADCAM_CPUS": "1", "GRADCAM_DEVICE": "cpu"}
+    command = [GRADCAM, "evaluate", *map(str, arguments), "--model", "still", "-o", str(cut)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    kept, deadline = cut / "measured.jsonl", time.monotonic() + PATIENCE
+    while not (kept.exists() and b"occlusion" in kept.read_bytes()):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = kept.read_bytes()
+    assert not (cut / "results.json").exists()
+    assert before.count(b"\n") < (tmp_path / "whole" / "measured.jsonl").read_bytes().count(b"\n")
+    kept.write_bytes(before + b'{"key": "cut o')  # as by a crash while a line is written
+    refused = evaluate(models, *arguments, "-o", cut)
+    assert refused.returncode == 2
+    assert "--resume goes on with them" in refused.stderr
+    resumed = evaluate(models, *arguments, "-o", cut, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert kept.read_bytes().startswith(before)
+    assert written(cut) == written(tmp_path / "whole")
+
+
+def test_nothing_is_measured_twice_and_other_protocols_are_added(models: Path, tmp_path: Path):
+    arguments = ("scenes", "--limit", 8, "-o", tmp_path)
+    evaluate(models, *arguments, "--protocols", "pointing")
+    first = (tmp_path / "measured.jsonl").read_bytes()
+    evaluate(models, *arguments, "--protocols", "pointing", "--resume")
+    assert (tmp_path / "measured.jsonl").read_bytes() == first
+    evaluate(models, *arguments, "--protocols", "pointing,energy", "--set", "pointing.tolerance=3", "--resume")
+    added = (tmp_path / "measured.jsonl").read_bytes().removeprefix(first).splitlines()
+    assert [json.loads(line)["protocol"] for line in added] == ["pointing", "energy"] * 8
+
+
+def test_the_seed_decides_which_pictures_are_drawn(models: Path, tmp_path: Path):
+    with (tmp_path / "data.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("file", "label"))
+        for seed in range(12):
+            drawn = scene(seed)
+            Image.fromarray(drawn.image).save(tmp_path / f"{seed}.png")
+            table.writerow((f"{seed}.png", CLASSES[drawn.objects[0].label]))
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        done = evaluate(models, tmp_path / "data.csv", "--limit", 4, "--seed", seed, "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    first, again, other = (
+        {json.loads(line)["sample"] for line in (tmp_path / name / "measured.jsonl").read_text().splitlines()}
+        for name in "abc"
+    )
+    assert written(tmp_path / "a") == written(tmp_path / "b")
+    assert first == again != other
+    assert len(other) == 4
+
+
+def test_imagenets_formats_in_miniature_give_the_papers_figures(models: Path, tmp_path: Path):
+    """Class folders called by numbers, boxes in a folder of XML files, a synset mapping: as in the docs' command."""
+    (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"n{k:08} {name}\n" for k, name in enumerate(CLASSES)))
+    (tmp_path / "boxes").mkdir()
+    for seed in range(6):
+        item = (drawn := scene(seed, objects=1)).objects[0]
+        folder = tmp_path / "val" / f"n{item.label:08}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(drawn.image).save(folder / f"val_{seed}.png")
+        x0, y0, x1, y1 = item.box
+        (tmp_path / "boxes" / f"val_{seed}.xml").write_text(
+            "<annotation><size><width>128</width><height>128</height></size>"
+            f"<object><name>n{item.label:08}</name><bndbox><xmin>{x0 + 1}</xmin><ymin>{y0 + 1}</ymin><xmax>{x1}</xmax>"
+            f"<ymax>{y1}</ymax></bndbox></object></annotation>"
+        )
+    (tmp_path / "val" / "n00000099").mkdir()
+    (tmp_path / "val" / f"n{scene(0, objects=1).objects[0].label:08}" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    where = ("--boxes", tmp_path / "boxes", "--classes", tmp_path / "LOC_synset_mapping.txt")
+    done = evaluate(models, tmp_path / "val", *where, "--protocols", "localisation,pointing", "-o", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    assert re.search("left out or changed: .*1 × class without a picture.*1 × unreadable picture", done.stdout)
+    results = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert results["pictures"] == {"chosen": 7, "usable": 6}
+    figures = {name: protocol["methods"]["gradcam"] for name, protocol in results["protocols"].items()}
+    assert figures["localisation"]["top1"]["values"] == 6
+    assert figures["localisation"]["known"]["mean"] <= figures["localisation"]["top1"]["mean"]
+    assert figures["pointing"]["hit"]["mean"] == 1.0
+    assert "broken.png" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_what_can_not_be_done_is_one_line_that_says_what_would_work(models: Path, tmp_path: Path):
+    (tmp_path / "data.csv").write_text("file,label\nnowhere.png,star\n")
+    for said, *arguments in (
+        ("needs boxes, which data set", tmp_path / "data.csv", "--protocols", "localisation"),
+        ("none of 1 pictures can be used; nowhere.png: No such file", tmp_path / "data.csv"),
+        ("did you mean 'pointing'", "scenes", "--protocols", "pointin"),
+        ("tolerance must be at least 0", "scenes", "--set", "pointing.tolerance=-1"),
+        ("it takes PROTOCOL.OPTION=VALUE", "scenes", "--set", "tolerance=1"),
+        ("can't be explained by 'gradcm'", "scenes", "--methods", "gradcm"),
+    ):
+        failed = evaluate(models, *arguments, "-o", tmp_path / "report")
+        assert failed.returncode == 2, failed.stdout
+        assert said in failed.stderr
+        assert failed.stderr.count("\n") == 1
+
+
+def test_data_sets_are_read_without_torch():
+    code = "import sys, gradcam_service.cli, gradcam_service.evaluate.datasets as d; [*d.DATASETS.values()]; "
+    subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
