@@ -177,6 +177,54 @@ def test_what_can_not_be_done_is_one_line_that_says_what_would_work(models: Path
         assert failed.stderr.count("\n") == 1
 
 
+PLUGIN = """
+from gradcam_service.evaluate.datasets import Source
+from gradcam_service.evaluate.protocols import Figure, Protocol
+from gradcam_service.evaluate.sample import Collected, Problem, Sample, Thing
+from gradcam_service.zoo.scenes import scene
+import io
+from PIL import Image
+
+
+class Single:
+    described = "the word single"
+
+    def reads(self, source):
+        return source.data == "single"
+
+    def collect(self, source):
+        file = io.BytesIO()
+        Image.fromarray(scene(0).image).save(file, "PNG")
+        return Collected([Sample("only", file.getvalue, (Thing("star"),))], [Problem("made up", "only")])
+
+
+class Peak(Protocol):
+    title = "Peak"
+    summary = "How strong the map is at most."
+    paper = "https://example.org"
+    figures = {"peak": Figure("peak")}
+
+    def measure(self, case, **options):
+        return [{"label": label, "peak": float(case.map(label).max())} for label in case.sample.labels]
+
+
+DATASET = Single()
+PROTOCOL = Peak()
+"""
+
+
+def test_a_plugin_brings_a_format_and_a_protocol(models: Path, tmp_path: Path):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "single.py").write_text(PLUGIN)
+    arguments = ("evaluate", "single", "--model", "still", "--protocols", "single", "-o", tmp_path / "report")
+    done = gradcam(*arguments, model_repository=models, cpus=1, plugins=tmp_path / "plugins")
+    assert done.returncode == 0, done.stderr
+    assert "1 × made up" in done.stdout
+    results = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert results["protocols"]["single"]["methods"]["gradcam"]["peak"]["classes"].keys() == {"star"}
+
+
 def test_data_sets_are_read_without_torch():
     code = "import sys, gradcam_service.cli, gradcam_service.evaluate.datasets as d; [*d.DATASETS.values()]; "
+    code += "import gradcam_service.evaluate.protocols; "
     subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)

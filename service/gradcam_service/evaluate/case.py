@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from gradcam_service.images.canvas import upsample
 from gradcam_service.images.geometry import PreparedImage, Region
 from gradcam_service.images.scale import plane
 from gradcam_service.registry.card import Card
-from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.tasks.classification import probabilities
+
+if TYPE_CHECKING:
+    from gradcam_service.registry.loader import LoadedModel
 
 
 class Asked(Protocol):
@@ -58,6 +60,7 @@ class Case:
     raw: Mapping[int, np.ndarray]
     asked: Asked
     seed: int
+    _saliency: dict[int, Floats] = field(default_factory=dict, init=False)
 
     @property
     def card(self) -> Card:
@@ -79,7 +82,9 @@ class Case:
 
     def saliency(self, label: int) -> Floats:
         """The same as large as the network's input, (H, W): bilinear, in its own units."""
-        return self._stretched(self.map(label))
+        if label not in self._saliency:
+            self._saliency[label] = self._stretched(self.map(label))
+        return self._saliency[label]
 
     def where(self, label: int) -> Mask | None:
         """The pixels (H, W) of the network's input that a class's masks, else boxes, cover; None if none are known.
