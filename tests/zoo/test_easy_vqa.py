@@ -8,7 +8,7 @@ import torch
 
 from gradcam_service.zoo.easy_vqa import dataset
 from gradcam_service.zoo.easy_vqa.dataset import NONE, load, mask
-from gradcam_service.zoo.easy_vqa.evaluate import figures, grad_cam, points
+from gradcam_service.zoo.easy_vqa.evaluate import Figures, explain, figures, points
 from gradcam_service.zoo.easy_vqa.language import ANSWERS, LENGTH, VOCABULARY, tokens, words
 from gradcam_service.zoo.easy_vqa.network import vqa_network
 from gradcam_service.zoo.network import normalise
@@ -90,9 +90,9 @@ def test_many_questions_about_a_picture_are_answered_as_if_alone(network):
 
 
 def test_maps_are_those_of_the_definition(network):
-    """Each weight is the mean over the cells of a finite difference in float64."""
+    """Grad-CAM's weights are means over cells of finite differences in float64; of HiResCAM one cell is looked at."""
     images, questions = torch.randn(1, 3, 16, 16, dtype=torch.float64), torch.randint(1, len(VOCABULARY), (1, LENGTH))
-    (found,), (top,) = grad_cam(network, images, questions)
+    (fine,), (found,), (top,) = explain(network, images, questions)
     with torch.inference_mode():
         maps = network.backbone(images)
         step, weights = 1e-5, torch.zeros(64, dtype=torch.float64)
@@ -102,7 +102,14 @@ def test_maps_are_those_of_the_definition(network):
             up, down = (network.decide(moved, questions[:, None])[0, 0, top] for moved in (maps + shift, maps - shift))
             weights[channel] = (up - down) / (2 * step) / maps[0, 0].numel()
         expected = torch.einsum("k,khw->hw", weights, maps[0]).relu()
+        cell = torch.zeros(64, dtype=torch.float64)
+        for channel in range(64):
+            shift = torch.zeros_like(maps)
+            shift[:, channel, 2, 1] = step
+            up, down = (network.decide(moved, questions[:, None])[0, 0, top] for moved in (maps + shift, maps - shift))
+            cell[channel] = (up - down) / (2 * step)
     assert torch.allclose(found, expected, atol=1e-8)
+    assert torch.allclose(fine[2, 1], (cell * maps[0, :, 2, 1]).sum().relu(), atol=1e-8)
 
 
 def test_a_map_points_where_it_is_highest_and_an_empty_one_nowhere():
@@ -115,16 +122,17 @@ def test_a_map_points_where_it_is_highest_and_an_empty_one_nowhere():
 
 def test_figures_are_by_what_is_asked():
     truth = np.array([ANSWERS.index(answer) for answer in ("red", "blue", "circle", "yes", "no")])
-    answers, pointed = truth.copy(), np.array([True, False, True, True, False])
+    answers, pointed = truth.copy(), np.array([[True, False, True, True, False], [True] * 5])
     answers[1] = ANSWERS.index("red")
     found = figures(truth, answers, pointed)
-    assert (found["all"].questions, found["all"].right, found["all"].pointed) == (5, 0.8, 0.6)
-    assert (found["which colour"].questions, found["which colour"].right, found["which colour"].pointed) == (
-        2,
-        0.5,
-        0.5,
+    assert (found["all"].questions, found["all"].right, found["all"].hirescam, found["all"].gradcam) == (
+        5,
+        0.8,
+        0.6,
+        1.0,
     )
-    assert found["is it there: no"].pointed == 0
+    assert found["which colour"] == Figures(2, 0.5, 0.5, 1.0)
+    assert found["is it there: no"].hirescam == 0
     assert found["which shape"].right == 1
 
 

@@ -34,12 +34,14 @@ class Figures:
     Attributes:
         questions: how many there are.
         right: the share whose top answer is right.
-        pointed: the share whose map, of the top answer, has its maximum on the shape.
+        hirescam: the share whose HiResCAM map, of the top answer, has its maximum on the shape.
+        gradcam: the same of Grad-CAM.
     """
 
     questions: int
     right: float
-    pointed: float
+    hirescam: float
+    gradcam: float
 
 
 def evaluate(model: VqaNetwork, examples: Examples) -> dict[str, Figures]:
@@ -50,29 +52,46 @@ def evaluate(model: VqaNetwork, examples: Examples) -> dict[str, Figures]:
     for start in tqdm(range(0, len(pictures), _BATCH), desc="measure", unit="batch"):
         of, at = pictures[start : start + _BATCH], places[start : start + _BATCH]
         images = normalise(torch.from_numpy(examples.images[of]))
-        maps, top = grad_cam(model, images, torch.from_numpy(examples.tokens[of, at]))
+        *maps, top = explain(model, images, torch.from_numpy(examples.tokens[of, at]))
         answers.append(top.numpy())
-        pointed.append(points(maps, examples.masks[of]))
-    return figures(examples.answers[pictures, places], np.concatenate(answers), np.concatenate(pointed))
+        pointed.append(np.stack([points(of_method, examples.masks[of]) for of_method in maps]))
+    return figures(examples.answers[pictures, places], np.concatenate(answers), np.concatenate(pointed, axis=1))
 
 
 def figures(truth: NDArray[np.int64], answers: NDArray[np.int64], pointed: NDArray[np.bool_]) -> dict[str, Figures]:
-    """Sums up M questions: right answers, top answers, and whether the maps of these peak on the shape, all (M,)."""
+    """Sums up M questions.
+
+    Args:
+        truth: the right answers (M,).
+        answers: the top answers (M,).
+        pointed: whether the maps of these peak on the shape (2, M), those of HiResCAM first and then of Grad-CAM.
+    """
     rows = {"all": np.ones(len(truth), dtype=np.bool_)}
     for kind, of_kind in KINDS.items():
         rows[kind] = np.isin(truth, [ANSWERS.index(answer) for answer in of_kind])
     return {
-        kind: Figures(int(of.sum()), float((answers == truth)[of].mean()), float(pointed[of].mean()))
+        kind: Figures(int(of.sum()), float((answers == truth)[of].mean()), *map(float, pointed[:, of].mean(axis=1)))
         for kind, of in rows.items()
     }
 
 
-def grad_cam(model: VqaNetwork, images: Tensor, questions: Tensor) -> tuple[Tensor, Tensor]:
-    """Grad-CAM of the top answers to ``questions`` (N, T): maps (N, h, w), not negative, and the answers int64 (N,)."""
+def explain(model: VqaNetwork, images: Tensor, questions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The top answers to questions, explained at the last feature map.
+
+    Args:
+        model: in evaluation mode.
+        images: normalised (N, 3, H, W).
+        questions: tokens (N, T).
+
+    Returns:
+        Maps (N, h, w), not negative, of HiResCAM (https://arxiv.org/abs/2011.08891), the same of Grad-CAM, and the
+        answers int64 (N,).
+    """
     maps = model.backbone(images).detach().requires_grad_()
     scores, top = model.decide(maps, questions[:, None])[:, 0].max(1)
     (gradient,) = torch.autograd.grad(scores.sum(), maps)
-    return (gradient.mean((2, 3), keepdim=True) * maps).sum(1).relu().detach(), top
+    maps = maps.detach()
+    return (gradient * maps).sum(1).relu(), (gradient.mean((2, 3), keepdim=True) * maps).sum(1).relu(), top
 
 
 def points(maps: Tensor, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:

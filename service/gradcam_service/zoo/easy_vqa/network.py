@@ -11,6 +11,9 @@ from gradcam_service.zoo.network import Block
 LAYER = "backbone.layer2"
 """Where answers are explained: the last feature map, 16 × 16 cells."""
 
+METHOD = "hirescam"
+"""By which method, unless a request names another; the card says why."""
+
 _CHANNELS = 64
 _PAD = VOCABULARY.index(PAD)
 
