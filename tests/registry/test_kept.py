@@ -73,6 +73,19 @@ def test_the_key_is_of_the_description_and_of_what_lies_beside_it_wherever_that_
     assert len({one, *map(kept.key_of, others)}) == 5
 
 
+def test_how_a_model_is_served_needs_no_other_trace_and_what_it_computes_does(tmp_path):
+    (tmp_path / "a.png").touch()
+
+    def key(more: str) -> str | None:
+        text = f"source: zoo\narchitecture: scenes\nweights: random:0\n{more}"
+        return kept.key_of(ModelFolder(parse_spec(text, "model.yaml"), tmp_path))
+
+    serving = "runtime: eager\nprecision: auto\nbatch: 4\nload: demand\nmethod: rise\ndescription: a\n"
+    assert key(serving + "sample: {image: a.png, label: 0}") == key("")
+    others = ("layer: layer1", "activation: sigmoid", "input: {channels: bgr}", "labels: [a]", "task: regression")
+    assert len({key(""), *map(key, others)}) == 6
+
+
 def test_what_an_operators_code_builds_is_not_kept(tmp_path):
     assert kept.key_of(written(tmp_path / "own", "python")) is None
 

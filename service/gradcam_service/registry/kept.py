@@ -28,12 +28,14 @@ from gradcam_service.registry.sources import SOURCES
 log = logging.getLogger(__name__)
 
 _DIGESTS = "sha256.json"
+_OF_SERVING = {"description", "method", "runtime", "precision", "batch", "load", "sample"}
+"""Fields of a ``model.yaml`` that say what is done with a model; nothing that is kept of it is made by them."""
 
 
 def key_of(folder: ModelFolder) -> str | None:
     """Hex SHA-256 of all that decides what is made of a model; None where its source runs code that decides it, too.
 
-    That is its ``model.yaml`` but for the description, the content of every file beside it, this package, Python,
+    That is its ``model.yaml`` but for what is of serving alone, the content of every file beside it, this package, Python,
     the versions of what it depends on, and the plugins.
 
     Raises:
@@ -42,7 +44,7 @@ def key_of(folder: ModelFolder) -> str | None:
     if not SOURCES[folder.spec.source].reproducible:
         return None
     total = hashlib.sha256(f"{_installed()}\n{plugins_digest()}\n".encode())
-    total.update(folder.spec.model_dump_json(exclude={"description"}).encode())
+    total.update(folder.spec.model_dump_json(exclude=_OF_SERVING).encode())
     for name, _ in LocalPlace(folder.path).stamps():
         if name != "model.yaml":
             total.update(f"{name}\0{_content(folder.path, name)}\n".encode())
