@@ -161,13 +161,13 @@ def test_versions_that_fail_replace_nothing(live: Service, repository: Path):
 def test_new_content_of_a_version_takes_over_unless_it_fails(live: Service, repository: Path):
     before = listed(live)["1"]
     path = repository / "demo" / "1" / "model.yaml"
-    path.write_text(model_yaml(1) + "layer: attic\n")
+    path.write_text(model_yaml(3) + "layer: attic\n")
     until(lambda: "attic" in str(listed(live)["1"].get("reason")))
     after = listed(live)["1"]
     assert after == before | {name: after[name] for name in ("reason", "runtime")}
     assert answered_by(live, "demo") == "1"
-    path.write_text(model_yaml(9))
-    until(lambda: listed(live)["1"].get("weights"), "random:9")
+    path.write_text(model_yaml(4))
+    until(lambda: listed(live)["1"].get("weights"), "random:4")
     assert "reason" not in listed(live)["1"]
     assert ask(live, "demo").json()["model"]["digest"] == listed(live)["1"]["digest"] != before["digest"]
 
@@ -256,7 +256,7 @@ def test_no_request_fails_whatever_happens_to_versions_and_each_says_who_compute
         if not np.allclose(said, expected[seed], rtol=0, atol=1e-4):
             wrong.append(f"{answer['model']} did not compute {said}")
 
-    with repeated(look, 4, pause=0.02):
+    with repeated(look, 4, pause=0.1):
         put(repository, "2", 2, runtime=runtime)
         until(lambda: ("demo", "2") in versions)
         alias(repository, "stable: 2\n")
