@@ -4,18 +4,29 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from functools import cache, partial
 
 import pytest
 import torch
 from methods.networks import SIZE, error, known, picture
 
 from gradcam_service.runtime import RUNTIMES, Workload, fastest, openvino
+from gradcam_service.runtime._export import ELSEWHERE, exported
 
 needs_bfloat16 = pytest.mark.skipif(not openvino.has_bfloat16(), reason="this processor has no units for bfloat16")
 
 
+@cache
+def onnx(architecture):
+    """The backbone as it is exported, once for all tests."""
+    return exported(Workload(known(architecture).network.cut.backbone, picture(SIZE, count=2), 8))
+
+
 def work(folder=None, architecture="resnet18"):
-    return Workload(known(architecture).network.cut.backbone, picture(SIZE, count=2), 8, folder)
+    backbone = copy(known(architecture).network.cut.backbone)
+    backbone.meta = backbone.meta | {ELSEWHERE: partial(onnx, architecture)}
+    return Workload(backbone, picture(SIZE, count=2), 8, folder)
 
 
 def built(workload, precision="float32"):
