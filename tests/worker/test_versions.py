@@ -161,7 +161,7 @@ def test_versions_that_fail_replace_nothing(live: Service, repository: Path):
 def test_new_content_of_a_version_takes_over_unless_it_fails(live: Service, repository: Path):
     before = listed(live)["1"]
     path = repository / "demo" / "1" / "model.yaml"
-    path.write_text(model_yaml(3) + "layer: attic\n")
+    path.write_text(model_yaml(1) + "layer: attic\n")
     until(lambda: "attic" in str(listed(live)["1"].get("reason")))
     after = listed(live)["1"]
     assert after == before | {name: after[name] for name in ("reason", "runtime")}
