@@ -35,8 +35,8 @@ _OF_SERVING = {"description", "method", "runtime", "precision", "batch", "load",
 def key_of(folder: ModelFolder) -> str | None:
     """Hex SHA-256 of all that decides what is made of a model; None where its source runs code that decides it, too.
 
-    That is its ``model.yaml`` but for what is of serving alone, the content of every file beside it, this package, Python,
-    the versions of what it depends on, and the plugins.
+    That is its ``model.yaml`` but for what is of serving alone, the content of every file beside it, this package,
+    Python, the versions of what it depends on, and the plugins.
 
     Raises:
         OSError, ModelFailed: a file can't be read.
