@@ -5,6 +5,7 @@ import gzip
 import json
 import tracemalloc
 from contextlib import suppress
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -15,11 +16,15 @@ from hypothesis.extra import numpy as arrays
 
 from gradcam_service.api.oip import rest
 from gradcam_service.api.oip.faces import find
-from gradcam_service.api.oip.infer import read
-from gradcam_service.api.oip.messages import InferRequest, InferResponse
+from gradcam_service.api.oip.infer import Inference, read, respond
+from gradcam_service.api.oip.messages import InferRequest, InferResponse, Wanted
 from gradcam_service.api.oip.tensors import Tensor, from_bytes, from_values, to_bytes
+from gradcam_service.core.options import Call, ExplainOptions
+from gradcam_service.core.results import Answers, Explanation, Result
 from gradcam_service.errors import BadRequest, NotOffered, TooLarge, TooManyTargets
+from gradcam_service.registry.card import Card
 from gradcam_service.registry.listing import Model
+from gradcam_service.registry.spec import Preprocess
 from gradcam_service.settings import Settings
 
 from .v2 import LENGTH, TYPES, binary, elements, error
@@ -263,6 +268,29 @@ def test_targets_beyond_the_bound_are_refused_before_anything_is_made_of_them(fo
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 500_000
+
+
+def captioned(words):
+    """What a captioner of 3 words says, which has explained so many of them."""
+    one = Explanation("a", None, "gradcam", "layer", "unsigned", (0, 0, 1, 1), (1, 1), np.zeros((2, 2), np.float32))
+    return Result(None, np.zeros(4 * 3, np.float32), [one] * words, "eager")
+
+
+@pytest.mark.parametrize(
+    ("output", "words", "error", "says"),
+    [
+        ("scores", (2, 2), NotOffered, "it is for captioning, which /predict tells of"),
+        ("map", (2, 3), BadRequest, "the images have 2 and 3 targets"),
+    ],
+)
+def test_what_no_tensor_holds_is_refused_by_name(output, words, error, says):
+    card = Card("", "", "", 0, "captioning", "softmax", list("abc"), Preprocess((0,), (1,), pad=8), 8, "", "", [], [])
+    answers = Answers(FACED.model, card, list(map(captioned, words)))
+    with pytest.raises(error, match=says):
+        respond(Inference(FACED, Call([b""], ExplainOptions()), [Wanted(output)]), answers)
+    assert respond(
+        Inference(FACED, Call([b""], ExplainOptions()), [Wanted("map")]), replace(answers, results=answers.results[:1])
+    )
 
 
 def test_values_that_are_given_as_such_are_checked_too():

@@ -111,6 +111,10 @@ class Answers:
     card: Card
     results: list[Result | ServiceError]
 
+    def of_labels(self, result: Result) -> bool:
+        """Whether an image's scores are one for each of the model's labels, and not of a caption's words."""
+        return result.scores.shape == (len(self.card.labels),)
+
     @property
     def runtimes(self) -> list[str]:
         """What computed the feature maps; two where the model became faster between two images."""

@@ -37,8 +37,8 @@ class Predictions(BaseModel):
     """An entry for each instance, in order."""
 
     predictions: list[list[float] | dict[str, Any]] = Field(
-        description="probabilities of all classes, of a regressor its values; where `top_k` is given, a result of "
-        "`/predict`; `error` of an instance that has no answer, where others have"
+        description="probabilities of all classes, of a regressor its values; where `top_k` is given or a model says "
+        "something else, a result of `/predict`; `error` of an instance that has no answer, where others have"
     )
 
 
@@ -172,7 +172,7 @@ def _prediction(result: Result | ServiceError, instance: Instance[Any], answered
     key = b"" if instance.key is None else b',"key":%b}' % instance.key
     if isinstance(result, ServiceError):
         said = _error(result)
-    elif "top_k" in instance.options.model_fields_set:
+    elif "top_k" in instance.options.model_fields_set or not answered.of_labels(result):
         said = b"".join(result_json(result))
     else:
         scores = probabilities(result.scores, answered.card.activation)

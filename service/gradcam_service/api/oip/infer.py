@@ -13,7 +13,7 @@ from gradcam_service.api.oip.reading import call_of
 from gradcam_service.api.oip.tensors import BYTES, Tensor
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.results import Answers, Explanation, Result
-from gradcam_service.errors import BadRequest, ServiceError, from_code
+from gradcam_service.errors import BadRequest, NotOffered, ServiceError, from_code
 from gradcam_service.registry.card import Card
 from gradcam_service.settings import Settings
 from gradcam_service.tasks.classification import probabilities
@@ -59,8 +59,11 @@ def respond(inference: Inference, answers: Answers) -> InferResponse:
 
     Raises:
         ServiceError: what is wrong with one of its images, since tensors can't have holes.
+        NotOffered: scores are asked for, and are none of classes.
+        BadRequest: its images have different numbers of targets.
     """
     results = [_sound(result, number, len(answers.results)) for number, result in enumerate(answers.results)]
+    _check_tensors(inference.wanted, results, answers)
     outputs = [_output(one, results, answers.card) for one in inference.wanted]
     explained = results[0].explanations[:1]
     said = {name: str(getattr(one, name)) for one in explained for name in ("method", "layer", "kind")}
@@ -76,6 +79,16 @@ def _check_classification(wanted: Wanted) -> None:
         return
     if wanted.name != SCORES or type(most) is not int or most < 0:
         raise BadRequest(f"parameter 'classification' of output {wanted.name!r}: how many classes of {SCORES!r}")
+
+
+def _check_tensors(wanted: Sequence[Wanted], results: Sequence[Result], answers: Answers) -> None:
+    """Refuse what no tensor can hold."""
+    if any(one.name == SCORES for one in wanted) and not all(map(answers.of_labels, results)):
+        raise NotOffered(f"this model has no scores of classes: it is for {answers.card.task}, which /predict tells of")
+    counts = sorted({len(result.explanations) for result in results})
+    if len(counts) > 1:
+        told = " and ".join(map(str, counts))
+        raise BadRequest(f"the images have {told} targets, where tensors hold as many of each; name them in {TARGET!r}")
 
 
 def _sound(result: Result | ServiceError, number: int, count: int) -> Result:
