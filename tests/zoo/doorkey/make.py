@@ -17,7 +17,7 @@ def main() -> None:
     """Walk by planner or at random, as a coin says, in a held-out world for each state."""
     rng = np.random.default_rng(0)
     environment = doorkey.make().env
-    pictures, things, best, floor, towards = [], [], [], [], []
+    pictures, things, best, floor, towards, steps = [], [], [], [], [], []
     for seed in range(FIRST_SEED, FIRST_SEED + STATES):
         picture, _ = doorkey.reset(environment, seed, unseen=True)
         for _ in range(rng.integers(doorkey.plan(doorkey.state(environment)).steps)):
@@ -30,6 +30,7 @@ def main() -> None:
         best.append(np.isin(np.arange(len(ACTIONS)), plan.actions))
         floor.append(len(now.world.floor))
         towards.append(plan.towards)
+        steps.append(plan.steps)
     np.savez_compressed(
         Path(__file__).parent / "states.npz",
         pictures=np.stack(pictures),
@@ -37,6 +38,7 @@ def main() -> None:
         best=np.array(best),
         floor=np.array(floor, dtype=np.int8),
         towards=np.array(towards),
+        steps=np.array(steps, dtype=np.int16),
     )
 
 

@@ -113,6 +113,8 @@ class Pointing:
         chance_inside: the same of a random place that is in no wall.
         towards: of the states in which a planner goes to the key, the door or the goal next: how many, and in how many
             of them the maximum lies there, and on the agent.
+        besides: how many maps have the largest value of all cells but the agent's in that of the key, door or goal.
+        chance_besides: how often a random place that is in no wall, nor the agent's, hits one of these three.
         share: of the maps' sum that lies on the agent, key, door and goal, on the average.
     """
 
@@ -122,6 +124,8 @@ class Pointing:
     chance: float
     chance_inside: float
     towards: dict[str, tuple[int, int, int]]
+    besides: int
+    chance_besides: float
     share: float
 
     @property
@@ -129,18 +133,18 @@ class Pointing:
         """How many maxima lie on something that matters."""
         return sum(self.on.values())
 
-    def p_value(self, chance: float) -> float:
-        """How probable as many hits or more are at random places (one-sided binomial test).
+    def p_value(self, hits: int, chance: float) -> float:
+        """How probable ``hits`` or more are at random places (one-sided binomial test).
 
         The chance differs a little from state to state; its mean makes the test a conservative one
         (Hoeffding 1956, https://doi.org/10.1214/aoms/1177728178).
         """
-        return float(binomtest(self.hits, self.states, chance, alternative="greater").pvalue)
+        return float(binomtest(hits, self.states, chance, alternative="greater").pvalue)
 
 
 def pointing(maps: NDArray[np.float32], seen: Sequence[Seen]) -> Pointing:
     """Compare ``maps`` (N, 8, 8), not negative, with where things are in the N states; an empty map hits nothing."""
-    on, beside = Counter[str](), 0
+    on, beside, besides = Counter[str](), 0, 0
     towards: dict[str, tuple[int, int, int]] = {}
     shares = []
     for own, one, (x, y) in zip(maps, seen, peaks(maps), strict=True):
@@ -152,6 +156,10 @@ def pointing(maps: NDArray[np.float32], seen: Sequence[Seen]) -> Pointing:
             beside += any(max(abs(x - across), abs(y - down)) == 1 for across, down in cells)
         n, there, here = towards.get(one.towards, (0, 0, 0))
         towards[one.towards] = (n + 1, there + (name == one.towards), here + (name == "agent"))
+        others = own.copy()
+        others[one.things["agent"][::-1]] = 0
+        down, across = np.unravel_index(others.argmax(), others.shape)
+        besides += bool(others.any()) and (int(across), int(down)) in cells
         shares.append(sum(float(own[down, across]) for across, down in cells) / max(float(own.sum()), 1e-12))
     matter = np.array([len(one.things) for one in seen])
     inside = np.array([one.floor + 1 for one in seen])
@@ -162,6 +170,8 @@ def pointing(maps: NDArray[np.float32], seen: Sequence[Seen]) -> Pointing:
         chance=float((matter / CELLS**2).mean()),
         chance_inside=float((matter / inside).mean()),
         towards=towards,
+        besides=besides,
+        chance_besides=float(((matter - 1) / (inside - 1)).mean()),
         share=float(np.mean(shares)),
     )
 
