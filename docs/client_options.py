@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -45,7 +46,8 @@ def _object(name: str, schema: Mapping[str, Any]) -> str:
     """A kind of target that is an object, whose members may be Python's keywords."""
     members = ", ".join(f'"{member}": {_hint(of)}' for member, of in schema["properties"].items())
     said = _docstring(schema["description"], "")
-    return f'{_class_name(name)} = TypedDict("{_class_name(name)}", {{{members}}})\n{said}\n'
+    could_be_a_class = "" if any(map(keyword.iskeyword, schema["properties"])) else "  # noqa: UP013  as the others are"
+    return f'{_class_name(name)} = TypedDict("{_class_name(name)}", {{{members}}}){could_be_a_class}\n{said}\n'
 
 
 def _options(head: str, schema: Mapping[str, Any], path: str) -> str:

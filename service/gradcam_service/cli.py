@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -24,7 +25,10 @@ from gradcam_service.naming import complaint, did_you_mean
 from gradcam_service.settings import Settings, misspelt
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from gradcam_service.core.options import ExplainOptions
+    from gradcam_service.core.results import Explanation
     from gradcam_service.local import Local
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -244,7 +248,21 @@ def _draw(local: Local, name: str, data: bytes, options: ExplainOptions, file: P
         written.write_bytes(drawn.data)
         note = f"; empty, {explanation.emptiness}" if explanation.empty else ""
         click.echo(f"{explanation.target}  → {written}{note}")
+    if local.model.card.speaks and len(result.explanations) > 1:
+        _strip(result.explanations, options).save(file)
+        click.echo(f"{result.prediction.caption.text} → {file}")
     _warn(result.warnings)
+
+
+def _strip(words: Sequence[Explanation], options: ExplainOptions) -> Image.Image:
+    """The pictures of a caption's words beside each other."""
+    from PIL import Image
+
+    from gradcam_service.images.grid import labelled_grid
+
+    drawn = ((each.name, each.overlay or each.heatmap) for each in words)
+    tiles = [(name, Image.open(io.BytesIO(picture.data))) for name, picture in drawn if picture is not None]
+    return labelled_grid(tiles, {each.kind for each in words}, options.colormap)
 
 
 def _warn(warnings: Iterable[str]) -> None:

@@ -8,13 +8,20 @@ from typing import Literal, TypeAlias, TypedDict
 Contrast = TypedDict("Contrast", {"class": int | str, "against": int | str | Sequence[int | str]})
 """a class against others, {"class": P, "against": Q}, Q one, a list or "rest", all others"""
 
-Target: TypeAlias = int | str | Contrast
+Word = TypedDict("Word", {"word": int | str})  # noqa: UP013  as the others are
+"""of a caption, a word, {"word": 4}, by its index from 0, or {"word": "star"}, the first such"""
+
+Target: TypeAlias = int | str | Contrast | Word
 """what to explain: a class by its index or label, or an object"""
 
 
 class PredictOptions(TypedDict, total=False):
     """Options of ``/predict``, as docs/api.md and docs/methods.md list them."""
 
+    caption: str
+    """of a captioner, a text of your own in the place of the model's: how the model scores it, and its words are
+    explained
+    """
     model: str
     """`name`, `name@version` or `name@alias`; default from the settings"""
     top_k: int
@@ -31,7 +38,8 @@ class ExplainOptions(PredictOptions, total=False):
     target: Target | Sequence[Target]
     """what to explain, repeatable; default: the top-1 class of each image. a class, by index or label; a class against
     others, {"class": P, "against": Q}, Q one, a list or "rest", all others; of a regressor, one of its values, by
-    index or label; in form fields and queries, objects are JSON text
+    index or label; of a caption, a word, {"word": 4}, by its index from 0, or {"word": "star"}, the first such; in
+    form fields and queries, objects are JSON text
     """
     layer: str
     """`auto` (the last convolutional layer), one of the model's `layers`, or any module with a spatial extent inside of

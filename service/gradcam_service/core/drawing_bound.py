@@ -44,20 +44,22 @@ def check(asked: Asked, card: Card, limit: int) -> None:
     room = limit - (drawn - _pixels(asked, card))
     if fitting := bisect_right(sides, room, key=lambda side: _pixels(asked, card, side)):
         works = f"max_side={sides[fitting - 1]} would fit, and so would fewer images or targets"
-    count = sum(_targets(options) * len(options.outputs) for options, _ in asked)
+    count = sum(_targets(options, card) * len(options.outputs) for options, _ in asked)
     raise AnswerTooLarge(
         f"{count} pictures and maps of {drawn} pixels in all are asked for, at most {limit} fit into an answer; {works}"
     )
 
 
-def _targets(options: ExplainOptions) -> int:
-    return max(1, len(options.target or []))
+def _targets(options: ExplainOptions, card: Card) -> int:
+    return len(options.target or []) or card.default_targets
 
 
 def _pixels(asked: Asked, card: Card, max_side: int | None = None) -> int:
     """Of all pictures, none of whose sides is longer than ``max_side``."""
     return sum(
-        len({"heatmap", "overlay"} & set(options.outputs)) * _targets(options) * _area(options, card, size, max_side)
+        len({"heatmap", "overlay"} & set(options.outputs))
+        * _targets(options, card)
+        * _area(options, card, size, max_side)
         for options, size in asked
     )
 
@@ -66,7 +68,7 @@ def _values(options: ExplainOptions, card: Card) -> int:
     """Of all maps of an image."""
     channels = card.input.count if METHODS[options.method].kind == "signed_colour" else 1
     width, height = _grid(options, card)
-    return _targets(options) * channels * width * height
+    return _targets(options, card) * channels * width * height
 
 
 def _area(options: ExplainOptions, card: Card, size: Size, max_side: int | None) -> int:

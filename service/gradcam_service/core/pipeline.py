@@ -245,7 +245,8 @@ class Pipeline:
         if isinstance(inferred, ServiceError):
             raise inferred
         scores = inferred.answer.scores
-        said = TASKS[work.card.task].predict(work.card, scores, work.options.top_k)
+        spoken = {} if (tokens := inferred.answer.tokens) is None else {"tokens": tokens}
+        said = TASKS[work.card.task].predict(work.card, scores, work.options.top_k, **spoken)
         if not isinstance(work.options, ExplainOptions):
             return Result(said, scores, [], inferred.answer.runtime, inferred.image.warnings)
         with _timed(work.seen, "render"):

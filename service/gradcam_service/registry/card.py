@@ -14,6 +14,7 @@ from gradcam_service.inputs import Takes
 from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.class_names import class_index
 from gradcam_service.registry.spec import Preprocess
+from gradcam_service.tasks import TASKS, speaks
 from gradcam_service.text import Text
 
 
@@ -93,6 +94,16 @@ class Card(msgspec.Struct, frozen=True):
     checks: list[CheckCard] = []
     method: str = DEFAULT
     text: Text | None = None
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it answers in words, of which each is explained, and not with scores of classes."""
+        return self.text is not None and speaks(TASKS[self.task])
+
+    @property
+    def default_targets(self) -> int:
+        """How many targets are explained at most where a request names none."""
+        return self.text.words if self.text is not None and self.speaks else 1
 
     def method_names(self) -> list[str]:
         """The methods that can explain this model."""

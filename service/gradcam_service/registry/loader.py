@@ -18,8 +18,9 @@ from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import forward_passes, refusals
 from gradcam_service.inputs import INPUTS, OWN_PIXELS
 from gradcam_service.registry import cache
+from gradcam_service.registry.captioner import check
 from gradcam_service.registry.card import Card, LayerCard, MethodCard
-from gradcam_service.registry.checks import Findings, examine
+from gradcam_service.registry.checks import Findings, examine, made_up
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.labels import other_number
 from gradcam_service.registry.repository import Entry
@@ -28,6 +29,7 @@ from gradcam_service.registry.spec import Sample, Spec
 from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.registry.traces import Exporter, Known, examples, step, traced
 from gradcam_service.runtime._export import ELSEWHERE
+from gradcam_service.tasks import TASKS, speaks
 from gradcam_service.text import TOKENS
 
 if TYPE_CHECKING:
@@ -141,6 +143,8 @@ def _loaded(
     with step("can't answer", accepts), half_of_the_threads():
         others = [] if text is None else [torch.from_numpy(text.example())[None].to(device)]
         found = examine(network, channels, size, device, others)
+        if text is not None and speaks(TASKS[spec.task]):
+            check(network, made_up(channels, size).to(device), text)
         card = _card(spec, made.known, labels, network, found)
         model = LoadedModel(spec, card, network, device, exporter=made.exporter)
         if spec.sample is not None:
@@ -233,6 +237,8 @@ def _card(spec: Spec, known: Known, labels: list[str], network: Network, found: 
 
 def _methods(network: Network, input_size: tuple[int, int], found: Findings) -> list[MethodCard]:
     refused = refusals(network, found.lacking)
+    if network.positions > 1:  # words at different places are not classes of which one is more probable
+        refused |= {name: reason for name in METHODS if (reason := METHODS[name].classes_only)}
     return [
         MethodCard(name, forward_passes(METHODS[name], network, "auto", input_size, 1, {}), refused.get(name, ""))
         for name in in_order()

@@ -47,7 +47,8 @@ class Task(Protocol):
     """Task that a model was trained for.
 
     One whose scores no softmax or sigmoid is for says in ``activations`` what is; see `activations`. One whose models
-    take text says in ``text`` which option of requests it is; see `text_option`.
+    take text says in ``text`` which option of requests it is; see `text_option`. Where it is `spoken`, `predict` gets
+    its tokens (T,), too, and ``settled(targets, tokens, card)`` makes targets of words once these are known.
     """
 
     @property
@@ -70,6 +71,12 @@ TASKS: Kinds[Task] = Kinds(__name__, "TASK")
 def text_option(task: Task) -> TextOption | None:
     """The option that gives a task's models their text; None where they take pictures alone."""
     return getattr(task, "text", None)
+
+
+def speaks(task: Task) -> bool:
+    """Whether a task's models answer in words, of which each is explained."""
+    option = text_option(task)
+    return option is not None and option.spoken
 
 
 def tokens_of(task: str, text: Text | None, given: Mapping[str, str]) -> np.ndarray | None:

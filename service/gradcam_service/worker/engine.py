@@ -18,6 +18,8 @@ from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.settings import Settings
 from gradcam_service.targets import objective
 from gradcam_service.tasks import TASKS
+from gradcam_service.text import TOKENS
+from gradcam_service.worker.captions import spoken
 from gradcam_service.worker.messages import Answer, Inputs, Question
 from gradcam_service.worker.quality import measured, measuring_passes
 
@@ -25,9 +27,12 @@ from gradcam_service.worker.quality import measured, measuring_passes
 class Pending:
     """An expensive explanation, worked out a step at a time so that others can be served in between."""
 
-    def __init__(self, model: LoadedModel, scores: np.ndarray, steps: batch.Explaining) -> None:
+    def __init__(
+        self, model: LoadedModel, scores: np.ndarray, steps: batch.Explaining, tokens: np.ndarray | None = None
+    ) -> None:
         self._model = model
         self._scores = scores
+        self._tokens = tokens
         self._steps = steps
 
     def advance(self) -> Answer | None:
@@ -40,7 +45,7 @@ class Pending:
             with self._model.network.undisturbed():
                 next(self._steps)
         except StopIteration as finished:
-            return _answer(self._model, self._scores, finished.value)
+            return _answer(self._model, self._scores, finished.value, self._tokens)
         return None
 
     def finish(self) -> Answer:
@@ -78,13 +83,23 @@ def run(
         start = perf_counter()
         images, *others = model.batch(inputs)
         frontier, scores = model.network.predict(images, *others)
+        tokens: Sequence[np.ndarray | None] = [None] * len(inputs)
+        if (text := model.card.text) is not None and model.card.speaks:
+            given = [TOKENS in own for own in inputs]
+            others[0], scores = spoken(model.network, frontier, others[0], scores, given, text)
+            tokens = [*others[0].cpu().numpy()]
         host_scores = scores.float().cpu().numpy()  # waits for the device
         predicted = perf_counter()
         refused = [_refusal(model, question, max_forward_passes) for question in questions]
-        asked = [
-            None if question is None or refusal or not np.isfinite(own).all() else _targeted(model, question, own)
-            for question, refusal, own in zip(questions, refused, host_scores, strict=True)
-        ]
+        asked: list[Question | None] = [None] * len(questions)
+        for row, question in enumerate(questions):
+            if question is None or refused[row] or not np.isfinite(host_scores[row]).all():
+                continue
+            try:
+                targeted = _targeted(model, question, host_scores[row], tokens[row])
+                asked[row] = targeted if targeted.targets else None  # a caption without words
+            except ServiceError as error:
+                refused[row] = error
         network, chunk = model.network, model.card.batch
         explained = batch.explain(network, images, frontier, scores, asked, chunk, objective, tuple(others))
         for row, question in enumerate(asked):
@@ -93,17 +108,23 @@ def run(
                 own = images[row : row + 1], frontier.rows([row]), scores[row : row + 1]
                 explained[row] = measured(model, *own, question, explanation)
     answers: list[Answer | Pending | ServiceError] = [
-        refusal or _outcome(model, own, explanation)
-        for refusal, own, explanation in zip(refused, host_scores, explained, strict=True)
+        refusal or _outcome(model, own, explanation, said)
+        for refusal, own, explanation, said in zip(refused, host_scores, explained, tokens, strict=True)
     ]
     return BatchResult(answers, predicted - start, perf_counter() - predicted)
 
 
-def _targeted(model: LoadedModel, question: Question, scores: np.ndarray) -> Question:
-    """The question, with the target that the model's task explains by default where it names none."""
-    if question.targets:
-        return question
-    return msgspec.structs.replace(question, targets=(TASKS[model.card.task].default_target(scores),))
+def _targeted(model: LoadedModel, question: Question, scores: np.ndarray, tokens: np.ndarray | None) -> Question:
+    """The question, with what the model's task explains by default where it names nothing.
+
+    Raises:
+        UnknownTarget: the caption, whose tokens these are, has no such word.
+    """
+    task = TASKS[model.card.task]
+    if tokens is not None:
+        targets = task.settled(question.targets, tokens, model.card)  # type: ignore[attr-defined]  # as it `speaks`
+        return msgspec.structs.replace(question, targets=targets)
+    return question if question.targets else msgspec.structs.replace(question, targets=(task.default_target(scores),))
 
 
 def _refusal(model: LoadedModel, question: Question | None, limit: int) -> ServiceError | None:
@@ -117,7 +138,7 @@ def _refusal(model: LoadedModel, question: Question | None, limit: int) -> Servi
     method = METHODS[question.method]
     if refused := refusal_at(method, cut):
         return UnsupportedMethod(refused)
-    size, targets = model.card.preprocess.input_size, max(1, len(question.targets))
+    size, targets = model.card.preprocess.input_size, len(question.targets) or model.card.default_targets
     passes = forward_passes(method, model.network, question.layer, size, targets, question.options)
     if question.measure is not None:
         if model.network.others:
@@ -135,26 +156,31 @@ def _refusal(model: LoadedModel, question: Question | None, limit: int) -> Servi
 
 
 def _outcome(
-    model: LoadedModel, scores: np.ndarray, explanation: batch.Explanation | batch.Explaining | None
+    model: LoadedModel,
+    scores: np.ndarray,
+    explanation: batch.Explanation | batch.Explaining | None,
+    tokens: np.ndarray | None,
 ) -> Answer | Pending | NonFinite:
     if not np.isfinite(scores).all():
         return _non_finite()
     if explanation is None:
-        return Answer(scores, (), "", np.empty((0, 0, 0), np.float32), model.card.runtime)
+        return Answer(scores, (), "", np.empty((0, 0, 0), np.float32), model.card.runtime, (), tokens)
     if not isinstance(explanation, batch.Explanation):
-        return Pending(model, scores, explanation)
+        return Pending(model, scores, explanation, tokens)
     try:
-        return _answer(model, scores, explanation)
+        return _answer(model, scores, explanation, tokens)
     except NonFinite as error:
         return error
 
 
-def _answer(model: LoadedModel, scores: np.ndarray, explanation: batch.Explanation) -> Answer:
+def _answer(
+    model: LoadedModel, scores: np.ndarray, explanation: batch.Explanation, tokens: np.ndarray | None
+) -> Answer:
     maps = explanation.maps.numpy()
     if not np.isfinite(maps).all():
         raise _non_finite()
     quality = explanation.quality
-    return Answer(scores, explanation.targets, explanation.layer, maps, model.card.runtime, quality)
+    return Answer(scores, explanation.targets, explanation.layer, maps, model.card.runtime, quality, tokens)
 
 
 def _non_finite() -> NonFinite:

@@ -1,0 +1,95 @@
+"""Captions over HTTP: JSON, form fields, queries, several pictures, dialects."""
+
+import base64
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+
+def answered(response):
+    assert response.status_code == 200, response.text
+    return response.json()["results"]
+
+
+def fields(client, path, picture, **options):
+    return answered(client.post(path, files={"image": picture}, data={"model": "attends", **options}))[0]
+
+
+def maps(result):
+    return [np.frombuffer(base64.b64decode(told["map"]["data"]), "<f4") for told in result["explanations"]]
+
+
+def test_a_picture_is_captioned_and_every_word_explained(client, pictures):
+    said = fields(client, "/predict", pictures[0])["caption"]
+    assert said["text"].split() == [word["word"] for word in said["words"]]
+    assert said["log_probability"] == pytest.approx(sum(word["log_probability"] for word in said["words"]))
+    result = fields(client, "/explain", pictures[0], output="map")
+    assert result["caption"] == said
+    told = [one["target"] for one in result["explanations"]]
+    assert told == [{**word, "chosen": "caption"} for word in said["words"]]
+
+
+def test_every_form_of_body_says_the_same(client, pictures):
+    target, options = {"word": "star"}, {"caption": "a red star", "output": "map", "model": "attends"}
+    form = fields(client, "/explain", pictures[0], target=json.dumps(target), **options)
+    query = client.post(
+        "/explain",
+        content=pictures[0],
+        params={**options, "target": json.dumps(target)},
+        headers={"Content-Type": "image/png"},
+    )
+    body = {"image": base64.b64encode(pictures[0]).decode(), "target": target, **options}
+    for other in (answered(query)[0], answered(client.post("/explain", json=body))[0]):
+        assert other["explanations"] == form["explanations"]
+
+
+def test_pictures_of_one_batch_are_answered_as_if_alone(client, pictures):
+    asked = [{"caption": "a red star"}, {"caption": "a fish"}, {}, {"target": '{"word": 0}'}] * 2
+    alone = [fields(client, "/explain", picture, output="map", **one) for picture, one in zip(pictures, asked)]  # noqa: B905
+    with ThreadPoolExecutor(len(asked)) as pool:
+        together = list(
+            pool.map(
+                lambda pair: fields(client, "/explain", pair[0], output="map", **pair[1]),
+                zip(pictures, asked),  # noqa: B905
+            )
+        )
+    for one, other in zip(alone, together, strict=True):
+        assert one["caption"]["text"] == other["caption"]["text"]
+        for expected, found in zip(maps(one), maps(other), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * max(expected.max(), 1e-6))
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ({"caption": "a green star"}, "bad_option", "'green'"),
+        ({"caption": "a red star", "model": "scenes"}, "bad_option", "pictures alone"),
+        ({"target": '{"word": "dragon"}'}, "unknown_target", "'dragon'"),
+        ({"caption": "a fish", "target": '{"word": 5}'}, "unknown_target", "'a fish'"),
+    ],
+)
+def test_what_is_wrong_is_a_problem_that_says_so(client, pictures, options, code, said):
+    response = client.post("/explain", files={"image": pictures[0]}, data={"model": "attends", **options})
+    problem = response.json()
+    assert (response.is_client_error, problem["code"]) == (True, code), problem
+    assert said in problem["detail"]
+
+
+def test_protocols_give_captions_or_refuse_captioners_by_name(client, pictures):
+    picture = base64.b64encode(pictures[0]).decode()
+    said = fields(client, "/predict", pictures[0])["caption"]
+    (given,) = client.post("/v1/models/attends:predict", json={"instances": [{"b64": picture}]}).json()["predictions"]
+    assert given["caption"] == said
+    assert client.post("/predictions/attends", content=pictures[0]).json()["caption"] == said
+    tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [picture]}
+    refused = client.post("/v2/models/attends/infer", json={"inputs": [tensor]})
+    assert refused.is_client_error, refused.text
+    assert "captioning" in refused.text
+
+
+def test_openapi_knows_captions(client):
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    assert {"Caption", "Word", "ExplainedWord"} <= schemas.keys()
+    assert "caption" in schemas["PredictResult"]["properties"]
