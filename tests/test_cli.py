@@ -80,11 +80,10 @@ def test_it_takes_every_option_of_drawing_and_of_methods_that_a_request_takes(
 
 def test_the_words_of_the_schema_are_those_of_the_help():
     shown = " ".join(gradcam("explain", "--help").stdout.split())
-    known = ("model", "method", "target", "output", "format", "top_k", "timeout_ms", "boxes", "threshold")
+    elsewhere = ("format", "top_k", "timeout_ms", "boxes", "threshold", "quality", "quality_steps", "quality_against")
+    known = ("model", "method", "target", "output", *elsewhere)
     for name, field in ExplainOptions.model_fields.items():
-        assert (f"--{name.replace('_', '-')}" in shown) == (
-            name not in ("format", "top_k", "timeout_ms", "boxes", "threshold")
-        )
+        assert (f"--{name.replace('_', '-')}" in shown) == (name not in elsewhere)
         if name not in known:
             assert field.description.replace("`", "").split(";")[0] in re.sub(r"- (?=\w)", "-", shown)
 
