@@ -100,7 +100,7 @@ def _missed(shares: Tensor, covered: Tensor) -> Tensor:
 
 @click.command()
 @click.option("--scenes", default=16_000, show_default=True, help="How many scenes to train on.")
-@click.option("--epochs", default=3, show_default=True, help="How often to see each.")
+@click.option("--epochs", default=8, show_default=True, help="How often to see each.")
 @click.option("--measure", default=2_000, show_default=True, help="How many unseen scenes to measure on.")
 @click.option("--seed", default=0, show_default=True, help="Of the initial weights and the order.")
 @click.option("--threads", default=2, show_default=True, help="Of torch, and processes that draw.")
