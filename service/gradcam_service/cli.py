@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from gradcam_service.core.options import ExplainOptions
+    from gradcam_service.core.options import Image as Picture
     from gradcam_service.core.results import Explanation
     from gradcam_service.local import Local
 
@@ -151,21 +152,22 @@ def import_(members: Sequence[str], **given: Any) -> None:  # noqa: ANN401  clic
 def _pictures_and_model(command: Command) -> Command:
     """What every command about pictures takes."""
     model = click.option("--model", help="name, name@version or name@alias.  [default: GRADCAM_DEFAULT_MODEL]")
+    frames = click.option("--frames", "as_frames", is_flag=True, help="PICTURES are one input together, oldest first.")
     pictures = click.argument("pictures", nargs=-1, required=True, type=click.Path(allow_dash=True, path_type=Path))
-    return pictures(model(command))
+    return pictures(model(frames(command)))
 
 
 @commands.command()
 @_pictures_and_model
 @click.option("--top-k", type=click.IntRange(1), default=5, show_default=True, help="How many classes to list.")
-def predict(pictures: Sequence[Path], model: str | None, top_k: int) -> None:
+def predict(pictures: Sequence[Path], model: str | None, as_frames: bool, top_k: int) -> None:
     """What the model sees in PICTURES, files or - for the standard input; needs no server."""
-    outcome, local = Outcome(pictures), None
+    outcome, local = Outcome(pictures, as_frames), None
     for picture, data in outcome.readable():
         local = local or _open(model)
         with outcome.of(picture):
             result = local.predict(data, top_k)
-            if len(pictures) > 1:
+            if len(pictures) > 1 and not as_frames:
                 click.echo(f"{picture}:")
             click.echo(result.prediction)
             _warn(result.warnings)
@@ -179,7 +181,13 @@ def predict(pictures: Sequence[Path], model: str | None, top_k: int) -> None:
 @click.option("--method", help="One of the model's methods, or all for a grid of them.  [default: gradcam]")
 @click.option("--output", type=click.Choice(["overlay", "heatmap"]), default="overlay", show_default=True)
 @click.option("-o", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Picture to write.")
-def explain(pictures: Sequence[Path], model: str | None, file: Path, **given: Any) -> None:  # noqa: ANN401  click's
+def explain(
+    pictures: Sequence[Path],
+    model: str | None,
+    as_frames: bool,
+    file: Path,
+    **given: Any,  # noqa: ANN401  click's
+) -> None:
     """Where the model looks in PICTURES, files or - for the standard input; needs no server.
 
     With several targets, each one's picture has its label in its name; with several pictures, theirs.
@@ -189,13 +197,14 @@ def explain(pictures: Sequence[Path], model: str | None, file: Path, **given: An
     target = _targets(given["target"], given.pop("against"))
     options = _validated(ExplainOptions, {**given, "target": target, "format": _encoding(file)})
     _refuse_what_would_not_show(options)
-    pictures = tuple(dict.fromkeys(pictures))  # one named twice would be drawn twice into the same file
-    named = [("stdin" if path == STDIN else path.stem, place) for place, path in enumerate(pictures)]
-    files = dict(zip(pictures, a_file_each(file, named), strict=True))
-    outcome, local = Outcome(pictures), None
+    # One that is named twice would be drawn twice into the same file; frames are drawn into the newest's.
+    drawn = pictures[-1:] if as_frames else tuple(dict.fromkeys(pictures))
+    named = [("stdin" if path == STDIN else path.stem, place) for place, path in enumerate(drawn)]
+    files = dict(zip(drawn, a_file_each(file, named), strict=True))
+    outcome, local = Outcome(pictures if as_frames else drawn, as_frames), None
     for picture, data in outcome.readable():
         local = local or _open(model)
-        with outcome.of(picture), _watched(local, options, picture == pictures[0]) as watched:
+        with outcome.of(picture), _watched(local, options, picture == drawn[0]) as watched:
             draw = _draw_all if options.method == "all" else _draw
             draw(watched, picture.name, data, options, files[picture])
     sys.exit(outcome.code)
@@ -229,7 +238,7 @@ def _watched(local: Local, options: ExplainOptions, first: bool) -> Iterator[Loc
         yield replace(local, progress=bar.update)
 
 
-def _draw_all(local: Local, name: str, data: bytes, options: ExplainOptions, file: Path) -> None:
+def _draw_all(local: Local, name: str, data: Picture, options: ExplainOptions, file: Path) -> None:
     """Write the grid of all methods."""
     grid, notes = local.gallery(name, data, options, local.model.card.method_names())
     grid.save(file)
@@ -238,7 +247,7 @@ def _draw_all(local: Local, name: str, data: bytes, options: ExplainOptions, fil
         click.echo(f"    but {note}")
 
 
-def _draw(local: Local, name: str, data: bytes, options: ExplainOptions, file: Path) -> None:
+def _draw(local: Local, name: str, data: Picture, options: ExplainOptions, file: Path) -> None:
     """Write a picture for each target."""
     result = local.explain(data, options)
     named = [(each.name, getattr(each.target, "index", place)) for place, each in enumerate(result.explanations)]

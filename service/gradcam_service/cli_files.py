@@ -56,14 +56,22 @@ class Outcome:
 
     Attributes:
         pictures: that it is about.
+        as_frames: whether they are one picture's frames, oldest first, which goes by the name of the newest.
         code: to exit with.
     """
 
     pictures: Sequence[Path]
+    as_frames: bool = False
     code: int = field(default=0, init=False)
 
-    def readable(self) -> Iterator[tuple[Path, bytes]]:
-        """Each picture that can be read, and its bytes."""
+    def readable(self) -> Iterator[tuple[Path, bytes | tuple[bytes, ...]]]:
+        """Each picture that can be read, and its bytes; of frames, those of all if all can be read."""
+        if not self.as_frames:
+            yield from self._files()
+        elif len(files := tuple(data for _, data in self._files())) == len(self.pictures):
+            yield self.pictures[-1], files
+
+    def _files(self) -> Iterator[tuple[Path, bytes]]:
         for picture in self.pictures:
             try:
                 data = sys.stdin.buffer.read() if picture == STDIN else picture.read_bytes()

@@ -14,14 +14,15 @@ import numpy as np
 from PIL import Image
 
 from gradcam_service.core.admission import Capacity
+from gradcam_service.core.arrays import received
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
+from gradcam_service.core.options import Image as Picture
 from gradcam_service.core.pipeline import Pipeline, Unobserved
 from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import ModelFailed, ServiceError, UnsupportedMethod, in_one_line
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.suitability import forward_passes, refusal_at
 from gradcam_service.images.grid import labelled_grid
-from gradcam_service.inputs import INPUTS
 from gradcam_service.kinds import load_plugins
 from gradcam_service.maps import MapKind
 from gradcam_service.registry.card import Card
@@ -56,7 +57,7 @@ class Local:
         """``name@version``."""
         return self.entry.key
 
-    def predict(self, data: bytes, top_k: int) -> Result:
+    def predict(self, data: Picture, top_k: int) -> Result:
         """What the model says about an encoded picture.
 
         Raises:
@@ -64,7 +65,7 @@ class Local:
         """
         return self._ask(data, PredictOptions(top_k=top_k))
 
-    def explain(self, data: bytes, options: ExplainOptions) -> Result:
+    def explain(self, data: Picture, options: ExplainOptions) -> Result:
         """Where the model looks for each target in an encoded picture.
 
         Raises:
@@ -101,7 +102,7 @@ class Local:
         return (perf_counter() - start) / together
 
     def gallery(
-        self, name: str, data: bytes, options: ExplainOptions, methods: Iterable[str]
+        self, name: str, data: Picture, options: ExplainOptions, methods: Iterable[str]
     ) -> tuple[Image.Image, list[str]]:
         """A labelled grid: the picture, then every method's for each target, and what their colours mean.
 
@@ -116,10 +117,10 @@ class Local:
             ServiceError: what is wrong with it or the options.
         """
         card = self.model.card
-        received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, self.settings.max_pixels)
-        tiles = [(name, received.original())]
+        seen = received(data, card.input, card.preprocess, self.settings.max_pixels)
+        tiles = [(name, seen.original())]
         kinds: set[MapKind] = set()
-        notes = list(received.warnings)
+        notes = list(seen.warnings)
         for method in methods:
             known = METHODS[method]
             if wrong := known.wrong_with(options.method_options):
@@ -190,7 +191,7 @@ class Local:
             self.progress(passes)
         return answer
 
-    def _ask(self, data: bytes, options: PredictOptions) -> Result:
+    def _ask(self, data: Picture, options: PredictOptions) -> Result:
         (result,) = asyncio.run(self._answers(Call([data], options))).results
         if isinstance(result, ServiceError):
             raise result

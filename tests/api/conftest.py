@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 from inputs.models import written
+from tasks import agents
 
 from collector import Collector
 from live import running_eagerly
@@ -28,8 +29,9 @@ def limited():
 
 @pytest.fixture(scope="session")
 def numbers(tmp_path_factory):
-    """Settings with which a service has models that take numbers."""
-    return written(tmp_path_factory.mktemp("numbers"))
+    """Settings with which a service has models that take numbers, and agents that take frames."""
+    root = tmp_path_factory.mktemp("numbers")
+    return written(root) | agents.written(root)
 
 
 @pytest.fixture(scope="session")

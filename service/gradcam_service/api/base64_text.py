@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 from gradcam_service.errors import BadRequest
 from gradcam_service.images.signatures import NOT_FETCHED, URL, kind
@@ -35,6 +36,18 @@ def decode_base64(text: object, where: str) -> bytes:
         length = isinstance(error, _WrongLength)
         reason = ": its length or padding is wrong" if length else f", whose letters are {_LETTERS}"
         raise BadRequest(f"{where} is not base64{reason}") from None
+
+
+def frames_of(written: Sequence[object], where: str) -> tuple[bytes, ...]:
+    """The files of the frames of one picture, each in base64, or as KServe wraps that: ``{"b64": …}``.
+
+    Raises:
+        BadRequest: there is none, or one is no base64.
+    """
+    if not written:
+        raise BadRequest(f"{where} is empty; the frames of one picture, oldest first, would work")
+    plain = (one.get("b64") if isinstance(one, dict) else one for one in written)
+    return tuple(decode_base64(one, f"{where}[{place}]") for place, one in enumerate(plain))
 
 
 def _decoded(text: str) -> bytes:

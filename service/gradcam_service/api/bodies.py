@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from time import monotonic
@@ -14,13 +14,13 @@ from typing import TypeVar
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from gradcam_service.api.base64_text import decode_base64
+from gradcam_service.api.base64_text import decode_base64, frames_of
 from gradcam_service.api.encodings import content_coding, decoded
 from gradcam_service.api.given import gathered, validated
 from gradcam_service.api.json_text import members_of
 from gradcam_service.api.multipart import Part, carries_picture, parts_of, read_form
 from gradcam_service.core.admission import Admission
-from gradcam_service.core.options import Call, Options
+from gradcam_service.core.options import Call, Image, Options
 from gradcam_service.errors import (
     BadOption,
     BadRequest,
@@ -37,11 +37,12 @@ Outcome = TypeVar("Outcome")
 
 _LONG = 2**18
 """Bytes that keep the event loop for under a millisecond where they are base64, for thirty where they are numbers."""
-_PICTURES = ("image", "images")
+_PICTURES = ("image", "images", "frames")
 """Members of JSON that hold pictures."""
 
 _HOW = (
-    "send multipart/form-data with file parts named image, application/json with image or images in base64, "
+    "send multipart/form-data with file parts named image (or frames, of one), application/json with image, images or "
+    "frames in base64, "
     "or the picture itself as image/*, an array as application/x-npy, DICOM as application/dicom, "
     "or any of them as application/octet-stream"
 )
@@ -70,7 +71,7 @@ async def read_call(
         whole = await _whole(body, settings)
         content_type, body = _sniffed(whole), _once(whole)
     images, given = await _read(content_type, body, settings, admission)
-    if not images or not all(images):
+    if not images or not all(all(image) if isinstance(image, tuple) else image for image in images):
         raise BadRequest(f"there is no image in the body, or an empty one; {_HOW}")
     query = gathered(request.query_params.multi_items())
     if twice := query.keys() & given.keys():
@@ -121,7 +122,7 @@ async def form_parts(
 
 async def _read(
     content_type: str, body: AsyncGenerator[bytes, None], settings: Settings, admission: Admission
-) -> tuple[list[bytes], dict[str, object]]:
+) -> tuple[Sequence[Image], dict[str, object]]:
     """The images of a body and the options in it."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
@@ -129,7 +130,7 @@ async def _read(
             parts, fields = await read_form(content_type, body, settings.most_images, settings.max_body_bytes)
         in_base64 = sum(len(part.data) for part in parts if part.encoded)
         images = await in_turn(lambda: [part.picture() for part in parts], in_base64, settings, admission)
-        return images, gathered(fields)
+        return ([tuple(images)] if any(part.is_frame for part in parts) else images), gathered(fields)
     if media_type == "application/json":
         whole = await _whole(body, settings)
         return await in_turn(partial(_json, whole, settings.most_images), len(whole), settings, admission)
@@ -176,20 +177,31 @@ async def _in_time(settings: Settings) -> AsyncIterator[None]:
         raise TooSlow(f"the body did not arrive within {settings.read_seconds:g} s") from None
 
 
-def _json(body: bytes, most_images: int) -> tuple[list[bytes], dict[str, object]]:
+def _json(body: bytes, most_images: int) -> tuple[list[Image], dict[str, object]]:
     members = members_of(body, '{"image": "<base64>"}')
-    if ("image" in members) == ("images" in members):
+    given = [name for name in _PICTURES if name in members]
+    if len(given) != 1:
         near = misspelt(members, _PICTURES)
         meant = f"; did you mean that by {shortened(near[0])!r}?" if near else ""
-        raise BadRequest(f'the body must have either "image", a string of base64, or "images", a list of them{meant}')
-    if "image" in members:
-        return [decode_base64(members.pop("image"), '"image"')], members
-    listed = members.pop("images")
-    if not isinstance(listed, list):
-        raise BadRequest('"images" must be a list of base64 strings')
-    if len(listed) > most_images:
-        raise TooLarge(f"{len(listed)} images in one request; at most {most_images} are accepted")
-    return [decode_base64(text, f'"images"[{i}]') for i, text in enumerate(listed)], members
+        raise BadRequest(
+            'the body must have either "image", a string of base64, or "images", a list of them, or "frames", those of '
+            f"one{meant}"
+        )
+    (name,) = given
+    written = members.pop(name)
+    if name == "image":
+        return [decode_base64(written, '"image"')], members
+    if not isinstance(written, list):
+        raise BadRequest(f'"{name}" must be a list of base64 strings')
+    count = sum(len(one) if isinstance(one, list) else 1 for one in written)
+    if count > most_images:
+        raise TooLarge(f"{count} images in one request; at most {most_images} are accepted")
+    if name == "frames":
+        return [frames_of(written, '"frames"')], members
+    listed = ((one, f'"images"[{place}]') for place, one in enumerate(written))
+    return [
+        frames_of(one, place) if isinstance(one, list) else decode_base64(one, place) for one, place in listed
+    ], members
 
 
 def declared_size(request: Request) -> int:

@@ -21,6 +21,7 @@ Send a picture in one of three forms, with the same options in each:
 
 * `multipart/form-data`: file parts named `image`, options as form fields;
 * `application/json`: `image` or `images` in base64, options as members;
+  (in both, `frames` for a model that takes several pictures as one, oldest first);
 * the picture itself as `image/*`, an array of numbers as `application/x-npy`, DICOM as `application/dicom`, or any of
   them as `application/octet-stream`, options in the query string.
 
@@ -221,11 +222,6 @@ def of_file(documented: Callable[..., Responses], pictures: Sequence[str] = ()) 
 
 
 def _bodies(fields: dict[str, Any], example: dict[str, Any], name: str) -> dict[str, Any]:
-    base64_image = {"type": "string", "minLength": 1, "description": "base64, or a `data:` URI"}
-    several = {"type": "array", "items": base64_image, "minItems": 1, "description": "several, in place of `image`"}
-    parts = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
-    picture = {"schema": {"type": "string", "format": "binary"}}
-
     def carrying(title: str, member: str, schema: dict[str, Any]) -> dict[str, Any]:
         return {
             "title": name + title,  # what generated clients call it
@@ -235,15 +231,30 @@ def _bodies(fields: dict[str, Any], example: dict[str, Any], name: str) -> dict[
             "additionalProperties": False,
         }
 
+    base64_image = {"type": "string", "minLength": 1, "description": "base64, or a `data:` URI"}
+    several = {"type": "array", "items": base64_image, "minItems": 1, "description": "several, in place of `image`"}
+    frames = {"type": "array", "items": base64_image, "minItems": 1, "description": "of one picture, oldest first"}
+    parts = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+    form = carrying("Files", "image", parts)
+    form["properties"]["frames"] = parts | {"description": "in place of `image`: of one picture, oldest first"}
+    del form["required"]
+    picture = {"schema": {"type": "string", "format": "binary"}}
+
     return {
         "application/json": {
-            "schema": {"oneOf": [carrying("Image", "image", base64_image), carrying("Images", "images", several)]},
+            "schema": {
+                "oneOf": [
+                    carrying("Image", "image", base64_image),
+                    carrying("Images", "images", several),
+                    carrying("Frames", "frames", frames),
+                ]
+            },
             "examples": {
                 "one image": {"value": {"image": _base64_photograph(), **example}},
                 "two images": {"value": {"images": [_base64_photograph(), _base64_photograph()], **example}},
             },
         },
-        "multipart/form-data": {"schema": carrying("Files", "image", parts)},
+        "multipart/form-data": {"schema": form},
         "image/jpeg": picture,
         "image/png": picture,
         **{media_type: picture for media_type in media_types() if "*" not in media_type},

@@ -16,7 +16,7 @@ import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
 
-from gradcam_service.api.base64_text import decode_base64
+from gradcam_service.api.base64_text import decode_base64, frames_of
 from gradcam_service.api.given import replaced
 from gradcam_service.api.inference import answers
 from gradcam_service.core.admission import Admission
@@ -24,7 +24,8 @@ from gradcam_service.core.options import Call, ExplainOptions, Image, Options
 from gradcam_service.core.results import Answers
 from gradcam_service.errors import BadOption, BadRequest, ServiceError, TooLarge, shortened
 
-_COMMON = ("image", "image_bytes", "data", "body", "bytes", "bytes_inputs")
+_FRAMES = "frames"
+_COMMON = (_FRAMES, "image", "image_bytes", "data", "body", "bytes", "bytes_inputs")
 """What pictures are often called; asked where an instance has several members that may be one."""
 _MOST_MEMBERS = 100
 """Of an instance: more are no options."""
@@ -35,7 +36,8 @@ _DEEPEST = 4
 """A batch of one picture of rows of pixels of colours."""
 
 _FORMS = (
-    '{"b64": "<base64>"}, {"image": {"b64": "<base64>"}}, {"data": "<base64>"}, a string of base64 or a data: URI, or '
+    '{"b64": "<base64>"}, {"image": {"b64": "<base64>"}}, {"data": "<base64>"}, a string of base64 or a data: URI, '
+    '{"frames": [{"b64": …}, …]} of several frames, or '
     "nested integers from 0 to 255, (H, W, 3), (3, H, W) or (H, W)"
 )
 
@@ -188,6 +190,8 @@ def picture(row: object, place: str) -> Image:
     if isinstance(row, dict):
         name, row = _wrapped(row, place)
         place = f"{place}[{name!r}]"
+        if name == _FRAMES and isinstance(row, list):
+            return frames_of(row, place)
     if isinstance(row, list):
         return _numbers(row, place)
     image = row if isinstance(row, bytes) else decode_base64(row, place)

@@ -33,7 +33,8 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
             "input": InputBody(
                 width=width,
                 height=height,
-                channels=card.input.count,
+                channels=card.input.of_frame,
+                frames=card.input.frames if card.input.frames > 1 else None,
                 depth=card.input.depth,
                 range=card.input.range,
                 media_types=list(INPUTS[card.input.reader].media_types),

@@ -17,6 +17,8 @@ from gradcam_service.inputs import media_types
 
 _IMAGE = ("image", "image[]")
 """Names of parts that are pictures, in any case; PHP writes brackets where there may be several."""
+FRAMES = ("frames", "frames[]")
+"""Of parts that are one picture together, oldest first."""
 
 
 class Part(NamedTuple):
@@ -31,6 +33,11 @@ class Part(NamedTuple):
     name: str
     data: bytes
     encoded: bool
+
+    @property
+    def is_frame(self) -> bool:
+        """Whether it is a part of a picture alone."""
+        return self.name.lower() in FRAMES
 
     def picture(self) -> bytes:
         """The bytes of the picture, decoded if need be. Raises `BadRequest` where they are no base64."""
@@ -78,16 +85,18 @@ async def read_form(
     """
     images: list[Part] = []
     options: list[tuple[str, str]] = []
-    for name, value in await parts_of(content_type, body, _IMAGE, most_images, most_bytes):
-        if isinstance(value, Part) != (name.lower() in _IMAGE):
+    for name, value in await parts_of(content_type, body, (*_IMAGE, *FRAMES), most_images, most_bytes):
+        if isinstance(value, Part) != (name.lower() in (*_IMAGE, *FRAMES)):
             raise BadRequest(
                 f"part {shortened(name)!r} is a file, but images are file parts named image, as of curl -F "
-                "image=@photo.jpg, and options are plain fields"
+                "image=@photo.jpg, or several frames of one named frames, and options are plain fields"
             )
         if isinstance(value, Part):
             images.append(value)
         else:
             options.append((name, value))
+    if 0 < sum(part.is_frame for part in images) < len(images):
+        raise BadRequest("the form has parts named image and parts named frames; either would work")
     return images, options
 
 

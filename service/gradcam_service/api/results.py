@@ -208,6 +208,11 @@ def _written(answers: Answers, request_id: str, explained: Sequence[str] | None)
     yield b"]}"
 
 
+def told(prediction: Any) -> dict[str, Any]:  # noqa: ANN401  a dataclass, its task's own
+    """The members of a prediction, but for those that its model doesn't give."""
+    return {name: value for name, value in vars(prediction).items() if value is not None}
+
+
 def one_picture(answers: Answers) -> Response:
     """The only picture of an answer, as it is."""
     (result,) = answers.results
@@ -220,7 +225,7 @@ def one_picture(answers: Answers) -> Response:
 
 def result_json(result: Result, explained: Sequence[str] | None = None) -> Iterator[bytes]:
     """A `PredictResult` or an `ExplainResult` as JSON, an explanation at a time; ``explained`` as for `response`."""
-    said = to_json(result.prediction)
+    said = to_json(told(result.prediction))
     if result.warnings:
         said = said[:-1] + b',"warnings":%b}' % to_json(result.warnings)
     if explained is None:

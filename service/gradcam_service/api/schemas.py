@@ -45,7 +45,8 @@ class InputBody(BaseModel):
 
     width: int
     height: int
-    channels: int = Field(description="3 of colours, 1 of shades, or how many bands")
+    channels: int = Field(description="3 of colours, 1 of shades, or how many bands; of one frame")
+    frames: int | None = Field(None, description="how many pictures are one input, oldest first, where several are")
     depth: Literal[8, 16] | Literal["float"] = Field(
         description="bits of a number, which is scaled to 0–1; float: as it is"
     )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.lib import format as npy
 from PIL import Image
 
+from gradcam_service.core.options import Image as Sent
 from gradcam_service.errors import UnfitInput
 from gradcam_service.images.geometry import PreparedImage, Region
 from gradcam_service.inputs import INPUTS, Preparing, Received, Takes
@@ -18,13 +19,14 @@ _BRIGHTER = 1.5
 """Than white: no picture is, however it was resized, whose darkest number is not below the mean."""
 
 
-def received(sent: bytes | np.ndarray, takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
+def received(sent: Sent, takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
     """What a caller sent, ready for a model and to be drawn on.
 
     Args:
-        sent: a file of the model's kind of input; or pixels, (H, W), (H, W, C) or (C, H, W), which are prepared as
-            those of a ``.npy`` file; or floating-point numbers (C, h, w) of the very size that the model receives,
-            which are taken as prepared and normalised already.
+        sent: a file of the model's kind of input, or those of several frames; or pixels, (H, W), (H, W, C) or
+            (C, H, W), of frames (frames, H, W) or (frames, H, W, C), which are prepared as those of a ``.npy`` file; or
+            floating-point numbers (C, h, w) of the very size that the model receives, which are taken as prepared and
+            normalised already.
         takes: what the model takes.
         preprocess: how it wants that prepared.
         max_pixels: most pixels that are decoded.
@@ -34,6 +36,10 @@ def received(sent: bytes | np.ndarray, takes: Takes, preprocess: Preparing, max_
         UnfitInput: likewise, or prepared numbers are not finite, or evidently not normalised.
     """
     kind = INPUTS[takes.reader]
+    if isinstance(sent, tuple):
+        if kind.receive_all is None:
+            raise UnfitInput(f"{len(sent)} frames came, but this model takes one picture: as image, not as frames")
+        return kind.receive_all(sent, takes, preprocess, max_pixels)
     if not isinstance(sent, np.ndarray):
         return kind.receive(sent, takes, preprocess, max_pixels)
     if is_prepared(sent, takes, preprocess):
@@ -46,14 +52,16 @@ def received(sent: bytes | np.ndarray, takes: Takes, preprocess: Preparing, max_
         )
     if _NPY not in kind.media_types:
         raise UnfitInput(f"an array {sent.shape} doesn't fit this model, which takes {', '.join(kind.media_types)}")
-    return kind.receive(_file(_rows(sent, takes)), takes, preprocess, max_pixels)
+    rows = sent if takes.frames > 1 else _rows(sent, takes)
+    return kind.receive(_file(rows), takes, preprocess, max_pixels)
 
 
-def size_of(sent: bytes | np.ndarray, takes: Takes) -> tuple[int, int]:
+def size_of(sent: Sent, takes: Takes) -> tuple[int, int]:
     """(width, height) of what a caller sent, as far as it can be told; (0, 0) where it can't."""
     if not isinstance(sent, np.ndarray):
-        return INPUTS[takes.reader].size(sent)
-    height, width = sent.shape[1:] if sent.ndim == 3 and _planes_first(sent, takes) else sent.shape[:2]
+        return INPUTS[takes.reader].size(sent[-1] if isinstance(sent, tuple) else sent)
+    first = takes.frames > 1 or (sent.ndim == 3 and _planes_first(sent, takes))
+    height, width = (*sent.shape[int(first) :], 0, 0)[:2]
     return width, height
 
 

@@ -248,8 +248,8 @@ def check_target_count(count: int, most: int) -> None:
 Options = TypeVar("Options", bound=PredictOptions)
 
 
-Image: TypeAlias = bytes | np.ndarray
-"""A picture's file, or numbers in its place; see `gradcam_service.core.arrays`."""
+Image: TypeAlias = bytes | np.ndarray | tuple[bytes, ...]
+"""A picture's file, numbers in its place, or the files of several frames; see `gradcam_service.core.arrays`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,7 @@ def drawings(
         options: what to draw.
         shared: where the one scale of all maps ends, if they share one.
     """
-    probability = probabilities(answer.scores, card.activation)
+    probability = probabilities(card.of_classes(answer.scores), card.activation)
     qualities = answer.quality or [None] * len(answer.targets)
     return [
         partial(

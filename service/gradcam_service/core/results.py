@@ -84,7 +84,8 @@ class Result:
 
     Attributes:
         prediction: what the model says, as its task tells of it (`Task.prediction`).
-        scores: (classes,) float32, logit units, which that was made of.
+        scores: (classes,) float32, logit units, which that was made of, and the model's value behind them if it gives
+            one.
         explanations: one for each target; empty where only predictions were asked for.
         runtime: what computed the feature maps.
         warnings: about the input, a sentence each.

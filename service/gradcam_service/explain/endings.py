@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.activation import UNCHANGED, Activation
-from gradcam_service.explain.graph import flat, is_reshaped, operator_name, scores_node, shape_of
+from gradcam_service.explain.graph import VALUES, flat, is_reshaped, operator_name, scores_node, shape_of
 from gradcam_service.explain.outputs import is_a_row
 
 aten = torch.ops.aten
@@ -74,6 +74,11 @@ def logits_of(graph_module: fx.GraphModule, activation: Activation) -> fx.GraphM
 def positions_of(graph_module: fx.GraphModule) -> int:
     """After how many tokens each it scores the words that may follow, one after the other in its scores; 1 mostly."""
     return int(graph_module.meta.get("positions", 1))
+
+
+def values_of(graph_module: fx.GraphModule) -> int:
+    """How many of its scores, the last, are values beside those of classes."""
+    return int(graph_module.meta.get(VALUES, 0))
 
 
 def has_both_sides(graph_module: fx.GraphModule) -> bool:

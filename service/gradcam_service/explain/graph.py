@@ -15,6 +15,9 @@ TRACING = threading.Lock()
 operator written in Python that another thread calls then takes part in it, and fails."""
 
 
+VALUES = "values"
+"""In a graph's ``meta``: how many of its scores, the last, are values beside those of classes."""
+
 _RESHAPES = (
     "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "select", "slice", "clone", "alias",
     "contiguous", "lift_fresh_copy",

@@ -15,7 +15,7 @@ from gradcam_service.errors import UnknownLayer, UnsupportedMethod
 from gradcam_service.explain.activation import UNCHANGED, Activation
 from gradcam_service.explain.cut import Cut, cut
 from gradcam_service.explain.default_layer import default_layers
-from gradcam_service.explain.endings import positions_of, scores_of
+from gradcam_service.explain.endings import positions_of, scores_of, values_of
 from gradcam_service.explain.frontier import Frontier, Values
 from gradcam_service.explain.graph import (
     TRACING,
@@ -58,6 +58,7 @@ class Network:
         cut: the network cut at its default layer.
         backbone: what computes the values that cross this cut.
         traced: the whole network.
+        values: how many of the scores, the last, are values of the image beside its classes: none or one.
 
     Raises:
         UnsupportedMethod: its output is none that `trace` takes, or it ends in another activation.
@@ -81,6 +82,7 @@ class Network:
         self.every_layer = found.by_name
         self.layers = found.crossed
         self.activation = activation
+        self.values = values_of(self.traced)
         self._foreign = has_foreign_operators(self.traced.graph)
         self._cut = lru_cache(_MOST_CUTS)(partial(_cut, self.traced))
         if layer != "auto":
@@ -93,7 +95,7 @@ class Network:
 
     @property
     def classes(self) -> int:
-        """Number of scores, of a network of words those of one position.
+        """Number of scores of classes, of a network of words those of one position.
 
         Raises:
             UnsupportedMethod: it does not answer with scores.
@@ -105,7 +107,7 @@ class Network:
                 f"the network does not answer with one row of scores for each image but with {came}; "
                 "return scores (N, classes)"
             )
-        return shape[0] // self.positions
+        return (shape[0] - self.values) // self.positions
 
     @property
     def positions(self) -> int:
@@ -116,6 +118,10 @@ class Network:
     def others(self) -> tuple[str, ...]:
         """The names of its inputs beside the image."""
         return tuple(node.name for node in self.traced.graph.find_nodes(op="placeholder")[1:])
+
+    def of_classes(self, scores: Tensor) -> Tensor:
+        """Scores (N, classes), without a value behind them."""
+        return scores[:, : scores.shape[1] - self.values]
 
     @property
     def opaque(self) -> str:
@@ -174,12 +180,14 @@ class Network:
         return self.predict(images, *others)[1]
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Probabilities (N, classes) of scores (N, classes); of words, at each position."""
+        """Probabilities (N, classes) of scores (N, classes); of words, at each position; a value behind stays as it is."""
         if self.activation in UNCHANGED:
             return scores
         if self.activation == "sigmoid":
-            return scores.sigmoid()
-        return scores.view(len(scores), self.positions, -1).softmax(2).flatten(1)
+            found = self.of_classes(scores).sigmoid()
+        else:
+            found = self.of_classes(scores).reshape(len(scores), self.positions, -1).softmax(2).flatten(1)
+        return torch.cat([found, scores[:, found.shape[1] :]], 1)
 
     @cached_property
     def guided(self) -> fx.GraphModule:

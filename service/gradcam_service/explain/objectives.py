@@ -21,9 +21,11 @@ class Logit:
 
     Attributes:
         targets: (M,) int64, c.
+        classes: how many of the outputs are scores of classes, the first; None for all.
     """
 
     targets: Tensor
+    classes: int | None = None
 
     def __call__(self, outputs: Tensor) -> Tensor:
         """Outputs (M, classes) → (M,)."""

@@ -44,6 +44,24 @@ def scores_in(answer: object, wanted: str | int | None = None) -> Tensor:
     return _only([], answer, found)
 
 
+def with_value(answer: object, wanted: str | int | None = None) -> list[Tensor]:
+    """The scores in a network's answer and, where it gives one, a value of each image: (N,), (N, 1) or the like.
+
+    Args:
+        answer: as `scores_in` takes it; or a tuple, dictionary or the like of one such value and a row of scores.
+        wanted: which the scores are, if they are to be had without a value.
+
+    Raises:
+        UnsupportedMethod: as `scores_in` does.
+    """
+    rows = {path: value for path, value in _tensors(answer) if is_a_row(value.shape)}
+    numbers = [value for value in rows.values() if prod(value.shape[1:]) == 1]
+    scores = [value for value in rows.values() if prod(value.shape[1:]) > 1]
+    if wanted is None and len(numbers) == len(scores) == 1:
+        return [*scores, *numbers]
+    return [scores_in(answer, wanted)]
+
+
 def is_a_row(shape: tuple[int, ...]) -> bool:
     """Whether a tensor of this shape is a row for each image but for dimensions of one, as (N,) or (N, C, 1, 1)."""
     return len(shape) > 0 and prod(shape[1:]) == max((1, *shape[1:]))

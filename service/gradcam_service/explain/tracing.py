@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_unflatten
 
 from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.functional import is_made_of_usual_operators, make_functional
-from gradcam_service.explain.graph import TRACING, flat, is_flat, release, with_plain_sizes
-from gradcam_service.explain.outputs import scores_in
+from gradcam_service.explain.graph import TRACING, VALUES, flat, is_flat, release, with_plain_sizes
+from gradcam_service.explain.outputs import scores_in, with_value
 
 if TYPE_CHECKING:
     from torch.export import Dim, ExportedProgram
@@ -38,6 +38,8 @@ def trace(
     inputs: Inputs,
     sizes: Mapping[str, Mapping[int, Dim]] | None = None,
     output: str | int | None = None,
+    *,
+    has_value: bool = False,
 ) -> fx.GraphModule:
     """Export ``module`` to a graph whose nodes know their shapes and never write into each other's tensors.
 
@@ -51,6 +53,7 @@ def trace(
         inputs: what it takes, in the order in which it takes them; a row for each image in all of them.
         sizes: dimensions of inputs that may differ from the examples', beside the number of rows.
         output: which of the module's outputs the scores are, where there are several.
+        has_value: whether another of them is a value of each image, which is kept behind its scores.
 
     Returns:
         The graph, with a dynamic batch dimension and inputs by their names, sharing the module's parameters, none of
@@ -64,7 +67,7 @@ def trace(
         return module
     from torch.export import Dim, export  # which takes a second, and what has been traced before doesn't need
 
-    adapted = _Adapted(module, output).eval().requires_grad_(False)
+    adapted = _Adapted(module, output, has_value).eval().requires_grad_(False)
     for part in adapted.modules():
         if getattr(part, "inplace", False):  # the graph is the same, found sooner: hardtanh_ takes 40 ms of Python each
             part.inplace = False  # type: ignore[assignment]
@@ -75,7 +78,7 @@ def trace(
     rows = tuple(example.contiguous() for example in examples.values())  # a view's strides would become conditions
     with TRACING, _plainly():
         program = export(adapted, rows, dynamic_shapes=(dynamic,))
-    graph_module = of_program(program)
+    graph_module = of_program(program, has_value=has_value)
     for node, name in zip(graph_module.graph.find_nodes(op="placeholder"), examples, strict=True):
         node._rename(name)
         node.target = node.name
@@ -84,12 +87,13 @@ def trace(
     return flat(graph_module)
 
 
-def of_program(program: ExportedProgram, output: str | int | None = None) -> fx.GraphModule:
+def of_program(program: ExportedProgram, output: str | int | None = None, *, has_value: bool = False) -> fx.GraphModule:
     """An exported program as such a graph.
 
     Args:
         program: of a module that `trace` would take.
         output: which of its outputs the scores are, where there are several.
+        has_value: as for `trace`.
 
     Raises:
         UnsupportedMethod: no output is the scores, or several could be.
@@ -105,7 +109,7 @@ def of_program(program: ExportedProgram, output: str | int | None = None) -> fx.
     if usual:
         make_functional(graph)
     release(graph)
-    _keep_scores(graph, program, output)
+    graph_module.meta[VALUES] = _keep_scores(graph, program, output, has_value)
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default):
         graph.erase_node(node)  # a module that normalises its input in place would change the caller's
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten.copy.default):
@@ -118,15 +122,35 @@ def of_program(program: ExportedProgram, output: str | int | None = None) -> fx.
     return flat(graph_module)
 
 
-def _keep_scores(graph: fx.Graph, program: ExportedProgram, wanted: str | int | None) -> None:
-    """Make the scores a graph's one output."""
+def _keep_scores(graph: fx.Graph, program: ExportedProgram, wanted: str | int | None, has_value: bool) -> int:
+    """Make the scores a graph's one output, with the value behind them if there is one; how many of that there are."""
     (result,) = graph.find_nodes(op="output")
     (leaves,) = result.args  # of the structure that the program answers with, some the same tensor, some none at all
     values = [leaf.meta["val"] if isinstance(leaf, fx.Node) else leaf for leaf in leaves]
-    scores = scores_in(tree_unflatten(values, program.call_spec.out_spec), wanted)
-    chosen = next(node for node in result.all_input_nodes if node.meta["val"] is scores)
-    result.args = (chosen,)
+    answer = tree_unflatten(values, program.call_spec.out_spec)
+    kept = with_value(answer, wanted) if has_value else [scores_in(answer, wanted)]
+    chosen = [next(node for node in result.all_input_nodes if node.meta["val"] is one) for one in kept]
+    result.args = (chosen[0] if len(chosen) == 1 else _side_by_side(graph, chosen),)
     graph.set_codegen(CodeGen())  # whose output is one tensor, not a structure
+    return len(chosen) - 1
+
+
+def _side_by_side(graph: fx.Graph, rows: list[fx.Node]) -> fx.Node:
+    """Rows (N, …) of a graph as one row (N, all of them)."""
+    aten = torch.ops.aten
+
+    def emit(function: Callable[..., Tensor], argument: Any, dimension: int) -> fx.Node:  # noqa: ANN401  nodes
+        node = graph.call_function(function, (argument, dimension))
+        node.meta["val"] = function(fx.node.map_arg(argument, lambda one: one.meta["val"]), dimension)
+        return node
+
+    (output,) = graph.find_nodes(op="output")
+    with graph.inserting_before(output):
+        flat_rows = [
+            emit(aten.unsqueeze.default if row.meta["val"].dim() == 1 else aten.flatten.using_ints, row, 1)
+            for row in rows
+        ]
+        return emit(aten.cat.default, flat_rows, 1)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -148,15 +172,17 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 class _Adapted(nn.Module):
-    """A module of tensors in and one tensor out, whatever the inner one wraps its scores into."""
+    """A module of tensors in and scores out, and a value if there is one, whatever the inner one wraps them into."""
 
-    def __init__(self, module: nn.Module, output: str | int | None) -> None:
+    def __init__(self, module: nn.Module, output: str | int | None, has_value: bool) -> None:
         super().__init__()
         self.output = output
+        self.has_value = has_value
         self.inner = unwrapped(module)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return scores_in(self.inner(*inputs), self.output)
+    def forward(self, *inputs: Tensor) -> Tensor | list[Tensor]:
+        answer = self.inner(*inputs)
+        return with_value(answer, self.output) if self.has_value else scores_in(answer, self.output)
 
 
 @contextmanager

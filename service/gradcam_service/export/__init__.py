@@ -43,8 +43,8 @@ def export(local: Local, layer: str, file: Path) -> None:
 
     Raises:
         UnknownLayer: the model has no such layer.
-        UnsupportedMethod: it takes text beside a picture, an operator can't be exported (it is named), or the file
-            would answer unlike the service.
+        UnsupportedMethod: it takes text beside a picture, or frames, or gives a value beside scores, an operator can't be
+            exported (it is named), or the file would answer unlike the service.
         OSError: the file can't be written.
     """
     logging.getLogger("torch").setLevel(logging.CRITICAL)  # what goes wrong is in the error
@@ -54,6 +54,10 @@ def export(local: Local, layer: str, file: Path) -> None:
             f"{local.key} takes {' and '.join(network.others)} beside the picture, which no file can yet"
         )
     cut, card = network.cut_at(layer), local.model.card
+    if card.input.frames > 1 or card.has_value:
+        raise UnsupportedMethod(
+            "a model of several frames, or of a value beside its scores, can't be exported; others can"
+        )
     images = torch.randn(4, card.input.count, *card.preprocess.input_size, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory(prefix=".gradcam-", dir=file.parent) as folder:
         program = _program(lower(cut), images)

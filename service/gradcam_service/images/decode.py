@@ -126,7 +126,7 @@ def size_of(data: bytes) -> tuple[int, int]:
     try:
         if kind(data) == "DICOM":
             return size_of_dicom(data)
-        return _opened(data).size
+        return opened(data).size
     except (*DAMAGED, UndecodableImage):
         return 0, 0
 
@@ -137,7 +137,7 @@ def loaded(data: bytes, max_pixels: int) -> Image.Image:
     Raises:
         TooLarge: it has more than ``max_pixels`` pixels.
     """
-    image = _opened(data)
+    image = opened(data)
     _check_size(image, max_pixels)
     image.load()
     upright = _upright(image)
@@ -150,8 +150,8 @@ def loaded(data: bytes, max_pixels: int) -> Image.Image:
     return upright
 
 
-def _opened(data: bytes) -> Image.Image:
-    """A picture of which only the header has been read."""
+def opened(data: bytes) -> Image.Image:
+    """A picture of which only the header has been read; to be called while `complaining`."""
     formats = ("HEIF",) if kind(data) == "HEIC" and _reads_heic() else _FORMATS
     return Image.open(io.BytesIO(data), formats=formats)
 

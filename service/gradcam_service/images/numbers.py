@@ -97,11 +97,33 @@ def _pixels(image: Image.Image, channels: Channels) -> NDArray[Any]:
 
 def _npy(data: bytes, max_pixels: int) -> NDArray[Any]:
     """The array in one of NumPy's files; nothing pickled is ever read."""
-    shape, fortran, dtype, start = _npy_header(data)
-    check_type(dtype, ".npy")
+    shape, *_ = header = _npy_header(data)
     if len(shape) not in (2, 3) or not are_counts(shape):
         raise UndecodableImage(f"This .npy file holds an array {shape}; (H, W) or (H, W, bands) would work.")
     check_size((*shape, 1)[:3], max_pixels)
+    return _after(data, *header)
+
+
+def read_frames(data: bytes, max_pixels: int) -> NDArray[Any]:
+    """Frames (frames, H, W) or (frames, H, W, C) in one of NumPy's files.
+
+    Raises:
+        TooLarge: all together have more than ``max_pixels`` pixels.
+        UndecodableImage: it holds something else, or is damaged.
+    """
+    shape, *_ = header = _npy_header(data)
+    if len(shape) not in (3, 4) or not are_counts(shape):
+        raise UndecodableImage(
+            f"This .npy file holds an array {shape}; (frames, H, W) or (frames, H, W, C) would work."
+        )
+    frames, height, width, *bands = shape
+    check_size((frames * height, width, *bands, 1)[:3], max_pixels)
+    return _after(data, *header)
+
+
+def _after(data: bytes, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any], start: int) -> NDArray[Any]:
+    """The numbers behind a header."""
+    check_type(dtype, ".npy")
     wanted = math.prod(shape) * dtype.itemsize
     if len(data) - start != wanted:
         raise UndecodableImage(f"This .npy file holds {len(data) - start} bytes of numbers, its header says {wanted}.")

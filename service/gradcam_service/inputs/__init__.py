@@ -7,7 +7,7 @@ left, normalising by the model's mean and standard deviation, is done on the dev
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -29,6 +29,7 @@ class Takes:
         depth: bits of a number from 0 to the brightest, 8 or 16, which becomes 0 to 1; float: numbers as they are.
         range: the numbers that become 0 and 1 instead, of more than 8 bits; what lies beyond becomes 0 or 1 too.
         bands: which three of several, from 0, are drawn as red, green and blue under an overlay.
+        frames: how many pictures of these channels, oldest first, which are stacked along the channels.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -38,12 +39,15 @@ class Takes:
     depth: Literal[8, 16, "float"] = 8
     bands: tuple[int, int, int] | None = None
     range: tuple[float, float] | None = None
+    frames: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.count <= 1024:
-            raise ValueError("input.channels takes rgb, bgr, gray or a number of bands from 1 to 1024")
-        if self.bands is not None and not all(0 <= band < self.count for band in self.bands):
-            raise ValueError(f"input.bands takes three numbers from 0 to {self.count - 1}")
+        if self.frames < 1:
+            raise ValueError("input.frames takes a number of pictures, at least 1")
+        if not 1 <= self.of_frame <= self.count <= 1024:
+            raise ValueError("input.channels takes rgb, bgr, gray or a number of bands from 1 to 1024, of all frames")
+        if self.bands is not None and not all(0 <= band < self.of_frame for band in self.bands):
+            raise ValueError(f"input.bands takes three numbers from 0 to {self.of_frame - 1}")
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError("input.range takes two numbers, the lower one first")
         if self.range is not None and (self.depth == 8 or not all(map(math.isfinite, self.range))):
@@ -54,21 +58,26 @@ class Takes:
     @property
     def reader(self) -> str:
         """The name of the kind."""
-        return self.kind or ("picture" if self.channels in ("rgb", "bgr") and self.depth == 8 else "array")
+        of_one = "picture" if self.channels in ("rgb", "bgr") and self.depth == 8 else "array"
+        return self.kind or ("frames" if self.frames > 1 else of_one)
 
     @property
     def count(self) -> int:
-        """How many channels."""
+        """How many channels the network takes, those of all frames."""
+        return self.frames * self.of_frame
+
+    @property
+    def of_frame(self) -> int:
+        """How many channels a picture has."""
         return self.channels if isinstance(self.channels, int) else {"gray": 1}.get(self.channels, 3)
 
     @property
     def shown(self) -> tuple[int, int, int]:
-        """The channels drawn as red, green and blue; of fewer than three, the first as gray."""
-        if self.bands is not None:
-            return self.bands
-        if self.channels == "bgr":
-            return 2, 1, 0
-        return (0, 1, 2) if self.count >= len("rgb") else (0, 0, 0)
+        """The channels drawn as red, green and blue, of frames the newest's; of fewer than three, the first as gray."""
+        gray_or_colours = (0, 1, 2) if self.of_frame >= len("rgb") else (0, 0, 0)
+        red, green, blue = self.bands or ((2, 1, 0) if self.channels == "bgr" else gray_or_colours)
+        newest = self.count - self.of_frame
+        return newest + red, newest + green, newest + blue
 
 
 class Preparing(Protocol):
@@ -117,11 +126,13 @@ class Input:
         receive: the bytes, what the model takes, how it wants them prepared and the most pixels that are decoded → what
             is sent to the worker. Raises TooLarge, UndecodableImage or UnfitInput.
         size: (width, height) of the original as its header claims; (0, 0) where that can't be read.
+        receive_all: the same as ``receive`` of several files that are one input; None where one file is all of it.
     """
 
     media_types: tuple[str, ...]
     receive: Callable[[bytes, Takes, Preparing, int], Received]
     size: Callable[[bytes], tuple[int, int]]
+    receive_all: Callable[[Sequence[bytes], Takes, Preparing, int], Received] | None = None
 
 
 OWN_PIXELS = 50_000_000

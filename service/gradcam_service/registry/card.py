@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from gradcam_service.errors import BadOption, UnknownLayer, UnsupportedMethod, shortened
 from gradcam_service.explain.activation import Activation
@@ -71,6 +72,7 @@ class Card(msgspec.Struct, frozen=True):
         inner_layers: names of all others, inside of blocks and branches.
         input: what it takes.
         text: what of text it takes; None where it takes none.
+        has_value: whether a value of each image is behind its scores.
         checks: what was looked at when it was loaded; see `gradcam_service.registry.checks`.
     """
 
@@ -94,6 +96,11 @@ class Card(msgspec.Struct, frozen=True):
     checks: list[CheckCard] = []
     method: str = DEFAULT
     text: Text | None = None
+    has_value: bool = False
+
+    def of_classes(self, scores: np.ndarray) -> np.ndarray:
+        """Scores (classes,), without the value behind them."""
+        return scores[: len(scores) - self.has_value]
 
     @property
     def speaks(self) -> bool:

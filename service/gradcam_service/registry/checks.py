@@ -71,7 +71,7 @@ def examine(
     finite = _finite(scores)
     repeatable = _repeatable(asked, images, alone, again)
     independent = _independent(asked, images, scores, alone)
-    logits = _logits(asked, images, scores)
+    logits = _logits(asked, images, network.of_classes(scores))
     lacking = _without_gradient(asked, images, frontier, scores)
     passes = CheckCard("gradient", not lacking, "; ".join(dict.fromkeys(lacking.values())))
     return Findings([finite, repeatable, independent, logits, passes], lacking)
@@ -180,7 +180,7 @@ def _are_probabilities(asked: _Asked, images: Tensor, scores: Tensor) -> bool:
     own = slice(1, None) if has_both_sides(asked.network.traced) else slice(None)
     if not _inside(scores[:, own]) or not scores[:, own].std() > 0:
         return False
-    return _inside(asked.scores(_STRONG * images)[:, own])
+    return _inside(asked.network.of_classes(asked.scores(_STRONG * images))[:, own])
 
 
 def _inside(scores: Tensor) -> bool:
@@ -189,8 +189,8 @@ def _inside(scores: Tensor) -> bool:
 
 def _without_gradient(asked: _Asked, images: Tensor, frontier: Frontier, scores: Tensor) -> dict[Need, str]:
     """Which gradients the network doesn't have, of those that it isn't known not to have; and why."""
-    aims, lacking = Logit(scores.argmax(1)), {}
     network, beside = asked.network, asked.beside(images)
+    aims, lacking = Logit(network.of_classes(scores).argmax(1)), {}
     head, others = network.cut.head, frontier.having(frontier.features.flip(0))
     if not non_differentiable(head.module.graph):
         reacts = not torch.equal(head.scores(others, *beside), scores)

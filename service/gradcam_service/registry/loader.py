@@ -199,7 +199,7 @@ def _checked_sample(model: LoadedModel, sample: Sample, folder: ModelFolder) -> 
         raise ModelFailed(f"sample {sample.image}: {error.detail}") from error
     image = received.inputs["image"]
     _, scores = model.network.predict(model.images([image]))
-    found = int(scores[0].argmax())
+    found = int(model.network.of_classes(scores)[0].argmax())
     if found != expected:
         labels = model.card.labels
         raise ModelFailed(
@@ -231,6 +231,7 @@ def _card(spec: Spec, known: Known, labels: list[str], network: Network, found: 
         checks=found.cards,
         method=spec.method,
         text=known.text,
+        has_value=network.values > 0,
         torch=str(torch.__version__),  # of a class that no other process knows
     )
 

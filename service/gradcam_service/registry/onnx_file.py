@@ -138,12 +138,13 @@ def _convert(tensors: Iterable[TensorProto], types: Collection[int]) -> None:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
 
 
-def keep_scores(model: onnx.ModelProto, wanted: str | int | None) -> None:
-    """Make the model's scores its one output.
+def keep_scores(model: onnx.ModelProto, wanted: str | int | None, *, has_value: bool = False) -> int:
+    """Make the model's scores its one output, with the value behind them if there is one; how many of that there are.
 
     Args:
         model: in which the other outputs are dropped.
         wanted: the name of the output, or its index; None where only one can be a row of scores for each image.
+        has_value: whether another output may be a value of each image, which is kept, where no output is wanted.
 
     Raises:
         ModelFailed: naming the outputs that there are, or those that could be scores.
@@ -155,6 +156,11 @@ def keep_scores(model: onnx.ModelProto, wanted: str | int | None) -> None:
         raise ModelFailed(f"output: the model has no {wanted!r}; it has {_shown(outputs)}")
     named = [value for value in outputs if wanted in (None, value.name)]
     found = [value for value in named if _may_be_scores(value)]
+    if has_value and len(found) == len(("scores", "value")):
+        numbers = [value for value in found if _is_number(value)]
+        if len(numbers) == 1:
+            _put_behind(model, next(value for value in found if value is not numbers[0]), numbers[0])
+            return 1
     if not found:
         raise ModelFailed(f"no output is a row of scores for each image, (N, classes); there are {_shown(named)}")
     if len(found) > 1:
@@ -163,6 +169,26 @@ def keep_scores(model: onnx.ModelProto, wanted: str | int | None) -> None:
         )
     del model.graph.output[:]
     model.graph.output.append(found[0])
+    return 0
+
+
+def _is_number(value: onnx.ValueInfoProto) -> bool:
+    """Whether it is one number for each image."""
+    lengths = _lengths(value)
+    return lengths is not None and len(lengths) > 0 and all(length == 1 for length in lengths[1:])
+
+
+def _put_behind(model: onnx.ModelProto, scores: onnx.ValueInfoProto, value: onnx.ValueInfoProto) -> None:
+    """Make a model's one output its scores and, behind them, its value."""
+    graph = model.graph
+    joint = onnx.helper.make_tensor_value_info("scores_and_value", scores.type.tensor_type.elem_type, None)
+    rows = [f"{one.name}_row" for one in (scores, value)]
+    graph.node.extend(
+        onnx.helper.make_node("Flatten", [one], [row]) for one, row in zip((scores.name, value.name), rows, strict=True)
+    )
+    graph.node.append(onnx.helper.make_node("Concat", rows, [joint.name], axis=1))
+    del graph.output[:]
+    graph.output.append(joint)
 
 
 def _lengths(value: onnx.ValueInfoProto) -> list[int | None] | None:

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 
 from gradcam_service.errors import first_line
 from gradcam_service.explain.activation import UNCHANGED
+from gradcam_service.explain.graph import VALUES
 from gradcam_service.registry import onnx_file
 from gradcam_service.registry.black_box import black_box
 from gradcam_service.registry.built import Built
@@ -20,6 +21,7 @@ from gradcam_service.registry.onnx_session import Session
 from gradcam_service.registry.spec import Preprocess
 from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.registry.weights import weights_file
+from gradcam_service.tasks import TASKS, has_value
 
 _TOLERANCE = 1e-3
 """How far scores may be from ONNX Runtime's, relative to the largest."""
@@ -36,14 +38,15 @@ def imported(folder: ModelFolder) -> Built:
     spec, preprocess = folder.spec, folder.preprocess()
     model = onnx_file.read(weights_file(folder), spec.sha256)
     content = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
-    onnx_file.keep_scores(model, spec.output)
+    values = onnx_file.keep_scores(model, spec.output, has_value=has_value(TASKS[spec.task]))
     onnx_file.in_float32(model)
     if spec.activation not in UNCHANGED:
         onnx_file.keep_logits(model, spec.activation)
     session = Session(model, preprocess, spec.input.count)
-    labels = folder.labels() or onnx_file.named_classes(model, session.classes)
+    labels = folder.labels() or onnx_file.named_classes(model, session.classes - values)
     with half_of_the_threads():
         graph_module = _graph(model, session)
+    graph_module.meta[VALUES] = values
     return Built(graph_module, labels, preprocess, content)
 
 

@@ -15,6 +15,7 @@ from gradcam_service.registry.archive import refuse_code
 from gradcam_service.registry.built import Built, takes_channels
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.weights import weights_file
+from gradcam_service.tasks import TASKS, has_value
 
 _DYNAMIC = 'torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))'
 
@@ -36,7 +37,7 @@ def loaded(folder: ModelFolder) -> Built:
         (program,) = programs.values()
         program._guards_code = []  # source out of the file, which decompositions would compile and run
         _check_input(program, folder.spec.input.count, preprocess.input_size)
-        module = of_program(program, folder.spec.output)
+        module = of_program(program, folder.spec.output, has_value=has_value(TASKS[folder.spec.task]))
     except ModelFailed:
         raise
     except UnsupportedMethod as error:

@@ -48,7 +48,8 @@ class Preprocess:
     colour). ``crop`` is [h, w] or the side of a square.
 
     Attributes:
-        mean: subtracted from pixels in 0–1, of each channel of `Takes`.
+        mean: subtracted from pixels in 0–1, of each channel of `Takes`; where it takes several frames, of all of them,
+            in ``model.yaml`` mostly those of one.
         std: divided by after that.
         interpolation: nearest, bilinear, bicubic or lanczos.
     """
@@ -101,6 +102,9 @@ class Preprocess:
     def fill(self) -> tuple[int, ...]:
         """The mean colour, 0–255: what padding is filled with."""
         return tuple(round(255 * value) for value in self.mean)
+
+
+_MOST_FRAMES = 1024
 
 
 _CHOICES: dict[str, Callable[[], list[str]]] = {
@@ -222,6 +226,24 @@ class Spec(BaseModel):
             raise ValueError("input.channels and preprocess.channels say different things; input.channels is enough")
         kept = {name: value for name, value in preprocess.items() if name != "channels"}
         return {**given, "preprocess": kept, "input": {**takes, "channels": channels}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _frames_alike(cls, given: Any) -> Any:  # noqa: ANN401  likewise
+        """The mean and standard deviation of a frame are those of all frames."""
+        takes, preprocess = (given.get(name) if isinstance(given, dict) else None for name in ("input", "preprocess"))
+        if not isinstance(takes, dict) or not isinstance(preprocess, dict):
+            return given
+        frames, channels = takes.get("frames", 1), takes.get("channels", "rgb")
+        of_frame = {"gray": 1}.get(channels, 3) if isinstance(channels, str) else channels
+        if not isinstance(frames, int) or frames < 1 or frames > _MOST_FRAMES:
+            return given
+        alike = {
+            name: values * frames
+            for name in ("mean", "std")
+            if isinstance(values := preprocess.get(name), list) and len(values) == of_frame
+        }
+        return {**given, "preprocess": preprocess | alike}
 
     @model_validator(mode="before")
     @classmethod

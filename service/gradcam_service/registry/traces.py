@@ -14,6 +14,8 @@ import torch
 from torch import fx, nn
 
 from gradcam_service.errors import ModelFailed, ServiceError, in_one_line
+from gradcam_service.explain.endings import values_of
+from gradcam_service.explain.graph import VALUES
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.stored import NotStorable, Stored, restored, stored
 from gradcam_service.explain.tracing import Inputs
@@ -23,6 +25,7 @@ from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.spec import Preprocess, Spec
 from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.runtime import Workload, first_cause
+from gradcam_service.tasks import TASKS, has_value
 from gradcam_service.text import TOKENS, Text
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ class Known(msgspec.Struct, frozen=True):
         memory: bytes of its parameters and buffers, and of what parts hold elsewhere and say so.
         accepts: what it must map to what, for who is told that it doesn't.
         text: what of text the network takes beside images; None where it takes none.
+        values: how many of its scores, the last, are values beside those of classes.
     """
 
     labels: list[str]
@@ -52,6 +56,7 @@ class Known(msgspec.Struct, frozen=True):
     memory: int
     accepts: str
     text: Text | None = None
+    values: int = 0
 
 
 @dataclass(frozen=True)
@@ -208,7 +213,9 @@ def _found(folder: ModelFolder, key: str) -> Trace | None:
         return trace_of(folder)
     try:
         known = msgspec.json.decode(files["known.json"], type=Known)
-        return Trace(known, restored(Stored(files["graph.json"], files["tensors.safetensors"])))
+        graph = restored(Stored(files["graph.json"], files["tensors.safetensors"]))
+        graph.meta[VALUES] = known.values
+        return Trace(known, graph)
     except Exception as error:  # whatever is wrong with it, the model can be traced again
         kept.drop(_TRACES, key, in_one_line(error))
         return None
@@ -237,8 +244,11 @@ def trace_of(folder: ModelFolder) -> Trace:
         accepts = takes_channels(taken, channels)
     memory = _memory(built.module)
     with step("can't be traced", accepts), half_of_the_threads():
-        graph = trace(built.module, examples((channels, *size), text), output=spec.output)
-    return Trace(Known(built.labels, built.preprocess, digest, memory, accepts, text), graph)
+        graph = trace(
+            built.module, examples((channels, *size), text), output=spec.output, has_value=has_value(TASKS[spec.task])
+        )
+    known = Known(built.labels, built.preprocess, digest, memory, accepts, text, values_of(graph))
+    return Trace(known, graph)
 
 
 def examples(shape: tuple[int, int, int], text: Text | None) -> Inputs:

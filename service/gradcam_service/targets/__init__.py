@@ -37,7 +37,8 @@ class Target(msgspec.Struct, frozen=True, array_like=True):
 class TargetKind(Protocol):
     """A kind of target.
 
-    One that only models of some tasks have names these in ``tasks``; models of such a task have no others.
+    One that only models of some tasks have names these in ``tasks``; models of such a task have no others, unless it
+    says ``beside_classes``: then they have those of no task as well.
     """
 
     @property
@@ -68,7 +69,7 @@ class TargetKind(Protocol):
         """
 
     def objective(self, values: Sequence[Any], outputs: Tensor) -> Objective:
-        """What M rows are explained for, of a value each; ``outputs``: on whose device, of how many classes."""
+        """What M rows are explained for, of a value each; ``outputs`` (N, classes): on whose device, of how many."""
 
     def describe(self, value: Any, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool) -> Any:  # noqa: ANN401
         """An instance of `described`.
@@ -76,7 +77,7 @@ class TargetKind(Protocol):
         Args:
             value: the target's.
             card: of the model that answered.
-            scores: (classes,) logit units.
+            scores: (classes,) logit units, and the model's value behind them, if it has one.
             probability: (classes,) of the scores.
             asked: whether the caller named it.
         """
@@ -106,10 +107,12 @@ def read(written: object, card: Card) -> Target:
 
 
 def _of_task(task: str) -> Mapping[str, TargetKind]:
-    """The kinds that a task's models have: its own, or those that are no task's own."""
+    """The kinds that a task's models have: its own, or those that are no task's own, or both."""
     of = {name: getattr(kind, "tasks", ()) for name, kind in TARGETS.items()}
     own = {name: TARGETS[name] for name, tasks in of.items() if task in tasks}
-    return own or {name: TARGETS[name] for name, tasks in of.items() if not tasks}
+    if not all(getattr(kind, "beside_classes", False) for kind in own.values()):
+        return own
+    return {name: TARGETS[name] for name, tasks in of.items() if not tasks} | own
 
 
 def objective(targets: Sequence[Target], outputs: Tensor) -> Objective:

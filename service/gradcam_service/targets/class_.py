@@ -49,7 +49,7 @@ class Class:
 
         from gradcam_service.explain.objectives import Logit
 
-        return Logit(torch.tensor(values, device=outputs.device))
+        return Logit(torch.tensor(values, device=outputs.device), outputs.shape[1])
 
     def describe(self, value: int, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool) -> Any:  # noqa: ANN401  of `described`
         """As a prediction tells of it."""

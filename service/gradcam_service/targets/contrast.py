@@ -109,7 +109,7 @@ class Contrast:
     ) -> ExplainedContrast:
         """P as a prediction tells of it, what it was compared with, and by how much its logit is above."""
         own, others = value
-        logits = scores.astype("float64")
+        logits = scores[: len(card.labels)].astype("float64")
         mean = logits[list(others)].mean() if others else (logits.sum() - logits[own]) / (len(logits) - 1)
         return ExplainedContrast(
             own,

@@ -49,6 +49,7 @@ class Task(Protocol):
     One whose scores no softmax or sigmoid is for says in ``activations`` what is; see `activations`. One whose models
     take text says in ``text`` which option of requests it is; see `text_option`. Where it is `spoken`, `predict` gets
     its tokens (T,), too, and ``settled(targets, tokens, card)`` makes targets of words once these are known.
+    One whose networks may give a value beside the scores says so in ``has_value``; see `has_value`.
     """
 
     @property
@@ -59,10 +60,10 @@ class Task(Protocol):
         """
 
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Any:  # noqa: ANN401  an instance of `prediction`
-        """What the model says about one image: scores (classes,) in logit units."""
+        """What the model says about one image: scores (classes,) in logit units, and its value behind them."""
 
     def default_target(self, scores: np.ndarray) -> Target:
-        """What is explained where the caller names nothing."""
+        """What is explained where the caller names nothing: of scores (classes,)."""
 
 
 TASKS: Kinds[Task] = Kinds(__name__, "TASK")
@@ -106,3 +107,8 @@ def tokens_of(task: str, text: Text | None, given: Mapping[str, str]) -> np.ndar
 def activations(task: Task) -> Sequence[str]:
     """What ``activation`` in ``model.yaml`` may be, of a model for this task; the first is the default."""
     return getattr(task, "activations", ("softmax", "sigmoid", "none"))
+
+
+def has_value(task: Task) -> bool:
+    """Whether networks for this task may answer with two outputs: scores, and one number more for each image."""
+    return bool(getattr(task, "has_value", False))

@@ -89,6 +89,7 @@ def run(
             others[0], scores = spoken(model.network, frontier, others[0], scores, given, text)
             tokens = [*others[0].cpu().numpy()]
         host_scores = scores.float().cpu().numpy()  # waits for the device
+        classes = model.network.of_classes(scores)
         predicted = perf_counter()
         refused = [_refusal(model, question, max_forward_passes) for question in questions]
         asked: list[Question | None] = [None] * len(questions)
@@ -101,11 +102,11 @@ def run(
             except ServiceError as error:
                 refused[row] = error
         network, chunk = model.network, model.card.batch
-        explained = batch.explain(network, images, frontier, scores, asked, chunk, objective, tuple(others))
+        explained = batch.explain(network, images, frontier, classes, asked, chunk, objective, tuple(others))
         for row, question in enumerate(asked):
             explanation = explained[row]
             if explanation is not None and question is not None and question.measure is not None:
-                own = images[row : row + 1], frontier.rows([row]), scores[row : row + 1]
+                own = images[row : row + 1], frontier.rows([row]), classes[row : row + 1]
                 explained[row] = measured(model, *own, question, explanation)
     answers: list[Answer | Pending | ServiceError] = [
         refusal or _outcome(model, own, explanation, said)
@@ -124,7 +125,9 @@ def _targeted(model: LoadedModel, question: Question, scores: np.ndarray, tokens
     if tokens is not None:
         targets = task.settled(question.targets, tokens, model.card)  # type: ignore[attr-defined]  # as it `speaks`
         return msgspec.structs.replace(question, targets=targets)
-    return question if question.targets else msgspec.structs.replace(question, targets=(task.default_target(scores),))
+    if question.targets:
+        return question
+    return msgspec.structs.replace(question, targets=(task.default_target(model.card.of_classes(scores)),))
 
 
 def _refusal(model: LoadedModel, question: Question | None, limit: int) -> ServiceError | None:

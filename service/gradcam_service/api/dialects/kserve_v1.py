@@ -175,7 +175,7 @@ def _prediction(result: Result | ServiceError, instance: Instance[Any], answered
     elif "top_k" in instance.options.model_fields_set or not answered.of_labels(result):
         said = b"".join(result_json(result))
     else:
-        scores = probabilities(result.scores, answered.card.activation)
+        scores = probabilities(answered.card.of_classes(result.scores), answered.card.activation)
         if not key:
             return to_json(scores.tolist())
         said = to_json({"prediction": int(scores.argmax()), "scores": scores.tolist()})

@@ -28,7 +28,7 @@ from gradcam_service.api.instances import Instance, answers_each, read
 from gradcam_service.api.observe import observation
 from gradcam_service.api.operations import require_ready
 from gradcam_service.api.problems import fault
-from gradcam_service.api.results import one_picture, response
+from gradcam_service.api.results import one_picture, response, told
 from gradcam_service.api.sending import sent
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, ExplainOptions, Options, PredictOptions
@@ -248,7 +248,7 @@ def _told(result: Result) -> Iterator[bytes]:
 def _probabilities(result: Result) -> object:
     """Label → probability of the most probable classes, of a regressor label → value; else all that its task tells."""
     if not isinstance(result.prediction, Classes | Values):
-        return result.prediction
+        return told(result.prediction)
     told: dict[str, float] = {}
     for each in result.prediction.predictions:
         name = each.label if each.label not in told else f"{each.label} ({each.index})"

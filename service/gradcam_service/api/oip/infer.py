@@ -103,7 +103,9 @@ def _output(wanted: Wanted, results: Sequence[Result], card: Card) -> Tensor:
     Pictures have the second always.
     """
     if wanted.name == SCORES:
-        scores = np.stack([probabilities(result.scores, card.activation) for result in results]).astype(np.float32)
+        scores = np.stack(
+            [probabilities(card.of_classes(result.scores), card.activation) for result in results]
+        ).astype(np.float32)
         most = wanted.parameters.get(_CLASSIFICATION)
         return _ranked(scores, card.labels, most) if most else Tensor(SCORES, "FP32", scores.shape, scores, "np")
     explained = [result.explanations for result in results]

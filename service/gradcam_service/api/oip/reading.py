@@ -73,21 +73,31 @@ def _inputs(inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
 
 
 def _images(tensor: Tensor, most: int) -> list[Image]:
-    """Each picture of a tensor: files of ``BYTES`` [N] or [N, 1], numbers of [N, H, W] or [N, H, W, C] and the like."""
+    """Each picture of a tensor: files of ``BYTES`` [N] or [N, frames], or numbers [N, H, W] and the like."""
     shape, values = tensor.shape, tensor.values
-    fits = shape[1:] in ((), (1,)) and bool(shape) if tensor.datatype == BYTES else len(shape) in (3, 4)
+    fits = len(shape) in ((1, 2) if tensor.datatype == BYTES else (3, 4, 5))
     if not fits or tensor.datatype == "BOOL":
         raise BadRequest(
-            f"input {tensor.name!r} is {tensor.datatype} {list(shape)}; BYTES [N] or [N, 1] of pictures, UINT8 "
-            "[N, H, W, 3] or [N, 3, H, W] of pixels, or FP32 [N, 3, h, w] of the model's own input would work"
+            f"input {tensor.name!r} is {tensor.datatype} {list(shape)}; BYTES [N] or [N, 1] of pictures, [N, k] of k "
+            "frames each, UINT8 [N, H, W, 3] or [N, 3, H, W] of pixels, or FP32 [N, 3, h, w] of the model's own input "
+            "would work"
         )
     if not math.prod(shape):
         raise BadRequest(f"input {tensor.name!r} of shape {list(shape)} holds no picture")
-    if shape[0] > most:
-        raise TooLarge(f"{shape[0]} images in one request; at most {most} are accepted")
     if isinstance(values, np.ndarray):
+        _check_count(shape[0], most)
         return list(values)
-    return [_file(each, f"element {number} of {tensor.name!r}", tensor.content) for number, each in enumerate(values)]
+    _check_count(len(values), most)
+    files = [_file(each, f"element {number} of {tensor.name!r}", tensor.content) for number, each in enumerate(values)]
+    if (frames := len(files) // shape[0]) == 1:
+        return [*files]
+    return [tuple(files[first : first + frames]) for first in range(0, len(files), frames)]
+
+
+def _check_count(count: int, most: int) -> None:
+    """Raises `TooLarge`."""
+    if count > most:
+        raise TooLarge(f"{count} images in one request; at most {most} are accepted")
 
 
 def _file(element: bytes, where: str, content: Content) -> bytes:

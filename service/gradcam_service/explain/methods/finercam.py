@@ -29,6 +29,7 @@ def difference(logit: Logit, gamma: float, references: int) -> Objective:
     from gradcam_service.explain.objectives import Contrast
 
     def objective(scores: Tensor) -> Tensor:
+        scores = scores[:, : logit.classes]
         distance = (scores - logit(scores)[:, None]).abs().scatter(1, logit.targets[:, None], torch.inf)
         nearest = distance.topk(min(references, scores.shape[1] - 1), dim=1, largest=False).indices
         weights = gamma * scores.gather(1, nearest).softmax(1)  # softmax over the nearest is p_d / Σ p_d

@@ -1,0 +1,50 @@
+"""What an agent would do in what it sees: actions, and the value of the state where its network gives one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from gradcam_service.targets import Target
+from gradcam_service.tasks import Labelled
+from gradcam_service.tasks.classification import Prediction, probabilities
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What an agent would do in a state."""
+
+    actions: Annotated[list[Prediction], Field(description="what an agent would do, the most probable first")]
+    value: Annotated[
+        float | None, Field(description="the return that the agent expects from here on, where its network says so")
+    ]
+
+    def __str__(self) -> str:
+        value = [] if self.value is None else [f"{self.value:7.3f}        value of the state"]
+        return "\n".join([*map(str, self.actions), *value])
+
+
+class Policy:
+    """The task ``policy``; see `gradcam_service.tasks.Task`."""
+
+    prediction = Actions
+    activations = ("softmax", "sigmoid", "none")
+    has_value = True
+
+    def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Actions:
+        """The ``top_k`` most probable actions; of equals the lower index first."""
+        logits, values = scores[: len(model.labels)], scores[len(model.labels) :]
+        probability = probabilities(logits, model.activation)
+        order = np.argsort(-logits, kind="stable")[:top_k].tolist()
+        actions = [Prediction(i, model.labels[i], float(logits[i]), float(probability[i])) for i in order]
+        return Actions(actions, float(values[0]) if len(values) else None)
+
+    def default_target(self, scores: np.ndarray) -> Target:
+        """The most probable action."""
+        return Target("class_", int(scores.argmax()))
+
+
+TASK = Policy()
