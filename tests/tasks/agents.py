@@ -36,7 +36,7 @@ def actor(seed=0):
 '''
 YAML = """\
 source: python
-architecture: agents:{factory}
+architecture: {code}:{factory}
 task: policy
 labels: [left, right, up, down, wait]
 input: {{frames: 4, channels: gray}}
@@ -54,12 +54,15 @@ def network(value=True):
     return namespace["agent"](value)
 
 
-def written(root):
-    """Writes the agent and its code to a folder, and returns the settings with which a service has it."""
+def written(root, code="own_agents"):
+    """Writes the agent and its code to a folder, and returns the settings with which a service has it.
+
+    In one process a module of a name is imported from one folder alone.
+    """
     (root / "code").mkdir(exist_ok=True)
-    (root / "code" / "agents.py").write_text(AGENT)
+    (root / "code" / f"{code}.py").write_text(AGENT)
     for name, factory in ("agent", "agent"), ("actor", "actor"):
         folder = root / "models" / name / "1"
         folder.mkdir(parents=True)
-        (folder / "model.yaml").write_text(YAML.format(factory=factory))
+        (folder / "model.yaml").write_text(YAML.format(code=code, factory=factory))
     return {"model_repository": root / "models", "python_path": root / "code"}

@@ -28,7 +28,7 @@ def loaded(root, name, python_path=None):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return written(tmp_path_factory.mktemp("agents"))
+    return written(tmp_path_factory.mktemp("agents"), "agents_alone")
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_files_give_the_value_too(source, tmp_path, agent):
     else:
         torch.onnx.export(network(), (example,), folder / "model.onnx", dynamic_shapes=({0: batch},), dynamo=True)
         assert len(onnx.load(folder / "model.onnx").graph.output) == 2
-    text = YAML.replace("architecture: agents:{factory}", f"weights: model.{source}").replace("python", source)
+    text = YAML.replace("architecture: {code}:{factory}", f"weights: model.{source}").replace("python", source)
     (Path(folder) / "model.yaml").write_text(text.format())
     filed = loaded(tmp_path, "filed")
     assert filed.card.has_value

@@ -180,7 +180,7 @@ class Network:
         return self.predict(images, *others)[1]
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Probabilities (N, classes) of scores (N, classes); of words, at each position; a value behind stays as it is."""
+        """Probabilities (N, classes) of scores (N, classes); of words, at each position; a value stays as it is."""
         if self.activation in UNCHANGED:
             return scores
         if self.activation == "sigmoid":

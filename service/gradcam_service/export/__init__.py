@@ -43,8 +43,8 @@ def export(local: Local, layer: str, file: Path) -> None:
 
     Raises:
         UnknownLayer: the model has no such layer.
-        UnsupportedMethod: it takes text beside a picture, or frames, or gives a value beside scores, an operator can't be
-            exported (it is named), or the file would answer unlike the service.
+        UnsupportedMethod: it takes text or frames, or gives a value beside scores; an operator can't be exported (it is
+            named), or the file would answer unlike the service.
         OSError: the file can't be written.
     """
     logging.getLogger("torch").setLevel(logging.CRITICAL)  # what goes wrong is in the error

@@ -249,11 +249,11 @@ def _probabilities(result: Result) -> object:
     """Label → probability of the most probable classes, of a regressor label → value; else all that its task tells."""
     if not isinstance(result.prediction, Classes | Values):
         return told(result.prediction)
-    told: dict[str, float] = {}
+    named: dict[str, float] = {}
     for each in result.prediction.predictions:
-        name = each.label if each.label not in told else f"{each.label} ({each.index})"
-        told[name] = each.value if isinstance(each, PredictedValue) else each.probability
-    return told
+        name = each.label if each.label not in named else f"{each.label} ({each.index})"
+        named[name] = each.value if isinstance(each, PredictedValue) else each.probability
+    return named
 
 
 def _maps(result: Result, card: Card) -> Iterator[bytes]:
