@@ -171,7 +171,7 @@ def test_what_can_not_be_done_is_one_line_that_says_what_would_work(models: Path
         ("it takes PROTOCOL.OPTION=VALUE", "scenes", "--set", "tolerance=1"),
         ("can't be explained by 'gradcm'", "scenes", "--methods", "gradcm"),
     ):
-        failed = evaluate(models, *arguments, "-o", tmp_path / "report")
+        failed = evaluate(models, *arguments, "--limit", 1, "-o", tmp_path / "report")
         assert failed.returncode == 2, failed.stdout
         assert said in failed.stderr
         assert failed.stderr.count("\n") == 1
