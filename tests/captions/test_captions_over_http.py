@@ -85,7 +85,7 @@ def test_protocols_give_captions_or_refuse_captioners_by_name(client, pictures):
     assert client.post("/predictions/attends", content=pictures[0]).json()["caption"] == said
     tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [picture]}
     refused = client.post("/v2/models/attends/infer", json={"inputs": [tensor]})
-    assert refused.is_client_error, refused.text
+    assert refused.is_error, refused.text
     assert "captioning" in refused.text
 
 

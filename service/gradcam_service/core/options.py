@@ -111,7 +111,8 @@ class PredictOptions(_TextOptions):
     def _explains_nothing(cls, given: object) -> object:
         theirs = ExplainOptions.model_fields.keys() - cls.model_fields.keys()  # empty for /explain itself
         if isinstance(given, dict) and (strange := sorted(given.keys() & theirs)):
-            raise ValueError(f"{strange[0]!r} is an option of /explain; /predict has {', '.join(cls.model_fields)}")
+            own = sorted(cls.model_fields, key=TEXT_OPTIONS.__contains__)  # those of single tasks last
+            raise ValueError(f"{strange[0]!r} is an option of /explain; /predict has {', '.join(own)}")
         return given
 
 
