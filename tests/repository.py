@@ -10,6 +10,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+EMBEDDED_MODELS = ("imagenet", "policy", "scenes")
+"""In the order in which they are listed, each in one version."""
+
+EMBEDDED_KEYS = {f"{name}@1" for name in EMBEDDED_MODELS}
+
 TOOLS = Path(sys.executable).parent
 
 

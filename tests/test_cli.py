@@ -21,6 +21,7 @@ from gradcam_service.core.options import ExplainOptions
 from gradcam_service.registry.repository import EMBEDDED
 from gradcam_service.zoo.scenes import CLASSES, scene
 from live import GRADCAM, PATIENCE, Service, closed_port
+from repository import EMBEDDED_KEYS, EMBEDDED_MODELS
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +211,7 @@ def test_what_no_model_is_is_one_line_of_the_list_and_the_others_are_tried(photo
     listed = gradcam("models", "--load", **settings)
     assert (listed.returncode, "Traceback" in listed.stderr) == (2, False)
     states = {name: columns[0] for name, columns in rows(listed.stdout).items()}
-    assert states == {"a-leaves@1": "failed", "b-stumbles@1": "failed", "imagenet@1": "ready", "scenes@1": "ready"}
+    assert states == {"a-leaves@1": "failed", "b-stumbles@1": "failed"} | dict.fromkeys(EMBEDDED_KEYS, "ready")
     assert "raised SystemExit: no GPU" in listed.stdout
     assert "to scores (N, classes)" in listed.stdout
     asked = gradcam("explain", photo, "--model", "b-stumbles", "-o", tmp_path / "x.png", **settings)
@@ -255,7 +256,7 @@ def test_models_tells_of_files_that_are_passed_over(tmp_path: Path):
     (tmp_path / "birds" / "1" / "model.yml").touch()
     listed = gradcam("models", model_repository=tmp_path)
     assert listed.returncode == 0
-    assert rows(listed.stdout).keys() == {"imagenet@1", "scenes@1"}
+    assert rows(listed.stdout).keys() == EMBEDDED_KEYS
     assert f"    {tmp_path}/birds/1/model.yml isn't read: the name must be model.yaml\n" in listed.stdout
 
 
@@ -342,7 +343,7 @@ def test_weights_that_can_not_be_fetched_are_the_machines_fault(photo: Path, rep
     ("arguments", "code", "said"),
     [
         (["predict", "nowhere.jpg"], 2, "nowhere.jpg"),
-        (["predict", "PHOTO", "--model", "nothing"], 2, "there are: imagenet, scenes"),
+        (["predict", "PHOTO", "--model", "nothing"], 2, f"there are: {', '.join(EMBEDDED_MODELS)}"),
         (["predict", "PHOTO", "--model", "scense"], 2, "did you mean 'scenes'?"),
         (["predict", "https://example.org/cat.jpg"], 2, "URLs are not fetched; curl -s URL | gradcam"),
         (["explain", "PHOTO", "--colormap", "turboo", "-o", "x.png"], 2, "--colormap: Input should be 'turbo'"),

@@ -41,7 +41,7 @@ from gradcam_service.registry.spec import Preprocess
 from gradcam_service.zoo.scenes import CLASSES as SHAPES
 from gradcam_service.zoo.scenes import scene
 from live import GRADCAM, PATIENCE
-from repository import ROOT
+from repository import EMBEDDED_MODELS, ROOT
 
 LARGE = pytest.mark.exhaustive
 
@@ -367,7 +367,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(what: str, file: Path, monkey
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["nothing", "-o", "x.onnx"], 2, "there are: imagenet, scenes"),
+        (["nothing", "-o", "x.onnx"], 2, f"there are: {', '.join(EMBEDDED_MODELS)}"),
         (["scenes", "-o", "x.pt"], 2, ".onnx"),
         (["scenes", "-o", "/nonexistent/x.onnx"], 1, "/nonexistent"),
         (["scenes", "--layer", "attic", "-o", "x.onnx"], 2, "attic"),

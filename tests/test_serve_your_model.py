@@ -45,6 +45,7 @@ SERVED = {
     "TorchScript": "script/1",
     "Ultralytics YOLO": "yolo/1",
     "ONNX": "onnx/1",
+    "A policy of stable-baselines3": "agent/1",
     "A network of your own code": "own/1",
 }
 
@@ -120,11 +121,15 @@ def test_a_section_comes_to_a_model_that_answers_as_it_did_where_it_was_made(wal
         images, scores = torch.from_numpy(expected["images"]).permute(0, 3, 1, 2), torch.from_numpy(expected["logits"])
     else:
         height, width = served.card.preprocess.input_size
-        images = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+        channels = len(served.card.preprocess.mean)
+        images = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             scores = walk.models[title].eval()(images)
-        scores = getattr(scores, "logits", scores)
-        assert served.card.labels == ["cat", "dog", "bird"]
+        scores = torch.cat(scores, 1) if isinstance(scores, tuple) else getattr(scores, "logits", scores)
+        named = (
+            ["noop", "fire", "up", "right", "left", "down"] if title.startswith("A policy") else ["cat", "dog", "bird"]
+        )
+        assert served.card.labels == named
     with torch.no_grad():
         assert_close(served.network.scores(images), scores, rtol=0, atol=1e-4)
     assert "gradcam" in served.card.method_names()

@@ -57,8 +57,7 @@ class Settings(BaseSettings):
     )
     embedded: bool = Field(
         True,
-        description="whether the embedded models, `imagenet` and `scenes`, are there; without them, "
-        "`GRADCAM_DEFAULT_MODEL` has to name another",
+        description="whether the embedded models are there; without them, `GRADCAM_DEFAULT_MODEL` has to name another",
     )
     poll_seconds: float = Field(
         10.0, ge=0, description="seconds between scans of the model repositories; 0 rescans them only when told to"

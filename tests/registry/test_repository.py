@@ -6,6 +6,7 @@ import pytest
 
 from gradcam_service.errors import ModelFailed
 from gradcam_service.registry.repository import EMBEDDED, scan
+from repository import EMBEDDED_KEYS
 
 SPEC = "source: torchvision\narchitecture: {}\nweights: random:0\n"
 
@@ -23,13 +24,10 @@ def keys(*repositories):
     return {entry.key for entry in scan(repositories)}
 
 
-EMBEDDED_KEYS = {"imagenet@1", "scenes@1"}
-
-
 def test_the_embedded_models_are_always_there():
     assert keys() == EMBEDDED_KEYS
     assert {entry.folder().parent.parent for entry in scan([])} == {EMBEDDED}
-    assert [entry.spec().architecture for entry in scan([])] == ["tf_efficientnet_lite0", "scenes"]
+    assert [entry.spec().architecture for entry in scan([])] == ["tf_efficientnet_lite0", "policy", "scenes"]
 
 
 def test_every_version_of_every_model_is_found(tmp_path):
@@ -54,7 +52,7 @@ def test_the_first_repository_with_a_name_owns_all_its_versions(tmp_path):
 def test_an_operators_model_goes_before_the_embedded_one_of_its_name(tmp_path):
     put(tmp_path, "scenes", "7")
     put(tmp_path, "zebras", "1")
-    assert keys(tmp_path) == {"imagenet@1", "scenes@7", "zebras@1"}
+    assert keys(tmp_path) == EMBEDDED_KEYS - {"scenes@1"} | {"scenes@7", "zebras@1"}
 
 
 def test_aliases_belong_to_their_versions(tmp_path):

@@ -75,7 +75,7 @@ def test_a_file_is_compressed_for_whom_takes_that_and_the_same_for_others(client
 
 def test_every_example_is_small_and_credited():
     credited = (PICTURES / "CREDITS.md").read_text()
-    pictures = {name for name in EXAMPLES if name.endswith(".jpg")}
+    pictures = {name for name in EXAMPLES if name.endswith((".jpg", ".png"))}
     assert set(re.findall(r"^\| `(\S+)` \|", credited, re.MULTILINE)) == pictures
     assert len(pictures) >= 6
     for name in pictures:

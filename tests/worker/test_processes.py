@@ -19,6 +19,7 @@ from api.calls import encoded, values
 from exposed import value
 from gradcam_service.zoo.scenes import CLASSES, scene
 from live import GRADCAM, PATIENCE, Service
+from repository import EMBEDDED_MODELS
 
 
 @cache
@@ -100,7 +101,7 @@ def test_a_port_in_use_is_one_clear_line():
     ("settings", "code", "said"),
     [
         ({"model_repository": "/nonexistent"}, 1, "/nonexistent"),
-        ({"default_model": "nothing"}, 2, "there are: imagenet, scenes"),
+        ({"default_model": "nothing"}, 2, f"there are: {', '.join(EMBEDDED_MODELS)}"),
         ({"device": "tpu"}, 2, "GRADCAM_DEVICE"),
         ({"port": "eighty"}, 2, "GRADCAM_PORT"),
     ],
