@@ -12,7 +12,7 @@ from tasks.agents import LABELS, network
 from command import gradcam
 
 from .calls import base64_of, opened, problem, result, values
-from .v2 import binary, elements, tensors
+from .v2 import binary, elements
 
 FRAMES = np.random.default_rng(1).integers(0, 256, (4, 84, 84), np.uint8)
 VALUE = json.dumps({"output": "value"})
@@ -152,23 +152,17 @@ def test_a_model_says_what_it_takes(client):
 def test_v1_takes_frames(client):
     instance = {"frames": [{"b64": text} for text in TEXTS]}
     said = client.post("/v1/models/agent:predict", json={"instances": [instance, {"frames": TEXTS}]}).json()
-    probability = np.exp(truth()[0]) / np.exp(truth()[0]).sum()
     for found in said["predictions"]:
-        np.testing.assert_allclose(found, probability, atol=1e-5)
+        assert found["actions"][0]["label"] == LABELS[int(truth()[0].argmax())]
     said = client.post("/v1/models/agent:explain", json={"instances": [instance]}).json()
     assert said["explanations"][0]["actions"][0]["label"] == LABELS[int(truth()[0].argmax())]
 
 
-def test_v2_takes_frames(client):
+def test_v2_says_where_actions_are(client):
     sent = binary(("image", "BYTES", [2, 4], elements([*FILES, *FILES])))
-    (first, second) = tensors(client.post("/v2/models/agent/infer", **sent))["scores"]
-    np.testing.assert_allclose(first, np.exp(truth()[0]) / np.exp(truth()[0]).sum(), atol=1e-5)
-    np.testing.assert_array_equal(first, second)
-    tensor = (FRAMES[None] / 255 / 0.00392156862745098).astype("<f4")
-    sent = binary(("input", "FP32", [1, 4, 84, 84], tensor.tobytes()))
-    np.testing.assert_allclose(
-        tensors(client.post("/v2/models/agent-tensor/infer", **sent))["scores"][0], first, atol=1e-5
-    )
+    refused = client.post("/v2/models/agent/infer", **sent)
+    assert refused.status_code >= 400
+    assert "policy, which /predict tells of" in refused.text
 
 
 def test_torchserve_takes_an_animation(client):

@@ -1,0 +1,43 @@
+"""What answers a question about an image: answers, ranked for the question that a request asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from gradcam_service.targets import Target
+from gradcam_service.tasks import Labelled, TextOption
+from gradcam_service.tasks.classification import Classification, Prediction
+
+
+@dataclass(frozen=True)
+class RankedAnswers:
+    """What a model answers to a question about an image."""
+
+    answers: Annotated[list[Prediction], Field(description="answers to the question, the most probable first")]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.answers))
+
+
+class Vqa:
+    """The task ``vqa``; see `gradcam_service.tasks.Task`."""
+
+    prediction = RankedAnswers
+    text = TextOption(
+        "question", "what is asked about the image, of a model of task `vqa`, which needs it", required=True
+    )
+
+    def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> RankedAnswers:
+        """The ``top_k`` most probable answers; of equals the lower index first."""
+        return RankedAnswers(Classification().predict(model, scores, top_k).predictions)
+
+    def default_target(self, scores: np.ndarray) -> Target:
+        """The most probable answer."""
+        return Target("class_", int(scores.argmax()))
+
+
+TASK = Vqa()

@@ -1,0 +1,122 @@
+"""Questions about pictures, where they meet early (FiLM) and late: answered and explained as the plain network says."""
+
+import numpy as np
+import pytest
+import torch
+
+from gradcam_service.errors import BadOption
+from gradcam_service.registry.loader import load
+from gradcam_service.registry.repository import scan
+from gradcam_service.targets import read
+from gradcam_service.tasks import tokens_of
+from gradcam_service.text import TOKENS
+from gradcam_service.worker.engine import run
+from gradcam_service.worker.messages import Question
+
+CODE = '''
+"""An operator's networks that answer questions."""
+import torch
+from torch import nn
+
+
+class Answerer(nn.Module):
+    def __init__(self, early):
+        super().__init__()
+        self.early = early
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+        self.last = nn.Sequential(nn.Conv2d(8, 8, 3, stride=2), nn.ReLU())
+        self.words = nn.Embedding(7, 8)
+        self.answers = nn.Linear(8 if early else 16, 4)
+        self.hidden = nn.Linear(8 if early else 16, 8 if early else 16)
+
+    def forward(self, image, question):
+        asked = self.words(question).mean(1)
+        features = self.first(image)
+        if self.early:
+            features = features * (1 + asked[:, :, None, None])
+        pooled = self.last(features).mean((2, 3))
+        if not self.early:
+            pooled = torch.cat([pooled * asked, asked], 1)
+        return self.answers(torch.relu(self.hidden(pooled)))
+
+
+def early():
+    torch.manual_seed(1)
+    return Answerer(True).eval()
+
+
+def late():
+    torch.manual_seed(2)
+    return Answerer(False).eval()
+'''
+YAML = """\
+source: python
+architecture: own_answerers:{}
+task: vqa
+tokenizer: vocabulary.txt
+length: 4
+labels: [red, blue, circle, square]
+preprocess: {{resize: [16, 20], mean: [0, 0, 0], std: [1, 1, 1]}}
+runtime: eager
+"""
+QUESTIONS = [f"{a} {b}?" for a in ("what", "which", "colour") for b in ("shape", "colour", "it", "which")][:10]
+PICTURES = np.random.default_rng(0).integers(0, 256, (10, 16, 20, 3), np.uint8)
+
+
+@pytest.fixture(scope="module", params=["early", "late"])
+def model(request, tmp_path_factory):
+    root = tmp_path_factory.mktemp("answerers")
+    folder = root / "models" / "vqa" / "1"
+    folder.mkdir(parents=True)
+    code = f"own_answerers_{request.param}"  # in one process, a module of a name is imported from one folder alone
+    (root / "code").mkdir()
+    (root / "code" / f"{code}.py").write_text(CODE)
+    (folder / "vocabulary.txt").write_text("<pad>\nwhat\nwhich\ncolour\nshape\nit\nis\n")
+    (folder / "model.yaml").write_text(YAML.replace("own_answerers", code).format(request.param))
+    (entry,) = [entry for entry in scan([root / "models"]).entries if entry.name == "vqa"]
+    return request.param, load(entry, torch.device("cpu"), root / "code")
+
+
+def asked(model, pairs, questions):
+    inputs = [{"image": PICTURES[at], TOKENS: tokens_of("vqa", model.card.text, {"question": q})} for at, q in pairs]
+    return run(model, inputs, questions, 10_000).answers
+
+
+def truth(kind, at, tokens, objective):
+    """Scores and the Grad-CAM of an objective, in float64 by hooks on the plain module."""
+    namespace, kept = {}, []
+    exec(CODE, namespace)
+    plain = namespace[kind]().double()
+    plain.last.register_forward_hook(lambda module, given, out: kept.append(out))
+    image = torch.from_numpy(PICTURES[at] / 255).permute(2, 0, 1)[None]
+    scores = plain(image, torch.from_numpy(tokens)[None])[0]
+    (gradient,) = torch.autograd.grad(objective(scores), kept[0])
+    cam = torch.relu((gradient.mean(dim=(2, 3), keepdim=True) * kept[0]).sum(dim=1))[0]
+    return scores.detach().numpy(), cam.detach().numpy()
+
+
+@pytest.mark.parametrize("target", [None, "circle", {"class": "red", "against": "blue"}])
+def test_ten_questions_in_one_batch_are_explained_as_the_plain_network_says(model, target):
+    kind, loaded = model
+    about = Question("gradcam", targets=() if target is None else (read(target, loaded.card),))
+    pairs = [(at // 2, question) for at, question in enumerate(QUESTIONS)]  # two about each picture
+    objective = {None: torch.Tensor.max, "circle": lambda scores: scores[2]}.get(
+        target if not isinstance(target, dict) else "contrast", lambda scores: scores[0] - scores[1]
+    )
+    for (at, question), answer in zip(pairs, asked(loaded, pairs, [about] * 10), strict=True):
+        tokens = tokens_of("vqa", loaded.card.text, {"question": question})
+        scores, cam = truth(kind, at, tokens, objective)
+        np.testing.assert_allclose(answer.scores, scores, rtol=0, atol=1e-4 * np.abs(scores).max())
+        np.testing.assert_allclose(answer.maps[0], cam, rtol=0, atol=1e-4 * max(cam.max(), 1e-4))
+
+
+def test_what_is_wrong_with_a_question_is_said(model):
+    text = model[1].card.text
+    for given, says in (
+        ({}, "'question' is missing"),
+        ({"question": "what is it colour which"}, "at most 4"),
+        ({"question": "what animal"}, "doesn't know 'animal'"),
+        ({"caption": "what"}, "'question' beside a picture"),
+    ):
+        with pytest.raises(BadOption, match=says):
+            tokens_of("vqa", text, given)
