@@ -27,7 +27,8 @@ def keys(*repositories):
 def test_the_embedded_models_are_always_there():
     assert keys() == EMBEDDED_KEYS
     assert {entry.folder().parent.parent for entry in scan([])} == {EMBEDDED}
-    assert [entry.spec().architecture for entry in scan([])] == ["tf_efficientnet_lite0", "policy", "scenes"]
+    architectures = ["easy_vqa", "tf_efficientnet_lite0", "policy", "scenes_captions", "scenes"]
+    assert [entry.spec().architecture for entry in scan([])] == architectures
 
 
 def test_every_version_of_every_model_is_found(tmp_path):
