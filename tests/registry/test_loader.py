@@ -191,7 +191,10 @@ UNBUILDABLE = {
     "detection": (RESNET.replace("resnet18", "ssd300_vgg16"), "no classification architecture 'ssd300_vgg16'"),
     "optical flow": (RESNET.replace("resnet18", "raft_small"), "no classification architecture 'raft_small'"),
     "video": (RESNET.replace("resnet18", "r3d_18"), "no classification architecture 'r3d_18'"),
-    "not in the zoo": (ZOO.format("cats") + PAD + "labels: labels.txt", "no architecture 'cats'; it has easy_vqa, policy, scenes"),
+    "not in the zoo": (
+        ZOO.format("cats") + PAD + "labels: labels.txt",
+        "no architecture 'cats'; it has easy_vqa, ",
+    ),
     "no labels": (ZOO.format("scenes") + PAD, "must name a labels file"),
     "no preprocess": (ZOO.format("scenes") + "labels: labels.txt", "must say how to preprocess"),
     "no such published weights": (RESNET.replace("random:0", "V9"), "'V9': no such file .* not a weights name"),
