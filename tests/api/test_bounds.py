@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from starlette.requests import Request
 
+from gradcam_service import naming
 from gradcam_service.api import bodies, multipart
 from gradcam_service.api.base64_text import decode_base64
 from gradcam_service.api.encodings import decoded
@@ -181,17 +182,17 @@ JSON = {"content-type": "application/json"}
 def test_few_members_of_json_are_compared_with_image_and_the_first_like_it_is_told(monkeypatch, number):
     compared = []
 
-    def counted(written, names):
+    def counted(written, names, *likeness):
         compared.append(written)
-        return nearest(written, names)
+        return nearest(written, names, *likeness)
 
-    monkeypatch.setattr(bodies, "nearest", counted)
+    monkeypatch.setattr(naming, "nearest", counted)
     unlike = [f"{place}" for place in range(number)]
     with pytest.raises(BadRequest, match="did you mean that by 'imgae'") as caught:
         read(JSON, json.dumps(dict.fromkeys(["top_k", "imgae", "img", *unlike])).encode())
     assert "'img'" not in caught.value.detail
     assert compared == ["top_k", "imgae"]
-    with pytest.raises(BadRequest, match=r"a list of them$"):
+    with pytest.raises(BadRequest, match=r"those of one$"):
         read(JSON, json.dumps(dict.fromkeys([*unlike])).encode())
     assert len(compared) == 2 + min(number, 20)
 

@@ -16,10 +16,12 @@ from gradcam_service.explain.methods import DEFAULT, METHODS, in_order
 from .networks import BATCHED, ITERATIVE
 
 PACKAGE = Path(gradcam_service.__file__).parent
+NAMING = ("explain/methods", "evaluate", "zoo", "core/pipeline.py")
+"""Where methods may be named: their own files, protocols of one, models that choose one, what maps are compared to."""
 TEXTS = [
     path
     for path in PACKAGE.rglob("*")
-    if path.suffix in (".py", ".js", ".html") and path.parent != PACKAGE / "explain" / "methods"
+    if path.suffix in (".py", ".js", ".html") and not path.relative_to(PACKAGE).as_posix().startswith(NAMING)
 ]
 
 

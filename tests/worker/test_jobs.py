@@ -19,6 +19,7 @@ from gradcam_service.worker.messages import Job, Question, TensorSpec
 from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import Snapshot
 from live import PATIENCE
+from repository import EMBEDDED_KEYS
 
 CPU = torch.device("cpu")
 SHAPE = (128, 128, 3)
@@ -31,7 +32,7 @@ def loaded(folder: Path) -> tuple[Models, Model]:
         file.write("\nruntime: eager\n")
     woken = threading.Event()
     models = Models(CPU, 0, None, woken.set)
-    models.apply(Snapshot(scan([folder]), frozenset({"imagenet@1", "scenes@1"})))
+    models.apply(Snapshot(scan([folder]), frozenset(EMBEDDED_KEYS)))
     while not models.started:
         assert woken.wait(PATIENCE)
         woken.clear()

@@ -16,6 +16,7 @@ from gradcam_service.worker import models
 from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import Snapshot
 from live import PATIENCE
+from repository import EMBEDDED_KEYS
 
 
 def test_the_reason_of_a_failure_is_one_line_whatever_is_raised(monkeypatch):
@@ -25,7 +26,7 @@ def test_the_reason_of_a_failure_is_one_line_whatever_is_raised(monkeypatch):
     woken = threading.Event()
     monkeypatch.setattr(models, "load", fail)
     table = Models(torch.device("cpu"), 0, None, woken.set)
-    table.apply(Snapshot(scan(()), frozenset({"imagenet@1"})))
+    table.apply(Snapshot(scan(()), frozenset(EMBEDDED_KEYS - {"scenes@1"})))
     assert woken.wait(PATIENCE)
     table.collect()
     model = next(model for model in table.status() if model.name == "scenes")

@@ -13,11 +13,21 @@ from gradcam_service.client.client import AsyncClient, Client
 from gradcam_service.client.errors import ClientError, NoAnswer, Problem, Refused, TimedOut, Unavailable
 from gradcam_service.client.options import ExplainOptions, PredictOptions
 from gradcam_service.client.pictures import Picture
-from gradcam_service.client.results import AnsweringModel, ExplainedTarget, Explanation, Prediction, Quality, Result
+from gradcam_service.client.results import (
+    AnsweringModel,
+    Caption,
+    ExplainedTarget,
+    Explanation,
+    Prediction,
+    Quality,
+    Result,
+    Word,
+)
 
 __all__ = [
     "AnsweringModel",
     "AsyncClient",
+    "Caption",
     "Client",
     "ClientError",
     "ExplainOptions",
@@ -33,4 +43,5 @@ __all__ = [
     "Result",
     "TimedOut",
     "Unavailable",
+    "Word",
 ]

@@ -8,10 +8,13 @@ from typing import Literal, TypeAlias, TypedDict
 Contrast = TypedDict("Contrast", {"class": int | str, "against": int | str | Sequence[int | str]})
 """a class against others, {"class": P, "against": Q}, Q one, a list or "rest", all others"""
 
+StateValue = TypedDict("StateValue", {"output": Literal["value"]})  # noqa: UP013  as the others are
+"""of an agent that gives it, the value of the state, {"output": "value"}"""
+
 Word = TypedDict("Word", {"word": int | str})  # noqa: UP013  as the others are
 """of a caption, a word, {"word": 4}, by its index from 0, or {"word": "star"}, the first such"""
 
-Target: TypeAlias = int | str | Contrast | Word
+Target: TypeAlias = int | str | Contrast | StateValue | Word
 """what to explain: a class by its index or label, or an object"""
 
 
@@ -22,6 +25,8 @@ class PredictOptions(TypedDict, total=False):
     """of a captioner, a text of your own in the place of the model's: how the model scores it, and its words are
     explained
     """
+    question: str
+    """what is asked about the image, of a model of task `vqa`, which needs it"""
     model: str
     """`name`, `name@version` or `name@alias`; default from the settings"""
     top_k: int
@@ -37,9 +42,10 @@ class ExplainOptions(PredictOptions, total=False):
     """one of the model's `methods`; default: the model's `method`"""
     target: Target | Sequence[Target]
     """what to explain, repeatable; default: the top-1 class of each image. a class, by index or label; a class against
-    others, {"class": P, "against": Q}, Q one, a list or "rest", all others; of a regressor, one of its values, by
-    index or label; of a caption, a word, {"word": 4}, by its index from 0, or {"word": "star"}, the first such; in
-    form fields and queries, objects are JSON text
+    others, {"class": P, "against": Q}, Q one, a list or "rest", all others; of an agent that gives it, the value of
+    the state, {"output": "value"}; of a regressor, one of its values, by index or label; of a caption, a word,
+    {"word": 4}, by its index from 0, or {"word": "star"}, the first such; in form fields and queries, objects are
+    JSON text
     """
     layer: str
     """`auto` (the last convolutional layer), one of the model's `layers`, or any module with a spatial extent inside of

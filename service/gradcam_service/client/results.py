@@ -52,17 +52,57 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     value: float = math.nan
 
 
-class ExplainedTarget(Prediction, frozen=True, kw_only=True):
-    """What was explained: a class, a class against others, or a value.
+class Word(msgspec.Struct, frozen=True, kw_only=True):
+    """One word of a caption.
 
     Attributes:
+        index: its place, from 0.
+        word: itself.
+        logit: its score, given the words before it.
+        log_probability: natural logarithm, likewise.
+    """
+
+    index: int
+    word: str
+    logit: float
+    log_probability: float
+
+
+class Caption(msgspec.Struct, frozen=True, kw_only=True):
+    """A text and its words.
+
+    Attributes:
+        text: all of it.
+        words: in their order.
+        log_probability: the sum of theirs.
+    """
+
+    text: str
+    words: list[Word]
+    log_probability: float
+
+
+class ExplainedTarget(Prediction, frozen=True, kw_only=True):
+    """What was explained: a class, a class against others, a value, or a word of a caption.
+
+    Attributes:
+        index: as a prediction's, or a word's place in its caption; -1 of a state's value.
+        label: empty of a word and of a state's value.
+        word: of a caption.
+        log_probability: of the word given those before it, natural logarithm.
+        output: ``value`` where a state's value is explained.
         chosen: who chose it: the ``request``, or the model's scores (``top-1``) or task (``default``).
         against: the classes that it was compared with, ``rest`` for all others; None where it wasn't.
         value: of a comparison, its logit less the mean of the others'.
     """
 
     chosen: str
+    index: int = -1
+    label: str = ""
     against: list[Prediction] | Literal["rest"] | None = None
+    word: str | None = None
+    log_probability: float | None = None
+    output: str | None = None
 
 
 class _Map(msgspec.Struct, frozen=True):
@@ -200,6 +240,42 @@ class Result:
             Problem: there is no answer.
         """
         return msgspec.convert(self.raw["predictions"], list[Prediction])
+
+    @cached_property
+    def answers(self) -> list[Prediction]:
+        """To a question, the most probable first.
+
+        Raises:
+            Problem: there is no answer.
+        """
+        return msgspec.convert(self.raw["answers"], list[Prediction])
+
+    @cached_property
+    def actions(self) -> list[Prediction]:
+        """Of an agent, the most probable first.
+
+        Raises:
+            Problem: there is no answer.
+        """
+        return msgspec.convert(self.raw["actions"], list[Prediction])
+
+    @property
+    def value(self) -> float | None:
+        """Of the state that an agent sees; None where its network gives none.
+
+        Raises:
+            Problem: there is no answer.
+        """
+        return self.raw.get("value")
+
+    @cached_property
+    def caption(self) -> Caption:
+        """What a captioner says, or the text that it was given.
+
+        Raises:
+            Problem: there is no answer.
+        """
+        return msgspec.convert(self.raw["caption"], Caption)
 
     @cached_property
     def explanations(self) -> list[Explanation]:
