@@ -1,6 +1,6 @@
 """Converts an ONNX model to a flat graph of torch operators, differentiable, ready to be cut, for any number of images.
 
-`onnx2fx <https://pypi.org/project/onnx2fx/>`_ knows the operators; it calls a Python function for each, which computes
+onnx2fx knows the operators; it calls a Python function for each, which computes
 shapes from tensors at run time. Here these functions run once, on tensors without data: what they do to the image's
 values is recorded, and what they compute from shapes alone becomes a number, as ``torch.export`` would have it.
 """

@@ -1,4 +1,4 @@
-"""The data set easy-VQA (https://pypi.org/project/easy-vqa/) as arrays; the package is needed for training only."""
+"""The data set easy-VQA as arrays; the package is needed for training only."""
 
 from __future__ import annotations
 
