@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-EMBEDDED_MODELS = ("easy-vqa", "imagenet", "policy", "scenes-captions", "scenes")
+EMBEDDED_MODELS = ("easy-vqa", "imagenet", "policy", "scenes", "scenes-captions")
 """In the order in which they are listed, each in one version."""
 
 EMBEDDED_KEYS = {f"{name}@1" for name in EMBEDDED_MODELS}

@@ -25,6 +25,7 @@ def test_made_up_requests_are_answered_as_documented(guarded: Service, fuzz: boo
             *("--max-examples", "2000" if fuzz else "10", "--seed", "1", "--generation-database", "none"),
             # However slow this machine is.
             *("--suppress-health-check", "too_slow", "--request-timeout", str(PATIENCE)),
+            *("--max-response-time", str(PATIENCE)),  # as a model may be loaded first
             *("--continue-on-failure", "--no-color"),
         ],
         cwd=tmp_path,
