@@ -30,6 +30,7 @@ from gradcam_service.zoo.policy.network import (
     policy_network,
 )
 from gradcam_service.zoo.policy.train import MODEL, fit_value, imitate, reinforce
+from gradcam_service.zoo.training import Cost
 from gradcam_service.zoo.weights import save
 from live import Service
 
@@ -178,7 +179,7 @@ def test_the_card_tells_what_was_measured(shipped: PolicyNetwork, states: States
     ways = [(METHOD, LAYER), ("gradcam", LAYERS[2])]
     found, other = (pointing(cam(shipped, states.pictures, *way), states.seen) for way in ways)
     figures = Figures(200, 193, 17.0, 16.0)
-    training = Training(100, 200, 3.0, 5.0, "2 cores", "minigrid 1", 400_000, 1_600_000)
+    training = Training(100, 200, "minigrid 1", Cost(3.0, 5.0, "2 cores", 400_000, 1_600_000))
     text = card(
         Figures(200, 190, 18.0, 16.0), Measured(figures, dict(zip(ways, (found, other), strict=True))), training
     )

@@ -15,6 +15,7 @@ from gradcam_service.zoo.evaluate import average_precision, evaluate, grad_cam, 
 from gradcam_service.zoo.network import MEAN, STD, normalise, scenes_network
 from gradcam_service.zoo.scenes import CLASSES, scene
 from gradcam_service.zoo.train import MODEL, pointing_loss, train
+from gradcam_service.zoo.training import Cost
 from gradcam_service.zoo.weights import save
 
 
@@ -130,7 +131,7 @@ def test_examples_do_not_depend_on_the_number_of_processes():
 
 def test_the_card_tells_what_was_measured(shipped):
     figures = evaluate(shipped, 20)
-    text = card(figures, Training("make zoo", 10, 2, 3.0, 5.0, "2 cores", 400_000, 1_600_000, 20))
+    text = card(figures, Training("make zoo", 10, 2, Cost(3.0, 5.0, "2 cores", 400_000, 1_600_000), 20))
     assert f"| 1–4 objects | {figures['ordinary'].mean_average_precision:.3f} |" in text
     assert all(f"| {name} | " in text for name in CLASSES)
     assert "{" not in text

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gradcam_service.zoo.evaluate import Figures
 from gradcam_service.zoo.scenes import CLASSES
+from gradcam_service.zoo.training import Cost
 
 
 @dataclass(frozen=True)
@@ -17,22 +18,14 @@ class Training:
         command: what repeats it.
         scenes: how many scenes were drawn.
         epochs: how often each was seen.
-        minutes: wall time, drawing included, measuring not.
-        cpu_minutes: the time that all cores together spent on it.
-        hardware: what it ran on.
-        parameters: how many the network has.
-        weights: size of the weights file in bytes.
+        cost: drawing included, measuring not.
         measured_on: how many unseen scenes of each kind the figures are of.
     """
 
     command: str
     scenes: int
     epochs: int
-    minutes: float
-    cpu_minutes: float
-    hardware: str
-    parameters: int
-    weights: int
+    cost: Cost
     measured_on: int
 
 
@@ -104,15 +97,15 @@ def card(figures: Mapping[str, Figures], training: Training) -> str:
     by_class = zip(CLASSES, ordinary.precision, ordinary.pointing, strict=True)
     return _CARD.format(
         classes=", ".join(CLASSES),
-        parameters=training.parameters,
-        megabytes=training.weights / 1e6,
+        parameters=training.cost.parameters,
+        megabytes=training.cost.weights / 1e6,
         last=f"{training.measured_on - 1:,}",
         command=training.command,
         scenes=training.scenes,
         epochs=training.epochs,
-        minutes=training.minutes,
-        cpu_minutes=training.cpu_minutes,
-        hardware=training.hardware,
+        minutes=training.cost.minutes,
+        cpu_minutes=training.cost.cpu_minutes,
+        hardware=training.cost.hardware,
         n=training.measured_on,
         kinds="\n".join(f"| {_TITLES[kind]} | {_row(of_kind)} |" for kind, of_kind in figures.items()),
         by_class="\n".join(f"| {name} | {ap:.3f} | {pointing:.3f} |" for name, ap, pointing in by_class),

@@ -6,8 +6,6 @@ writes the card. Repeatable from its seed on one machine; another number of thre
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits
-from tqdm import tqdm
 
 from gradcam_service.zoo.augment import augmented
 from gradcam_service.zoo.card import Training, card
@@ -26,13 +23,12 @@ from gradcam_service.zoo.dataset import Examples, draw
 from gradcam_service.zoo.evaluate import evaluate
 from gradcam_service.zoo.network import ScenesNetwork, normalise, scenes_network
 from gradcam_service.zoo.scenes import CLASSES
+from gradcam_service.zoo.training import Schedule, cost
 from gradcam_service.zoo.weights import save
 
 MODEL = Path(__file__).parent / "models" / "scenes" / "1"
 
-_BATCH = 64
-_RATE = 4e-3
-_DECAY = 0.02
+_SCHEDULE = Schedule(batch=64, rate=4e-3, decay=0.02, warming=0.2, unit="scene")
 
 
 @dataclass(frozen=True)
@@ -60,22 +56,13 @@ def train(examples: Examples, epochs: int, seed: int) -> ScenesNetwork:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = scenes_network().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=_DECAY)
-    batches = len(examples.images) // _BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=epochs * batches, pct_start=0.2)
-    with tqdm(total=epochs * batches * _BATCH, desc="train", unit="scene") as bar:
-        for epoch in range(epochs):
-            stage = next(stage for stage in STAGES if epoch / epochs < stage.until)
-            order = rng.permutation(len(examples.images))
-            for start in range(0, batches * _BATCH, _BATCH):
-                rows = order[start : start + _BATCH]
-                classified, pointed = _losses(model, examples, rows, stage.size, rng)
-                optimizer.zero_grad()
-                (classified + stage.pointing * pointed).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-                bar.set_postfix(epoch=epoch + 1, loss=f"{classified:.3f} + {pointed:.3f}", refresh=False)
-                bar.update(_BATCH)
+
+    def loss(done: float, rows: NDArray[np.int64]) -> tuple[Tensor, str]:
+        stage = next(stage for stage in STAGES if done < stage.until)
+        classified, pointed = _losses(model, examples, rows, stage.size, rng)
+        return classified + stage.pointing * pointed, f"{classified:.3f} + {pointed:.3f}"
+
+    _SCHEDULE.descend(model.parameters(), len(examples.images), epochs, rng, loss)
     return model
 
 
@@ -130,11 +117,7 @@ def main(scenes: int, epochs: int, measure: int, seed: int, threads: int) -> Non
         command="python -m gradcam_service.zoo.train",
         scenes=scenes,
         epochs=epochs,
-        minutes=(time.monotonic() - started) / 60,
-        cpu_minutes=sum(os.times()[:4]) / 60,  # of this process and of those that drew
-        hardware=f"{threads} cores ({platform.machine()}, PyTorch {torch.__version__})",
-        parameters=sum(p.numel() for p in model.parameters()),
-        weights=size,
+        cost=cost(model, size, started),
         measured_on=measure,
     )
     (MODEL / "CARD.md").write_text(card(evaluate(model, measure), training), encoding="utf-8")

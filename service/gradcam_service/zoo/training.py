@@ -1,14 +1,61 @@
-"""What every card tells of the training that came before it."""
+"""How networks are trained on examples that lie in memory, and what every card tells of it."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+Loss: TypeAlias = Callable[[float, NDArray[np.int64]], tuple[Tensor, str]]
+"""The part of the training that is over, and some examples' indices → their loss, and what the progress bar shows."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How AdamW goes down, its rate in one cycle.
+
+    Attributes:
+        batch: examples in a step; those that fill none are left out of an epoch.
+        rate: the highest.
+        decay: of the weights.
+        warming: the part of the steps in which the rate rises.
+        unit: what an example is called.
+    """
+
+    batch: int
+    rate: float
+    decay: float
+    warming: float
+    unit: str
+
+    def descend(
+        self, parameters: Iterable[nn.Parameter], examples: int, epochs: int, rng: np.random.Generator, loss: Loss
+    ) -> None:
+        """Train ``parameters``, seeing each of so many ``examples`` once an epoch, in an order that ``rng`` draws."""
+        optimizer = torch.optim.AdamW(parameters, lr=self.rate, weight_decay=self.decay)
+        batches = examples // self.batch
+        steps = epochs * batches
+        rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=steps, pct_start=self.warming)
+        with tqdm(total=steps * self.batch, desc="train", unit=self.unit) as bar:
+            for epoch in range(epochs):
+                order = rng.permutation(examples)
+                for rows in np.array_split(order[: batches * self.batch], batches):
+                    lost, shown = loss(epoch / epochs, rows)
+                    optimizer.zero_grad()
+                    lost.backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                    rates.step()
+                    bar.set_postfix(epoch=epoch + 1, loss=shown, refresh=False)
+                    bar.update(self.batch)
 
 
 @dataclass(frozen=True)

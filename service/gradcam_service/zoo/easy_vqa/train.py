@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 
 from gradcam_service.zoo.easy_vqa.card import card
 from gradcam_service.zoo.easy_vqa.dataset import Examples, load
@@ -23,14 +22,13 @@ from gradcam_service.zoo.easy_vqa.evaluate import evaluate
 from gradcam_service.zoo.easy_vqa.language import ANSWERS, VOCABULARY
 from gradcam_service.zoo.easy_vqa.network import VqaNetwork, vqa_network
 from gradcam_service.zoo.network import normalise
-from gradcam_service.zoo.training import cost
+from gradcam_service.zoo.training import Schedule, cost
 from gradcam_service.zoo.weights import save
 
 MODEL = Path(__file__).parent.parent / "models" / "easy-vqa" / "1"
 
-_BATCH = 50  # pictures, each with all its questions: one pass of the backbone serves about ten of them
-_RATE = 3e-3
-_DECAY = 0.02
+# A picture comes with all its questions: one pass of the backbone serves about ten of them.
+_SCHEDULE = Schedule(batch=50, rate=3e-3, decay=0.02, warming=0.2, unit="picture")
 
 
 def train(examples: Examples, epochs: int, seed: int) -> VqaNetwork:
@@ -38,20 +36,12 @@ def train(examples: Examples, epochs: int, seed: int) -> VqaNetwork:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = vqa_network().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=_DECAY)
-    batches = len(examples.images) // _BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=epochs * batches, pct_start=0.2)
-    with tqdm(total=epochs * batches * _BATCH, desc="train", unit="picture") as bar:
-        for epoch in range(epochs):
-            order = rng.permutation(len(examples.images))
-            for rows in np.array_split(order[: batches * _BATCH], batches):
-                loss = _loss(model, examples, rows, rng)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-                bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}", refresh=False)
-                bar.update(_BATCH)
+
+    def loss(_: float, rows: NDArray[np.int64]) -> tuple[Tensor, str]:
+        lost = _loss(model, examples, rows, rng)
+        return lost, f"{lost:.3f}"
+
+    _SCHEDULE.descend(model.parameters(), len(examples.images), epochs, rng, loss)
     return model
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gradcam_service.zoo.policy.evaluate import Figures, Measured
 from gradcam_service.zoo.policy.network import LAYER, METHOD
+from gradcam_service.zoo.training import Cost
 
 
 @dataclass(frozen=True)
@@ -15,22 +16,14 @@ class Training:
     Attributes:
         imitated: how many states the planner judged.
         reinforced: how many steps PPO took.
-        minutes: wall time, measuring included.
-        cpu_minutes: the time that all cores together spent on it.
-        hardware: what it ran on.
         versions: of minigrid and stable-baselines3.
-        parameters: how many the network has.
-        weights: size of the weights file in bytes.
+        cost: measuring after the imitation included.
     """
 
     imitated: int
     reinforced: int
-    minutes: float
-    cpu_minutes: float
-    hardware: str
     versions: str
-    parameters: int
-    weights: int
+    cost: Cost
 
 
 _CARD = """\
@@ -122,14 +115,14 @@ def card(imitated: Figures, measured: Measured, training: Training) -> str:
     """The card as Markdown."""
     pointing = measured.pointing[METHOD, LAYER]
     return _CARD.format(
-        parameters=training.parameters,
-        megabytes=training.weights / 1e6,
+        parameters=training.cost.parameters,
+        megabytes=training.cost.weights / 1e6,
         versions=training.versions,
         imitated=training.imitated,
         reinforced=training.reinforced,
-        minutes=training.minutes,
-        cpu_minutes=training.cpu_minutes,
-        hardware=training.hardware,
+        minutes=training.cost.minutes,
+        cpu_minutes=training.cost.cpu_minutes,
+        hardware=training.cost.hardware,
         worlds=measured.figures.worlds,
         imitated_success=_row(imitated),
         success=_row(measured.figures),

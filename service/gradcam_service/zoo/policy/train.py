@@ -7,8 +7,6 @@ the environment's own reward. The network has nothing but the pictures in both.
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +24,7 @@ from gradcam_service.zoo.policy import doorkey
 from gradcam_service.zoo.policy.card import Training, card
 from gradcam_service.zoo.policy.evaluate import evaluate
 from gradcam_service.zoo.policy.network import ACTIONS, Features, PolicyNetwork, pixels, policy_network
+from gradcam_service.zoo.training import cost
 from gradcam_service.zoo.weights import save
 
 MODEL = Path(__file__).parent.parent / "models" / "policy" / "1"
@@ -204,12 +203,8 @@ def main(rounds: int, steps: int, reinforced: int, measure: int, seed: int, thre
     training = Training(
         imitated=rounds * steps * _WORLDS,
         reinforced=reinforced,
-        minutes=(time.monotonic() - started) / 60,
-        cpu_minutes=sum(os.times()[:2]) / 60,
-        hardware=f"{threads} cores ({platform.machine()}, PyTorch {torch.__version__})",
         versions=", ".join(f"{name} {version(name)}" for name in ("minigrid", "stable-baselines3")),
-        parameters=sum(p.numel() for p in network.parameters()),
-        weights=size,
+        cost=cost(network, size, started),
     )
     (MODEL / "CARD.md").write_text(card(imitated, evaluate(network, measure), training), encoding="utf-8")
     click.echo((MODEL / "CARD.md").read_text(encoding="utf-8"))

@@ -24,16 +24,14 @@ from gradcam_service.zoo.scenes_captions.evaluate import evaluate
 from gradcam_service.zoo.scenes_captions.examples import Examples, draw
 from gradcam_service.zoo.scenes_captions.language import PAD, VOCABULARY
 from gradcam_service.zoo.scenes_captions.network import CaptionsNetwork, Shapes, captions_network
-from gradcam_service.zoo.training import cost
+from gradcam_service.zoo.training import Schedule, cost
 from gradcam_service.zoo.weights import save
 
 _MODELS = Path(__file__).parent.parent / "models"
 MODEL = _MODELS / "scenes-captions" / "1"
 SCENES = _MODELS / "scenes" / "1" / "weights.safetensors"
 
-_BATCH = 64
-_RATE = 2e-3
-_DECAY = 0.02
+_SCHEDULE = Schedule(batch=64, rate=2e-3, decay=0.02, warming=0.15, unit="scene")
 _LOOKING, _POINTING = 0.2, 0.1  # weights of the two losses beside the cross-entropy
 _PAD = VOCABULARY.index(PAD)
 
@@ -47,21 +45,13 @@ def train(examples: Examples, epochs: int, seed: int) -> CaptionsNetwork:
     model.backbone.shapes.load_state_dict(given)
     shapes = seen(model.backbone.shapes.eval().requires_grad_(False), examples.images)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=_RATE, weight_decay=_DECAY)
-    batches = len(examples.images) // _BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=epochs * batches, pct_start=0.15)
-    with tqdm(total=epochs * batches * _BATCH, desc="train", unit="scene") as bar:
-        for epoch in range(epochs):
-            order = rng.permutation(len(examples.images))
-            for rows in np.array_split(order[: batches * _BATCH], batches):
-                losses = _losses(model, examples, shapes, rows)
-                optimizer.zero_grad()
-                (losses[0] + _LOOKING * losses[1] + _POINTING * losses[2]).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-                shown = " + ".join(f"{float(loss.detach()):.3f}" for loss in losses)
-                bar.set_postfix(epoch=epoch + 1, loss=shown, refresh=False)
-                bar.update(_BATCH)
+
+    def loss(_: float, rows: NDArray[np.int64]) -> tuple[Tensor, str]:
+        told, looked, pointed = losses = _losses(model, examples, shapes, rows)
+        shown = " + ".join(f"{float(one.detach()):.3f}" for one in losses)
+        return told + _LOOKING * looked + _POINTING * pointed, shown
+
+    _SCHEDULE.descend(trained, len(examples.images), epochs, rng, loss)
     return model
 
 
@@ -69,8 +59,8 @@ def seen(shapes: Shapes, images: NDArray[np.uint8]) -> NDArray[np.float16]:
     """What ``shapes`` sees in pictures (N, 128, 128, 3): (N, 128, 16, 16), once for all epochs."""
     maps = np.empty((len(images), 128, 16, 16), dtype=np.float16)
     with tqdm(total=len(images), desc="look", unit="scene") as bar, torch.inference_mode():
-        for start in range(0, len(images), _BATCH):
-            rows = slice(start, start + _BATCH)
+        for start in range(0, len(images), _SCHEDULE.batch):
+            rows = slice(start, start + _SCHEDULE.batch)
             maps[rows] = shapes(normalise(torch.from_numpy(images[rows]))).numpy()
             bar.update(len(maps[rows]))
     return maps
