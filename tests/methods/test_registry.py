@@ -16,8 +16,8 @@ from gradcam_service.explain.methods import DEFAULT, METHODS, in_order
 from .networks import BATCHED, ITERATIVE
 
 PACKAGE = Path(gradcam_service.__file__).parent
-NAMING = ("explain/methods", "evaluate", "zoo", "core/pipeline.py")
-"""Where methods may be named: their own files, protocols of one, models that choose one, what maps are compared to."""
+NAMING = ("explain/methods/", "evaluate/protocols/faithfulness.py", "zoo/easy_vqa/network.py", "zoo/policy/network.py")
+"""Where methods may be named: their own files, the protocol of one, and the embedded models that choose one."""
 TEXTS = [
     path
     for path in PACKAGE.rglob("*")

@@ -21,7 +21,7 @@ from gradcam_service.core.options import Call, ExplainOptions, Image, PredictOpt
 from gradcam_service.core.render import drawings, highest
 from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import Internal, ModelLoading, ServiceError, UnsupportedMethod
-from gradcam_service.explain.methods import DEFAULT, METHODS
+from gradcam_service.explain.methods import COMPARED, DEFAULT, METHODS
 from gradcam_service.images.canvas import backdrop
 from gradcam_service.images.geometry import PreparedImage
 from gradcam_service.registry.card import Card
@@ -89,9 +89,6 @@ class _Work:
     admission: Admission
     seen: Observer
 
-
-_COMPARED = ("gradcam", "layercam", "eigencam", "occlusion")
-"""What a map is compared with where nothing is named: the first that is another method, and that the model can do."""
 
 _NOT_WORTH_A_LOOK = 2**22
 """Pixels; so many may be drawn of any images, without a look at how large they are."""
@@ -315,7 +312,7 @@ def _measure(options: ExplainOptions, card: Card) -> Measure:
     if options.quality_against is not None:
         card.check_question(options.quality_against, options.layer, ())
         return Measure(options.quality_steps, options.quality_against)
-    others = (name for name in _COMPARED if name != options.method and name in card.method_names())
+    others = (name for name in COMPARED if name != options.method and name in card.method_names())
     return Measure(options.quality_steps, next(others, ""))
 
 

@@ -10,6 +10,8 @@ from gradcam_service.kinds import Kinds
 
 METHODS: Kinds[Method] = Kinds(__name__, "METHOD")
 DEFAULT = "gradcam"
+COMPARED = (DEFAULT, "layercam", "eigencam", "occlusion")
+"""What a map is compared with where nothing is named: the first that is another method, and that the model can do."""
 
 
 def in_order() -> list[str]:
