@@ -6,6 +6,7 @@ of all rows, a `Summary`, which is the report's.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -130,7 +131,7 @@ class Summary:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
-class Protocol:
+class Protocol(ABC):
     """Base of every protocol: one that needs nothing but maps, and whose rows are averaged.
 
     Attributes:
@@ -162,13 +163,13 @@ class Protocol:
         """
         return 0.0
 
+    @abstractmethod
     def measure(self, case: Case, **options: float) -> list[dict[str, Any]]:
         """What is kept of a sample: see `Row`. NaN is kept as None.
 
         Raises:
             ServiceError: why it can't be measured.
         """
-        raise NotImplementedError
 
     def summarise(self, measured: Sequence[Of], labels: Sequence[str], **options: float) -> Summary:
         """What all rows say.
