@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,10 +67,12 @@ def evaluate(local: Local, order: Order) -> None:
     if card.task != "classification":
         raise BadRequest(f"{local.key} is a model of {card.task}; gradcam evaluate takes those of classification")
     methods = _methods(order.methods, card)
+    settings = _settings(order.settings)
+    names = _named(order.protocols)
     classes = datasets.classes_of(order.classes, len(card.labels)) if order.classes else ()
     collected = datasets.collect(datasets.Source(order.data, order.boxes, order.limit), card.labels, classes)
     samples = _chosen(collected.samples, order)
-    protocols = _protocols(order, methods, samples)
+    protocols = _protocols(order, names, settings, methods, samples)
     local = on_fastest_runtime(local)
     plan = Plan(Explainer(local), samples, methods, protocols, order.seed)
     with opened(order.report, resume=order.resume) as journal:
@@ -98,24 +100,38 @@ def _chosen(samples: Sequence[Sample], order: Order) -> list[Sample]:
     return [samples[place] for place in sorted(drawn)]
 
 
-def _protocols(order: Order, methods: Sequence[str], samples: Sequence[Sample]) -> list[Planned]:
-    """The protocols that are wanted, each with its options.
+def _named(protocols: Sequence[str]) -> list[str]:
+    """The protocols that may be wanted.
 
     Raises:
-        BadOption: there is no such protocol or option, or the data set hasn't what a named one needs.
+        BadOption: there is no such protocol.
     """
-    given = _settings(order.settings)
-    names = list(PROTOCOLS) if not order.protocols or "all" in order.protocols else list(order.protocols)
-    strange = sorted({*names, *given} - set(PROTOCOLS))
-    if strange:
+    if not protocols or "all" in protocols:
+        return list(PROTOCOLS)
+    if strange := sorted({*protocols} - set(PROTOCOLS)):
         raise BadOption(f"--protocols: {no_such(strange[0], PROTOCOLS)}")
+    return list(dict.fromkeys(protocols))
+
+
+def _protocols(
+    order: Order,
+    names: Sequence[str],
+    settings: Mapping[str, dict[str, int | float]],
+    methods: Sequence[str],
+    samples: Sequence[Sample],
+) -> list[Planned]:
+    """Those of the protocols that the data set allows, each with its options.
+
+    Raises:
+        BadOption: the data set hasn't what a named one needs, or suits none.
+    """
     planned = []
-    for name in dict.fromkeys(names):
+    for name in names:
         protocol = PROTOCOLS[name]
         lacking = [need.value for need in protocol.needs if not any(_has(sample, need) for sample in samples)]
         if lacking and name in order.protocols:
             raise BadOption(f"--protocols {name} needs {' and '.join(lacking)}, which data set {order.data!r} hasn't")
-        options = {option: known.default for option, known in protocol.options.items()} | given.get(name, {})
+        options = {option: known.default for option, known in protocol.options.items()} | settings.get(name, {})
         costs = order.protocols == () and any(protocol.passes(m, 1, lambda _: 1.0, **options) for m in methods)
         if not lacking and not costs:
             planned.append(Planned(name, protocol, options))
