@@ -17,9 +17,17 @@ def test_every_version_in_the_repositories_is_listed_with_its_state(client):
     body = client.get("/models").json()
     assert body.keys() == {"default", "models"}
     assert body["default"] == "scenes"
-    listed_so = [(m["name"], m["version"]) for m in body["models"]]
-    assert listed_so[:4] == [("alexnet", "1"), ("resnet18", "1"), ("resnet50", "1"), ("small", "1")]
-    assert sorted(listed_so[4:]) == sorted((name, "1") for name in EMBEDDED_MODELS)
+    assert [(m["name"], m["version"]) for m in body["models"]] == [
+        ("alexnet", "1"),
+        ("resnet18", "1"),
+        ("resnet50", "1"),
+        ("small", "1"),
+        ("scenes", "1"),
+        ("easy-vqa", "1"),
+        ("imagenet", "1"),
+        ("policy", "1"),
+        ("scenes-captions", "1"),
+    ]
     states = {name: model["state"] for name, model in listed(client).items()}
     for name in set(EMBEDDED_MODELS) - {"scenes"}:  # on demand, where another is the default
         assert states.pop(name) in ("unloaded", "loading", "ready")

@@ -193,7 +193,7 @@ UNBUILDABLE = {
     "video": (RESNET.replace("resnet18", "r3d_18"), "no classification architecture 'r3d_18'"),
     "not in the zoo": (
         ZOO.format("cats") + PAD + "labels: labels.txt",
-        "no architecture 'cats'; it has easy_vqa, ",
+        "no architecture 'cats'; it has easy_vqa, policy, scenes, scenes_captions",
     ),
     "no labels": (ZOO.format("scenes") + PAD, "must name a labels file"),
     "no preprocess": (ZOO.format("scenes") + "labels: labels.txt", "must say how to preprocess"),
