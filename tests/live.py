@@ -74,6 +74,10 @@ class Service:
         """Its processes but the supervisor."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def lasting(self) -> set[psutil.Process]:
+        """Those that the supervisor started: workers and API processes, but not what a worker traces a model with."""
+        return set(psutil.Process(self.process.pid).children())
+
 
 def fresh(url: str) -> httpx.Client:
     """Speaks to a service on connections of its own; no certificates are read for it, which would take 50 ms."""

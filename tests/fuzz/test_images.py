@@ -71,11 +71,11 @@ def test_a_damaged_picture_is_answered_or_refused(guarded: Service, encoding: st
                 if answer.status_code not in (200, 413, 422):
                     wrong.append((seed, answer.text))
 
-    processes = guarded.children()
+    processes = guarded.lasting()
     with ThreadPoolExecutor(CONNECTIONS) as threads:
         list(threads.map(send, range(CONNECTIONS)))
     assert not wrong, wrong[:3]
-    assert set(guarded.children()) == set(processes)  # none died
+    assert guarded.lasting() == processes  # none died
     assert statuses[422] > 0  # else nothing was damaged
 
 
