@@ -18,9 +18,10 @@ from gradcam_service.evaluate import datasets
 from gradcam_service.evaluate.explainer import Explainer, on_fastest_runtime
 from gradcam_service.evaluate.journal import Journal, opened
 from gradcam_service.evaluate.protocols import PROTOCOLS, Need, Protocol
-from gradcam_service.evaluate.report import findings, write
+from gradcam_service.evaluate.report import write
 from gradcam_service.evaluate.runner import Plan, Planned, looked_at, measured, run
 from gradcam_service.evaluate.sample import Collected, Sample
+from gradcam_service.evaluate.summary import summed_up
 from gradcam_service.kinds import no_such
 
 if TYPE_CHECKING:
@@ -192,5 +193,5 @@ def _report(plan: Plan, journal: Journal, collected: Collected, order: Order) ->
     found = {planned.name: measured(plan, planned, journal) for planned in plan.protocols}
     problems = [*collected.problems, *problems, *(problem for _, own in found.values() for problem in own)]
     kept = {name: of for name, (of, _) in found.items()}
-    for line in write(order.report, findings(order.data, plan, kept, usable, problems)):
+    for line in write(order.report, summed_up(order.data, plan, kept, usable, problems)):
         click.echo(line)
