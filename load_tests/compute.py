@@ -197,13 +197,13 @@ def bare_loop(repository: Path, picture: bytes, count: int, explained: bool, eng
     from gradcam_service.core.render import drawings
     from gradcam_service.images.decode import decode
     from gradcam_service.images.geometry import prepare
-    from gradcam_service.worker import engine
+    from gradcam_service.worker.engine import run
     from gradcam_service.worker.messages import Question
 
     model, forward = _model(repository, "imagenet", "cpu"), _forward("tf_efficientnet_lite0", engine)
     preprocess, options = model.card.preprocess, ExplainOptions()
     mean, std = (np.array(values, np.float32) for values in (preprocess.mean, preprocess.std))
-    (answer,) = engine.run(
+    (answer,) = run(
         model,
         [{"image": prepare(decode(picture, 10**9), **preprocess.geometry()).pixels}],
         [Question("gradcam")],
