@@ -41,6 +41,7 @@ def gradcam(*arguments: object, **settings: object) -> subprocess.CompletedProce
         patch.object(local, "load", load if "plugins" in settings else _loaded),
         patch.dict(os.environ, environment),
         patch.dict(kinds._PLUGINS, {constant: {**files} for constant, files in kinds._PLUGINS.items()}, clear=True),
+        patch.dict(kinds._CODE),
         patch.object(sys, "argv", command),
         redirect_stdout(output),
         redirect_stderr(errors),

@@ -26,6 +26,7 @@ import httpx
 import psutil
 
 from gradcam_service.registry.repository import EMBEDDED
+from traces import keep_traces
 
 GRADCAM = Path(sys.executable).with_name("gradcam")
 ADMIN_TOKEN = "of-the-operator-alone"
@@ -169,9 +170,9 @@ def running(*command: str, **settings: object) -> Iterator[Service]:
 def running_eagerly(*command: str, **settings: object) -> Iterator[Service]:
     """The same with the embedded model on eager PyTorch and the CPU, for tests to which runtimes are all alike.
 
-    Nothing is raced, and where another model is the default this one waits to be asked for, so that a start takes a
-    third less of the processors, and answers are the same to the last digit from the first on. Requests have two
-    minutes: the machine may be slow.
+    Nothing is raced, what can be traced beforehand is, and where another model is the default this one waits to be
+    asked for, so that a start takes half of the processors' time, and answers are the same to the last digit from the
+    first on. Requests have two minutes: the machine may be slow.
     """
     settings = {"device": "cpu", "timeout_ms": 120_000} | settings
     with TemporaryDirectory(prefix="gradcam-eager-") as folder:
@@ -180,6 +181,7 @@ def running_eagerly(*command: str, **settings: object) -> Iterator[Service]:
         text = (version / "model.yaml").read_text() + f"runtime: eager\nload: {load}\n"
         (version / "model.yaml").write_text(text)
         given = settings.pop("model_repository", None)
+        keep_traces(filter(Path.is_dir, (Path(folder), Path(str(given)))), settings.get("plugins"))
         with running(*command, model_repository=f"{given},{folder}" if given else folder, **settings) as service:
             yield service
 

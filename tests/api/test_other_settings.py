@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from worker.test_versions import answered_by, listed, put
+from worker.test_versions import answered_by, listed, put, traced_beforehand
 
 from exposed import value
 from live import ADMIN_TOKEN, PATIENCE, free_port, fresh, running_eagerly, until
@@ -28,6 +28,7 @@ def port():
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """A repository with one model."""
+    traced_beforehand(tmp_path_factory.mktemp("beforehand"), (1, ""), (2, ""), (3, ""))
     root = tmp_path_factory.mktemp("looked-at") / "models"
     put(root, "1", 1)
     return root

@@ -26,6 +26,7 @@ from gradcam_service.zoo.network import scenes_network
 from gradcam_service.zoo.scenes import CLASSES, scene
 from live import ADMIN_TOKEN, Service, repeated, running_eagerly, until
 from repository import EMBEDDED_MODELS
+from traces import keep_traces
 
 YAML = """\
 source: zoo
@@ -71,9 +72,22 @@ def remove(folder: Path) -> None:
     gone.rmdir()
 
 
+def traced_beforehand(folder: Path, *models: tuple[int, str]) -> None:
+    """Have versions of these seeds and these more lines of ``model.yaml`` come without being traced first."""
+    for number, (seed, more) in enumerate(models):
+        put(folder / "models", str(number), seed, more)
+    keep_traces([folder / "models"])
+
+
+ATTIC = "layer: attic\n"
+
+
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, chaos: bool) -> Path:
     """The repository of `serving`."""
+    if not chaos:
+        models = (1, ""), (2, ""), (3, ""), (4, ""), (1, ATTIC), (3, ATTIC)
+        traced_beforehand(tmp_path_factory.mktemp("beforehand"), *models)
     root = tmp_path_factory.mktemp("repository") / "models"
     put(root, "1", 1)
     return root
@@ -143,7 +157,7 @@ def test_a_new_version_takes_over_and_the_old_one_is_unloaded(live: Service, rep
 
 def test_versions_that_fail_replace_nothing(live: Service, repository: Path):
     put(repository, "2", 2, more="colour: red\n")
-    put(repository, "3", 3, more="layer: attic\n")
+    put(repository, "3", 3, more=ATTIC)
     put(repository, "4", 4, more="sample: {image: labels.txt, label: star}\n")
     until(lambda: [state(live, version) for version in "234"], ["failed"] * 3)
     assert failed(live) == {"2", "3", "4"}
@@ -162,7 +176,7 @@ def test_versions_that_fail_replace_nothing(live: Service, repository: Path):
 def test_new_content_of_a_version_takes_over_unless_it_fails(live: Service, repository: Path):
     before = listed(live)["1"]
     path = repository / "demo" / "1" / "model.yaml"
-    path.write_text(model_yaml(1) + "layer: attic\n")
+    path.write_text(model_yaml(1) + ATTIC)
     until(lambda: "attic" in str(listed(live)["1"].get("reason")))
     after = listed(live)["1"]
     assert after == before | {name: after[name] for name in ("reason", "runtime")}
@@ -180,7 +194,7 @@ def test_an_alias_moves_when_the_version_it_names_can_answer_and_back(live: Serv
     until(lambda: answered_by(live, "demo"), "2")
     assert answered_by(live, "demo@stable") == "1"
     assert state(live, "1") == "ready"  # since it has a name
-    put(repository, "3", 3, more="layer: attic\n")
+    put(repository, "3", 3, more=ATTIC)
     alias(repository, "stable: 3\n")
     until(lambda: state(live, "3"), "failed")
     assert answered_by(live, "demo@stable") == "1"
@@ -238,7 +252,7 @@ def test_no_request_fails_whatever_happens_to_versions_and_each_says_who_compute
     runtime = "auto" if chaos else "eager"
     alias(repository, "stable: 1\n")
     until(lambda: listed(live)["1"]["aliases"], ["stable"])
-    expected = expected_logits(tmp_path, [1, 2, 3, 4])
+    expected = expected_logits(tmp_path, [1, 2, 4, 5])
     statuses, wrong = Counter[int](), []
     versions: set[tuple[str, str]] = set()
 
@@ -257,16 +271,16 @@ def test_no_request_fails_whatever_happens_to_versions_and_each_says_who_compute
         if not np.allclose(said, expected[seed], rtol=0, atol=1e-4):
             wrong.append(f"{answer['model']} did not compute {said}")
 
-    with repeated(look, 4, pause=0.1):
+    with repeated(look, 2, pause=0.1):
         put(repository, "2", 2, runtime=runtime)
         until(lambda: ("demo", "2") in versions)
         alias(repository, "stable: 2\n")
         until(lambda: ("demo@stable", "2") in versions)
-        put(repository, "3", 3, more="layer: attic\n")
+        put(repository, "3", 3, more=ATTIC)
         until(lambda: state(live, "3"), "failed")
         (repository / "demo" / "2" / "model.yaml").write_text(model_yaml(4, runtime))  # the same version anew
         until(lambda: listed(live)["2"].get("weights"), "random:4")
-        put(repository, "4", 3, runtime=runtime)
+        put(repository, "4", 5, runtime=runtime)  # which is traced now
         until(lambda: ("demo", "4") in versions)
         remove(repository / "demo" / "4")
         until(lambda: "4" not in listed(live))

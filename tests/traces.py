@@ -1,0 +1,29 @@
+"""Traces models in the tests' own process, which has torch: a second of what a process of its own takes four for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from unittest.mock import patch
+
+from gradcam_service import kinds
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry import kept
+from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.repository import scan
+
+
+def keep_traces(repositories: Iterable[Path], plugins: Path | None = None) -> None:
+    """Trace the models of repositories, for services of these plugins to find in the cache."""
+    from gradcam_service.registry.traces import keep_trace
+
+    known = {constant: {**files} for constant, files in kinds._PLUGINS.items()}
+    with patch.dict(kinds._PLUGINS, known, clear=True), patch.dict(kinds._CODE):
+        kinds.load_plugins(plugins)
+        for entry in scan(repositories, embedded=False):
+            with suppress(ModelFailed):  # which a service says of it, too
+                folder = ModelFolder(entry.spec(), entry.folder())
+                key = kept.key_of(folder)
+                if key is not None and not kept.holds("traces", key):
+                    keep_trace(folder, key)
