@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from tqdm import tqdm
 
 import gradcam_service
 from gradcam_service.cli_files import STDIN, Outcome, a_file_each, complain, exit_code, foretold
-from gradcam_service.cli_options import RequestCommand
+from gradcam_service.cli_options import RequestCommand, separated
+from gradcam_service.cli_settings import opened, settings_here, validated, warn
 from gradcam_service.errors import ServiceError
 from gradcam_service.kinds import load_plugins
-from gradcam_service.naming import complaint, did_you_mean
-from gradcam_service.settings import Settings, misspelt
+from gradcam_service.naming import did_you_mean
+from gradcam_service.settings import Settings
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -77,7 +77,7 @@ def serve(**given: str | int | None) -> None:
     """Serve HTTP. Every setting is an environment variable GRADCAM_*; see docs/settings.md."""
     from gradcam_service import serving
 
-    serving.serve(_validated(Settings, given))
+    serving.serve(validated(Settings, given))
 
 
 @commands.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -98,9 +98,9 @@ def kserve(context: click.Context, /, workers: str | None, **given: Any) -> None
     ours = [name for option in context.command.params for name in option.opts]
     for argument in filter(lambda argument: argument.startswith("-"), context.args):
         meant = did_you_mean(argument.partition("=")[0], ours, _ALIKE)
-        _warn([f"{argument} is no option of gradcam kserve and changes nothing{meant}"])
+        warn([f"{argument} is no option of gradcam kserve and changes nothing{meant}"])
     with arranged(Arguments(**given)) as chosen:
-        serving.serve(_validated(Settings, chosen))
+        serving.serve(validated(Settings, chosen))
 
 
 @commands.command()
@@ -121,7 +121,7 @@ def models(names: Sequence[str], load_them: bool, url: str | None) -> None:
     from gradcam_service import cli_models
 
     if not url:
-        sys.exit(cli_models.list_repositories(_settings(), names, load_them))
+        sys.exit(cli_models.list_repositories(settings_here(), names, load_them))
     if load_them or names:
         raise click.UsageError("NAMES and --load are of models here; a service at --url lists all that it has")
     cli_models.list_service(url)
@@ -142,7 +142,7 @@ def import_(members: Sequence[str], **given: Any) -> None:  # noqa: ANN401  clic
     """
     from gradcam_service.registry.importing import Import, import_model, member
 
-    settings = _settings()
+    settings = settings_here()
     load_plugins(settings.plugins)
     order = Import(members=tuple(map(member, members)), python_path=settings.python_path, **given)
     for line in import_model(order):
@@ -164,13 +164,13 @@ def predict(pictures: Sequence[Path], model: str | None, as_frames: bool, top_k:
     """What the model sees in PICTURES, files or - for the standard input; needs no server."""
     outcome, local = Outcome(pictures, as_frames), None
     for picture, data in outcome.readable():
-        local = local or _open(model)
+        local = local or opened(model)
         with outcome.of(picture):
             result = local.predict(data, top_k)
             if len(pictures) > 1 and not as_frames:
                 click.echo(f"{picture}:")
             click.echo(result.prediction)
-            _warn(result.warnings)
+            warn(result.warnings)
     sys.exit(outcome.code)
 
 
@@ -195,7 +195,7 @@ def explain(
     from gradcam_service.core.options import ExplainOptions
 
     target = _targets(given["target"], given.pop("against"))
-    options = _validated(ExplainOptions, {**given, "target": target, "format": _encoding(file)})
+    options = validated(ExplainOptions, {**given, "target": target, "format": _encoding(file)})
     _refuse_what_would_not_show(options)
     # One that is named twice would be drawn twice into the same file; frames are drawn into the newest's.
     drawn = pictures[-1:] if as_frames else tuple(dict.fromkeys(pictures))
@@ -203,7 +203,7 @@ def explain(
     files = dict(zip(drawn, a_file_each(file, named), strict=True))
     outcome, local = Outcome(pictures if as_frames else drawn, as_frames), None
     for picture, data in outcome.readable():
-        local = local or _open(model)
+        local = local or opened(model)
         with outcome.of(picture), _watched(local, options, picture == drawn[0]) as watched:
             draw = _draw_all if options.method == "all" else _draw
             draw(watched, picture.name, data, options, files[picture])
@@ -260,7 +260,7 @@ def _draw(local: Local, name: str, data: Picture, options: ExplainOptions, file:
     if local.model.card.speaks and len(result.explanations) > 1:
         _strip(result.explanations, options).save(file)
         click.echo(f"{result.prediction.caption.text} → {file}")
-    _warn(result.warnings)
+    warn(result.warnings)
 
 
 def _strip(words: Sequence[Explanation], options: ExplainOptions) -> Image.Image:
@@ -274,21 +274,11 @@ def _strip(words: Sequence[Explanation], options: ExplainOptions) -> Image.Image
     return labelled_grid(tiles, {each.kind for each in words}, options.colormap)
 
 
-def _warn(warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        click.echo(f"gradcam: warning: {warning}", err=True)
-
-
-def _names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    """What is separated by commas."""
-    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
-
-
 @commands.command()
 @click.argument("data")
 @click.option("--model", help="name, name@version or name@alias.  [default: GRADCAM_DEFAULT_MODEL]")
-@click.option("--methods", callback=_names, help="Separated by commas, or all.  [default: the model's own]")
-@click.option("--protocols", callback=_names, help="Likewise.  [default: all that need no more than the maps]")
+@click.option("--methods", callback=separated, help="Separated by commas, or all.  [default: the model's own]")
+@click.option("--protocols", callback=separated, help="Likewise.  [default: all that need no more than the maps]")
 @click.option(
     "--set", "settings", multiple=True, metavar="PROTOCOL.OPTION=VALUE", help="Such as pointing.tolerance=15."
 )
@@ -311,7 +301,7 @@ def evaluate(model: str | None, **given: Any) -> None:  # noqa: ANN401  click's 
     from gradcam_service.cli_evaluate import Order
     from gradcam_service.cli_evaluate import evaluate as carry_out
 
-    carry_out(_open(model), Order(**given))
+    carry_out(opened(model), Order(**given))
 
 
 @commands.command()
@@ -333,7 +323,7 @@ def export(name: str, layer: str, file: Path) -> None:
 
     if program.exists() and not export.is_ours(program):
         raise click.UsageError(f"{program} is there, and would be overwritten; choose another name for -o")
-    local = _open(name)
+    local = opened(name)
     export.export(local, layer, file)
     click.echo(f"{local.key} and its Grad-CAM → {file}, and how to ask it → {program}")
 
@@ -352,31 +342,3 @@ def _encoding(file: Path) -> str:
     if file.suffix.lower() not in _ENCODINGS:
         raise click.UsageError(f"{file} must end in one of {', '.join(_ENCODINGS)}")
     return _ENCODINGS[file.suffix.lower()]
-
-
-def _open(model: str | None) -> Local:
-    settings = _settings()
-    if sys.stderr.isatty():
-        click.echo(f"loading {model or settings.default_model} …", err=True)
-    from gradcam_service.local import open_model
-
-    return open_model(model, settings)
-
-
-def _settings() -> Settings:
-    """Those of the environment; what looks like one there and is none is told of."""
-    _warn(misspelt(os.environ))
-    return _validated(Settings)
-
-
-def _validated(options: type[Options], given: dict[str, Any] | None = None) -> Options:
-    """Settings or options from the command line, where given."""
-    try:
-        return options(**{name: value for name, value in (given or {}).items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        if not first["loc"]:  # of several options together
-            raise click.UsageError(str(first["ctx"]["error"])) from None
-        name = str(first["loc"][0])
-        shown = f"GRADCAM_{name.upper()}" if options is Settings else f"--{name.replace('_', '-')}"
-        raise click.UsageError(f"{shown}: {complaint(first, options)}") from None

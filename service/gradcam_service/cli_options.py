@@ -14,6 +14,11 @@ _ELSEWHERE = (
 _FEW = 4  # choices that are named in an option's place
 
 
+def separated(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """A callback of an option: what is separated by commas."""
+    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
+
+
 class RequestCommand(click.Command):
     """Command that takes the options of ``/explain``, made once they are needed, as that imports every method.
 
