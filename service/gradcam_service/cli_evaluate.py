@@ -133,8 +133,9 @@ def _protocols(
         if lacking and name in order.protocols:
             raise BadOption(f"--protocols {name} needs {' and '.join(lacking)}, which data set {order.data!r} hasn't")
         options = {option: known.default for option, known in protocol.options.items()} | settings.get(name, {})
-        costs = order.protocols == () and any(protocol.passes(m, 1, lambda _: 1.0, **options) for m in methods)
-        if not lacking and not costs:
+        costs = [protocol.passes(m, 1, lambda _: 1.0, **options) for m in methods]
+        costs.append(protocol.shared_passes(1, lambda _: 1.0, **options))
+        if not lacking and (order.protocols or not any(costs)):
             planned.append(Planned(name, protocol, options))
     if not planned:
         raise BadOption(f"no protocol suits data set {order.data!r}; there are {', '.join(PROTOCOLS)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from methods.networks import maps_of
@@ -17,10 +18,11 @@ from gradcam_service.evaluate.case import Case
 from gradcam_service.evaluate.explainer import Explainer
 from gradcam_service.evaluate.metrics.bias import differences, shares
 from gradcam_service.evaluate.protocols import PROTOCOLS, Of
-from gradcam_service.evaluate.protocols.robustness import attacked
+from gradcam_service.evaluate.protocols.robustness import attacked, bounds
 from gradcam_service.evaluate.sample import Sample, Thing
 from gradcam_service.explain.network import Network
 from gradcam_service.images.geometry import prepare
+from gradcam_service.inputs import Takes
 from gradcam_service.local import open_model
 from gradcam_service.settings import Settings
 from gradcam_service.zoo.scenes import scene
@@ -71,7 +73,10 @@ def test_passes_are_those_that_are_done(protocol):
     options = {name: option.default for name, option in known.options.items()}
     rows = known.measure(case, **options)
     assert [row["label"] for row in rows] == [0, 1]
-    assert case.asked.asked == known.passes("gradcam", 2, lambda _: 1, **options)
+    own, shared = known.passes("gradcam", 2, lambda _: 1, **options), known.shared_passes(2, lambda _: 1, **options)
+    assert case.asked.asked == own + shared
+    known.measure(replace(case, method="layercam"), **options)
+    assert case.asked.asked == 2 * own + shared
 
 
 def test_an_exact_map_of_a_linear_model_has_no_infidelity_and_full_sensitivity():
@@ -162,6 +167,19 @@ def test_adversarial_noise_flips_the_label_within_its_bounds(scenes_case):
     assert row["correlation"] == pytest.approx(
         spearmanr(scenes_case.saliency(label).ravel(), changed.ravel()).statistic, abs=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("depth", "std", "low", "high"),
+    [(8, 0.25, -2, 2), (16, -0.25, -2, 2), ("float", 0.25, 3, 7)],
+    ids=["of 8 bits", "inverted", "numbers without a range"],
+)
+def test_adversarial_noise_stays_between_black_and_white(depth, std, low, high):
+    card = Model(2).card
+    takes = Takes(channels=1, depth=depth)
+    card = msgspec.structs.replace(card, input=takes, preprocess=replace(card.preprocess, mean=(0.5,), std=(std,)))
+    found = bounds(card, np.array([[[3.0, 5.0], [7.0, 4.0]]]), 0.1)
+    assert (found.low.item(), found.high.item(), found.epsilon.item()) == (low, high, pytest.approx(0.4))
 
 
 def test_maps_of_gradcam_change_with_the_weights(scenes_case):

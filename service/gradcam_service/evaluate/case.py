@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from gradcam_service.tasks.classification import probabilities
 
 if TYPE_CHECKING:
     from gradcam_service.registry.loader import LoadedModel
+
+
+Found = TypeVar("Found")
 
 
 class Asked(Protocol):
@@ -50,6 +53,7 @@ class Case:
             protocol asks for.
         asked: the model.
         seed: of whatever is random.
+        known: what `once` has found of the sample, which all cases of it share.
     """
 
     sample: Sample
@@ -60,6 +64,7 @@ class Case:
     raw: Mapping[int, np.ndarray]
     asked: Asked
     seed: int
+    known: dict[Hashable, Any] = field(default_factory=dict)
     _saliency: dict[int, Floats] = field(default_factory=dict, init=False)
 
     @property
@@ -110,6 +115,18 @@ class Case:
         wanted = method or self.method
         maps = self.asked.explain(pictures, wanted, label)
         return np.stack([self._stretched(plane(own, METHODS[wanted].kind)) for own in maps])
+
+    def once(self, of: Hashable, work: Callable[[], Found]) -> Found:
+        """What work makes of the sample whichever method explains it, worked out for the first of them.
+
+        Args:
+            of: all that it depends on, besides the picture and the model.
+            work: takes nothing of the method.
+        """
+        if of not in self.known:
+            self.known[of] = work()
+        found: Found = self.known[of]
+        return found
 
     def _stretched(self, own: Floats) -> Floats:
         height, width = self.card.preprocess.input_size

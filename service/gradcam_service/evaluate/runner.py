@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,14 +67,26 @@ class Plan:
         best = np.argsort(-scores, kind="stable")[: self._top].tolist()
         return list(dict.fromkeys([*sample.labels, *best]))
 
-    def passes(self, sample: Sample, method: str, chosen: Sequence[Planned]) -> float:
-        """Forward passes of some protocols on one method's maps of a sample, besides that of its prediction."""
-        if not chosen:
-            return 0.0
+    def passes(self, sample: Sample, missing: Mapping[str, Sequence[Planned]]) -> dict[str, float]:
+        """Forward passes that each method takes on a sample, besides that of its prediction.
+
+        What methods share counts for the first of them.
+
+        Args:
+            sample: of the data set.
+            missing: what is to be measured of it, by method.
+        """
         labels = len(sample.labels)
-        maps = labels + self._top
-        measuring = (each.protocol.passes(method, labels, self.cost, **each.options) for each in chosen)
-        return self.cost(method, maps) - 1 + sum(measuring)
+        found: dict[str, float] = {}
+        begun: list[Planned] = []
+        for method, chosen in missing.items():
+            own = (each.protocol.passes(method, labels, self.cost, **each.options) for each in chosen)
+            new = [each for each in chosen if each not in begun]
+            shared = (each.protocol.shared_passes(labels, self.cost, **each.options) for each in new)
+            maps = self.cost(method, labels + self._top) - 1 if chosen else 0.0
+            found[method] = maps + sum(own) + sum(shared)
+            begun += new
+        return found
 
     def cost(self, method: str, maps: int = 1) -> float:
         """Forward passes of so many maps of one picture, the prediction included."""
@@ -83,7 +95,7 @@ class Plan:
 
     def passes_of(self, sample: Sample) -> float:
         """Forward passes of all that is measured of a sample."""
-        return 1 + sum(self.passes(sample, method, self.protocols) for method in self.methods)
+        return 1 + sum(self.passes(sample, dict.fromkeys(self.methods, self.protocols)).values())
 
     @property
     def total(self) -> float:
@@ -102,6 +114,8 @@ class _Job:
     sample: Sample  # its boxes fit its picture
     received: Received
     missing: dict[str, list[Planned]]
+    passes: dict[str, float]  # of what is missing, by method
+    known: dict[Hashable, Any] = field(default_factory=dict)  # see `Case.known`
 
 
 def run(plan: Plan, journal: Journal, progress: Callable[[float], object]) -> None:
@@ -125,12 +139,7 @@ def run(plan: Plan, journal: Journal, progress: Callable[[float], object]) -> No
             predicted = plan.explainer.predict([job.received.inputs for job in jobs])
             for method in plan.methods:
                 _measure(plan, jobs, predicted, method, journal, progress)
-        progress(sum(plan.passes_of(sample) for sample in some) - sum(_passes(plan, job) for job in jobs))
-
-
-def _passes(plan: Plan, job: _Job) -> float:
-    """Forward passes of what was missing of a sample."""
-    return sum(plan.passes(job.sample, method, own) for method, own in job.missing.items())
+        progress(sum(map(plan.passes_of, some)) - sum(sum(job.passes.values()) for job in jobs))
 
 
 def measured(plan: Plan, planned: Planned, journal: Journal) -> tuple[list[Of], list[Problem]]:
@@ -200,7 +209,7 @@ def _job(plan: Plan, sample: Sample, missing: dict[str, list[Planned]], journal:
     if journal.get(key) is None:
         warned = [("picture with a warning", warning) for warning in received.warnings]
         journal.add(Entry(key, sample.name, problems=[*((p.kind, p.detail) for p in problems), *warned]))
-    return _Job(fitted, received, missing)
+    return _Job(fitted, received, missing, plan.passes(sample, missing))
 
 
 def _measure(
@@ -230,12 +239,13 @@ def _measure(
             maps[row],
             plan.explainer,
             plan.seed,
+            job.known,
         )
         for planned in job.missing[method]:
             rows, problems = _rows(case, planned)
             key = plan.key(job.sample, method, planned)
             journal.add(Entry(key, job.sample.name, method, planned.name, rows, problems))
-        progress(plan.passes(job.sample, method, job.missing[method]))
+        progress(job.passes[method])
 
 
 def _rows(case: Case, planned: Planned) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:

@@ -153,11 +153,21 @@ class Protocol(ABC):
     options: Mapping[str, Option] = {}
 
     def passes(self, method: str, maps: int, cost: Callable[[str], float], **options: float) -> float:
-        """Forward passes that a sample takes besides those of its maps.
+        """Forward passes that each method takes on a sample besides those of its maps, and besides `shared_passes`.
 
         Args:
             method: whose maps are measured.
             maps: how many classes a sample has.
+            cost: forward passes that a map takes, by the name of the method.
+            options: all of the protocol's.
+        """
+        return 0.0
+
+    def shared_passes(self, maps: int, cost: Callable[[str], float], **options: float) -> float:
+        """Forward passes that a sample takes once, however many methods are measured on it: see `Case.once`.
+
+        Args:
+            maps: as in `passes`, as are the others.
             cost: forward passes that a map takes, by the name of the method.
             options: all of the protocol's.
         """

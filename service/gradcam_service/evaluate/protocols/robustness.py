@@ -42,20 +42,29 @@ class Robustness(Protocol):
         "after": Figure("hits after"),
     }
     options = {  # noqa: RUF012  likewise
-        "epsilon": Option(default=8.0, description="most that a pixel changes, of 255", gt=0, le=255),
+        "epsilon": Option(default=8.0, description="most that a pixel changes, of 255 to white", gt=0, le=255),
         "steps": Option(default=10, description="of a quarter of epsilon, or one of all of it", ge=1, le=1000),
     }
 
     def passes(self, method: str, maps: int, cost: Callable[[str], float], **options: float) -> float:
-        """Those of the gradients, and of a map."""
-        return GRADIENT * (options["steps"] + 1) + cost(method)
+        """Those of a map."""
+        return cost(method)
+
+    def shared_passes(self, maps: int, cost: Callable[[str], float], **options: float) -> float:
+        """Those of the gradients."""
+        return GRADIENT * (options["steps"] + 1)
 
     def measure(self, case: Case, **options: float) -> list[dict[str, Any]]:
         """The map of the true class before and after."""
         (label,) = case.top(1)
         if label not in case.sample.labels or non_differentiable(case.asked.model.network.traced.graph):
             return []
-        found = attacked(case.asked.model, case.image, label, options["epsilon"] / 255, int(options["steps"]))
+        epsilon, steps = options["epsilon"] / 255, int(options["steps"])
+
+        def attack() -> Attacked:
+            return attacked(case.asked.model, case.image, label, epsilon, steps)
+
+        found = case.once(("attacked", epsilon, steps), attack)
         row: dict[str, Any] = {"label": label, "flipped": found.flipped, "steps": found.steps}
         if found.flipped:
             before, after = case.saliency(label), case.explain(found.image[None], label)[0]
@@ -73,11 +82,24 @@ def attacked(model: LoadedModel, image: np.ndarray, label: int, epsilon: float, 
         model: with a gradient.
         image: as the network receives it.
         label: its class.
-        epsilon: most that a pixel changes, of 1.
+        epsilon: most that a pixel changes, as a share of what there is between black and white.
         steps: at most so many.
     """
     size = 1.0 if steps == 1 else 0.25
-    return pgd(_slope(model, label), image, label, _bounds(model.card, epsilon), steps, size)
+    return pgd(_slope(model, label), image, label, bounds(model.card, image, epsilon), steps, size)
+
+
+def bounds(card: Card, image: np.ndarray, epsilon: float) -> Bounds:
+    """Limits of what an image (C, H, W) may become: pixels from black to white, that is, from 0 to 1.
+
+    Floating-point numbers without a range in ``model.yaml`` have neither: of these, each band's own extremes are taken.
+    """
+    if card.input.depth == "float" and card.input.range is None:
+        low, high = image.min((1, 2), keepdims=True), image.max((1, 2), keepdims=True)
+    else:
+        mean, std = (np.array(of)[:, None, None] for of in (card.preprocess.mean, card.preprocess.std))
+        low, high = np.sort([(0 - mean) / std, (1 - mean) / std], axis=0)
+    return Bounds(epsilon * (high - low), low, high)
 
 
 def _slope(model: LoadedModel, label: int) -> Slope:
@@ -96,12 +118,6 @@ def _slope(model: LoadedModel, label: int) -> Slope:
         return scores.float().cpu().numpy(), slopes.cpu().numpy()
 
     return slope
-
-
-def _bounds(card: Card, epsilon: float) -> Bounds:
-    """Pixels are from 0 to 1, as far as the card says."""
-    mean, std = (np.array(of)[:, None, None] for of in (card.preprocess.mean, card.preprocess.std))
-    return Bounds(epsilon / std, (0 - mean) / std, (1 - mean) / std)
 
 
 def _points(saliency: Floats, where: np.ndarray) -> bool:
