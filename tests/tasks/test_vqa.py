@@ -13,68 +13,21 @@ from gradcam_service.text import TOKENS
 from gradcam_service.worker.engine import run
 from gradcam_service.worker.messages import Question
 
-CODE = '''
-"""An operator's networks that answer questions."""
-import torch
-from torch import nn
+from .answerers import KINDS, network, written
 
-
-class Answerer(nn.Module):
-    def __init__(self, early):
-        super().__init__()
-        self.early = early
-        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
-        self.last = nn.Sequential(nn.Conv2d(8, 8, 3, stride=2), nn.ReLU())
-        self.words = nn.Embedding(7, 8)
-        self.answers = nn.Linear(8 if early else 16, 4)
-        self.hidden = nn.Linear(8 if early else 16, 8 if early else 16)
-
-    def forward(self, image, question):
-        asked = self.words(question).mean(1)
-        features = self.first(image)
-        if self.early:
-            features = features * (1 + asked[:, :, None, None])
-        pooled = self.last(features).mean((2, 3))
-        if not self.early:
-            pooled = torch.cat([pooled * asked, asked], 1)
-        return self.answers(torch.relu(self.hidden(pooled)))
-
-
-def early():
-    torch.manual_seed(1)
-    return Answerer(True).eval()
-
-
-def late():
-    torch.manual_seed(2)
-    return Answerer(False).eval()
-'''
-YAML = """\
-source: python
-architecture: own_answerers:{}
-task: vqa
-tokenizer: vocabulary.txt
-length: 4
-labels: [red, blue, circle, square]
-preprocess: {{resize: [16, 20], mean: [0, 0, 0], std: [1, 1, 1]}}
-runtime: eager
-"""
 QUESTIONS = [f"{a} {b}?" for a in ("what", "which", "colour") for b in ("shape", "colour", "it", "which")][:10]
 PICTURES = np.random.default_rng(0).integers(0, 256, (10, 16, 20, 3), np.uint8)
 
 
-@pytest.fixture(scope="module", params=["early", "late"])
-def model(request, tmp_path_factory):
-    root = tmp_path_factory.mktemp("answerers")
-    folder = root / "models" / "vqa" / "1"
-    folder.mkdir(parents=True)
-    code = f"own_answerers_{request.param}"  # in one process, a module of a name is imported from one folder alone
-    (root / "code").mkdir()
-    (root / "code" / f"{code}.py").write_text(CODE)
-    (folder / "vocabulary.txt").write_text("<pad>\nwhat\nwhich\ncolour\nshape\nit\nis\n")
-    (folder / "model.yaml").write_text(YAML.replace("own_answerers", code).format(request.param))
-    (entry,) = [entry for entry in scan([root / "models"]).entries if entry.name == "vqa"]
-    return request.param, load(entry, torch.device("cpu"), root / "code")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("answerers"), "answerers_alone")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def model(request, folder):
+    (entry,) = [entry for entry in scan([folder["model_repository"]]).entries if entry.name == request.param]
+    return request.param, load(entry, torch.device("cpu"), folder["python_path"])
 
 
 def asked(model, pairs, questions):
@@ -84,9 +37,7 @@ def asked(model, pairs, questions):
 
 def truth(kind, at, tokens, objective):
     """Scores and the Grad-CAM of an objective, in float64 by hooks on the plain module."""
-    namespace, kept = {}, []
-    exec(CODE, namespace)
-    plain = namespace[kind]().double()
+    plain, kept = network(kind).double(), []
     plain.last.register_forward_hook(lambda module, given, out: kept.append(out))
     image = torch.from_numpy(PICTURES[at] / 255).permute(2, 0, 1)[None]
     scores = plain(image, torch.from_numpy(tokens)[None])[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
@@ -164,15 +164,33 @@ class Network:
         other.backbone = backbone
         return other
 
+    @cached_property
+    def shares_images(self) -> bool:
+        """Whether the backbone needs to see an image once for all that is asked about it.
+
+        So it is where other inputs come in behind the default layer: late fusion, a caption's words.
+        """
+        _, *others = self.cut.backbone.graph.find_nodes(op="placeholder")
+        return bool(others) and not any(other.users for other in others)
+
     @torch.no_grad()
-    def predict(self, images: Tensor, *others: Tensor) -> tuple[Frontier, Tensor]:
+    def predict(
+        self, images: Tensor, *others: Tensor, alike: Sequence[int] | None = None
+    ) -> tuple[Frontier, Tensor]:
         """What crosses the cut at the default layer, and scores (N, classes) in logit units.
 
         Args:
             images: (N, C, H, W).
             others: the network's other inputs, N rows each.
+            alike: for each row one that has the same image, the same of all those; these pass the backbone once
+                where the network `shares_images`.
         """
-        frontier = self.cut.gathered(self.backbone(images, *others))
+        if alike is None or not self.shares_images:
+            frontier = self.cut.gathered(self.backbone(images, *others))
+        else:
+            rows = sorted(set(alike))
+            values = self.backbone(images[rows], *(other[rows] for other in others))
+            frontier = self.cut.gathered(values).rows([rows.index(row) for row in alike])
         return frontier, self.cut.head.scores(frontier, *others)
 
     def scores(self, images: Tensor, *others: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def run(
     with model.network.undisturbed():
         start = perf_counter()
         images, *others = model.batch(inputs)
-        frontier, scores = model.network.predict(images, *others)
+        frontier, scores = model.network.predict(images, *others, alike=_alike(inputs) if others else None)
         tokens: Sequence[np.ndarray | None] = [None] * len(inputs)
         if (text := model.card.text) is not None and model.card.speaks:
             given = [TOKENS in own for own in inputs]
@@ -106,13 +106,23 @@ def run(
         for row, question in enumerate(asked):
             explanation = explained[row]
             if explanation is not None and question is not None and question.measure is not None:
-                own = images[row : row + 1], frontier.rows([row]), classes[row : row + 1]
-                explained[row] = measured(model, *own, question, explanation)
+                own = tuple(values[row : row + 1] for values in (images, *others))
+                at_cut = frontier.rows([row]), classes[row : row + 1]
+                explained[row] = measured(model, own, *at_cut, question, explanation)
     answers: list[Answer | Pending | ServiceError] = [
         refusal or _outcome(model, own, explanation, said)
         for refusal, own, explanation, said in zip(refused, host_scores, explained, tokens, strict=True)
     ]
     return BatchResult(answers, predicted - start, perf_counter() - predicted)
+
+
+def _alike(inputs: Sequence[Inputs]) -> list[int]:
+    """For each image of a batch the first that is the same picture, whatever text comes with it."""
+    first: dict[object, int] = {}
+    return [
+        first.setdefault(tuple((name, own[name].tobytes()) for name in own if name != TOKENS), row)
+        for row, own in enumerate(inputs)
+    ]
 
 
 def _targeted(model: LoadedModel, question: Question, scores: np.ndarray, tokens: np.ndarray | None) -> Question:
@@ -144,8 +154,6 @@ def _refusal(model: LoadedModel, question: Question | None, limit: int) -> Servi
     size, targets = model.card.preprocess.input_size, len(question.targets) or model.card.default_targets
     passes = forward_passes(method, model.network, question.layer, size, targets, question.options)
     if question.measure is not None:
-        if model.network.others:
-            return UnsupportedMethod("quality is measured of models that take a picture alone")
         if question.measure.against and (refused := refusal_at(METHODS[question.measure.against], cut)):
             return UnsupportedMethod(f"quality_against {question.measure.against}: {refused}")
         passes += measuring_passes(model, question, targets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -41,7 +41,7 @@ def measuring_passes(model: LoadedModel, question: Question, targets: int) -> in
 
 def measured(
     model: LoadedModel,
-    image: Tensor,
+    inputs: tuple[Tensor, ...],
     frontier: Frontier,
     scores: Tensor,
     question: Question,
@@ -51,37 +51,44 @@ def measured(
 
     Args:
         model: that explains.
-        image: (1, C, H, W), as the network receives it.
+        inputs: of one image, as the network receives them: (1, C, H, W), and what text there is, which stays.
         frontier: what crosses the cut of it.
         scores: (1, classes) of it.
         question: of at least one target.
         explained: its answer, or what works that out.
     """
     assert question.measure is not None
+    image, *text = inputs
     own = explained if isinstance(explained, Explanation) else (yield from explained)
     others = None
     if question.measure.against:
         compared = msgspec.structs.replace(question, method=question.measure.against, options={}, measure=None)
-        chunk = model.card.batch
-        (other,) = batch.explain(model.network, image, frontier, scores, [compared], chunk, objective)
+        given = (frontier, scores, [compared], model.card.batch, objective, tuple(text))
+        (other,) = batch.explain(model.network, image, *given)
         assert other is not None
         others = other if isinstance(other, Explanation) else (yield from other)
     qualities = []
     for place, target in enumerate(question.targets):
         other_map = None if others is None else others.maps[place]
         aim = objective([target], scores)
-        qualities.append((yield from _quality(model, image[0], aim, own.maps[place], other_map, question.measure)))
+        qualities.append((yield from _quality(model, inputs, aim, own.maps[place], other_map, question.measure)))
     return replace(own, quality=tuple(qualities))
 
 
 def _quality(
-    model: LoadedModel, image: Tensor, aim: Objective, own: Tensor, other: Tensor | None, measure: Measure
+    model: LoadedModel,
+    inputs: tuple[Tensor, ...],
+    aim: Objective,
+    own: Tensor,
+    other: Tensor | None,
+    measure: Measure,
 ) -> Generator[None, None, Quality]:
-    """The quality of one map of an image (C, H, W)."""
-    size, picture = model.card.preprocess.input_size, image.cpu().numpy()
+    """The quality of one map of an image; ``inputs`` as for `measured`."""
+    image, *text = inputs
+    size, picture = model.card.preprocess.input_size, image[0].cpu().numpy()
     saliency, rho = _saliency(own, size), math.nan
-    deletion = yield from _area(model, aim, replaced(picture, np.zeros_like(picture), saliency, measure.steps))
-    insertion = yield from _area(model, aim, replaced(blurred(picture), picture, saliency, measure.steps))
+    deletion = yield from _area(model, aim, replaced(picture, np.zeros_like(picture), saliency, measure.steps), text)
+    insertion = yield from _area(model, aim, replaced(blurred(picture), picture, saliency, measure.steps), text)
     if other is not None:
         rho = rank_correlation(saliency, _saliency(other, size), max(1, min(size) // _PATCHES))
     return Quality(
@@ -89,12 +96,15 @@ def _quality(
     )
 
 
-def _area(model: LoadedModel, aim: Objective, pictures: np.ndarray) -> Generator[None, None, float]:
-    """The area under the curve of what is explained, after the activation, in these pictures."""
+def _area(
+    model: LoadedModel, aim: Objective, pictures: np.ndarray, text: Sequence[Tensor]
+) -> Generator[None, None, float]:
+    """The area under the curve of what is explained, after the activation, in these pictures with this text."""
     values: list[Tensor] = []
     for some in torch.split(torch.from_numpy(pictures), model.card.batch):
         with torch.no_grad():
-            scores = model.network.scores(some.to(model.device))
+            beside = (tokens.repeat(len(some), 1) for tokens in text)
+            scores = model.network.scores(some.to(model.device), *beside)
             values.append(aim(model.network.probabilities(scores)).float().cpu())
         yield
     return area_under(np.linspace(0, 1, len(pictures)), torch.cat(values).double().numpy())
