@@ -58,6 +58,7 @@ TOGETHER = (
         *("tests/test_cli.py", "tests/test_serving.py", "tests/test_stopping.py"),
         *(f"tests/deploy/test_{name}.py" for name in ("image", "kserve", "load")),
         *(f"tests/worker/test_{name}.py" for name in ("fairness", "fault_tolerance", "processes")),
+        "tests/worker/test_tasks_under_faults.py",
         "tests/zoo/test_figures.py",
     ),
 )

@@ -1,8 +1,6 @@
 """A repository of captioners, served and in this process."""
 
 import io
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,32 +10,14 @@ from gradcam_service.local import open_model
 from gradcam_service.settings import Settings
 from live import running_eagerly
 
-from .decoders import LENGTH, SIDE, WORDS
-
-MODEL = """\
-source: python
-architecture: decoders:{factory}
-task: captioning
-tokenizer: vocabulary.txt
-length: {length}
-preprocess: {{resize: [{side}, {side}], mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}}
-layer: {layer}
-runtime: eager
-load: demand
-"""
+from .decoders import written
 
 
 @pytest.fixture(scope="session")
 def captioners(tmp_path_factory):
     """Settings: a captioner of each kind, and some that can't be one."""
-    root, code = tmp_path_factory.mktemp("captioners"), tmp_path_factory.mktemp("code")
-    shutil.copy(Path(__file__).with_name("decoders.py"), code)
-    for name, factory in {"attends": "made", "pooled": "pooled", "peeking": "peeking", "alone": "alone"}.items():
-        folder, layer = root / name / "1", "features" if name in ("attends", "pooled") else "auto"
-        folder.mkdir(parents=True)
-        (folder / "model.yaml").write_text(MODEL.format(factory=factory, length=LENGTH, side=SIDE, layer=layer))
-        (folder / "vocabulary.txt").write_text("\n".join(WORDS) + "\n")
-    return {"model_repository": str(root), "python_path": str(code), "device": "cpu"}
+    own = {"attends": "made", "pooled": "pooled", "peeking": "peeking", "alone": "alone"}
+    return written(tmp_path_factory.mktemp("captioners"), own) | {"device": "cpu"}
 
 
 @pytest.fixture(scope="session")

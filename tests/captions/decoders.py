@@ -1,5 +1,7 @@
 """Captioners with random weights: one that attends to feature maps, one that begins with their mean."""
 
+import shutil
+
 import torch
 from torch import nn
 
@@ -80,3 +82,32 @@ def alone():
             return self.inner(image, tokens)[:, -1]
 
     return Last().eval()
+
+
+YAML = """\
+source: python
+architecture: {code}:{factory}
+task: captioning
+tokenizer: vocabulary.txt
+length: {length}
+preprocess: {{resize: [{side}, {side}], mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}}
+layer: {layer}
+runtime: eager
+load: demand
+"""
+
+
+def written(root, factories, code="decoders"):
+    """Writes captioners, by name those that these functions make, and the settings with which a service has them.
+
+    In one process a module of a name is imported from one folder alone.
+    """
+    (root / "code").mkdir(exist_ok=True)
+    shutil.copy(__file__, root / "code" / f"{code}.py")
+    for name, factory in factories.items():
+        folder, layer = root / "models" / name / "1", "features" if factory in ("made", "pooled") else "auto"
+        folder.mkdir(parents=True)
+        told = YAML.format(code=code, factory=factory, length=LENGTH, side=SIDE, layer=layer)
+        (folder / "model.yaml").write_text(told)
+        (folder / "vocabulary.txt").write_text("\n".join(WORDS) + "\n")
+    return {"model_repository": str(root / "models"), "python_path": str(root / "code")}

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 from PIL import Image
 
 from api.calls import encoded
 from gradcam_service.zoo.scenes import scene
+from live import Service
 
 CODE = '''
 """A network whose first operator does what the first pixel of a picture tells it to."""
@@ -91,3 +93,14 @@ def picture(seed: int, fault: int = 0) -> bytes:
     pixels = scene(seed).image[:32, :32].copy()
     pixels[0, 0] = fault
     return encoded(Image.fromarray(pixels), "PNG")
+
+
+def ask(service: Service, faults: list[int], path: str = "/explain", timeout_ms: int = 60_000) -> httpx.Response:
+    """One request with a picture for each fault."""
+    files = [("image", picture(seed, fault)) for seed, fault in enumerate(faults)]
+    return service.post(path, files=files, data={"timeout_ms": timeout_ms}, timeout=timeout_ms / 1e3 + 60)
+
+
+def codes(answer: httpx.Response) -> list[str]:
+    """Of each picture, the problem's code, or ok."""
+    return [result["error"]["code"] if "error" in result else "ok" for result in answer.json()["results"]]

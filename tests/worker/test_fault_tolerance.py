@@ -28,6 +28,7 @@ from exposed import value
 from live import GRADCAM, PATIENCE, Service, fresh, repeated, running, running_eagerly, until
 
 from . import faulty
+from .faulty import ask, codes
 from .test_processes import CHEAP, METHODS, picture, ready
 
 
@@ -145,44 +146,6 @@ def test_what_is_too_much_is_refused_and_the_rest_is_answered(mortal: Service, c
     print(f"answered: {dict(Counter(answer.status_code for answer in answers))}")
     assert {answer.status_code for answer in answers} == {200, 429}
     assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("faulty")
-
-
-@pytest.fixture(scope="module")
-def faults(folder: Path) -> Iterator[Service]:
-    with running_eagerly(**faulty.write(folder)) as service:
-        yield service
-
-
-@pytest.fixture
-def busy(folder: Path, faults: Service) -> Iterator[Callable[[], None]]:
-    """While the test runs the device is busy with a job, until what this returns is called."""
-    file = folder / "code" / "busy"
-    with ThreadPoolExecutor(1) as thread:
-        job = thread.submit(ask, faults, [faulty.BUSY])
-        until(file.exists)
-
-        def end() -> None:
-            file.unlink()
-            assert codes(job.result()) == ["ok"]
-
-        yield end
-        file.unlink(missing_ok=True)
-
-
-def ask(service: Service, faults: list[int], path: str = "/explain", timeout_ms: int = 60_000) -> httpx.Response:
-    """One request with a picture for each fault."""
-    files = [("image", faulty.picture(seed, fault)) for seed, fault in enumerate(faults)]
-    return service.post(path, files=files, data={"timeout_ms": timeout_ms}, timeout=timeout_ms / 1e3 + 60)
-
-
-def codes(answer: httpx.Response) -> list[str]:
-    """Of each picture, the problem's code, or ok."""
-    return [result["error"]["code"] if "error" in result else "ok" for result in answer.json()["results"]]
 
 
 def batches(service: Service) -> float:

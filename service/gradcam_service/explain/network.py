@@ -174,9 +174,7 @@ class Network:
         return bool(others) and not any(other.users for other in others)
 
     @torch.no_grad()
-    def predict(
-        self, images: Tensor, *others: Tensor, alike: Sequence[int] | None = None
-    ) -> tuple[Frontier, Tensor]:
+    def predict(self, images: Tensor, *others: Tensor, alike: Sequence[int] | None = None) -> tuple[Frontier, Tensor]:
         """What crosses the cut at the default layer, and scores (N, classes) in logit units.
 
         Args:
