@@ -8,7 +8,7 @@ PYTEST = $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(CI),--
 CLIENTS = $(patsubst tests/dialects/%,build/dialects/%/.installed,$(patsubst %/,%,$(dir $(wildcard tests/dialects/*/requirements.txt tests/dialects/*/package.json))))
 ENGINE = $(firstword $(shell command -v docker podman buildah))
 
-.PHONY: serve test test-all test-dialects chaos fuzz docs load bench bench-gpu sizing rolling protocol lint format zoo image clean
+.PHONY: serve test test-all test-dialects oracle chaos fuzz docs load bench bench-gpu sizing rolling protocol lint format zoo image clean
 
 serve: $(VENV)/.installed  ## start the service; HOST is the address to listen on
 	@exec $(BIN)/python -E -P -m gradcam_service serve --host $(or $(HOST),$(GRADCAM_HOST),127.0.0.1) --port $(PORT)
@@ -38,6 +38,9 @@ sizing: $(VENV)/.dev  ## measure what a replica answers and takes; the table is 
 
 rolling: $(VENV)/.dev  ## replace two replicas behind HAProxy under load; no request may fail
 	PYTHONPATH=tests $(BIN)/python load_tests/rolling.py --html build/rolling.html $(LOAD)
+
+oracle: build/evaluate/oracle/.installed  ## ask Quantus anew what the tests hold metrics to, in an environment of its own
+	build/evaluate/oracle/bin/python tests/evaluate/oracle/ask.py
 
 chaos: $(VENV)/.dev  ## every fault that docs/operations.md promises to tolerate, at full length
 	$(BIN)/pytest tests/worker/test_fault_tolerance.py tests/worker/test_versions.py --chaos --timeout 1800 -rP --show-capture=stdout
@@ -75,7 +78,7 @@ image:  ## build the container image for a CPU; make image DEVICE=cuda for GPUs
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
 	    $(if $(filter cuda,$(DEVICE)),--build-arg TORCH_INDEX= --tag gradcam-service:$(VERSION)-cuda,--tag gradcam-service:$(VERSION)) .
 
-build/dialects/%/.installed: tests/dialects/%/requirements.txt
+build/%/.installed: tests/%/requirements.txt
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/pip install --disable-pip-version-check -r $<
 	@touch $@

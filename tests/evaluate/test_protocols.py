@@ -24,7 +24,7 @@ SIZE = 8
 class Model:
     """All that is asked of one: its card."""
 
-    def __init__(self, labels: int) -> None:
+    def __init__(self, labels: int, side: int = SIZE) -> None:
         from gradcam_service.registry.card import Card, LayerCard
         from gradcam_service.registry.spec import Preprocess
 
@@ -36,11 +36,11 @@ class Model:
             task="classification",
             activation="softmax",
             labels=[str(index) for index in range(labels)],
-            preprocess=Preprocess(resize=SIZE, crop=SIZE, mean=(0, 0, 0), std=(1, 1, 1), interpolation="bilinear"),
+            preprocess=Preprocess(resize=side, crop=side, mean=(0, 0, 0), std=(1, 1, 1), interpolation="bilinear"),
             batch=1,
             runtime="",
             layer="",
-            layers=[LayerCard("", (1, SIZE, SIZE))],
+            layers=[LayerCard("", (1, side, side))],
             methods=[],
         )
 

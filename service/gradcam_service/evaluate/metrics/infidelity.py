@@ -15,7 +15,8 @@ def infidelity(
     E[(β Σ_{i ∈ S} Φ_i − (y(x) − y(x without S)))²] ÷ E[(y(x) − y(x without S))²] over random squares S, which get the
     mean colour. β is the best factor, as in the paper's experiments (appendix A), since a map's unit need not be the
     value's; and divided by what no map at all would miss, pictures of large and small scores count alike: 1 is a map
-    that tells nothing. NaN where no square changes anything.
+    that tells nothing. Quantus fits no β, and covers one square of a grid after the other. NaN where no square
+    changes anything.
 
     Args:
         value: see `Value`; the paper's is the logit of a class.

@@ -14,7 +14,8 @@ def max_sensitivity(
 ) -> float:
     """How far the map goes at most when the picture hardly changes; less is better, 0 the least.
 
-    max ‖Φ(x + δ) − Φ(x)‖ / ‖Φ(x)‖ over random δ with |δ_i| ≤ r. NaN where the map is zero.
+    max ‖Φ(x + δ) − Φ(x)‖ / ‖Φ(x)‖ over random δ with |δ_i| ≤ r. The paper doesn't divide; maps have units
+    here. NaN where the map is zero.
 
     Args:
         explain: pictures (N, C, H, W) float32 → the maps of the same class, (N, …).

@@ -7,6 +7,7 @@ neighbours let expect, with a little noise.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csc_array
@@ -24,13 +25,21 @@ _NEIGHBOURS = [
 """How a pixel is expected to be: the weighted mean of its neighbours, those beside it at twice the weight of those
 across a corner (section 4.2)."""
 
+_SYMMETRIC: dict[str, Any] = {
+    "permc_spec": "MMD_AT_PLUS_A",
+    "diag_pivot_thresh": 0.0,
+    "options": {"SymmetricMode": True},
+}
+"""SuperLU's way with symmetric matrices whose diagonal dominates, in half to two thirds of the time."""
+
 
 def road(
     value: Value, image: Floats, saliency: Floats, fractions: Sequence[float] = FRACTIONS, seed: int = 0
 ) -> tuple[float, float]:
     """The mean value when the most, and when the least, important pixels are removed.
 
-    A good map's first number is small and its second is large; half of their difference is one number for both.
+    A good map's first number is small and its second is large; half of their difference is one number for both. The
+    paper's own number, and Quantus's, is how often the label stays: the mean of that as the value.
 
     Args:
         value: see `Value`; the paper's is the probability of a class.
@@ -77,7 +86,7 @@ def imputed(image: Floats, removed: Mask, random: np.random.Generator | None = N
         known[of_known] += weight * image[:, y[of_known], x[of_known]].T
     places = np.concatenate(rows), np.concatenate(columns)
     system = csc_array((np.concatenate(entries), places), shape=(len(ys), len(ys)))
-    expected = splu(system).solve(known)
+    expected = splu(system, **_SYMMETRIC).solve(known)
     filled = image.astype(np.float64)
     filled[:, removed] = expected.T + (random.normal(0, _NOISE, expected.T.shape) if random else 0)
     return filled

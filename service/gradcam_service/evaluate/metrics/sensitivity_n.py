@@ -11,7 +11,9 @@ def sensitivity_n(value: Value, image: Floats, attribution: Floats, n: int, subs
     """How well a map's sums over n pixels tell what the value loses without them: Pearson's r, −1 to 1.
 
     r = corr(Σ_{i ∈ S} R_i, y(x) − y(x without S)) over random sets S of n pixels, which get the mean colour. It is 1
-    for any n if the network is linear and R its input times its gradient. NaN where either is the same for all sets.
+    for any n if the network is linear and R its input times its gradient. It is what Quantus calls faithfulness
+    correlation; its own sensitivity-n removes the most important pixels and correlates over pictures. NaN where either
+    is the same for all sets.
 
     Args:
         value: see `Value`; the paper's is the logit of a class.
