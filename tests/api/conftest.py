@@ -3,8 +3,9 @@
 from contextlib import ExitStack
 
 import pytest
+from captions import decoders
 from inputs.models import written
-from tasks import agents
+from tasks import agents, answerers
 
 from collector import Collector
 from live import running_eagerly
@@ -29,9 +30,10 @@ def limited():
 
 @pytest.fixture(scope="session")
 def numbers(tmp_path_factory):
-    """Settings with which a service has models that take numbers, and agents that take frames."""
+    """Settings with which a service has models that take numbers, frames or text."""
     root = tmp_path_factory.mktemp("numbers")
-    return written(root) | agents.written(root)
+    settings = written(root) | agents.written(root) | answerers.written(root)
+    return settings | decoders.written(root, {"attends": "made"})
 
 
 @pytest.fixture(scope="session")
@@ -42,14 +44,14 @@ def collector():
 
 @pytest.fixture(scope="session")
 def traced(collector, numbers):
-    """A service that logs all there is and sends spans soon after each request, with models that take numbers."""
+    """A service that logs all there is and sends spans soon after each request, with the models of `numbers`."""
     with ExitStack() as lasting:
         with pytest.MonkeyPatch.context() as environment:  # of this service alone
             environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
             environment.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")  # is not set, as the specification says
             environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
             environment.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=attic")
-            started = lasting.enter_context(running_eagerly(**numbers, tracing=True, log_level="debug"))
+            started = lasting.enter_context(running_eagerly(**numbers, tracing=True, log_level="debug", grpc_port=0))
         yield started
 
 

@@ -12,7 +12,7 @@
 from gradcam_service.client.client import AsyncClient, Client
 from gradcam_service.client.errors import ClientError, NoAnswer, Problem, Refused, TimedOut, Unavailable
 from gradcam_service.client.options import ExplainOptions, PredictOptions
-from gradcam_service.client.pictures import Picture
+from gradcam_service.client.pictures import Frames, Picture
 from gradcam_service.client.results import (
     AnsweringModel,
     Caption,
@@ -33,6 +33,7 @@ __all__ = [
     "ExplainOptions",
     "ExplainedTarget",
     "Explanation",
+    "Frames",
     "NoAnswer",
     "Picture",
     "PredictOptions",

@@ -74,7 +74,8 @@ class Client:
         """What the model sees in one image, or in each of a list, in its order.
 
         Args:
-            image: a path, the bytes of a file, a Pillow picture or a NumPy array; or a list or tuple of them.
+            image: a path, the bytes of a file, a Pillow picture or a NumPy array, or `Frames` of them where the model
+                takes several as one; or a list or tuple of such.
             options: see `PredictOptions`.
 
         Raises:

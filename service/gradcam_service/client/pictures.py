@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -11,8 +13,19 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-Picture: TypeAlias = Union[str, "os.PathLike[str]", bytes, "Image.Image", "np.ndarray[Any, Any]"]
+Single: TypeAlias = Union[str, "os.PathLike[str]", bytes, "Image.Image", "np.ndarray[Any, Any]"]
 """A file's path, its bytes, a picture of Pillow's, or an array: (H, W, 3) or (H, W) uint8, or what the model takes."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Pictures that are one input of a model together, as what an agent sees: the oldest first."""
+
+    pictures: Sequence[Single]
+
+
+Picture: TypeAlias = Single | Frames
+"""What a model takes as one image."""
 
 _SHOWN = 200
 """Characters that are shown of a URL."""
@@ -21,14 +34,18 @@ _NUMBERS = ("I", "F")
 """Modes of more bits than PNG has."""
 
 
-def encoded(picture: Picture) -> bytes:
-    """The bytes of a file: those given, or a PNG or ``.npy`` that loses nothing.
+def encoded(picture: Picture) -> bytes | list[bytes]:
+    """The bytes of a file, or of one for each frame: those given, or a PNG or ``.npy`` that loses nothing.
 
     Raises:
         OSError: the file can't be read.
         ValueError: it is a URL.
         TypeError: it is no picture.
     """
+    return [_file(each) for each in picture.pictures] if isinstance(picture, Frames) else _file(picture)
+
+
+def _file(picture: Single) -> bytes:
     if isinstance(picture, bytes | bytearray | memoryview):
         return bytes(picture)
     if isinstance(picture, str) and picture.startswith(("http://", "https://", "data:")):

@@ -82,23 +82,28 @@ class Caption(msgspec.Struct, frozen=True, kw_only=True):
     log_probability: float
 
 
-class ExplainedTarget(Prediction, frozen=True, kw_only=True):
-    """What was explained: a class, a class against others, a value, or a word of a caption.
+class ExplainedTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """What was explained: a class, answer or action, one against others, a value, or a word of a caption.
 
     Attributes:
-        index: as a prediction's, or a word's place in its caption; -1 of a state's value.
-        label: empty of a word and of a state's value.
-        word: of a caption.
-        log_probability: of the word given those before it, natural logarithm.
-        output: ``value`` where a state's value is explained.
-        chosen: who chose it: the ``request``, or the model's scores (``top-1``) or task (``default``).
+        label: its name: that of the class, the word itself, or ``value`` of a state's value.
+        index: of the class or value, or the word's place in its caption; None of a state's value.
+        chosen: who chose it: the ``request``, the model's scores (``top-1``), task (``default``) or ``caption``.
+        logit: its score before the activation; NaN of a value.
+        probability: the score after it; NaN of a value, and of a word.
+        value: a regressor's or a state's; of a comparison, its logit less the mean of the others'; NaN of all else.
         against: the classes that it was compared with, ``rest`` for all others; None where it wasn't.
-        value: of a comparison, its logit less the mean of the others'.
+        word: of a caption; None where it is none.
+        log_probability: of the word given those before it, natural logarithm; None where it is none.
+        output: ``value`` where a state's value is explained; None elsewhere.
     """
 
-    chosen: str
-    index: int = -1
-    label: str = ""
+    label: str
+    index: int | None = None
+    chosen: str = "request"
+    logit: float = math.nan
+    probability: float = math.nan
+    value: float = math.nan
     against: list[Prediction] | Literal["rest"] | None = None
     word: str | None = None
     log_probability: float | None = None
@@ -168,7 +173,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def target(self) -> ExplainedTarget:
         """What was explained; a plugin's own kind of target is in `Result.raw`."""
-        return msgspec.convert(self._target, ExplainedTarget)
+        name = self._target.get("word", self._target.get("output"))
+        return msgspec.convert({"label": name, **self._target}, ExplainedTarget)
 
     @cached_property
     def map(self) -> NDArray[np.float32]:
@@ -296,7 +302,11 @@ class Result:
         return list(self.raw.get("warnings", ()))
 
     def __repr__(self) -> str:
-        return f"<Result of {self.model.name}@{self.model.version}: {self.error or self._body.get('predictions')}>"
+        said = {name: told for name, told in self._body.items() if name not in ("explanations", "warnings")}
+        if "caption" in said:
+            said["caption"] = said["caption"]["text"]
+        answer = self.error or ", ".join(f"{name}={told!r}" for name, told in said.items())
+        return f"<Result of {self.model.name}@{self.model.version}: {answer}>"
 
 
 class _Answer(msgspec.Struct):

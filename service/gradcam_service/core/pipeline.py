@@ -151,7 +151,8 @@ class Pipeline:
                 seen.model, seen.version = model.name, model.version
                 question = self._question(call.options, card)
                 seen.method = question.method if question else ""
-                tokens = tokens_of(card.task, card.text, call.options.texts)
+                # Where each image has options of its own, its text is among these.
+                tokens = tokens_of(card.task, card.text, call.options.texts) if call.own is None else None
                 whole = _Work(call.options, model, card, question, tokens, deadline, admission, seen)
                 works = [whole] * len(call.images) if call.own is None else [self._own(whole, own) for own in call.own]
                 sound = [

@@ -63,7 +63,7 @@ class CaptionWord(Class):
         """The word as the caption tells of it."""
         words = scores.reshape(-1, len(card.labels))
         index, token = divmod(value, len(card.labels))
-        log_probability = float(log_probabilities(words)[index, token])
+        log_probability = float(log_probabilities(words[index : index + 1])[0, token])
         chosen: Literal["request", "caption"] = "request" if asked else "caption"
         return ExplainedWord(index, card.labels[token], float(words[index, token]), log_probability, chosen)
 

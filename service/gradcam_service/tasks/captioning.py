@@ -70,7 +70,7 @@ class Captioning:
         assert model.text is not None
         spoken = model.text.spoken(tokens)
         logits = scores.reshape(-1, len(model.labels))
-        likely = log_probabilities(logits)
+        likely = log_probabilities(logits[: len(spoken)])
         words = [
             Word(index, model.labels[token], float(logits[index, token]), float(likely[index, token]))
             for index, token in enumerate(spoken)
