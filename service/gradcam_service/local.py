@@ -20,8 +20,8 @@ from gradcam_service.core.options import Image as Picture
 from gradcam_service.core.pipeline import Pipeline, Unobserved
 from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import ModelFailed, ServiceError, UnsupportedMethod, in_one_line
+from gradcam_service.explain.costs import forward_passes, refusal_at
 from gradcam_service.explain.methods import METHODS
-from gradcam_service.explain.suitability import forward_passes, refusal_at
 from gradcam_service.images.grid import labelled_grid
 from gradcam_service.kinds import load_plugins
 from gradcam_service.maps import MapKind

@@ -6,9 +6,10 @@ from torch import nn
 
 from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.batch import Explanation
+from gradcam_service.explain.costs import forward_passes
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
-from gradcam_service.explain.suitability import forward_passes, refusals
+from gradcam_service.explain.suitability import refusals
 
 from .networks import BATCHED, CLASSES, FEW, Asked, Tiny, error, explain, finished, known, maps_of, picture, tiny
 

@@ -12,7 +12,6 @@ from gradcam_service.explain.cut import gradient
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods.cam import cam
 from gradcam_service.explain.methods.eigencam import eigencam
-from gradcam_service.explain.methods.finercam import difference
 from gradcam_service.explain.methods.gradcam import gradcam
 from gradcam_service.explain.methods.gradcam_counterfactual import gradcam_counterfactual
 from gradcam_service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
@@ -20,7 +19,7 @@ from gradcam_service.explain.methods.hirescam import hirescam
 from gradcam_service.explain.methods.layercam import layercam
 from gradcam_service.explain.methods.xgradcam import xgradcam
 from gradcam_service.explain.network import Network
-from gradcam_service.explain.objectives import Logit
+from gradcam_service.explain.objectives import Finer, Logit
 
 from .networks import ARCHITECTURES, CLASSES, FEW, Tiny, error, known, maps_of, picture, tiny, tiny_module, usual
 
@@ -195,7 +194,7 @@ def test_finercams_objective_by_hand():
     scores = torch.tensor([[2.0, 3.0, -1.0, 1.5]])
     p1, p3 = np.exp(3) / (np.exp(3) + np.exp(1.5)), np.exp(1.5) / (np.exp(3) + np.exp(1.5))
     for gamma in (0.0, 0.5, 1.0):
-        value = difference(Logit(torch.tensor([0])), gamma, references=2)(scores)
+        value = Finer(Logit(torch.tensor([0])), gamma, references=2)(scores)
         assert value.item() == pytest.approx(2 - gamma * (p1 * 3 + p3 * 1.5), rel=1e-6)
 
 
@@ -205,20 +204,20 @@ def test_finercams_gradient_goes_through_its_weights():
     q = np.exp([3, 1.5]) / np.exp([3, 1.5]).sum()
     mean = q @ [3, 1.5]
     expected = [1, -gamma * q[0] * (1 + 3 - mean), 0, -gamma * q[1] * (1 + 1.5 - mean)]
-    slopes = gradient(difference(Logit(torch.tensor([0])), gamma, references=2), scores)
+    slopes = gradient(Finer(Logit(torch.tensor([0])), gamma, references=2), scores)
     np.testing.assert_allclose(slopes[0], expected, rtol=1e-5, atol=1e-7)
 
 
 def test_finercam_compares_with_every_other_class_at_most():
     scores = torch.tensor([[2.0, 3.0, -1.0]])
-    few, many = (difference(Logit(torch.tensor([0])), 1.0, references)(scores) for references in (2, 50))
+    few, many = (Finer(Logit(torch.tensor([0])), 1.0, references)(scores) for references in (2, 50))
     assert few == many
 
 
 def test_finercam_of_a_class_whose_probability_underflows():
     # exp(−300) is 0 in float32; the weight of the one reference is 1 all the same: −300 + 301 = 1.
     scores = torch.tensor([[-300.0, -301.0, 0.0]])
-    assert difference(Logit(torch.tensor([0])), 1.0, references=1)(scores).item() == pytest.approx(1)
+    assert Finer(Logit(torch.tensor([0])), 1.0, references=1)(scores).item() == pytest.approx(1)
 
 
 def test_finercam_without_another_class_is_gradcam():

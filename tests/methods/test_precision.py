@@ -8,10 +8,9 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from gradcam_service.explain.frontier import Frontier
-from gradcam_service.explain.methods.finercam import difference
 from gradcam_service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
 from gradcam_service.explain.network import Network
-from gradcam_service.explain.objectives import Logit
+from gradcam_service.explain.objectives import Finer, Logit
 
 from .networks import CLASSES, SIZE, error, known, maps_of, picture, tiny_module
 
@@ -70,7 +69,7 @@ CUTS = [
 
 
 @pytest.mark.parametrize(
-    "objective", [Logit(torch.tensor([2])), difference(Logit(torch.tensor([2])), 0.7, references=3)], ids=["y", "finer"]
+    "objective", [Logit(torch.tensor([2])), Finer(Logit(torch.tensor([2])), 0.7, references=3)], ids=["y", "finer"]
 )
 @pytest.mark.parametrize(("architecture", "layer"), CUTS)
 def test_gradients_of_the_head_are_those_of_finite_differences(architecture, layer, objective):

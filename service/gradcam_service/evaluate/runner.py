@@ -15,9 +15,9 @@ from gradcam_service.evaluate.explainer import Explainer, Predicted, check_finit
 from gradcam_service.evaluate.journal import Entry, Journal, key_of
 from gradcam_service.evaluate.protocols import Of, Protocol
 from gradcam_service.evaluate.sample import Problem, Sample, fitting
+from gradcam_service.explain.costs import forward_passes
 from gradcam_service.explain.method import Batched
 from gradcam_service.explain.methods import METHODS
-from gradcam_service.explain.suitability import forward_passes
 from gradcam_service.inputs import INPUTS, Received
 
 

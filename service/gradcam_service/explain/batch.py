@@ -1,25 +1,23 @@
-"""One batch: every image passes the backbone once, whatever is asked about it."""
+"""One batch: every image passes the backbone once, whatever is asked about it. Torch-free."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
 from gradcam_service.errors import UnsupportedMethod
-from gradcam_service.explain.cut import Cut
+from gradcam_service.explain.arrays import Array, arrays, on_host
+from gradcam_service.explain.costs import refusal_at
 from gradcam_service.explain.frontier import Frontier
-from gradcam_service.explain.layers import INPUT
+from gradcam_service.explain.layout import INPUT
 from gradcam_service.explain.method import Batched, Iterative, Need
 from gradcam_service.explain.methods import METHODS
-from gradcam_service.explain.network import Network
 from gradcam_service.explain.objectives import Logit, Objective
+from gradcam_service.explain.parts import Cut, Network
 from gradcam_service.explain.subject import Subject
-from gradcam_service.explain.suitability import refusal_at
 
 
 class Target(Protocol):
@@ -30,7 +28,7 @@ class Target(Protocol):
         """Targets of one kind have one objective for many rows."""
 
 
-Objectives = Callable[[Sequence[Any], Tensor], Objective]
+Objectives = Callable[[Sequence[Any], Array], Objective]
 """(targets of one kind for a row each, outputs on the rows' device, of as many classes) → the rows' objective."""
 
 
@@ -67,7 +65,7 @@ class Explanation:
 
     layer: str
     targets: tuple[Any, ...]
-    maps: Tensor
+    maps: Array
     quality: tuple[Any, ...] = ()
 
 
@@ -75,16 +73,15 @@ Explaining = Generator[None, None, Explanation]
 """An explanation under way; others may be served between its steps."""
 
 
-@torch.inference_mode(False)
 def explain(
     network: Network,
-    images: Tensor,
+    images: Array,
     frontier: Frontier,
-    scores: Tensor,
+    scores: Array,
     questions: Sequence[Question | None],
     chunk: int,
     objectives: Objectives,
-    others: tuple[Tensor, ...] = (),
+    others: tuple[Array, ...] = (),
 ) -> list[Explanation | Explaining | None]:
     """Answer the questions about a batch that has been predicted.
 
@@ -106,6 +103,20 @@ def explain(
     Returns:
         One answer for each image, None where nothing was asked.
     """
+    with network.differentiable():
+        return _explained(network, images, frontier, scores, questions, chunk, objectives, others)
+
+
+def _explained(
+    network: Network,
+    images: Array,
+    frontier: Frontier,
+    scores: Array,
+    questions: Sequence[Question | None],
+    chunk: int,
+    objectives: Objectives,
+    others: tuple[Array, ...],
+) -> list[Explanation | Explaining | None]:
     alike: dict[tuple[str, str, tuple[tuple[str, float], ...]], list[int]] = defaultdict(list)
     answers: list[Explanation | Explaining | None] = [None] * len(questions)
     asked = {row: question for row, question in enumerate(questions) if question is not None}
@@ -135,35 +146,35 @@ def explain(
         repeated = _frontier_at(network, cut, (images, *others), frontier, rows).rows(places)
         beside = _rows(others, [rows[place] for place in places])
         maps = _maps(method, cut, repeated, beside, targets, scores, asked[rows[0]].options, objectives)
-        for row, own_maps in zip(rows, torch.split(maps, [len(asked[row].targets) for row in rows]), strict=True):
-            answers[row] = Explanation(cut.layer.name, asked[row].targets, own_maps)
+        ends = [*accumulate(len(asked[row].targets) for row in rows)]
+        for row, start, end in zip(rows, [0, *ends], ends, strict=False):
+            answers[row] = Explanation(cut.layer.name, asked[row].targets, maps[start:end])
     return answers
 
 
-@torch.no_grad()
 def _maps(
     method: Batched,
     cut: Cut,
     frontier: Frontier,
-    others: tuple[Tensor, ...],
+    others: tuple[Array, ...],
     targets: Sequence[Target],
-    scores: Tensor,
+    scores: Array,
     options: Mapping[str, float],
     objectives: Objectives,
-) -> Tensor:
+) -> Array:
     """Maps (M, h, w), on the CPU, of M rows with a target each, those of one kind together."""
     alike: dict[str, list[int]] = defaultdict(list)
     for place, target in enumerate(targets):
         alike[target.kind].append(place)
     if len(alike) == 1:
-        return row_maps(method, cut, frontier, objectives(targets, scores), options, others).float().cpu()
+        return on_host(row_maps(method, cut, frontier, objectives(targets, scores), options, others))
     maps = [
-        row_maps(method, cut, frontier.rows(places), aims, options, _rows(others, places))
+        on_host(row_maps(method, cut, frontier.rows(places), aims, options, _rows(others, places)))
         for places in alike.values()
         for aims in [objectives([targets[place] for place in places], scores)]
     ]
-    order = torch.tensor([place for places in alike.values() for place in places]).argsort()
-    return torch.cat(maps).float().cpu()[order]
+    found = [place for places in alike.values() for place in places]
+    return arrays(maps[0]).concatenate(maps)[sorted(range(len(found)), key=found.__getitem__)]
 
 
 def row_maps(
@@ -172,8 +183,8 @@ def row_maps(
     frontier: Frontier,
     objective: Objective,
     given: Mapping[str, float],
-    others: tuple[Tensor, ...] = (),
-) -> Tensor:
+    others: tuple[Array, ...] = (),
+) -> Array:
     """Maps (M, h, w) of what crosses a cut in M rows, of which each is explained for its own part of the objective.
 
     Args:
@@ -195,23 +206,22 @@ def row_maps(
             raise UnsupportedMethod(method.classes_only)
         objective, options = method.objective(objective, **options), {}
     gradients = cut.head.gradients(frontier, objective, *others) if Need.LAYER_GRADIENT in method.needs else None
-    maps: Tensor = method.maps(cut.layer.layout.to_grid(frontier.features), gradients, **options)
+    maps: Array = method.maps(cut.layer.layout.to_grid(frontier.features), gradients, **options)
     return maps
 
 
 def _in_steps(
     method: Batched,
     cut: Cut,
-    inputs: tuple[Tensor, ...],
-    scores: Tensor,
+    inputs: tuple[Array, ...],
+    scores: Array,
     question: Question,
     chunk: int,
     objectives: Objectives,
 ) -> Explaining:
     """A batched method at an early layer, for one image: a step is a forward and backward pass of ``chunk`` targets."""
-    with torch.no_grad():
-        frontier = cut.frontier(*inputs)
-    maps: list[Tensor] = []
+    frontier = cut.frontier(*inputs)
+    maps: list[Array] = []
     for first in range(0, len(question.targets), chunk):
         if maps:
             yield
@@ -219,26 +229,25 @@ def _in_steps(
         repeated = frontier.rows([0] * len(some))
         beside = _rows(inputs[1:], [0] * len(some))
         maps.append(_maps(method, cut, repeated, beside, some, scores, question.options, objectives))
-    return Explanation(cut.layer.name, question.targets, torch.cat(maps))
+    return Explanation(cut.layer.name, question.targets, arrays(maps[0]).concatenate(maps))
 
 
 def _iterative(subject: Subject, method: Iterative, question: Question) -> Explaining:
     maps = yield from method.steps(subject, **method.complete(question.options))
     if maps.dim() == 4:
-        maps = maps.permute(0, 2, 3, 1)
+        maps = arrays(maps).moveaxis(maps, 1, 3)
     layer = INPUT if method.of_input else subject.cut.layer.name
-    return Explanation(layer, question.targets, maps.float().cpu().contiguous())
+    return Explanation(layer, question.targets, on_host(maps))
 
 
 def _frontier_at(
-    network: Network, cut: Cut, inputs: tuple[Tensor, ...], frontier: Frontier, rows: list[int]
+    network: Network, cut: Cut, inputs: tuple[Array, ...], frontier: Frontier, rows: list[int]
 ) -> Frontier:
     """What crosses the cut at a layer, of some rows; at the default layer it is there already."""
     if not network.is_early(cut):
         return frontier.rows(rows)
-    with torch.no_grad():
-        return cut.frontier(*_rows(inputs, rows))
+    return cut.frontier(*_rows(inputs, rows))
 
 
-def _rows(inputs: tuple[Tensor, ...], rows: list[int]) -> tuple[Tensor, ...]:
+def _rows(inputs: tuple[Array, ...], rows: list[int]) -> tuple[Array, ...]:
     return tuple(values[rows] for values in inputs)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
 from torch import Tensor, fx
 
-from gradcam_service.explain.frontier import Frontier, Values, divide
+from gradcam_service.explain.divide import Values, divide
+from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.graph import is_reshaped, is_size, operator_name, shape_of
 from gradcam_service.explain.layers import Layer
 from gradcam_service.explain.layout import Layout
@@ -61,12 +62,14 @@ class Head:
             (M, K, h, w), units of the objective per unit of activation.
         """
         if self.weight is None:
-            constant = frontier.recordable()
+            constant = _recordable(frontier)
 
             def explained(leaf: Tensor) -> Tensor:
-                return objective(self.scores(constant.having(leaf), *others))
+                value: Tensor = objective(self.scores(constant.having(leaf), *others))
+                return value
 
-            return self.layout.to_grid(gradient(explained, constant.features))
+            grid: Tensor = self.layout.to_grid(gradient(explained, constant.features))
+            return grid
         if isinstance(objective, Logit):
             weights = self.weight[objective.targets]
         else:
@@ -75,6 +78,15 @@ class Head:
             weights = gradient(objective, scores) @ self.weight
         h, w = self.layout.seen
         return (weights / (h * w))[:, :, None, None].expand(-1, -1, h, w)
+
+
+def _recordable(frontier: Frontier) -> Frontier:
+    """The same values, in a form that automatic differentiation may keep; it doesn't those of inference mode."""
+    with torch.inference_mode(False):
+        rest = tuple(
+            value.clone() if isinstance(value, Tensor) and value.is_inference() else value for value in frontier.rest
+        )
+    return replace(frontier, rest=rest)
 
 
 def gradient(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
@@ -102,6 +114,7 @@ class Cut:
     head: Head
     axes: tuple[int | None, ...] = ()
 
+    @torch.no_grad()
     def frontier(self, *inputs: Tensor) -> Frontier:
         """What crosses the cut, of some images and what other inputs there are."""
         return self.gathered(self.backbone(*inputs))

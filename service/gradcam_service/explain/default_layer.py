@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from gradcam_service.explain.cut import gradient
-from gradcam_service.explain.frontier import divide
+from gradcam_service.explain.divide import divide
 from gradcam_service.explain.graph import (
     ancestors,
     descendants,

@@ -1,45 +1,13 @@
-"""Frames of values: how a network has mirrored or turned the picture before it computed them."""
+"""Frames of the values of a graph: how the network has mirrored or turned the picture before it computed them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from torch import Tensor, fx
+from torch import fx
 
 from gradcam_service.explain.graph import image_node, operator_name
-
-_PLANE = 2  # dimensions
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Frame of a grid: it is the picture's, transposed or not, then mirrored.
-
-    Attributes:
-        transposed: whether rows are columns.
-        mirrored: axes, 0 of rows and 1 of columns, that run backwards.
-    """
-
-    transposed: bool = False
-    mirrored: frozenset[int] = frozenset()
-
-    def then_mirrored(self, axes: set[int]) -> Frame:
-        """The frame of a value of this one whose axes are turned around."""
-        return Frame(self.transposed, self.mirrored ^ axes)
-
-    def then_transposed(self) -> Frame:
-        """The frame of a value of this one whose rows become columns."""
-        return Frame(not self.transposed, frozenset(1 - axis for axis in self.mirrored))
-
-    def undone(self, grid: Tensor) -> Tensor:
-        """A grid (N, K, h, w) of this frame, as the picture lies."""
-        turned = grid.flip([_PLANE + axis for axis in sorted(self.mirrored)]) if self.mirrored else grid
-        return turned.transpose(2, 3) if self.transposed else turned
-
-
-PICTURES = Frame()
-"""The picture's own."""
+from gradcam_service.explain.layout import PICTURES, Frame
 
 
 def frames_of(graph: fx.Graph, last: Mapping[fx.Node, bool | None]) -> dict[fx.Node, Frame]:

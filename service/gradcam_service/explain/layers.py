@@ -7,14 +7,13 @@ from itertools import chain, count
 
 from torch import fx
 
-from gradcam_service.explain.frames import PICTURES, frames_of
+from gradcam_service.explain.frames import frames_of
 from gradcam_service.explain.graph import ancestors, image_node, is_size, operator_name, shape_of
-from gradcam_service.explain.layout import Layout, channels_last, convolved_grid, layout_of
+from gradcam_service.explain.layout import INPUT, PICTURES, Layout
+from gradcam_service.explain.layouts import channels_last, convolved_grid, layout_of
 
 CONVOLUTIONS = ("conv2d", "convolution", "conv_transpose2d")
 
-INPUT = "input"
-"""The name of the one layer of a network without feature maps: the image itself."""
 SEAM = "seam"
 """Key of a node's ``meta`` that says that it is no layer of the network, but joins some or takes them apart."""
 _MOVES = (

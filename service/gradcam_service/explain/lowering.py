@@ -73,7 +73,8 @@ def lower(cut: Cut) -> Explainer:
         def chosen(scores: Tensor) -> Tensor:
             nonlocal answered
             answered = scores
-            return Logit(torch.where(target < 0, scores.argmax(1), target))(scores)
+            value: Tensor = Logit(torch.where(target < 0, scores.argmax(1), target))(scores)
+            return value
 
         gradients = head.gradients(Frontier(features), chosen)
         return answered.detach(), gradcam(layout.to_grid(features), gradients)

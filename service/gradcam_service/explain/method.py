@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from gradcam_service.explain.arrays import Array as Array
+from gradcam_service.explain.arrays import arrays as arrays
 from gradcam_service.maps import MapKind
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from gradcam_service.explain.objectives import Objective
     from gradcam_service.explain.subject import Steps
-
-Array = Any
-"""A torch tensor or a NumPy array: batched methods use operators that both have."""
 
 GRADIENT = 3
 """A forward and a backward pass, in forward passes."""
@@ -171,8 +167,3 @@ class Iterative(Method):
 
     steps: Callable[..., Steps]
     passes: Callable[..., float]
-
-
-def arrays(example: Tensor | Array) -> Any:  # noqa: ANN401  a module
-    """The library whose array this is, torch or NumPy; functions of one name and meaning in both may be called."""
-    return sys.modules[type(example).__module__.partition(".")[0]]

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from gradcam_service.errors import UnknownLayer, UnsupportedMethod
-from gradcam_service.explain.activation import UNCHANGED, Activation
+from gradcam_service.explain import parts
+from gradcam_service.explain.activation import Activation, probabilities
 from gradcam_service.explain.cut import Cut, cut
 from gradcam_service.explain.default_layer import default_layers
+from gradcam_service.explain.divide import Values
 from gradcam_service.explain.endings import positions_of, scores_of, values_of
-from gradcam_service.explain.frontier import Frontier, Values
+from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.graph import (
     TRACING,
     forget_sources,
@@ -132,6 +134,10 @@ class Network:
         """While in it, no other thread traces, if this network has operators that fail then."""
         return TRACING if self._foreign else nullcontext()
 
+    def differentiable(self) -> AbstractContextManager[object]:
+        """While in it, what is made can be differentiated, whatever the caller's mode."""
+        return torch.inference_mode(False)
+
     def cut_at(self, layer: str) -> Cut:
         """The network cut at a layer by name, or at its default layer for ``auto``.
 
@@ -143,7 +149,7 @@ class Network:
         found = self._layer(layer)
         return replace(self.cut, layer=found) if found.node is self.cut.layer.node else self._cut(found)
 
-    def is_early(self, cut: Cut) -> bool:
+    def is_early(self, cut: parts.Cut) -> bool:
         """Whether it is another cut than at the default layer, so that nearly the whole network may be behind it."""
         return cut.backbone is not self.cut.backbone
 
@@ -197,13 +203,8 @@ class Network:
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Probabilities (N, classes) of scores (N, classes); of words, at each position; a value stays as it is."""
-        if self.activation in UNCHANGED:
-            return scores
-        if self.activation == "sigmoid":
-            found = self.of_classes(scores).sigmoid()
-        else:
-            found = self.of_classes(scores).reshape(len(scores), self.positions, -1).softmax(2).flatten(1)
-        return torch.cat([found, scores[:, found.shape[1] :]], 1)
+        found: Tensor = probabilities(scores, self.activation, self.positions, self.values)
+        return found
 
     @cached_property
     def guided(self) -> fx.GraphModule:

@@ -1,19 +1,21 @@
-"""Subject of an iterative method, and the steps between which others are served."""
+"""Subject of an iterative method, and the steps between which others are served. Torch-free.
+
+What takes the gradient at the image is for networks in torch alone; a method that needs it says so, and is refused of
+others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-import torch
-from torch import Tensor
-
-from gradcam_service.explain.cut import Cut, gradient
+from gradcam_service.explain.arrays import Array, arrays
 from gradcam_service.explain.frontier import Frontier
-from gradcam_service.explain.network import Network
 from gradcam_service.explain.objectives import Objective
+from gradcam_service.explain.parts import Cut, Network
 
-Steps = Generator[None, None, Tensor]
+Steps = Generator[None, None, Array]
 """An explanation under way: each step costs at most one forward and backward pass of `Subject.chunk` images, and the
 worker may serve others between two steps. Returns the maps."""
 
@@ -34,15 +36,15 @@ class Subject:
 
     network: Network
     cut: Cut
-    image: Tensor
+    image: Array
     frontier: Frontier
     objectives: Sequence[Objective]
     chunk: int
-    others: tuple[Tensor, ...] = ()
+    others: tuple[Array, ...] = ()
 
-    def beside(self, rows: int) -> tuple[Tensor, ...]:
+    def beside(self, rows: int) -> tuple[Array, ...]:
         """The other inputs, the same for so many images."""
-        return tuple(other.expand(rows, *other.shape[1:]) for other in self.others)
+        return tuple(other[[0] * rows] for other in self.others)
 
     @property
     def early(self) -> bool:
@@ -50,34 +52,34 @@ class Subject:
         return self.network.is_early(self.cut)
 
     @property
-    def grid(self) -> Tensor:
+    def grid(self) -> Array:
         """The feature maps as (1, K, h, w)."""
         return self.cut.layer.layout.to_grid(self.frontier.features)
 
-    def values(self, outputs: Tensor) -> Tensor:
+    def values(self, outputs: Array) -> Array:
         """The objectives (N, T) of outputs (N, classes)."""
-        return torch.stack([objective(outputs) for objective in self.objectives], dim=1)
+        return arrays(outputs).stack([objective(outputs) for objective in self.objectives], axis=1)
 
-    def scores(self, images: Tensor) -> Tensor:
+    def scores(self, images: Array) -> Array:
         """The objectives (N, T) of the scores of images (N, C, H, W)."""
         return self.values(self.network.scores(images, *self.beside(len(images))))
 
-    def probabilities(self, images: Tensor) -> Tensor:
+    def probabilities(self, images: Array) -> Array:
         """The objectives (N, T) of the probabilities of images (N, C, H, W)."""
         scores = self.network.scores(images, *self.beside(len(images)))
         return self.values(self.network.probabilities(scores))
 
-    def slopes(self, images: Tensor, objective: Objective, network: Callable[..., Tensor] | None = None) -> Tensor:
+    def slopes(self, images: Array, objective: Objective, guided: bool = False) -> Array:
         """The gradient of each image's objective with respect to the image, (N, C, H, W).
 
         Args:
             images: where.
             objective: of the outputs, N rows.
-            network: what computes these, unless it is the network itself.
+            guided: whether through guided ReLUs.
         """
-        others = self.beside(len(images))
-        return gradient(lambda leaf: objective((network or self.network.traced)(leaf, *others)), images)
+        from gradcam_service.explain import network as in_torch
+        from gradcam_service.explain.cut import gradient
 
-    def random(self, seed: int) -> torch.Generator:
-        """A source of random numbers that depends on nothing but the seed, not even on the device."""
-        return torch.Generator().manual_seed(seed)
+        others, network = self.beside(len(images)), cast("in_torch.Network", self.network)
+        computed = network.guided if guided else network.traced
+        return gradient(lambda leaf: objective(computed(leaf, *others)), images)

@@ -95,9 +95,12 @@ def compare(exact: Network, other: Network, batches: Iterable[Tensor], different
 
 def _maps(network: Network, frontier: Frontier, classes: Tensor, differentiable: bool) -> Tensor:
     """A row of numbers for each image: its map of its class."""
-    if not differentiable:
-        return network.cut.layer.layout.to_grid(frontier.features).flatten(1)
-    return row_maps(METHODS[DEFAULT], network.cut, frontier, Logit(classes), {}).flatten(1)  # type: ignore[arg-type]
+    found: Tensor = (
+        row_maps(METHODS[DEFAULT], network.cut, frontier, Logit(classes), {})  # type: ignore[arg-type]
+        if differentiable
+        else network.cut.layer.layout.to_grid(frontier.features)
+    )
+    return found.flatten(1)
 
 
 def _cosines(maps: Tensor, others: Tensor) -> Tensor:

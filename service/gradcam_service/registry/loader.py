@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from gradcam_service.errors import ModelFailed, ServiceError
+from gradcam_service.explain.costs import forward_passes
 from gradcam_service.explain.endings import has_both_sides
 from gradcam_service.explain.methods import METHODS, in_order
 from gradcam_service.explain.network import Network
-from gradcam_service.explain.suitability import forward_passes, refusals
+from gradcam_service.explain.suitability import refusals
 from gradcam_service.inputs import INPUTS, OWN_PIXELS
 from gradcam_service.registry import cache
 from gradcam_service.registry.captioner import check

@@ -12,8 +12,8 @@ import torch
 
 from gradcam_service.errors import NonFinite, ServiceError, TooExpensive, UnsupportedMethod
 from gradcam_service.explain import batch
+from gradcam_service.explain.costs import forward_passes, refusal_at
 from gradcam_service.explain.methods import METHODS
-from gradcam_service.explain.suitability import forward_passes, refusal_at
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.settings import Settings
 from gradcam_service.targets import objective

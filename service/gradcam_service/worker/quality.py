@@ -17,10 +17,10 @@ from gradcam_service.evaluate.metrics.deletion import blurred, replaced
 from gradcam_service.evaluate.metrics.rank_correlation import rank_correlation
 from gradcam_service.explain import batch
 from gradcam_service.explain.batch import Explaining, Explanation
+from gradcam_service.explain.costs import forward_passes
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.objectives import Objective
-from gradcam_service.explain.suitability import forward_passes
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.targets import objective
 from gradcam_service.worker.messages import Measure, Quality, Question

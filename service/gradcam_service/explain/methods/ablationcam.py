@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradcam_service.explain.arrays import Array, arrays
 from gradcam_service.explain.method import Iterative, Need
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from gradcam_service.explain.subject import Steps, Subject
 
 
@@ -23,38 +22,36 @@ def ablationcam(subject: Subject) -> Steps:
     Returns:
         maps: (T, h, w), units of activation, ≥ 0.
     """
-    import torch
-
     grid, weight = subject.grid, subject.cut.head.weight
-    with torch.no_grad():
-        outputs = subject.cut.head.scores(
-            subject.frontier, *subject.others
-        ).double()  # small differences of large values are to come
+    xp = arrays(grid)
+    outputs = _double(subject.cut.head.scores(subject.frontier, *subject.others))  # small differences of large values
     if weight is not None:
-        ablated = outputs - (weight.T * grid.mean(dim=(2, 3)).T).double()
+        ablated = outputs - _double(weight.swapaxes(0, 1) * grid.mean(axis=(2, 3)).swapaxes(0, 1))
     else:
         ablated = yield from _ablated(subject)
     values = subject.values(outputs)
-    drops = values - subject.values(ablated.double())
-    weights = torch.where(values != 0, drops / values, 0.0).to(grid.dtype)
-    return torch.einsum("kt,khw->thw", weights, grid[0]).clip(min=0)
+    drops = values - subject.values(_double(ablated))
+    weights = xp.where(values != 0, drops / xp.where(values != 0, values, 1.0), 0.0)
+    return xp.einsum("kt,khw->thw", xp.asarray(weights, dtype=grid.dtype), grid[0]).clip(min=0)
 
 
 def _ablated(subject: Subject) -> Steps:
     """The outputs without each channel, y^k as (K, classes)."""
-    import torch
-
-    head, channels = subject.cut.head, subject.cut.layer.channels
-    dimension = subject.cut.layer.layout.channels
-    ablated: list[Tensor] = []
-    for chosen in torch.split(torch.arange(channels, device=subject.image.device), subject.chunk):
+    xp, head, layer = arrays(subject.grid), subject.cut.head, subject.cut.layer
+    ablated: list[Array] = []
+    for first in range(0, layer.channels, subject.chunk):
+        chosen = range(first, min(first + subject.chunk, layer.channels))
         repeated = subject.frontier.rows([0] * len(chosen))
-        rows = torch.arange(len(chosen), device=chosen.device)
-        repeated.features.movedim(dimension, 1)[rows, chosen] = 0  # a copy, as rows are
-        with torch.no_grad():
-            ablated.append(head.scores(repeated, *subject.beside(len(chosen))))
+        channels_first = xp.moveaxis(repeated.features, layer.layout.channels, 1)
+        channels_first[list(range(len(chosen))), list(chosen)] = 0  # in a copy, as rows are
+        ablated.append(head.scores(repeated, *subject.beside(len(chosen))))
         yield
-    return torch.cat(ablated)
+    return xp.concatenate(ablated)
+
+
+def _double(values: Array) -> Array:
+    xp = arrays(values)
+    return xp.asarray(values, dtype=xp.float64)
 
 
 METHOD = Iterative(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from gradcam_service.explain.arrays import Array, arrays
 from gradcam_service.explain.method import Case, Iterative, Option
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from gradcam_service.explain.subject import Steps, Subject
 
 
@@ -27,13 +26,11 @@ def occlusion(subject: Subject, window: int, stride: int) -> Steps:
     Returns:
         maps: (T, H, W), signed, logit units.
     """
-    import torch
-
     image = subject.image
-    height, width = image.shape[2:]
+    xp, (height, width) = arrays(image), image.shape[2:]
     windows = [(y, x) for y in _starts(height, window, stride) for x in _starts(width, window, stride)]
-    total = torch.zeros(len(subject.objectives), height, width, dtype=image.dtype, device=image.device)
-    covered = torch.zeros_like(total[0])
+    total = xp.zeros((len(subject.objectives), height, width), dtype=image.dtype, device=image.device)
+    covered = xp.zeros_like(total[0])
     reference = subject.scores(image)[0]
     for first in range(0, len(windows), subject.chunk):
         some = windows[first : first + subject.chunk]
@@ -58,8 +55,8 @@ def _starts(length: int, window: int, stride: int) -> list[int]:
     return [i * stride for i in range(1 + math.ceil(max(0, length - window) / stride))]
 
 
-def _covered(image: Tensor, windows: list[tuple[int, int]], window: int) -> Tensor:
-    images = image.repeat(len(windows), 1, 1, 1)
+def _covered(image: Array, windows: list[tuple[int, int]], window: int) -> Array:
+    images = image[[0] * len(windows)]  # copies
     for row, (y, x) in zip(images, windows, strict=True):
         row[:, y : y + window, x : x + window] = 0
     return images

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from gradcam_service.explain.arrays import arrays, resized
 from gradcam_service.explain.method import Iterative, Option
 
 if TYPE_CHECKING:
@@ -27,27 +31,29 @@ def rise(subject: Subject, masks: int, cells: int, keep: float, seed: int) -> St
     Returns:
         maps: (T, H, W), probability, ≥ 0 of a class.
     """
-    import torch
-    from torch.nn.functional import interpolate
-
-    image, random = subject.image, subject.random(seed)
-    height, width = image.shape[2:]
+    image, drawn = subject.image, _numbers(seed)
+    xp, (height, width) = arrays(image), image.shape[2:]
     step = -(-height // cells), -(-width // cells)
-    grids = (torch.rand(masks, 1, cells, cells, generator=random) < keep).to(image)
-    tops = torch.randint(0, step[0], (masks,), generator=random)
-    lefts = torch.randint(0, step[1], (masks,), generator=random)
-    total = torch.zeros(len(subject.objectives), height, width, dtype=image.dtype, device=image.device)
-    for some in torch.split(torch.arange(masks), subject.chunk):
-        large = interpolate(
-            grids[some], size=((cells + 1) * step[0], (cells + 1) * step[1]), mode="bilinear", align_corners=False
-        )
+    grids = (drawn(masks * cells * cells) % 2**24 < np.float32(keep) * 2**24).reshape(masks, cells, cells)
+    tops, lefts = drawn(masks) % step[0], drawn(masks) % step[1]
+    total = xp.zeros((len(subject.objectives), height, width), dtype=image.dtype, device=image.device)
+    for first in range(0, masks, subject.chunk):
+        some = slice(first, first + subject.chunk)
+        small = xp.asarray(grids[some], dtype=image.dtype, device=image.device)
+        large = resized(small, ((cells + 1) * step[0], (cells + 1) * step[1]))
         shifted = [
-            mask[:, y : y + height, x : x + width] for mask, y, x in zip(large, tops[some], lefts[some], strict=True)
+            mask[y : y + height, x : x + width] for mask, y, x in zip(large, tops[some], lefts[some], strict=True)
         ]
-        seen = torch.stack(shifted)
-        total += torch.einsum("nt,nhw->thw", subject.probabilities(image * seen), seen[:, 0])
+        seen = xp.stack(shifted)
+        total += xp.einsum("nt,nhw->thw", subject.probabilities(image * seen[:, None]), seen)
         yield
     return total / (masks * keep)
+
+
+def _numbers(seed: int) -> Callable[[int], np.ndarray]:
+    """The Mersenne twister's numbers of 32 bits, as many as asked for at each call: torch draws the same of a seed."""
+    twister = np.random.RandomState(seed % 2**32)
+    return lambda count: twister.randint(0, 2**32, count, dtype=np.uint32).astype(np.int64)
 
 
 METHOD = Iterative(

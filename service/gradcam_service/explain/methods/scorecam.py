@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradcam_service.explain.arrays import Array, arrays, resized, softmax
 from gradcam_service.explain.method import Iterative, Need
 
 if TYPE_CHECKING:
-    from torch import Size, Tensor
-
     from gradcam_service.explain.subject import Steps, Subject
 
 
@@ -22,26 +21,22 @@ def scorecam(subject: Subject) -> Steps:
     Returns:
         maps: (T, h, w), units of activation, ≥ 0.
     """
-    import torch
-
-    grid = subject.grid
-    scores: list[Tensor] = []
-    for channels in torch.split(grid[0], subject.chunk):
-        masks = _masks(channels, subject.image.shape[2:])
+    xp, grid = arrays(subject.grid), subject.grid
+    scores: list[Array] = []
+    for first in range(0, len(grid[0]), subject.chunk):
+        masks = _masks(grid[0, first : first + subject.chunk], subject.image.shape[2:])
         scores.append(subject.scores(subject.image * masks[:, None]))
         yield
-    weights = torch.cat(scores).softmax(dim=0)
-    return torch.einsum("kt,khw->thw", weights, grid[0]).clip(min=0)
+    weights = softmax(xp.concatenate(scores), 0)
+    return xp.einsum("kt,khw->thw", weights, grid[0]).clip(min=0)
 
 
-def _masks(channels: Tensor, size: Size) -> Tensor:
+def _masks(channels: Array, size: tuple[int, int]) -> Array:
     """Channels (k, h, w) → masks (k, H, W) from 0 to 1."""
-    import torch
-    from torch.nn.functional import interpolate
-
-    masks = interpolate(channels[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-    low, high = masks.amin(dim=(1, 2), keepdim=True), masks.amax(dim=(1, 2), keepdim=True)
-    return torch.where(high > low, (masks - low) / (high - low), 0.0)
+    xp, masks = arrays(channels), resized(channels, size)
+    low, high = (bound(masks, axis=(1, 2), keepdims=True) for bound in (xp.amin, xp.amax))
+    range_ = high - low
+    return xp.where(range_ > 0, (masks - low) / xp.where(range_ > 0, range_, 1.0), 0.0)
 
 
 METHOD = Iterative(

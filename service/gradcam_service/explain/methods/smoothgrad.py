@@ -31,7 +31,7 @@ def smoothgrad(subject: Subject, samples: int, noise: float, seed: int) -> Steps
     maps: list[Tensor] = []
     for objective in subject.objectives:
         total = torch.zeros_like(image[0])
-        random = subject.random(seed)
+        random = torch.Generator().manual_seed(seed)  # on the CPU, whatever the device
         for first in range(0, samples, subject.chunk):
             drawn = [
                 torch.randn(image.shape[1:], generator=random)
