@@ -114,7 +114,7 @@ class Answers:
 
     def of_labels(self, result: Result) -> bool:
         """Whether an image's scores are one for each of the model's labels, and not of a caption's words."""
-        return result.scores.shape == (len(self.card.labels),)
+        return not self.card.speaks and result.scores.shape == (len(self.card.labels),)
 
     @property
     def runtimes(self) -> list[str]:

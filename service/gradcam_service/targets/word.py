@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gradcam_service.errors import BadOption, UnknownTarget, shortened
 from gradcam_service.naming import did_you_mean
 from gradcam_service.targets.class_ import Class
-from gradcam_service.tasks.captioning import Word, log_probabilities
+from gradcam_service.tasks.captioning import Word, scores_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ class CaptionWord(Class):
     """See `gradcam_service.targets.TargetKind`.
 
     A value is what was written, a word or its index in the caption, until that is known; then it is the place of the
-    word's logit in the scores, index · words of the vocabulary + token. See `Captioning.settled`.
+    word's logit in what the network answers, index · words of the vocabulary + token. See `Captioning.settled`.
     """
 
     schema: dict[str, Any] = {  # noqa: RUF012  a constant
@@ -61,11 +61,9 @@ class CaptionWord(Class):
 
     def describe(self, value: int, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool) -> Any:  # noqa: ANN401  as `TargetKind`'s
         """The word as the caption tells of it."""
-        words = scores.reshape(-1, len(card.labels))
         index, token = divmod(value, len(card.labels))
-        log_probability = float(log_probabilities(words[index : index + 1])[0, token])
         chosen: Literal["request", "caption"] = "request" if asked else "caption"
-        return ExplainedWord(index, card.labels[token], float(words[index, token]), log_probability, chosen)
+        return ExplainedWord(index, card.labels[token], *scores_of(scores, index), chosen)
 
     def name(self, value: Any, card: Card) -> str:  # noqa: ANN401  settled or not
         """The word."""

@@ -48,7 +48,8 @@ class Task(Protocol):
 
     One whose scores no softmax or sigmoid is for says in ``activations`` what is; see `activations`. One whose models
     take text says in ``text`` which option of requests it is; see `text_option`. Where it is `spoken`, `predict` gets
-    its tokens (T,), too, and ``settled(targets, tokens, card)`` makes targets of words once these are known.
+    its tokens (T,), too, and as scores two of each word, its logit and its log-probability; and ``settled(targets,
+    tokens, card)`` makes targets of words once these are known.
     One whose networks may give a value beside the scores says so in ``has_value``; see `has_value`.
     """
 

@@ -52,7 +52,8 @@ class Captioned:
 class Captioning:
     """The task ``captioning``; see `gradcam_service.tasks.Task`.
 
-    Scores are those of the words that may follow each token, (T · words,); the caption's tokens come beside them.
+    Scores are two for each word, its logit and its log-probability, ((T − 1) · 2,); the caption's tokens come beside
+    them.
     """
 
     prediction = Captioned
@@ -69,12 +70,7 @@ class Captioning:
         """The caption whose tokens (T,) these are."""
         assert model.text is not None
         spoken = model.text.spoken(tokens)
-        logits = scores.reshape(-1, len(model.labels))
-        likely = log_probabilities(logits[: len(spoken)])
-        words = [
-            Word(index, model.labels[token], float(logits[index, token]), float(likely[index, token]))
-            for index, token in enumerate(spoken)
-        ]
+        words = [Word(index, model.labels[token], *scores_of(scores, index)) for index, token in enumerate(spoken)]
         return Captioned(Caption(model.text.written(spoken), words, sum(word.log_probability for word in words)))
 
     def default_target(self, scores: np.ndarray) -> Target:
@@ -93,10 +89,10 @@ class Captioning:
         return tuple(Target("word", index * len(card.labels) + spoken[index]) for index in indices)
 
 
-def log_probabilities(logits: np.ndarray) -> np.ndarray:
-    """Logits (T, words) → log-probabilities (T, words) float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+def scores_of(scores: np.ndarray, index: int) -> tuple[float, float]:
+    """The logit and the log-probability of a word, by its place in its caption."""
+    logit, log_probability = scores.reshape(-1, 2)[index].tolist()
+    return logit, log_probability
 
 
 def _index(word: int | str, spoken: Sequence[int], card: Card) -> int:

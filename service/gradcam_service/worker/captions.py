@@ -45,5 +45,21 @@ def spoken(
     return tokens, scores
 
 
+@torch.no_grad()
+def told(tokens: Tensor, scores: Tensor) -> Tensor:
+    """Of each word of captions its logit and its log-probability, given those before it, (N, (T − 1) · 2).
+
+    All scores of a caption are as many as the vocabulary has words, for each word: megabytes, of which nothing else is
+    said.
+
+    Args:
+        tokens: (N, T) int64.
+        scores: that follow each of them, (N, T · words).
+    """
+    logits = scores.reshape(*tokens.shape, -1)[:, :-1]
+    own = logits.gather(2, tokens[:, 1:, None])[..., 0]
+    return torch.stack([own, own - logits.logsumexp(2)], 2).flatten(1)
+
+
 def _on(tokens: Tensor, values: list[int]) -> Tensor:
     return torch.tensor(values, dtype=torch.int64, device=tokens.device)

@@ -19,7 +19,7 @@ from gradcam_service.settings import Settings
 from gradcam_service.targets import objective
 from gradcam_service.tasks import TASKS
 from gradcam_service.text import TOKENS
-from gradcam_service.worker.captions import spoken
+from gradcam_service.worker.captions import spoken, told
 from gradcam_service.worker.messages import Answer, Inputs, Question
 from gradcam_service.worker.quality import measured, measuring_passes
 
@@ -88,7 +88,8 @@ def run(
             given = [TOKENS in own for own in inputs]
             others[0], scores = spoken(model.network, frontier, others[0], scores, given, text)
             tokens = [*others[0].cpu().numpy()]
-        host_scores = scores.float().cpu().numpy()  # waits for the device
+        answered = told(others[0], scores) if model.card.speaks else scores
+        host_scores = answered.float().cpu().numpy()  # waits for the device
         classes = model.network.of_classes(scores)
         predicted = perf_counter()
         refused = [_refusal(model, question, max_forward_passes) for question in questions]

@@ -145,7 +145,8 @@ class Answer:
     """Answer of a model about one image: its scores, and the maps that were asked for.
 
     Attributes:
-        scores: (classes,) float32, logit units, and the model's value behind them if it gives one.
+        scores: (classes,) float32, logit units, and the model's value behind them if it gives one; of a caption, for
+            each word its logit and its log-probability, ((T − 1) · 2,).
         targets: what was explained; empty where nothing was asked.
         layer: the layer explained; empty likewise.
         maps: (targets, h, w) or, a value for each band of the input, (targets, H, W, C) float32.
