@@ -119,8 +119,9 @@ class Text(msgspec.Struct, frozen=True):
         strange = list(dict.fromkeys(word for word, token in found if token is None))
         if strange and self.unknown is None:
             meant = did_you_mean(strange[0], self.vocabulary)
-            named = ", ".join(repr(shortened(word)) for word in strange[:10])
-            raise BadOption(f"option {option!r}: the model doesn't know {named}{meant}; it knows {self._known()}")
+            first, *others = (repr(shortened(word)) for word in strange[:10])
+            named = ", ".join([f"{first}{meant}", *others])
+            raise BadOption(f"option {option!r}: the model doesn't know {named}; it knows {self._known()}")
         if not found:
             raise BadOption(f"option {option!r} has no words; it takes up to {most}")
         if len(found) > most:

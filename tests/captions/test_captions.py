@@ -84,8 +84,8 @@ def test_single_words_are_named_by_index_or_word(opened, pictures):
         return opened("attends").explain(pictures[0], ExplainOptions(caption="a red star", output=["map"], **options))
 
     whole = explained().explanations
-    named = explained(target=[{"word": "star"}, {"word": 0}, '{"word": "a"}']).explanations
-    assert [told.target.index for told in named] == [2, 0, 0]
+    named = explained(target=[{"word": "star"}, {"word": 0}, '{"word": "a"}', "star", 1, "1"]).explanations
+    assert [told.target.index for told in named] == [2, 0, 0, 2, 1, 1]
     np.testing.assert_allclose(named[0].map, whole[2].map, rtol=1e-4, atol=1e-7)
     assert named[0].target.chosen == "request"
     assert whole[0].target.chosen == "caption"
@@ -137,7 +137,9 @@ def test_occlusion_of_a_word_is_what_its_logit_loses(opened, pictures):
         ({"caption": "a red", "target": [{"word": 2}]}, UnknownTarget, "'a red'; it has no word 2"),
         ({"target": [{"word": "stra"}]}, UnknownTarget, "'star'"),
         ({"target": [{"word": 6}]}, UnknownTarget, "at most 6"),
-        ({"target": [3]}, BadOption, '{"word": 4}'),
+        ({"target": ["stra"]}, UnknownTarget, "'star'"),
+        ({"target": ["6"]}, UnknownTarget, "at most 6"),
+        ({"target": [{"class": 3}]}, BadOption, '{"word": 4}'),
         ({"method": "finercam"}, UnsupportedMethod, "most like it"),
     ],
 )

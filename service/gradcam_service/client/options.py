@@ -12,7 +12,7 @@ StateValue = TypedDict("StateValue", {"output": Literal["value"]})  # noqa: UP01
 """of an agent that gives it, the value of the state, {"output": "value"}"""
 
 Word = TypedDict("Word", {"word": int | str})  # noqa: UP013  as the others are
-"""of a caption, a word, {"word": 4}, by its index from 0, or {"word": "star"}, the first such"""
+"""of a caption, a word, 4 or {"word": 4}, by its index from 0, or "star" or {"word": "star"}, the first such"""
 
 Target: TypeAlias = int | str | Contrast | StateValue | Word
 """what to explain: a class by its index or label, or an object"""
@@ -43,9 +43,9 @@ class ExplainOptions(PredictOptions, total=False):
     target: Target | Sequence[Target]
     """what to explain, repeatable; default: the top-1 class of each image. a class, by index or label; a class against
     others, {"class": P, "against": Q}, Q one, a list or "rest", all others; of an agent that gives it, the value of
-    the state, {"output": "value"}; of a regressor, one of its values, by index or label; of a caption, a word,
-    {"word": 4}, by its index from 0, or {"word": "star"}, the first such; in form fields and queries, objects are
-    JSON text
+    the state, {"output": "value"}; of a regressor, one of its values, by index or label; of a caption, a word, 4 or
+    {"word": 4}, by its index from 0, or "star" or {"word": "star"}, the first such; in form fields and queries,
+    objects are JSON text
     """
     layer: str
     """`auto` (the last convolutional layer), one of the model's `layers`, or any module with a spatial extent inside of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,18 +37,21 @@ class CaptionWord(Class):
         "properties": {"word": {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}},
         "required": ["word"],
         "additionalProperties": False,
-        "description": 'of a caption, a word, {"word": 4}, by its index from 0, or {"word": "star"}, the first such',
+        "description": 'of a caption, a word, 4 or {"word": 4}, by its index from 0, or "star" or {"word": "star"}, '
+        "the first such",
     }
     described: type = ExplainedWord
     is_logit = False
     tasks: Sequence[str] = ("captioning",)
 
     def reads(self, written: object) -> bool:
-        """Objects that say which word."""
-        return isinstance(written, dict) and "word" in written
+        """Objects that say which word, and words and numbers themselves, as a captioner has no classes."""
+        return (isinstance(written, dict) and "word" in written) or super().reads(written)
 
     def checked(self, written: Any, card: Card) -> Any:  # noqa: ANN401  JSON
         """The word or its index, in a list, as it is not settled yet."""
+        if not isinstance(written, dict):
+            written = {"word": int(written) if re.fullmatch("[0-9]{1,9}", str(written)) else written}
         word, text = written["word"], card.text
         if written.keys() != {"word"} or isinstance(word, bool) or not isinstance(word, int | str):
             raise BadOption(f"option 'target': {self.schema['description']}")
