@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 import gradcam_service
 from gradcam_service.cli_files import STDIN, Outcome, a_file_each, complain, exit_code, foretold
-from gradcam_service.cli_options import RequestCommand, separated
+from gradcam_service.cli_options import ExplainCommand, PredictCommand, separated
 from gradcam_service.cli_settings import opened, settings_here, validated, warn
 from gradcam_service.errors import ServiceError
 from gradcam_service.kinds import load_plugins
@@ -157,16 +157,19 @@ def _pictures_and_model(command: Command) -> Command:
     return pictures(model(frames(command)))
 
 
-@commands.command()
+@commands.command(cls=PredictCommand)
 @_pictures_and_model
-@click.option("--top-k", type=click.IntRange(1), default=5, show_default=True, help="How many classes to list.")
-def predict(pictures: Sequence[Path], model: str | None, as_frames: bool, top_k: int) -> None:
+@click.option("--top-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many classes to list.")
+def predict(pictures: Sequence[Path], model: str | None, as_frames: bool, **given: Any) -> None:  # noqa: ANN401  click's
     """What the model sees in PICTURES, files or - for the standard input; needs no server."""
+    from gradcam_service.core.options import PredictOptions
+
+    options = validated(PredictOptions, given)
     outcome, local = Outcome(pictures, as_frames), None
     for picture, data in outcome.readable():
         local = local or opened(model)
         with outcome.of(picture):
-            result = local.predict(data, top_k)
+            result = local.predict(data, options)
             if len(pictures) > 1 and not as_frames:
                 click.echo(f"{picture}:")
             click.echo(result.prediction)
@@ -174,9 +177,13 @@ def predict(pictures: Sequence[Path], model: str | None, as_frames: bool, top_k:
     sys.exit(outcome.code)
 
 
-@commands.command(cls=RequestCommand)
+@commands.command(cls=ExplainCommand)
 @_pictures_and_model
-@click.option("--target", multiple=True, help="Class index or label; repeatable.  [default: the top-1 class]")
+@click.option(
+    "--target",
+    multiple=True,
+    help="Class, answer, action or word, by name or index, or JSON.  [default: the top one; every word]",
+)
 @click.option("--against", multiple=True, help="Class that targets are compared with, or rest for all; repeatable.")
 @click.option("--method", help="One of the model's methods, or all for a grid of them.  [default: gradcam]")
 @click.option("--output", type=click.Choice(["overlay", "heatmap"]), default="overlay", show_default=True)
@@ -248,9 +255,12 @@ def _draw_all(local: Local, name: str, data: Picture, options: ExplainOptions, f
 
 
 def _draw(local: Local, name: str, data: Picture, options: ExplainOptions, file: Path) -> None:
-    """Write a picture for each target."""
+    """Write a picture for each target, and a strip of them where they are words."""
     result = local.explain(data, options)
     named = [(each.name, getattr(each.target, "index", place)) for place, each in enumerate(result.explanations)]
+    if local.model.card.speaks:  # files in the order of the words, of which some come twice
+        digits = len(str(named[-1][1])) if named else 0
+        named = [(f"{index:0{digits}}-{word}", index) for word, index in named]
     for explanation, written in zip(result.explanations, a_file_each(file, named), strict=True):
         drawn = explanation.overlay or explanation.heatmap
         assert drawn is not None
@@ -269,7 +279,8 @@ def _strip(words: Sequence[Explanation], options: ExplainOptions) -> Image.Image
 
     from gradcam_service.images.grid import labelled_grid
 
-    drawn = ((each.name, each.overlay or each.heatmap) for each in words)
+    names = (f"{each.name} (nothing)" if each.empty else each.name for each in words)
+    drawn = zip(names, (each.overlay or each.heatmap for each in words), strict=True)
     tiles = [(name, Image.open(io.BytesIO(picture.data))) for name, picture in drawn if picture is not None]
     return labelled_grid(tiles, {each.kind for each in words}, options.colormap)
 

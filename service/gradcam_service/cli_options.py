@@ -19,23 +19,32 @@ def separated(context: click.Context, parameter: click.Parameter, value: str | N
     return tuple(name.strip() for name in (value or "").split(",") if name.strip())
 
 
-class RequestCommand(click.Command):
-    """Command that takes the options of ``/explain``, made once they are needed, as that imports every method.
+class PredictCommand(click.Command):
+    """Command that takes the options of ``/predict``, made once they are needed, as that imports every method.
 
-    Their values are text, which `ExplainOptions` validates as it does that of queries.
+    Their values are text, which `PredictOptions` validates as it does that of queries.
     """
+
+    request = "PredictOptions"
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's own options, those of a request, and help."""
         *own, help_option = super().get_params(ctx)
-        return [*own, *_request_options(), help_option]
+        return [*own, *_options_of(self.request), help_option]
 
 
-def _request_options() -> Iterator[click.Option]:
+class ExplainCommand(PredictCommand):
+    """Command that takes the options of ``/explain``; see `PredictCommand`."""
+
+    request = "ExplainOptions"
+
+
+def _options_of(request: str) -> Iterator[click.Option]:
     """Those of all methods, then those of single ones, which begin with the method's name."""
-    from gradcam_service.core.options import METHOD_OPTIONS, ExplainOptions, alternatives
+    from gradcam_service.core import options
+    from gradcam_service.core.options import METHOD_OPTIONS, alternatives
 
-    schemas = ExplainOptions.model_json_schema()["properties"]
+    schemas = getattr(options, request).model_json_schema()["properties"]
     here = (name for name in schemas if name not in _ELSEWHERE)
     for name in sorted(here, key=METHOD_OPTIONS.__contains__):  # each half in the schemas' order
         text = schemas[name]["description"].replace("`", "")

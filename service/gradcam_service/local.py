@@ -57,13 +57,13 @@ class Local:
         """``name@version``."""
         return self.entry.key
 
-    def predict(self, data: Picture, top_k: int) -> Result:
+    def predict(self, data: Picture, options: PredictOptions) -> Result:
         """What the model says about an encoded picture.
 
         Raises:
-            ServiceError: what is wrong with it.
+            ServiceError: what is wrong with it or the options.
         """
-        return self._ask(data, PredictOptions(top_k=top_k))
+        return self._ask(data, options)
 
     def explain(self, data: Picture, options: ExplainOptions) -> Result:
         """Where the model looks for each target in an encoded picture.
@@ -79,7 +79,7 @@ class Local:
         Raises:
             UnknownLayer: the model has no such layer.
         """
-        cut, targets = self.model.network.cut_at(options.layer), len(options.target or ["the top-1 class"])
+        cut, targets = self.model.network.cut_at(options.layer), len(options.target or ())
         given = options.method_options
         known = [name for name in methods if name in METHODS]
         able = [name for name in known if not (refusal_at(METHODS[name], cut) or METHODS[name].wrong_with(given))]
@@ -178,7 +178,9 @@ class Local:
 
     def _passes(self, method: str, layer: str, targets: int, given: Mapping[str, float]) -> int:
         size, known = self.model.card.preprocess.input_size, METHODS[method]
-        return forward_passes(known, self.model.network, layer, size, max(1, targets), known.own(given))
+        return forward_passes(
+            known, self.model.network, layer, size, targets or self.model.card.default_targets, known.own(given)
+        )
 
     def _worked_out(self, answer: Answer | Pending | ServiceError, asked: Question | None) -> Answer | ServiceError:
         """The answer once all of its steps are taken. A step counts as a batch of passes; what is more comes last."""

@@ -56,8 +56,8 @@ def check_count(found: int, count: int) -> None:
     if found != count:
         raise UnfitInput(
             f"{found} frame{'s' * (found != 1)} came, but this model takes {count}, oldest first; as many parts or "
-            "members of a JSON list named frames, one animated GIF, PNG or WebP, or an array (frames, H, W) or "
-            "(frames, H, W, C) would work"
+            "members of a JSON list named frames, files with --frames, one animated GIF, PNG or WebP, or an array "
+            "(frames, H, W) or (frames, H, W, C) would work"
         )
 
 
