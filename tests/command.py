@@ -12,7 +12,6 @@ import sys
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
-from pathlib import Path
 from unittest.mock import patch
 
 import torch
@@ -67,10 +66,10 @@ def opened(model: str, **settings: object) -> local.Local:
         torch.set_num_threads(threads)
 
 
-def _loaded(entry: Entry, device: torch.device, python_path: Path | None, cache_bytes: int) -> LoadedModel:
+def _loaded(entry: Entry, device: torch.device, *more: object, **named: object) -> LoadedModel:
     if isinstance(entry.place, LocalPlace) and EMBEDDED in entry.place.path.parents:
         return embedded(entry, device)
-    return load(entry, device, python_path, cache_bytes)
+    return load(entry, device, *more, **named)  # type: ignore[arg-type]
 
 
 @cache

@@ -226,15 +226,15 @@ def load_all(versions: Iterable[tuple[Entry, Model]], settings: Settings) -> Ite
     """Load model versions, one after the other, and tell of each."""
     limit_threads(settings)
     load_plugins(settings.plugins)
-    device = pick_device(settings.device)
+    device = str(pick_device(settings.device))
     for entry, model in versions:
         try:
-            loaded = load(entry, device, settings.python_path, settings.cache_bytes)
+            loaded = _loaded(entry, settings)
             described = {"card": loaded.card, "description": loaded.spec.description}
-            yield Tried(entry, msgspec.structs.replace(model, state="ready", **described), str(device))
+            yield Tried(entry, msgspec.structs.replace(model, state="ready", **described), device)
         except ModelFailed as error:
             failed = msgspec.structs.replace(model, state="failed", reason=error.detail)
-            yield Tried(entry, failed, str(device), error)
+            yield Tried(entry, failed, device, error)
 
 
 def open_model(reference: str | None, settings: Settings) -> Local:
@@ -250,5 +250,10 @@ def open_model(reference: str | None, settings: Settings) -> Local:
     listing = scan(settings.model_repository, settings.embedded)
     model = resolve(listing.models(), reference or settings.default_among(model.name for model in listing.models()))
     entry = next(entry for entry in listing if entry.key == model.key)
-    loaded = load(entry, pick_device(settings.device), settings.python_path, settings.cache_bytes)
+    loaded = _loaded(entry, settings)
     return Local(model, loaded, settings.model_copy(update={"timeout_ms": _PATIENCE}))
+
+
+def _loaded(entry: Entry, settings: Settings) -> LoadedModel:
+    device = pick_device(settings.device)
+    return load(entry, device, settings.python_path, settings.cache_bytes, max_pixels=settings.max_pixels)

@@ -15,6 +15,7 @@ from torchvision.transforms.functional import normalize, to_tensor
 
 from gradcam_service.errors import ModelFailed
 from gradcam_service.images.geometry import prepare
+from gradcam_service.registry import loader
 from gradcam_service.registry.built import build
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loader import load
@@ -81,6 +82,16 @@ def test_random_weights_are_those_of_torchvision_from_that_seed(resnet):
 def test_a_sample_of_values_is_refused_for_it_names_a_class(tmp_path):
     with pytest.raises(ModelFailed, match="task regression takes no sample"):
         load(entry(tmp_path, RESNET + "task: regression\nsample: {image: a.png, label: 0}\n"), CPU)
+
+
+def test_a_sample_may_be_as_large_as_callers_pictures(monkeypatch, tmp_path):
+    monkeypatch.setattr(loader, "OWN_PIXELS", 5000)
+    Image.new("RGB", (100, 100)).save(tmp_path / "sample.png")
+    listed = entry(tmp_path, SQUEEZENET + PAD + "sample: {image: sample.png, label: 0}\n")
+    for max_pixels in (0, 4000):
+        with pytest.raises(ModelFailed, match=r"sample sample\.png.* 10000 .* 5000"):
+            load(listed, CPU, max_pixels=max_pixels)
+    assert load(listed, CPU, max_pixels=10_000).sample.shape == (64, 64, 3)
 
 
 def test_another_seed_gives_other_weights_and_the_callers_random_numbers_go_on(tmp_path):

@@ -107,6 +107,7 @@ def load(
     python_path: Path | None = None,
     cache_bytes: int = 0,
     surroundings: Surroundings | None = None,
+    max_pixels: int = 0,
 ) -> LoadedModel:
     """Fetch, build, trace, cut and warm up a model, and check it with its own sample.
 
@@ -117,19 +118,25 @@ def load(
         cache_bytes: that fetched files may take on the disk once it is loaded or has failed; 0 for no bound. What a
             loaded model was fetched for stays.
         surroundings: of a process of its own that traces it where that can be; None for this process.
+        max_pixels: that callers' pictures may have; its sample may have as many, and `OWN_PIXELS` always.
 
     Raises:
         ModelFailed: saying what is wrong with it.
     """
     try:
         with cache.holding() as leases:
-            return replace(_loaded(entry, device, python_path, surroundings), leases=tuple(leases))
+            model = _loaded(entry, device, python_path, surroundings, max(max_pixels, OWN_PIXELS))
+            return replace(model, leases=tuple(leases))
     finally:
         cache.prune(cache_bytes)
 
 
 def _loaded(
-    entry: Entry, device: torch.device, python_path: Path | None, surroundings: Surroundings | None
+    entry: Entry,
+    device: torch.device,
+    python_path: Path | None,
+    surroundings: Surroundings | None,
+    max_pixels: int,
 ) -> LoadedModel:
     spec = entry.spec()
     folder = ModelFolder(spec, entry.folder(), python_path)
@@ -149,7 +156,7 @@ def _loaded(
         card = _card(spec, made.known, labels, network, found)
         model = LoadedModel(spec, card, network, device, exporter=made.exporter)
         if spec.sample is not None:
-            model = replace(model, sample=_checked_sample(model, spec.sample, folder))
+            model = replace(model, sample=_checked_sample(model, spec.sample, folder, max_pixels))
     return model
 
 
@@ -179,7 +186,7 @@ def _labels(spec: Spec, given: list[str], network: Network) -> list[str]:
     return labels
 
 
-def _checked_sample(model: LoadedModel, sample: Sample, folder: ModelFolder) -> np.ndarray:
+def _checked_sample(model: LoadedModel, sample: Sample, folder: ModelFolder, max_pixels: int) -> np.ndarray:
     """Predict a picture whose class is known; the picture as the model receives it.
 
     Raises:
@@ -188,7 +195,7 @@ def _checked_sample(model: LoadedModel, sample: Sample, folder: ModelFolder) -> 
     try:
         data = folder.file("sample", sample.image).read_bytes()
         card = model.card
-        received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, OWN_PIXELS)
+        received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, max_pixels)
         expected = model.card.class_index(sample.label)
     except ModelFailed:
         raise

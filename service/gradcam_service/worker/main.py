@@ -49,7 +49,8 @@ class Worker:
         budget = placement.share(settings.memory_budget)
         surroundings = Surroundings(settings.plugins, settings.log_level, exports=device.type == "cpu")
         models = Models(
-            device, budget, settings.python_path, _wake, settings.cache_bytes, settings.precision, surroundings
+            *(device, budget, settings.python_path, _wake, settings.cache_bytes, settings.precision, surroundings),
+            max_pixels=settings.max_pixels,
         )
         self._in_flight = InFlightLog(address, settings.turn_seconds)
         self._jobs = Jobs(placement.name, device, models, self._callers, self._in_flight, settings.max_forward_passes)

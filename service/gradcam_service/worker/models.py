@@ -48,6 +48,7 @@ class Models:
         cache_bytes: that what is kept on the disk may take; 0 sets no bound.
         precision: that feature maps are computed in of models that don't say.
         surroundings: of processes of their own that trace models; None where this one is to.
+        max_pixels: that callers' pictures may have, and so models' samples; 0 where only these matter.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class Models:
         cache_bytes: int = 0,
         precision: Precision = "float32",
         surroundings: Surroundings | None = None,
+        max_pixels: int = 0,
     ) -> None:
         self._device = device
         self._python_path = python_path
         self._cache_bytes = cache_bytes
         self._precision = precision
         self._surroundings = surroundings
+        self._max_pixels = max_pixels
         self._wake = wake
         self._table = Table(budget=budget)
         self._loaded: dict[int, LoadedModel] = {}  # what answers, by the token of the load that made it
@@ -214,7 +217,9 @@ class Models:
         start = perf_counter()
         outcome: LoadedModel | str
         try:
-            outcome = load(entry, self._device, self._python_path, self._cache_bytes, self._surroundings)
+            outcome = load(
+                *(entry, self._device, self._python_path, self._cache_bytes, self._surroundings, self._max_pixels)
+            )
         except ModelFailed as error:
             outcome = error.detail
         except BaseException as error:  # whatever a model does, even exit: its callers are told and others are loaded
