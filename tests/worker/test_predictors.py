@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,23 +41,58 @@ def predictor() -> Hanging:
     return Hanging()
 
 
+class Late:
+    """The model of V1 that is not ready until it is said to be."""
+
+    def __init__(self) -> None:
+        self.ready = Event()
+        self._sound = v1("late", "png")
+
+    def __call__(self, path: str, body: dict[str, object]) -> Answer:
+        return self._sound(path, body) if self.ready.is_set() else (503, {})
+
+
 @pytest.fixture(scope="module")
-def hanging(predictor: Hanging, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service of `scenes` and of a model that `predictor` has, with one worker."""
+def late() -> Late:
+    return Late()
+
+
+@pytest.fixture(scope="module")
+def hanging(predictor: Hanging, late: Late, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service of `scenes` and of the models that `predictor` and, on demand, `late` have, with one worker."""
     root = tmp_path_factory.mktemp("models")
-    (root / "little" / "1").mkdir(parents=True)
-    preprocess = {"mean": [0.5] * 3, "std": [0.25] * 3, "resize": [SIZE, SIZE]}
     spec = {"source": "predictor", "activation": "none", "method": "occlusion", "runtime": "eager"}
-    with serving(predictor) as address:
-        spec |= {"preprocess": preprocess, "options": {"url": f"http://{address}", "model": "little", "seconds": 3}}
-        (root / "little" / "1" / "model.yaml").write_text(yaml.safe_dump(spec))
+    spec |= {"preprocess": {"mean": [0.5] * 3, "std": [0.25] * 3, "resize": [SIZE, SIZE]}}
+    with serving(predictor) as address, serving(late) as address_of_late:
+        for name, url, load in (("little", address, "start"), ("late", address_of_late, "demand")):
+            (root / name / "1").mkdir(parents=True)
+            options = {"url": f"http://{url}", "model": name, "seconds": 3}
+            (root / name / "1" / "model.yaml").write_text(yaml.safe_dump(spec | {"options": options, "load": load}))
         with running_eagerly(model_repository=root, api_processes=1, cpus=2) as service:
             yield service
 
 
-def predict(service: Service, **options: object) -> tuple[int, str]:
+def asked(service: Service, **options: object) -> tuple[int, dict[str, Any]]:
     answer = service.post("/predict", files={"image": PHOTO}, data=options)
-    return answer.status_code, answer.json().get("code", "")
+    return answer.status_code, answer.json()
+
+
+def predict(service: Service, **options: object) -> tuple[int, str]:
+    status, body = asked(service, **options)
+    return status, body.get("code", "")
+
+
+def test_what_a_model_waits_for_is_told_to_who_asks(hanging: Service, late: Late):
+    status, problem = asked(hanging, model="late", timeout_ms=2000)
+    waits = r"it waits for the predictor at http://\S+ to be ready: GET /v1/models/late answers 503"
+    assert (status, problem["code"]) == (503, "model_loading")
+    assert re.search(rf"model late@1 is still being loaded: {waits}; try again", problem["detail"])
+    listed = hanging.client.get("/models/late").json()
+    assert listed["state"] == "loading"
+    assert re.fullmatch(waits, listed["reason"])
+    late.ready.set()
+    assert predict(hanging, model="late") == (200, "")
+    assert "reason" not in hanging.client.get("/models/late").json()
 
 
 def test_a_deadline_holds_while_the_predictor_is_silent(hanging: Service, predictor: Hanging):

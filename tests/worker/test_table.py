@@ -178,6 +178,24 @@ def test_what_is_said_of_a_version_whose_newer_content_fails():
     assert model.card.runtime == "onnxruntime"  # of the older content, which answers
 
 
+def test_what_a_load_waits_for_is_told_until_it_ends():
+    def waiting(token: str) -> Event:
+        return lambda known, now: table.waits(known, int(token), "its predictor")
+
+    def reasons(*events: Event) -> list[str]:
+        known, said = Table(), []
+        for event in events:
+            known = table.reconcile(event(known, 0.0))
+            said.append(known.status()[0].reason)
+        return said
+
+    assert reasons(listed("a@1"), waiting("1"), loaded("1")) == ["", "it waits for its predictor", ""]
+    assert reasons(listed("a@1"), waiting("1"), failed("1"))[1:] == ["it waits for its predictor", "it is broken"]
+    assert reasons(listed("a@1"), waiting("1"), unloaded("a@1"), waiting("1"))[2:] == ["", ""]
+    newer = reasons(listed("a@1"), loaded("1"), listed("a@1=new"), waiting("2"), loaded("2"))
+    assert newer[2:] == ["", "the newer content is not loaded yet: it waits for its predictor", ""]
+
+
 def test_an_alias_that_can_not_move_says_where_it_stays_and_why():
     known, at = Table(), "a@1"
 

@@ -64,7 +64,9 @@ class ModelBody(BaseModel):
     description: str | None = Field(None, description="what it is for, as its model.yaml says")
     aliases: list[str]
     state: Literal["unloaded", "loading", "ready", "failed"]
-    reason: str | None = Field(None, description="why it failed; of a ready model, why its newer content did")
+    reason: str | None = Field(
+        None, description="why it failed, or what its load waits for; of a ready model, the same of its newer content"
+    )
     notes: list[str] | None = Field(None, description="aliases that can't move away from it, or to it, and why")
     source: str | None = Field(None, description="who built it")
     task: str | None = None

@@ -18,7 +18,7 @@ class Model(msgspec.Struct, frozen=True):
     """One version of a model in the repository, and the state it is in.
 
     Attributes:
-        reason: why it failed; of one that is ready, why its newer content is not; else empty.
+        reason: why it failed, or what its load waits for; of one that is ready, that of its newer content; else empty.
         card: once it has been loaded; an unloaded model that has one is loaded when it is asked for.
         on_demand: whether it is loaded when it is asked for, and not at the start.
         description: what its ``model.yaml`` says that it is for; empty where it says nothing or can't be read.

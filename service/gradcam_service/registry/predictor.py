@@ -23,6 +23,7 @@ from gradcam_service.registry.built import Built
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.predictor_protocols import V1, V2, Encoding, PredictorProtocol, Request
 from gradcam_service.registry.spec import Preprocess
+from gradcam_service.registry.waits import waits_for
 
 log = logging.getLogger(__name__)
 
@@ -209,6 +210,7 @@ def _spoken(client: httpx.Client, options: Options) -> PredictorProtocol:
         if said != told:
             told = said
             log.warning("waiting for the predictor at %s to be ready: %s", options.url, said)
+            waits_for(f"the predictor at {options.url} to be ready: {said}")
         sleep(1)
     raise ModelFailed(f"the predictor at {options.url} did not become ready within {_READY_SECONDS:g} s: {said}")
 

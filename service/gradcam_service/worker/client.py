@@ -104,7 +104,10 @@ class Workers:
         errors = [outcome for outcome in outcomes if outcome is not None]
         if errors:
             if isinstance(errors[0], DeadlineExceeded):
-                raise ModelLoading(f"model {model} is still being loaded; try again in a while") from None
+                reason = next(
+                    (f": {known.reason}" for known in self.models() if known.key == model and known.reason), ""
+                )
+                raise ModelLoading(f"model {model} is still being loaded{reason}; try again in a while") from None
             raise errors[0]
 
     async def unload(self, model: str, deadline: float) -> None:

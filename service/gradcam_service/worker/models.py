@@ -22,6 +22,7 @@ from gradcam_service.registry.listing import Model
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.traces import Exporter
+from gradcam_service.registry.waits import heard_by
 from gradcam_service.runtime import Precision, can_compute_in
 from gradcam_service.worker import memory, table
 from gradcam_service.worker.poller import Snapshot
@@ -73,6 +74,7 @@ class Models:
         self._loaded: dict[int, LoadedModel] = {}  # what answers, by the token of the load that made it
         # Unlike an executor's submit, its put may be called wherever a model happens to be collected as garbage.
         self._work: SimpleQueue[Load | Accelerate | partial[None]] = SimpleQueue()
+        self._waits: SimpleQueue[tuple[int, str]] = SimpleQueue()
         self._ended: SimpleQueue[tuple[int, LoadedModel | str]] = SimpleQueue()
         self._accelerated: SimpleQueue[tuple[int, LoadedModel | str | None]] = SimpleQueue()
         self._start = threading.Event()
@@ -142,6 +144,8 @@ class Models:
 
     def collect(self) -> None:
         """Put what has been loaded into its place."""
+        while not self._waits.empty():
+            self._become(table.waits(self._table, *self._waits.get()))
         while not self._ended.empty():
             token, outcome = self._ended.get()
             self._take(token, outcome)
@@ -216,10 +220,16 @@ class Models:
     def _load(self, token: int, entry: Entry) -> None:
         start = perf_counter()
         outcome: LoadedModel | str
+
+        def tell(what: str) -> None:
+            self._waits.put((token, what))
+            self._wake()
+
         try:
-            outcome = load(
-                *(entry, self._device, self._python_path, self._cache_bytes, self._surroundings, self._max_pixels)
-            )
+            with heard_by(tell):
+                outcome = load(
+                    *(entry, self._device, self._python_path, self._cache_bytes, self._surroundings, self._max_pixels)
+                )
         except ModelFailed as error:
             outcome = error.detail
         except BaseException as error:  # whatever a model does, even exit: its callers are told and others are loaded

@@ -1,9 +1,9 @@
 """Model table of a worker, and its pure decisions: what to load, accelerate and evict. Torch-free.
 
 Functions here take a `Table` and return the next one; none waits, looks at a clock or touches a model. First one says
-what has happened (`found`, `asked`, `unloaded`, `ended`, `accelerated`, `used`), then `reconcile` decides what becomes
-of it, and `todo` says what that takes. A load is known by its token, so that the outcome of one that nobody waits for
-any more changes nothing.
+what has happened (`found`, `asked`, `unloaded`, `waits`, `ended`, `accelerated`, `used`), then `reconcile` decides what
+becomes of it, and `todo` says what that takes. A load is known by its token, so that the outcome of one that nobody
+waits for any more changes nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Version:
     Attributes:
         entry: what the repository holds now.
         load: token of the load of ``entry`` that is under way.
+        waits: what that load waits for, where it has said so.
         model: token of the load that made what answers: of ``entry`` or, while that is not loaded, of what was before.
         card: of the content last loaded.
         accelerating: whether ``model`` is being made faster.
@@ -42,6 +43,7 @@ class Version:
 
     entry: Entry
     load: int | None = None
+    waits: str = ""
     model: int | None = None
     card: Card | None = None
     accelerating: bool = False
@@ -152,8 +154,13 @@ class Table:
 
     def _status(self, version: Version, stuck: list[Stuck]) -> Model:
         entry, reason = version.entry, version.failure
+        if version.load is not None and version.waits:
+            reason = f"it waits for {version.waits}"
+            lacking = "is not loaded yet"
+        else:
+            lacking = "can't be loaded"
         if version.model is not None and reason:
-            reason = f"the newer content can't be loaded: {reason}"
+            reason = f"the newer content {lacking}: {reason}"
         aliases = [alias for alias, of in self.aliases.get(entry.name, {}).items() if of == entry.version]
         on_demand, description = self.snapshot.waits(entry), self.snapshot.descriptions.get(entry.key, "")
         notes = [str(one) for one in stuck if one.name == entry.name and one.at in (entry.version, None)]
@@ -169,7 +176,7 @@ class Table:
     def _loading(self, version: Version) -> Table:
         """With a load of that version begun; the outcome of an earlier one counts no more."""
         token = self.loads + 1
-        return replace(self._with(replace(version, load=token)), loads=token)
+        return replace(self._with(replace(version, load=token, waits="")), loads=token)
 
     def _by_name(self) -> dict[str, list[Version]]:
         """The versions of each model, the highest first."""
@@ -221,6 +228,12 @@ def unloaded(table: Table, key: str) -> Table:
     """
     version = table.known(key)
     return table._with(replace(version.dropped(), load=None, card=None, failure="", evicted=True))
+
+
+def waits(table: Table, token: int, what: str) -> Table:
+    """A load waits for something."""
+    version = next((version for version in table.versions.values() if version.load == token), None)
+    return table if version is None else table._with(replace(version, waits=what))
 
 
 def ended(table: Table, token: int, outcome: Card | str, now: float) -> Table:
