@@ -154,6 +154,28 @@ def test_one_that_has_become_another_model_is_named(tmp_path):
             model.network.scores(torch.zeros(1, 3, SIZE, SIZE))
 
 
+def test_another_version_behind_it_is_told_once_and_another_digest_at_the_next_load(tmp_path, caplog):
+    sound, version = v2("little", "FP32", [-1, 3, SIZE, SIZE]), ["1"]
+
+    def respond(path, body):
+        status, said = sound(path, body)
+        if path.endswith("/infer"):
+            said |= {"model_version": version[0]}
+        return status, said | {"versions": version} if path == "/v2/models/little" else said
+
+    def digest():
+        return loaded(tmp_path, url, FLOATS).card.digest
+
+    with serving(respond) as url:
+        model = loaded(tmp_path, url, FLOATS)
+        assert digest() == model.card.digest
+        for version[0] in ("2", "1", "2"):
+            model.network.scores(torch.zeros(1, 3, SIZE, SIZE))
+        assert digest() != model.card.digest
+    said = f"the predictor at http://{url} answers by version 2 of its model, too"
+    assert [record.message for record in caplog.records if "version" in record.message] == [said]
+
+
 def test_one_that_is_gone_is_named(tmp_path):
     with serving(v1("little")) as url:
         model = loaded(tmp_path, url, FLOATS, encoding="nchw")

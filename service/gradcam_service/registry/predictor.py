@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, sleep
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import httpx
 import msgspec
@@ -59,7 +59,8 @@ class Options(BaseModel):
 def predictor(folder: ModelFolder) -> Built:
     """Wait until a predictor is ready, and build a black box that asks it.
 
-    Scores are what the predictor answers, whether probabilities or not.
+    Scores are what the predictor answers, whether probabilities or not. Its digest is of ``model.yaml`` and of what the
+    predictor says of its model now; what is changed behind that later is not seen before it is loaded again.
 
     Raises:
         ModelFailed: it does not become ready, or takes or answers something else.
@@ -71,10 +72,10 @@ def predictor(folder: ModelFolder) -> Built:
         first = error.errors()[0]
         raise ModelFailed(f"options.{first['loc'][0]}: {complaint(first, Options)}") from error
     with httpx.Client(base_url=options.url, timeout=options.seconds) as client:
-        protocol = _spoken(client, options)
+        protocol, said = _spoken(client, options)
     preprocess = folder.spec.preprocess or _preprocess(protocol, options)
     module = Predictor(protocol, options.url, options.seconds, preprocess)
-    content = hashlib.sha256(folder.spec.model_dump_json().encode()).hexdigest()
+    content = hashlib.sha256(folder.spec.model_dump_json().encode() + said).hexdigest()
     reason = f"the predictor at {options.url} answers with scores, and has no gradients"
     return Built(black_box(module, preprocess, module.classes, reason), folder.labels() or [], preprocess, content)
 
@@ -110,6 +111,7 @@ class Predictor(nn.Module):
         self._calls = ThreadPoolExecutor(_AT_ONCE, "predictor")
         self._mean, self._std = (np.array(of, np.float32)[:, None, None] for of in (preprocess.mean, preprocess.std))
         empty = np.zeros((1, len(preprocess.mean), *preprocess.input_size), np.float32)
+        self._versions = set[str]()  # of its model, that have answered
         self.classes = 0  # until it has said
         self.classes = self._scores(empty).shape[1]
 
@@ -128,7 +130,7 @@ class Predictor(nn.Module):
         given = images if self._protocol.normalised else images * self._std + self._mean
         answer = self._answer(self._protocol.request(given))
         try:
-            scores = self._protocol.scores(answer.content, answer.headers)
+            scores, version = self._protocol.scored(answer.content, answer.headers)
         except (KeyError, TypeError, ValueError) as error:
             raise PredictorFailed(
                 f"the predictor at {self._url} answers with no scores: {first_line(error)}"
@@ -143,7 +145,15 @@ class Predictor(nn.Module):
                 f"the predictor at {self._url} answers with {scores.shape[1]} scores for each image, where it had "
                 f"{self.classes} when it was loaded; it has another model now, so load this one again"
             )
+        self._note(version)
         return scores
+
+    def _note(self, version: str) -> None:
+        """Tell of each version after the first: a canary, or another model, of which the digest knows nothing."""
+        if version and version not in self._versions:
+            if self._versions:
+                log.warning("the predictor at %s answers by version %s of its model, too", self._url, version)
+            self._versions.add(version)
 
     def _answer(self, request: Request) -> Answer:
         """Its answer, after some tries where what keeps it from answering may pass."""
@@ -189,8 +199,8 @@ class Predictor(nn.Module):
         return Answer(answer.status_code, answer.headers, b"".join(pieces))
 
 
-def _spoken(client: httpx.Client, options: Options) -> PredictorProtocol:
-    """The protocol by which the predictor's model says that it is ready, waiting until it does.
+def _spoken(client: httpx.Client, options: Options) -> tuple[PredictorProtocol, bytes]:
+    """The protocol by which the predictor's model says that it is ready, waiting until it does; and what it says of it.
 
     Raises:
         ModelFailed: it does not become ready.
@@ -205,7 +215,8 @@ def _spoken(client: httpx.Client, options: Options) -> PredictorProtocol:
                 said = f"{type(error).__name__}: {first_line(error)}"
                 continue
             if answer.status_code == 200:
-                return V1(options.model, options.encoding) if name == "v1" else _described(client, options.model)
+                v1 = V1(options.model, options.encoding)
+                return (v1, answer.content) if name == "v1" else _described(client, options.model)
             said = f"GET {path} answers {answer.status_code}"
         if said != told:
             told = said
@@ -215,16 +226,16 @@ def _spoken(client: httpx.Client, options: Options) -> PredictorProtocol:
     raise ModelFailed(f"the predictor at {options.url} did not become ready within {_READY_SECONDS:g} s: {said}")
 
 
-def _described(client: httpx.Client, model: str) -> V2:
+def _described(client: httpx.Client, model: str) -> tuple[V2, bytes]:
     """What the predictor says of its model, and of itself."""
 
-    def told(path: str) -> dict[str, Any]:
+    def told(path: str) -> bytes:
         answer = client.get(path)
         answer.raise_for_status()
-        said: dict[str, Any] = msgspec.json.decode(answer.content)
-        return said
+        return answer.content
 
-    return V2.described(model, told(f"/v2/models/{model}"), told("/v2").get("extensions", []))
+    metadata, server = told(f"/v2/models/{model}"), msgspec.json.decode(told("/v2"))
+    return V2.described(model, msgspec.json.decode(metadata), server.get("extensions", [])), metadata
 
 
 def _preprocess(protocol: PredictorProtocol, options: Options) -> Preprocess:

@@ -10,7 +10,7 @@ import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -34,6 +34,18 @@ class Request:
     headers: Mapping[str, str]
 
 
+class Scored(NamedTuple):
+    """What a predictor answers.
+
+    Attributes:
+        scores: (N, classes) float32.
+        version: of the model that they are of; empty where it isn't told.
+    """
+
+    scores: np.ndarray
+    version: str = ""
+
+
 class PredictorProtocol(Protocol):
     """A protocol, as one predictor speaks it."""
 
@@ -48,8 +60,8 @@ class PredictorProtocol(Protocol):
     def request(self, images: np.ndarray) -> Request:
         """Ask for the scores of images (N, C, H, W) float32."""
 
-    def scores(self, content: bytes, headers: Mapping[str, str]) -> np.ndarray:
-        """Scores (N, classes) in an answer.
+    def scored(self, content: bytes, headers: Mapping[str, str]) -> Scored:
+        """The scores in an answer.
 
         Raises:
             KeyError, TypeError, ValueError: there are none in it.
@@ -84,9 +96,9 @@ class V1:
         content = msgspec.json.encode({"instances": instances})
         return Request(f"/v1/models/{quote(self.model)}:predict", content, {"Content-Type": "application/json"})
 
-    def scores(self, content: bytes, headers: Mapping[str, str]) -> np.ndarray:
+    def scored(self, content: bytes, headers: Mapping[str, str]) -> Scored:
         """See `PredictorProtocol`."""
-        return np.array(msgspec.json.decode(content)["predictions"], np.float32)
+        return Scored(np.array(msgspec.json.decode(content)["predictions"], np.float32))
 
 
 @dataclass(frozen=True)
@@ -166,13 +178,14 @@ class V2:
         headers = {"Content-Type": "application/octet-stream", _HEAD: str(len(text))}
         return Request(path, text + data, headers)
 
-    def scores(self, content: bytes, headers: Mapping[str, str]) -> np.ndarray:
+    def scored(self, content: bytes, headers: Mapping[str, str]) -> Scored:
         """See `PredictorProtocol`."""
         length = int(headers.get(_HEAD, len(content)))
-        (output,) = (one for one in msgspec.json.decode(content[:length])["outputs"] if one["name"] == self.output)
+        answer = msgspec.json.decode(content[:length])
+        (output,) = (one for one in answer["outputs"] if one["name"] == self.output)
         dtype = _FLOATS[output["datatype"]]
         values = np.frombuffer(content[length:], dtype) if "data" not in output else np.array(output["data"], dtype)
-        return values.reshape(output["shape"]).astype(np.float32)
+        return Scored(values.reshape(output["shape"]).astype(np.float32), str(answer.get("model_version") or ""))
 
 
 def _levels(pixels: np.ndarray) -> np.ndarray:
