@@ -13,6 +13,8 @@ from gradcam_service.api.grpc.protocol import health_pb2, inference_pb2
 from live import PATIENCE, Service, until
 
 SERVICE = "inference.GRPCInferenceService"
+OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+"""Of a connection that is nobody else's and goes straight to the service."""
 MESSAGES = {"Check": ("grpc.health.v1.Health", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse)}
 
 
@@ -30,8 +32,7 @@ class Channel:
     """A connection to a service, which any of its processes may have accepted."""
 
     def __init__(self, service: Service, **metadata: str) -> None:
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
-        self._channel = grpc.insecure_channel(address(service), options)
+        self._channel = grpc.insecure_channel(address(service), OPTIONS)
         self._metadata = [(name.replace("_", "-"), value) for name, value in metadata.items()]
 
     def __enter__(self) -> Channel:
