@@ -127,6 +127,10 @@ def raw(name, datatype, shape, *data):
         ({"inputs": [numbers("FP32", "fp32_contents", [])] * 17}, "17 inputs in one call; at most 16"),
         ({"outputs": [inference_pb2.ModelInferRequest.InferRequestedOutputTensor()] * 17}, "17 outputs in one call"),
         ({"parameters": {str(i): inference_pb2.InferParameter(bool_param=True) for i in range(101)}}, "at most 100"),
+        (
+            {"parameters": {"alpha": inference_pb2.InferParameter(double_param=float("nan"))}},
+            "'alpha' is nan; a finite",
+        ),
         (raw("input", "FP32", [1] * 9, b""), "8 sizes"),
         ({}, "0 inputs are given; one of pictures"),
     ],

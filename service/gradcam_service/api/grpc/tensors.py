@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from gradcam_service.api.grpc.protocol.inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 from gradcam_service.api.oip.tensors import count_of
 from gradcam_service.bytes_tensor import is_one, packed
-from gradcam_service.errors import BadRequest, Internal
+from gradcam_service.errors import BadRequest, Internal, shortened
 
 _CONTENTS = {
     "BOOL": ("bool_contents", "?"),
@@ -154,7 +155,11 @@ def _numbers(tensor: ModelInferRequest.InferInputTensor, values: Sequence[float]
 
 def _read(parameters: Mapping[str, InferParameter]) -> dict[str, Any]:
     chosen = {name: value.WhichOneof("parameter_choice") for name, value in parameters.items() if name not in _DATA}
-    return {name: getattr(parameters[name], choice) for name, choice in chosen.items() if choice}
+    read = {name: getattr(parameters[name], choice) for name, choice in chosen.items() if choice}
+    for name, value in read.items():
+        if isinstance(value, float) and not math.isfinite(value):  # which JSON has no words for
+            raise BadRequest(f"parameter {shortened(name)!r} is {value}; a finite number would work")
+    return read
 
 
 def _write(given: Mapping[str, object], parameters: Mapping[str, InferParameter]) -> None:
