@@ -120,6 +120,18 @@ def test_what_is_seen_as_nearly_black_is_answered_with_a_warning(client):
 
 
 @pytest.mark.parametrize(
+    ("path", "accept"),
+    [("/explain?model=xray", "image/png"), ("/predictions/xray", "*/*"), ("/explanations/xray", "*/*")],
+)
+def test_a_warning_is_a_header_of_what_has_no_place_for_it(client, path, accept):
+    headers = {"Accept": accept, "Content-Type": "image/png"}
+    dark, bright = (client.post(path, content=png(values), headers=headers) for values in (TWELVE, XRAY))
+    assert (dark.status_code, bright.status_code) == (200, 200)
+    assert f"from {TWELVE.min()} to {TWELVE.max()}, under 1/8 of 0 to 65535" in dark.headers["x-warnings"]
+    assert "x-warnings" not in bright.headers
+
+
+@pytest.mark.parametrize(
     ("name", "data", "code", "wanted"),
     [
         ("xray", npy(SCAN), "unfit_input", "(H, W, 1) or (H, W)"),

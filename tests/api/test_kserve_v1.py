@@ -131,6 +131,18 @@ def test_what_is_prepared_already_is_taken_as_it_is(client, native):
     assert first == last == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_warning_stands_beside_probabilities_which_have_no_place_for_it(client):
+    hardly = np.linspace(0, 1, 3 * 128 * 128, dtype=np.float32).reshape(3, 128, 128).tolist()
+    response = client.post(PREDICT, json={"instances": [B64, hardly, "!"]})
+    none, (warning,), of_error = answered(response)["warnings"]
+    assert (none, of_error) == ([], [])
+    assert "from -2 to 2" in warning
+    assert response.headers["x-warnings"] == warning
+    (result,) = asked(client, EXPLAIN, hardly)["explanations"]
+    assert result["warnings"] == [warning]
+    assert asked(client, PREDICT, B64).keys() == {"predictions"}
+
+
 def test_options_may_be_in_three_places_and_the_nearest_wins(client):
     def targets(**more):
         instances = [{"b64": B64}, {"b64": B64, "target": "star"}]

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp
 from gradcam_service.settings import Settings
 
 _SENT = ("Authorization", "Content-Encoding", "Content-Type", "X-Request-ID", "traceparent", "tracestate")
-_READ = ("Retry-After", "Server-Timing", "WWW-Authenticate", "X-Request-ID")
+_READ = ("Retry-After", "Server-Timing", "WWW-Authenticate", "X-Request-ID", "X-Warnings")
 _KEPT = 3600
 """Seconds that a browser may remember what it may send."""
 

@@ -17,7 +17,7 @@ from gradcam_service.api.observe import observation
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.pipeline import Pipeline
-from gradcam_service.core.results import Answers
+from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import ClientLeft, ServiceError
 
 Answer = TypeVar("Answer")
@@ -57,6 +57,9 @@ async def answers(
     with blamed(request, call.options):
         answered = await _unless_client_leaves(request, pipeline.answer(call, admission, seen))
         seen.record("read", seconds_reading, read)
+        seen.warnings += (
+            warning for result in answered.results if isinstance(result, Result) for warning in result.warnings
+        )
         first, *others = answered.results
         if isinstance(first, ServiceError) and all(isinstance(result, ServiceError) for result in others):
             raise first

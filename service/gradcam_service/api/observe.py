@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("gradcam.access")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_LONGEST = 2000
+"""Characters of a header: proxies take 4 KiB of all of them, or 8."""
 _STAGES = ("read", "decode", "queue", "forward", "backward", "render")
 
 
@@ -35,6 +37,7 @@ class Observation:
         version: of that model.
         method: an explanation method of that model; empty for predictions.
         problem: code of the problem that was answered.
+        warnings: sentences about the images, which not every dialect's body has a place for.
         caller: name of the API key that was shown; empty where none is needed, or none was right.
         callers_fault: whether a failure is no unavailability, whatever its status; see `gradcam_service.api.blame`.
         seconds: time in each stage; of several images, the longest.
@@ -46,6 +49,7 @@ class Observation:
     version: str = ""
     method: str = ""
     problem: str = ""
+    warnings: list[str] = field(default_factory=list)
     caller: str = ""
     callers_fault: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
@@ -63,6 +67,10 @@ class Observation:
         """The ``Server-Timing`` header: stages and total in ms (https://www.w3.org/TR/server-timing/)."""
         parts = [f"{stage};dur={1e3 * self.seconds[stage]:.2f}" for stage in _STAGES if stage in self.seconds]
         return ", ".join([*parts, f"total;dur={1e3 * (perf_counter() - self.start):.2f}"])
+
+    def in_a_header(self) -> str:
+        """The ``X-Warnings`` header: each warning once."""
+        return "; ".join(dict.fromkeys(self.warnings)).encode("ascii", "replace").decode()[:_LONGEST]
 
 
 def request_id_of(given: str) -> str:
@@ -105,6 +113,8 @@ class Observe:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = seen.request_id
                 headers["Server-Timing"] = seen.server_timing()
+                if seen.warnings:
+                    headers["X-Warnings"] = seen.in_a_header()
             await send(message)
 
         try:

@@ -40,6 +40,9 @@ class Predictions(BaseModel):
         description="probabilities of all classes, of a regressor its values; where `top_k` is given or a model says "
         "something else, a result of `/predict`; `error` of an instance that has no answer, where others have"
     )
+    warnings: list[list[str]] | None = Field(
+        None, description="where there are any: sentences about each instance, as probabilities have no place for them"
+    )
 
 
 class Explanations(Predictions):
@@ -164,7 +167,8 @@ def _written(asked: _Asked, answered: Answers, *, explain: bool) -> Iterator[byt
             else:
                 yield from result_json(result, instance.options.outputs)
         yield b"]"
-    yield b"}"
+    warnings = [result.warnings if isinstance(result, Result) else () for result in answered.results]
+    yield b',"warnings":%b}' % to_json(warnings) if any(warnings) else b"}"
 
 
 def _prediction(result: Result | ServiceError, instance: Instance[Any], answered: Answers) -> bytes:
