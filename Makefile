@@ -19,7 +19,8 @@ test: lint  ## everything that must hold
 test-all: lint  ## and every architecture of torchvision, and proofs at full length, which takes minutes more
 	$(PYTEST) -m 'not clients'
 
-test-dialects: $(VENV)/.dev $(CLIENTS)  ## other inference servers' clients, each in an environment of its own
+test-dialects: $(VENV)/.dev  ## other inference servers' clients, each in an environment of its own
+	$(MAKE) --jobs=2 $(CLIENTS)
 	$(BIN)/pytest tests/dialects -m clients
 
 load: THERE = $(if $(filter command%,$(origin HOST)),$(HOST))# some shells export this machine's name as HOST
@@ -81,6 +82,13 @@ image:  ## build the container image for a CPU; make image DEVICE=cuda for GPUs
 build/%/.installed: tests/%/requirements.txt
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/pip install --disable-pip-version-check -r $<
+	@touch $@
+
+build/dialects/%/.installed: PIP = $(BIN)/pip --python $(@D)/bin/python --disable-pip-version-check
+build/dialects/%/.installed: tests/dialects/%/requirements.txt | $(VENV)/.installed
+	$(PYTHON) -m venv --clear --without-pip $(@D)
+	$(PIP) install --no-deps --no-compile -r $<
+	$(PIP) check
 	@touch $@
 
 build/dialects/%/.installed: tests/dialects/%/package.json
