@@ -158,11 +158,16 @@ def test_v1_takes_frames(client):
     assert said["explanations"][0]["actions"][0]["label"] == LABELS[int(truth()[0].argmax())]
 
 
-def test_v2_says_where_actions_are(client):
-    sent = binary(("image", "BYTES", [2, 4], elements([*FILES, *FILES])))
-    refused = client.post("/v2/models/agent/infer", **sent)
-    assert refused.status_code >= 400
-    assert "policy, which /predict tells of" in refused.text
+def test_v2_scores_actions_and_predicts_the_value_beside_them(client):
+    wanted = [{"name": "scores"}, {"name": "prediction", "parameters": {"binary_data": False}}]
+    sent = binary(("image", "BYTES", [2, 4], elements([*FILES, *FILES])), outputs=wanted)
+    scores, said = (output["data"] for output in client.post("/v2/models/agent/infer", **sent).json()["outputs"])
+    logits, value = truth()
+    expected = np.exp(logits - logits.max())
+    np.testing.assert_allclose(np.reshape(scores, (2, 5)), [expected / expected.sum()] * 2, atol=1e-5)
+    for one in map(json.loads, said):
+        assert one["value"] == pytest.approx(value, abs=1e-4)
+        assert one["actions"][0]["label"] == LABELS[int(logits.argmax())]
 
 
 def test_torchserve_takes_an_animation(client):

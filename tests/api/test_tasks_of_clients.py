@@ -165,7 +165,7 @@ def test_grpc_takes_questions_captions_and_frames(channel, client):
         ("late", [FILE], [1], "'question' is missing"),
         ("agent", FILES[:3], [1, 3], "3 frames came, but this model takes 4"),
         ("agent", FILES, [4], "1 frame came, but this model takes 4"),
-        ("attends", [FILE], [1], "it is for captioning, which /predict tells of"),
+        ("attends", [FILE], [1], "a model of task captioning has no scores of classes"),
     ],
 )
 def test_grpc_says_what_is_wrong(channel, model, files, shape, says):

@@ -26,6 +26,7 @@ from gradcam_service.registry.card import Card
 from gradcam_service.registry.listing import Model
 from gradcam_service.registry.spec import Preprocess
 from gradcam_service.settings import Settings
+from gradcam_service.text import Text
 
 from .v2 import LENGTH, TYPES, binary, elements, error
 
@@ -279,12 +280,13 @@ def captioned(words):
 @pytest.mark.parametrize(
     ("output", "words", "error", "says"),
     [
-        ("scores", (2, 2), NotOffered, "it is for captioning, which /predict tells of"),
+        ("scores", (2, 2), NotOffered, "of task captioning has no scores of classes; output 'prediction' has"),
         ("map", (2, 3), BadRequest, "the images have 2 and 3 targets"),
     ],
 )
 def test_what_no_tensor_holds_is_refused_by_name(output, words, error, says):
-    card = Card("", "", "", 0, "captioning", "softmax", list("abc"), Preprocess((0,), (1,), pad=8), 8, "", "", [], [])
+    preprocess, text = Preprocess((0,), (1,), pad=8), Text(list("abc"), 4)
+    card = Card("", "", "", 0, "captioning", "softmax", list("abc"), preprocess, 8, "", "", [], [], text=text)
     answers = Answers(FACED.model, card, list(map(captioned, words)))
     with pytest.raises(error, match=says):
         respond(Inference(FACED, Call([b""], ExplainOptions()), [Wanted(output)]), answers)

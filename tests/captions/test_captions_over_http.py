@@ -77,16 +77,55 @@ def test_what_is_wrong_is_a_problem_that_says_so(client, pictures, options, code
     assert said in problem["detail"]
 
 
-def test_protocols_give_captions_or_refuse_captioners_by_name(client, pictures):
+def test_protocols_give_captions(client, pictures):
     picture = base64.b64encode(pictures[0]).decode()
     said = fields(client, "/predict", pictures[0])["caption"]
     (given,) = client.post("/v1/models/attends:predict", json={"instances": [{"b64": picture}]}).json()["predictions"]
     assert given["caption"] == said
     assert client.post("/predictions/attends", content=pictures[0]).json()["caption"] == said
-    tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [picture]}
-    refused = client.post("/v2/models/attends/infer", json={"inputs": [tensor]})
-    assert refused.is_error, refused.text
-    assert "captioning" in refused.text
+
+
+def test_tensors_hold_a_caption_and_a_map_of_each_word(client, pictures):
+    result = fields(client, "/explain", pictures[0], output="map")
+    count = len(result["explanations"])
+
+    def asked(face, *outputs, **parameters):
+        image = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [base64.b64encode(pictures[0]).decode()]}
+        wanted = {"outputs": [{"name": name} for name in outputs]} if outputs else {}
+        return client.post(f"/v2/models/{face}/infer", json={"inputs": [image], "parameters": parameters, **wanted})
+
+    def given(response):
+        assert response.status_code == 200, response.text
+        return {output["name"]: output for output in response.json()["outputs"]}
+
+    (said,) = given(asked("attends")).values()
+    assert (said["name"], said["datatype"], said["shape"]) == ("prediction", "BYTES", [1, 1])
+    assert json.loads(said["data"][0]) == {"caption": result["caption"]}
+    explained = given(asked("attends-explain"))
+    promised = {one["name"]: one["shape"] for one in client.get("/v2/models/attends-explain").json()["outputs"]}
+    assert explained.keys() == promised.keys() == {"overlay", "heatmap", "map", "target", "prediction"}
+    for name, output in explained.items():
+        shape = output["shape"]
+        assert [size if fixed > 0 else -1 for size, fixed in zip(shape, promised[name], strict=True)] == promised[name]
+        assert shape[1] == (1 if name == "prediction" else count)
+    found = np.reshape(explained["map"]["data"], (count, -1))
+    np.testing.assert_allclose(found, maps(result), rtol=0, atol=1e-6 * np.max(maps(result)))
+    one = given(asked("attends-explain", "map", "target", target='{"word": 1}'))
+    assert (one["map"]["shape"][0], one["target"]["data"]) == (1, explained["target"]["data"][1:2])
+    refused = asked("attends", "scores")
+    assert refused.status_code == 501
+    assert "a model of task captioning has no scores of classes; output 'prediction'" in refused.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/explain", "/explanations/attends"])
+def test_a_picture_is_the_answer_of_one_word_and_not_of_a_caption(client, pictures, path):
+    headers = {"Accept": "image/png", "Content-Type": "image/png"}
+    asked = {"model": "attends"}
+    one = client.post(path, params=asked | {"target": '{"word": 0}'}, content=pictures[0], headers=headers)
+    assert (one.status_code, one.headers["content-type"]) == (200, "image/png")
+    all_of_them = client.post(path, params=asked, content=pictures[0], headers=headers)
+    assert (all_of_them.status_code, all_of_them.json()["code"]) in ((400, "bad_option"), (400, 400))
+    assert 'target={"word": 0} would work' in all_of_them.text.replace("\\", "")
 
 
 def test_openapi_knows_captions(client):

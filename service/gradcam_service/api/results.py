@@ -17,7 +17,7 @@ from gradcam_service.api.problems import fault
 from gradcam_service.api.schemas import AnsweringModel, Problem
 from gradcam_service.api.sending import sent
 from gradcam_service.core.results import Answers, Result
-from gradcam_service.errors import ServiceError
+from gradcam_service.errors import BadOption, ServiceError
 from gradcam_service.maps import MapKind
 from gradcam_service.targets import TARGETS
 from gradcam_service.tasks import TASKS
@@ -208,16 +208,24 @@ def _written(answers: Answers, request_id: str, explained: Sequence[str] | None)
     yield b"]}"
 
 
-def told(prediction: Any) -> dict[str, Any]:  # noqa: ANN401  a dataclass, its task's own
-    """The members of a prediction, but for those that its model doesn't give."""
-    return {name: value for name, value in vars(prediction).items() if value is not None}
+def one_picture(answers: Answers, otherwise: str = "Accept: application/json") -> Response:
+    """The only picture of an answer, as it is.
 
+    Args:
+        answers: of one image.
+        otherwise: what would return any number of pictures.
 
-def one_picture(answers: Answers) -> Response:
-    """The only picture of an answer, as it is."""
+    Raises:
+        BadOption: several were drawn, of the words of a caption, where no target was named.
+    """
     (result,) = answers.results
     assert isinstance(result, Result)
-    (explanation,) = result.explanations
+    explanation, *others = result.explanations
+    if others:
+        raise BadOption(
+            f"an answer that is a picture shows one target, and {len(result.explanations)} were explained, a caption's "
+            f'words; target={{"word": 0}} would work, and {otherwise} returns any number'
+        )
     drawn = explanation.heatmap or explanation.overlay
     assert drawn is not None
     return Response(drawn.data, media_type=drawn.media_type)
@@ -225,7 +233,7 @@ def one_picture(answers: Answers) -> Response:
 
 def result_json(result: Result, explained: Sequence[str] | None = None) -> Iterator[bytes]:
     """A `PredictResult` or an `ExplainResult` as JSON, an explanation at a time; ``explained`` as for `response`."""
-    said = to_json(told(result.prediction))
+    said = to_json(result.told())
     if result.warnings:
         said = said[:-1] + b',"warnings":%b}' % to_json(result.warnings)
     if explained is None:

@@ -97,6 +97,10 @@ class Result:
     runtime: str
     warnings: tuple[str, ...] = ()
 
+    def told(self) -> dict[str, Any]:
+        """The members of the prediction, but for those that its model doesn't give."""
+        return {name: value for name, value in vars(self.prediction).items() if value is not None}
+
 
 @dataclass(frozen=True)
 class Answers:

@@ -28,7 +28,7 @@ from gradcam_service.api.instances import Instance, answers_each, read
 from gradcam_service.api.observe import observation
 from gradcam_service.api.operations import require_ready
 from gradcam_service.api.problems import fault
-from gradcam_service.api.results import one_picture, response, told
+from gradcam_service.api.results import one_picture, response
 from gradcam_service.api.sending import sent
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, ExplainOptions, Options, PredictOptions
@@ -46,6 +46,7 @@ _METHODS = ["POST", "PUT"]
 """Of one route each: the first that a path has tells which there are. OpenAPI shows another, of POST alone."""
 _OWN = "json"
 """The ``output`` that is answered in the service's own words."""
+_OTHERWISE = f"output={_OWN}"
 _TEXT = 20
 """Characters of a map's number."""
 _KINDS = {401: "InvalidKeyException", 405: "MethodNotAllowedException", 408: "RequestTimeoutException"}
@@ -123,7 +124,7 @@ async def explanations(request: Request, name: str) -> Response:
     asked = _for_picture(given, picture) if picture else _for_numbers(given)
     answered = await answers_each(request, asked.instances, asked.options, admission, perf_counter() - start)
     if picture:
-        return one_picture(answered)
+        return one_picture(answered, _OTHERWISE)
     if asked.in_own_words:
         return response(answered, observation(request).request_id, asked.options.outputs)
     count = sum(len(result.explanations) for result in answered.results if isinstance(result, Result))
@@ -195,7 +196,7 @@ def _for_picture(asked: _Asked[ExplainOptions], media_type: str) -> _Asked[Expla
         BadOption: there are several, or none of that type.
     """
     call = Call([each.image for each in asked.instances], asked.instances[0].options)
-    options = for_one_picture(call, media_type, otherwise=f"output={_OWN}").options
+    options = for_one_picture(call, media_type, otherwise=_OTHERWISE).options
     return asked._replace(instances=[replace(asked.instances[0], options=options)], options=options)
 
 
@@ -248,7 +249,7 @@ def _told(result: Result) -> Iterator[bytes]:
 def _probabilities(result: Result) -> object:
     """Label → probability of the most probable classes, of a regressor label → value; else all that its task tells."""
     if not isinstance(result.prediction, Classes | Values):
-        return told(result.prediction)
+        return result.told()
     named: dict[str, float] = {}
     for each in result.prediction.predictions:
         name = each.label if each.label not in named else f"{each.label} ({each.index})"

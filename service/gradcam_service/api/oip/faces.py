@@ -2,8 +2,8 @@
 
 A tensor protocol promises fixed inputs and outputs, and its clients know predictions alone. So of a model ``m`` there
 are three: ``m`` takes pictures and gives scores; ``m-tensor`` takes what the network receives and gives scores, and
-nothing else, as Triton's own examples demand; ``m-explain`` takes pictures and gives everything. That is what metadata
-promise: any face takes what any other does, and answers what it is asked for by name.
+nothing else, as Triton's own examples demand; ``m-explain`` takes pictures and gives explanations, too. That is what
+metadata promise: any face takes what any other does, and answers what it is asked for by name.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from gradcam_service.registry.listing import Model, resolve
 IMAGE = "image"
 TARGET = "target"
 SCORES = "scores"
+PREDICTION = "prediction"
 EXPLANATIONS = ("overlay", "heatmap", "map", TARGET)
-OUTPUTS = (*EXPLANATIONS, SCORES)
+OUTPUTS = (*EXPLANATIONS, SCORES, PREDICTION)
 MOST_INPUTS = 2
 """Of any face: pictures, and what is explained in them."""
 ANY = -1
@@ -43,11 +44,16 @@ class Face:
 
     Attributes:
         suffix: of its name, after the model's.
-        outputs: those that are given where none is asked for by name.
+        explains: whether explanations are given, too, where nothing is asked for by name.
     """
 
     suffix: str
-    outputs: tuple[str, ...]
+    explains: bool = False
+
+    def outputs(self, card: Card | None) -> tuple[str, ...]:
+        """Those that are given where none is asked for by name: what a model says in words has no scores of classes."""
+        said = PREDICTION if card and card.speaks else SCORES
+        return (*EXPLANATIONS, said) if self.explains else (said,)
 
     def input(self, card: Card | None) -> Slot:
         """What it takes."""
@@ -59,19 +65,21 @@ class Face:
     def slots(self, card: Card | None) -> Iterator[Slot]:
         """What it gives."""
         grid = next((layer.shape[1:] for layer in card.layers if layer.name == card.layer), None) if card else None
+        words = (ANY,) if card and card.speaks else ()  # each is explained
         known = {
-            "overlay": Slot("overlay", "BYTES", (1,)),
-            "heatmap": Slot("heatmap", "BYTES", (1,)),
-            "map": Slot("map", "FP32", grid or (ANY, ANY)),
-            TARGET: Slot(TARGET, "INT64", ()),
+            "overlay": Slot("overlay", "BYTES", words or (1,)),
+            "heatmap": Slot("heatmap", "BYTES", words or (1,)),
+            "map": Slot("map", "FP32", (*words, *(grid or (ANY, ANY)))),
+            TARGET: Slot(TARGET, "INT64", words),
             SCORES: Slot(SCORES, "FP32", (len(card.labels) if card else ANY,)),
+            PREDICTION: Slot(PREDICTION, "BYTES", (1,)),
         }
-        return (known[name] for name in self.outputs)
+        return (known[name] for name in self.outputs(card))
 
 
-PREDICTING = Face("", (SCORES,))
-PREPARED = Face("-tensor", (SCORES,))
-EXPLAINING = Face("-explain", OUTPUTS)
+PREDICTING = Face("")
+PREPARED = Face("-tensor")
+EXPLAINING = Face("-explain", explains=True)
 FACES: Mapping[str, Face] = MappingProxyType({face.suffix: face for face in (PREDICTING, PREPARED, EXPLAINING)})
 
 

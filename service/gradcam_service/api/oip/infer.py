@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic_core import to_json
 
-from gradcam_service.api.oip.faces import ANY, SCORES, TARGET, Faced, check_outputs
+from gradcam_service.api.oip.faces import ANY, PREDICTION, SCORES, TARGET, Faced, check_outputs
 from gradcam_service.api.oip.messages import InferRequest, InferResponse, Wanted
 from gradcam_service.api.oip.reading import call_of
 from gradcam_service.api.oip.tensors import BYTES, Tensor
@@ -28,12 +29,12 @@ class Inference:
     Attributes:
         faced: the face that it is to.
         call: for `gradcam_service.core.pipeline.Pipeline.answer`.
-        wanted: the outputs of its answer, in order.
+        named: the outputs of its answer that it asks for, in order; none for those that the face gives.
     """
 
     faced: Faced
     call: Call[PredictOptions] | Call[ExplainOptions]
-    wanted: Sequence[Wanted]
+    named: Sequence[Wanted] = ()
 
 
 def read(request: InferRequest, faced: Faced, settings: Settings) -> Inference:
@@ -47,11 +48,12 @@ def read(request: InferRequest, faced: Faced, settings: Settings) -> Inference:
     Raises:
         BadRequest, BadOption, TooLarge, TooManyTargets: it is not as it should be.
     """
-    wanted = request.outputs or [Wanted(name) for name in faced.face.outputs]
-    check_outputs([one.name for one in wanted])
-    for one in wanted:
+    names = [one.name for one in request.outputs]
+    check_outputs(names)
+    for one in request.outputs:
         _check_classification(one)
-    return Inference(faced, call_of(request, faced, [one.name for one in wanted], settings), wanted)
+    given = faced.face.outputs(faced.model.card)
+    return Inference(faced, call_of(request, faced, names or given, settings), request.outputs)
 
 
 def respond(inference: Inference, answers: Answers) -> InferResponse:
@@ -63,8 +65,9 @@ def respond(inference: Inference, answers: Answers) -> InferResponse:
         BadRequest: its images have different numbers of targets.
     """
     results = [_sound(result, number, len(answers.results)) for number, result in enumerate(answers.results)]
-    _check_tensors(inference.wanted, results, answers)
-    outputs = [_output(one, results, answers.card) for one in inference.wanted]
+    wanted = inference.named or [Wanted(name) for name in inference.faced.face.outputs(answers.card)]
+    _check_tensors(wanted, results, answers.card)
+    outputs = [_output(one, results, answers.card) for one in wanted]
     explained = results[0].explanations[:1]
     said = {name: str(getattr(one, name)) for one in explained for name in ("method", "layer", "kind")}
     if warnings := dict.fromkeys(warning for result in results for warning in result.warnings):
@@ -81,10 +84,12 @@ def _check_classification(wanted: Wanted) -> None:
         raise BadRequest(f"parameter 'classification' of output {wanted.name!r}: how many classes of {SCORES!r}")
 
 
-def _check_tensors(wanted: Sequence[Wanted], results: Sequence[Result], answers: Answers) -> None:
+def _check_tensors(wanted: Sequence[Wanted], results: Sequence[Result], card: Card) -> None:
     """Refuse what no tensor can hold."""
-    if any(one.name == SCORES for one in wanted) and not all(map(answers.of_labels, results)):
-        raise NotOffered(f"this model has no scores of classes: it is for {answers.card.task}, which /predict tells of")
+    if card.speaks and any(one.name == SCORES for one in wanted):
+        raise NotOffered(
+            f"a model of task {card.task} has no scores of classes; output {PREDICTION!r} has what it says"
+        )
     counts = sorted({len(result.explanations) for result in results})
     if len(counts) > 1:
         told = " and ".join(map(str, counts))
@@ -108,6 +113,9 @@ def _output(wanted: Wanted, results: Sequence[Result], card: Card) -> Tensor:
         ).astype(np.float32)
         most = wanted.parameters.get(_CLASSIFICATION)
         return _ranked(scores, card.labels, most) if most else Tensor(SCORES, "FP32", scores.shape, scores, "np")
+    if wanted.name == PREDICTION:
+        said = [to_json(result.told()) for result in results]
+        return Tensor(PREDICTION, BYTES, (len(said), 1), said, "str")
     explained = [result.explanations for result in results]
     grid = (len(explained), len(explained[0]))
     outer = grid if grid[1] > 1 else grid[:1]
