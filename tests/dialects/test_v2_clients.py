@@ -10,6 +10,8 @@ from PIL import Image
 from api.calls import explain, predict, values
 from live import ADMIN_TOKEN
 
+from .channel import address
+
 pytestmark = pytest.mark.clients
 FACES = ["scenes", "scenes-explain", "scenes-tensor"]
 
@@ -96,6 +98,11 @@ def test_tritons_example_of_tensors_finds_out_what_to_send_and_names_the_best_cl
     assert [[(int(index), label) for _, index, label in row[:2]] for row in rows] == [own["best"][:2]] * 2
 
 
+def test_tritons_example_of_stubs_gets_the_same_over_grpc(ask, own, files, service):
+    rows = ask("triton/grpc_image_client.py", address(service), "scenes-tensor", files / "seen.npy").said
+    assert [[(int(index), label) for _, index, label in row[:2]] for row in rows] == [own["best"][:2]] * 2
+
+
 def test_tritons_example_of_files_gets_a_class_for_each(ask, own, files):
     rows = ask("triton/ensemble_image_client.py", "scenes", *[files / "scene.jpg"] * 3).said
     assert [[(int(index), label) for _, index, label in row] for row in rows] == [own["best"][:1]] * 3
@@ -124,6 +131,12 @@ def test_mlservers_codecs_write_pictures_and_pixels_and_read_answers(ask, own, f
         np.testing.assert_allclose(told.arrays[f"map of {sent}"], own["map"][None], rtol=0, atol=1e-6)
         np.testing.assert_allclose(told.arrays[f"scores of {sent}"], own["scores"][None], rtol=1e-6)
     assert is_jpeg(told.arrays["overlay"])
+
+
+def test_a_black_box_explainer_of_mlserver_reads_a_predictor(ask, own, files):
+    told = ask("mlserver/black_box.py", "scenes-tensor", files / "seen.npy")
+    np.testing.assert_allclose(told.arrays["scores"], [own["scores"]] * 2, rtol=1e-4)
+    assert told.said == ["1"]
 
 
 def test_mlservers_command_answers_a_file_of_requests(ask, own, service, scene, files):
