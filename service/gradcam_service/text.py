@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,7 +25,7 @@ _END = ("<end>", "</s>", "[SEP]", "[EOS]", "<eos>", "<|endoftext|>")
 _UNKNOWN = ("<unknown>", "<unk>", "[UNK]")
 
 
-class Text(msgspec.Struct, frozen=True):
+class Text(msgspec.Struct, frozen=True, dict=True):
     """Text that a model takes, as its card tells.
 
     Attributes:
@@ -38,22 +38,22 @@ class Text(msgspec.Struct, frozen=True):
     length: int
     tokenizer: str = ""
 
-    @property
+    @cached_property
     def pad(self) -> int:
         """The token that fills up the right end; 0 where none is called so."""
         return self._special(_PAD) or 0
 
-    @property
+    @cached_property
     def start(self) -> int | None:
         """The token that a caption begins with."""
         return self._special(_START)
 
-    @property
+    @cached_property
     def end(self) -> int | None:
         """The token that ends a caption."""
         return self._special(_END)
 
-    @property
+    @cached_property
     def unknown(self) -> int | None:
         """The token of words that there is no other for."""
         return self._special(_UNKNOWN)
@@ -109,7 +109,7 @@ class Text(msgspec.Struct, frozen=True):
         return found[0][1] if len(found) == 1 else None
 
     def _special(self, names: Sequence[str]) -> int | None:
-        return next((self.vocabulary.index(name) for name in names if name in self.vocabulary), None)
+        return next((self._tokens[name] for name in names if name in self._tokens), None)
 
     def _filled(self, tokens: Sequence[int]) -> np.ndarray:
         return np.array([*tokens, *[self.pad] * (self.length - len(tokens))], np.int64)
@@ -133,9 +133,12 @@ class Text(msgspec.Struct, frozen=True):
         if self.tokenizer:
             found = _tokenizer(self.tokenizer).encode(written, add_special_tokens=False)
             return list(zip(found.tokens, found.ids, strict=True))
-        known = {word: token for token, word in enumerate(self.vocabulary)}
         words = re.sub(r"[^\w\s]", "", written.lower()).split()
-        return [(word, known.get(word)) for word in words]
+        return [(word, self._tokens.get(word)) for word in words]
+
+    @cached_property
+    def _tokens(self) -> dict[str, int]:
+        return {word: token for token, word in enumerate(self.vocabulary)}
 
     def _known(self, most: int = 60) -> str:
         own = [word for word in self.vocabulary if word not in (*_PAD, *_START, *_END, *_UNKNOWN)]
