@@ -71,3 +71,28 @@ def test_what_is_wrong_with_a_question_is_said(model):
     ):
         with pytest.raises(BadOption, match=says):
             tokens_of("vqa", text, given)
+
+
+def test_methods_of_many_passes_ask_the_same_question_in_each(model):
+    """Of the second of two questions about one picture in a batch, as the plain network has it in float64."""
+    kind, loaded = model
+    plain, target = network(kind).double(), (read("circle", loaded.card),)
+    tokens = torch.from_numpy(tokens_of("vqa", loaded.card.text, {"question": QUESTIONS[1]}))[None]
+    image = torch.from_numpy(PICTURES[0] / 255).permute(2, 0, 1)[None]
+    methods = {"integrated_gradients": {"steps": 2}, "occlusion": {"window": 8, "stride": 8}}
+    questions = [Question(method, targets=target, options=options) for method, options in methods.items()]
+    pairs = [(0, QUESTIONS[0]), (0, QUESTIONS[1])]
+    integrated, occluded = (asked(loaded, pairs, [one] * 2)[1].finish().maps[0] for one in questions)
+
+    slopes = []
+    for share in (0.5 - 0.5 / 3**0.5, 0.5 + 0.5 / 3**0.5):  # of two points, each weighs a half
+        path = (share * image).requires_grad_()
+        slopes.append(torch.autograd.grad(plain(path, tokens)[0, 2], path)[0])
+    expected = (image * sum(slopes) / 2)[0].permute(1, 2, 0).detach().numpy()
+    np.testing.assert_allclose(integrated, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+    covered = image.clone()
+    covered[:, :, 8:, :8] = 0
+    with torch.no_grad():
+        loss = (plain(image, tokens) - plain(covered, tokens))[0, 2].item()
+    assert occluded[15, 0] == pytest.approx(loss, abs=1e-5)
