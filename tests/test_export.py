@@ -40,7 +40,7 @@ from gradcam_service.registry import onnx_file
 from gradcam_service.registry.spec import Preprocess
 from gradcam_service.zoo.scenes import CLASSES as SHAPES
 from gradcam_service.zoo.scenes import scene
-from live import GRADCAM, PATIENCE
+from live import PATIENCE
 from repository import EMBEDDED_MODELS, ROOT
 
 LARGE = pytest.mark.exhaustive
@@ -198,9 +198,9 @@ def test_where_several_cells_are_a_windows_maximum_the_first_is_it(file: Path):
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`gradcam export scenes`, as a user calls it."""
+    """`gradcam export scenes`."""
     folder = tmp_path_factory.mktemp("export")
-    done = gradcam_export("scenes", "-o", folder / "scenes.onnx")
+    done = gradcam_command("export", "scenes", "-o", folder / "scenes.onnx")
     assert done.returncode == 0, done.stderr
     program = folder / "scenes.py"
     assert done.stdout == f"scenes@1 and its Grad-CAM → {folder / 'scenes.onnx'}, and how to ask it → {program}\n"
@@ -217,11 +217,6 @@ def test_who_wants_to_serve_it_is_sent_to_what_it_was_exported_from(scenes: Path
             pass
     with pytest.raises(ModelFailed, match=said):
         onnx_file.read(scenes, None)
-
-
-def gradcam_export(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [GRADCAM, "export", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def test_the_file_has_forward_operators_of_the_standard_alone(scenes: Path):

@@ -11,7 +11,7 @@ from gradcam_service import kinds
 from gradcam_service.errors import ModelFailed
 from gradcam_service.registry import kept
 from gradcam_service.registry.folder import ModelFolder
-from gradcam_service.registry.repository import scan
+from gradcam_service.registry.repository import parse_spec, scan
 
 
 def keep_traces(repositories: Iterable[Path], plugins: Path | None = None) -> None:
@@ -27,3 +27,11 @@ def keep_traces(repositories: Iterable[Path], plugins: Path | None = None) -> No
                 key = kept.key_of(folder)
                 if key is not None and not kept.holds("traces", key):
                     keep_trace(folder, key)
+
+
+def keep_export(folder: Path) -> None:
+    """Export the backbone of a model, as for `keep_traces`; its folder holds its ``model.yaml``."""
+    from gradcam_service.registry import traces
+
+    model = ModelFolder(parse_spec((folder / "model.yaml").read_text(), "model.yaml"), folder)
+    traces.keep_export(model, traces.kept.key_of(model))

@@ -73,7 +73,7 @@ def test_the_report_of_scenes_is_what_the_scenes_are(models: Path, tmp_path: Pat
 
 
 def test_killed_in_the_middle_and_resumed_it_gives_the_same(models: Path, tmp_path: Path):
-    arguments = ("scenes", "--methods", "gradcam,occlusion", "--protocols", "pointing,energy", "--limit", 12)
+    arguments = ("scenes", "--methods", "gradcam,occlusion", "--protocols", "pointing,energy", "--limit", 6)
     whole = evaluate(models, *arguments, "-o", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     cut = tmp_path / "cut"

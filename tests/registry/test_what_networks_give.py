@@ -177,6 +177,6 @@ def test_gradcam_models_prints_what_checks_have_found(tmp_path, code):
     folder = tmp_path / "unbounded" / "1"
     folder.mkdir(parents=True)
     (folder / "model.yaml").write_text(TEXT + "options: {classes: 3}\nactivation: none\n")
-    listed = gradcam("models", "--load", model_repository=tmp_path, python_path=code).stdout.splitlines()
+    listed = gradcam("models", "--load", "unbounded", model_repository=tmp_path, python_path=code).stdout.splitlines()
     place = next(number for number, line in enumerate(listed) if line.startswith("unbounded@1"))
     assert "some below 0 or above 1" in listed[place + 1]

@@ -22,7 +22,7 @@ from gradcam_service.runtime._fold import folded
 
 CPU_RUNTIMES = ("onnxruntime", "openvino")
 # Of each kind of operator some.
-USUAL = ("resnet18", "densenet", "mobilenet_v3", "convnext", "vit")
+USUAL = ("densenet", "mobilenet_v3", "vit")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler")
 
@@ -32,9 +32,10 @@ def built(runtime, backbone, images, precision="float32"):
         return RUNTIMES[runtime].build(Workload(backbone, images, 8), precision)
 
 
-def fastest(network, runtime, images, precision="float32", unacceptable=lambda _: ""):
+def fastest(network, runtime, images, precision="float32", unacceptable=lambda _: "", backbone=None):
+    work = Workload(backbone or network.cut.backbone, images, 8)
     with torch.no_grad():
-        return fastest_of(network, Workload(network.cut.backbone, images, 8), runtime, precision, unacceptable)
+        return fastest_of(network, work, runtime, precision, unacceptable)
 
 
 def replaced(monkeypatch, module, build):
@@ -182,7 +183,9 @@ def test_what_is_slower_is_used_only_if_it_is_asked_for(monkeypatch):
 def test_the_fastest_is_used_and_it_is_said_how_far_behind_the_others_are(monkeypatch, best):
     replaced(monkeypatch, openvino, taking(0 if best == "openvino" else 0.05))
     replaced(monkeypatch, onnxruntime, taking(0 if best == "onnxruntime" else 0.05))
-    outcome = fastest(tiny(), "auto", picture(24, count=2))
+    backbone = deepcopy(tiny().cut.backbone)  # which is slower than the best on a machine that is busy, too
+    backbone.register_forward_pre_hook(lambda *_: time.sleep(0.02))
+    outcome = fastest(tiny(), "auto", picture(24, count=2), backbone=backbone)
     assert outcome.winner.runtime == best
     (reason,) = outcome.reasons
     assert reason.endswith(f"of the time of {best}")

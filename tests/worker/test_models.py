@@ -17,6 +17,7 @@ from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import Snapshot
 from live import PATIENCE
 from repository import EMBEDDED_KEYS
+from traces import keep_traces
 
 
 def test_the_reason_of_a_failure_is_one_line_whatever_is_raised(monkeypatch):
@@ -72,6 +73,7 @@ def test_the_start_waits_for_a_runtime_but_not_for_an_export(monkeypatch, tmp_pa
     folder = Path(shutil.copytree(entry.folder(), tmp_path / "models" / "scenes" / "1"))
     with (folder / "model.yaml").open("a") as file:
         file.write("runtime: onnxruntime\n")
+    keep_traces([tmp_path / "models"])
     snapshot = Snapshot(scan((tmp_path / "models",), embedded=False))
 
     def started() -> tuple[Models, threading.Event]:
