@@ -257,9 +257,9 @@ def _draw_all(local: Local, name: str, data: Picture, options: ExplainOptions, f
 def _draw(local: Local, name: str, data: Picture, options: ExplainOptions, file: Path) -> None:
     """Write a picture for each target, and a strip of them where they are words."""
     result = local.explain(data, options)
-    named = [(each.name, getattr(each.target, "index", place)) for place, each in enumerate(result.explanations)]
+    named = [(each.name, getattr(each.target, "index", place)) for place, each in enumerate(result.explained())]
     if local.model.card.speaks:  # files in the order of the words, of which some come twice
-        digits = len(str(named[-1][1])) if named else 0
+        digits = len(str(named[-1][1]))
         named = [(f"{index:0{digits}}-{word}", index) for word, index in named]
     for explanation, written in zip(result.explanations, a_file_each(file, named), strict=True):
         drawn = explanation.overlay or explanation.heatmap

@@ -33,7 +33,7 @@ def numbers(tmp_path_factory):
     """Settings with which a service has models that take numbers, frames or text."""
     root = tmp_path_factory.mktemp("numbers")
     settings = written(root) | agents.written(root) | answerers.written(root)
-    return settings | decoders.written(root, {"attends": "made"})
+    return settings | decoders.written(root, {"attends": "made", "silent": "silent"})
 
 
 @pytest.fixture(scope="session")

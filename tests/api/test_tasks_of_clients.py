@@ -13,7 +13,7 @@ from dialects.channel import Channel, output
 from gradcam_service.api.grpc.protocol import inference_pb2
 from gradcam_service.client import Client, Frames, Refused
 
-from .calls import base64_of, encoded, photo, result, values
+from .calls import base64_of, encoded, photo, problem, result, values
 from .test_frames import FILES
 from .test_frames import truth as acted
 from .test_questions import FILE, QUESTION, truth
@@ -215,3 +215,19 @@ def test_python_has_actions_and_values(python):
     assert first.value != second.value
     with pytest.raises(Refused, match="3 frames came, but this model takes 4"):
         python.predict(Frames(FILES[:3]), model="agent")
+
+
+def test_a_caption_without_words_is_an_answer_of_which_nothing_can_be_shown(client, channel, python):
+    """A list of no explanations is one; a picture, or tensors, of none there aren't."""
+    said = native(client, "silent", image=base64_of(FILE))
+    assert (said["caption"]["words"], said["explanations"]) == ([], [])
+    assert python.explain(FILE, model="silent").explanations == []
+    asked = {"files": {"image": FILE}, "data": {"model": "silent"}, "headers": {"Accept": "image/png"}}
+    assert "the caption is empty" in problem(client.post("/explain", **asked), 422, "unknown_target")
+    for name in ("map", "target", "overlay"):
+        assert "the caption is empty" in client.post("/v2/models/silent/infer", **v2(name, FILE)).json()["error"]
+    with pytest.raises(grpc.RpcError, match="the caption is empty"):
+        infer(channel, "silent", "map", FILE)
+    assert client.post("/explanations/silent", files={"data": FILE}).json() == []
+    body = {"instances": [{"b64": base64_of(FILE)}]}
+    assert client.post("/v1/models/silent:explain", json=body).json()["explanations"][0]["explanations"] == []

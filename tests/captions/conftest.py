@@ -16,7 +16,7 @@ from .decoders import written
 @pytest.fixture(scope="session")
 def captioners(tmp_path_factory):
     """Settings: a captioner of each kind, and some that can't be one."""
-    own = {"attends": "made", "pooled": "pooled", "peeking": "peeking", "alone": "alone"}
+    own = {"attends": "made", "silent": "silent", "pooled": "pooled", "peeking": "peeking", "alone": "alone"}
     return written(tmp_path_factory.mktemp("captioners"), own) | {"device": "cpu"}
 
 

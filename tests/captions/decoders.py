@@ -58,6 +58,14 @@ def pooled():
     return made(attends=False)
 
 
+def silent():
+    """Its captions end before their first word."""
+    module = made()
+    with torch.no_grad():
+        module.words.bias[2] = 99
+    return module
+
+
 class Peeking(nn.Module):
     """A captioner whose logits depend on words that come later."""
 
@@ -105,7 +113,7 @@ def written(root, factories, code="decoders"):
     (root / "code").mkdir(exist_ok=True)
     shutil.copy(__file__, root / "code" / f"{code}.py")
     for name, factory in factories.items():
-        folder, layer = root / "models" / name / "1", "features" if factory in ("made", "pooled") else "auto"
+        folder, layer = root / "models" / name / "1", "auto" if factory in ("peeking", "alone") else "features"
         folder.mkdir(parents=True)
         told = YAML.format(code=code, factory=factory, length=LENGTH, side=SIDE, layer=layer)
         (folder / "model.yaml").write_text(told)

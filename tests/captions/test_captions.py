@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gradcam_service.cli import _draw
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.errors import BadOption, ModelFailed, UnknownTarget, UnsupportedMethod
 
@@ -147,6 +148,12 @@ def test_what_is_wrong_is_named_with_what_would_work(opened, pictures, options, 
     with pytest.raises(error) as raised:
         opened("attends").explain(pictures[0], ExplainOptions(**options))
     assert said in raised.value.detail
+
+
+def test_of_a_caption_without_words_no_picture_is_written(opened, pictures, tmp_path):
+    with pytest.raises(UnknownTarget, match="the caption is empty, so that no word is explained"):
+        _draw(opened("silent"), "x", pictures[0], ExplainOptions(output=["overlay"]), tmp_path / "cam.png")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("name", "said"), [("peeking", "depend on tokens after it"), ("alone", "every position")])

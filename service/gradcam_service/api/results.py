@@ -217,10 +217,11 @@ def one_picture(answers: Answers, otherwise: str = "Accept: application/json") -
 
     Raises:
         BadOption: several were drawn, of the words of a caption, where no target was named.
+        UnknownTarget: none was, as the caption has no words.
     """
     (result,) = answers.results
     assert isinstance(result, Result)
-    explanation, *others = result.explanations
+    explanation, *others = result.explained()
     if others:
         raise BadOption(
             f"an answer that is a picture shows one target, and {len(result.explanations)} were explained, a caption's "

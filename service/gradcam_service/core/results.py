@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcam_service.errors import ServiceError
+from gradcam_service.errors import ServiceError, UnknownTarget
 from gradcam_service.images.canvas import Box
 from gradcam_service.images.render import Picture
 from gradcam_service.maps import MapKind
@@ -100,6 +100,18 @@ class Result:
     def told(self) -> dict[str, Any]:
         """The members of the prediction, but for those that its model doesn't give."""
         return {name: value for name, value in vars(self.prediction).items() if value is not None}
+
+    def explained(self) -> list[Explanation]:
+        """The explanations, for what has to show at least one.
+
+        Raises:
+            UnknownTarget: there is none, as the caption whose words would be explained is empty.
+        """
+        if not self.explanations:
+            raise UnknownTarget(
+                "the caption is empty, so that no word is explained; option caption has those of another text explained"
+            )
+        return self.explanations
 
 
 @dataclass(frozen=True)

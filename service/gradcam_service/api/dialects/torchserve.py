@@ -259,7 +259,7 @@ def _probabilities(result: Result) -> object:
 
 def _maps(result: Result, card: Card) -> Iterator[bytes]:
     """The map of the one target as JSON, or a list of those of several."""
-    several = len(result.explanations) > 1
+    several = len(result.explanations) != 1  # of a caption without words, none
     yield b"[" * several
     for number, explanation in enumerate(result.explanations):
         yield b"," * (number > 0)

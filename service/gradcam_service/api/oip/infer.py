@@ -63,6 +63,7 @@ def respond(inference: Inference, answers: Answers) -> InferResponse:
         ServiceError: what is wrong with one of its images, since tensors can't have holes.
         NotOffered: scores are asked for, and are none of classes.
         BadRequest: its images have different numbers of targets.
+        UnknownTarget: explanations are asked for, and the captions have no words.
     """
     results = [_sound(result, number, len(answers.results)) for number, result in enumerate(answers.results)]
     wanted = inference.named or [Wanted(name) for name in inference.faced.face.outputs(answers.card)]
@@ -116,7 +117,7 @@ def _output(wanted: Wanted, results: Sequence[Result], card: Card) -> Tensor:
     if wanted.name == PREDICTION:
         said = [to_json(result.told()) for result in results]
         return Tensor(PREDICTION, BYTES, (len(said), 1), said, "str")
-    explained = [result.explanations for result in results]
+    explained = [result.explained() for result in results]
     grid = (len(explained), len(explained[0]))
     outer = grid if grid[1] > 1 else grid[:1]
     each = [explanation for explanations in explained for explanation in explanations]
