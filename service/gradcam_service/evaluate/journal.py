@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
+import numpy as np
 
 from gradcam_service.errors import BadRequest
 
@@ -43,6 +43,11 @@ def key_of(*decisive: object) -> str:
     return hashlib.sha256(repr(decisive).encode()).hexdigest()[:24]
 
 
+def as_json(value: object) -> bytes:
+    """JSON of what protocols made: NumPy's numbers and arrays as any other, NaN and infinity as null."""
+    return msgspec.json.encode(value, enc_hook=_plain)
+
+
 class Journal:
     """What has been measured, by key; each entry is in the file before the next is begun.
 
@@ -61,7 +66,7 @@ class Journal:
 
     def add(self, entry: Entry) -> None:
         """Keep an entry, as it will be read again: NaN and infinity are null."""
-        line = msgspec.json.encode(_plain(msgspec.to_builtins(entry)))
+        line = as_json(entry)
         self._file.write(line + b"\n")
         self._file.flush()
         self._known[entry.key] = msgspec.json.decode(line, type=Entry)
@@ -102,11 +107,7 @@ def _entry(line: bytes) -> Entry | None:
         return None
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  JSON
-    if isinstance(value, dict):
-        return {name: _plain(own) for name, own in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(own) for own in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _plain(value: object) -> Any:  # noqa: ANN401  JSON
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise NotImplementedError(f"a protocol made a {type(value).__name__}, which JSON hasn't")

@@ -88,7 +88,9 @@ def differences(shares: Floats, groups: Sequence[str], resamples: int = 1999, se
     largest = np.array([contrasts(random.permutation(own)).max() for _ in range(resamples)])
     p = (1 + (largest[:, None, None] >= observed - 1e-9).sum(0)) / (1 + resamples)
     return [
-        Difference(str(name), region, *_interval(share[own == g], share[own != g], resamples, random), p[g, region])
+        Difference(
+            str(name), region, *_interval(share[own == g], share[own != g], resamples, random), float(p[g, region])
+        )
         for g, name in enumerate(named)
         for region, share in enumerate(shares.T)
     ]

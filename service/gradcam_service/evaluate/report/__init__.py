@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from gradcam_service.evaluate.journal import as_json
 from gradcam_service.evaluate.report.findings import Findings, Section
 from gradcam_service.evaluate.report.page import page
 
@@ -22,7 +23,7 @@ def write(folder: Path, found: Findings) -> list[str]:
     Returns:
         What to say of it, a line each.
     """
-    (folder / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(_results(found))) + b"\n")
+    (folder / "results.json").write_bytes(msgspec.json.format(as_json(_results(found))) + b"\n")
     with (folder / "results.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, _COLUMNS)
         table.writeheader()
