@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,21 +18,10 @@ from PIL import Image
 
 from browser import Visit, chromium
 from command import gradcam
-from gradcam_service.registry.repository import EMBEDDED
 from gradcam_service.zoo.scenes import CLASSES, scene
 from live import GRADCAM, PATIENCE
 
 QUICK = ("--methods", "gradcam,layercam", "--protocols", "localisation,pointing,energy,failures")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model scenes on eager PyTorch, where what is computed depends on no stopwatch."""
-    repository = tmp_path_factory.mktemp("models")
-    shutil.copytree(EMBEDDED / "scenes", repository / "still")
-    described = repository / "still" / "1" / "model.yaml"
-    described.write_text(described.read_text() + "runtime: eager\n")
-    return repository
 
 
 def evaluate(models: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -177,6 +165,22 @@ def test_what_can_not_be_done_is_one_line_that_says_what_would_work(models: Path
         assert failed.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("model", "instead"),
+    [
+        ("policy", "POST /explain with quality=true"),
+        ("easy-vqa", "gradcam explain shows single maps"),
+        ("scenes-captions", "gradcam explain shows single maps"),
+    ],
+)
+def test_models_of_other_tasks_are_refused_and_what_works_is_said(tmp_path: Path, model: str, instead: str):
+    failed = gradcam("evaluate", "scenes", "--model", model, "-o", tmp_path / "report", cpus=1)
+    assert failed.returncode == 2
+    assert "gradcam evaluate takes those of classification" in failed.stderr
+    assert instead in failed.stderr
+    assert failed.stderr.count("\n") == 1
+
+
 PLUGIN = """
 from gradcam_service.evaluate.datasets import Source
 from gradcam_service.evaluate.protocols import Figure, Protocol
@@ -205,7 +209,7 @@ class Peak(Protocol):
     figures = {"peak": Figure("peak")}
 
     def measure(self, case, **options):
-        return [{"label": label, "peak": float(case.map(label).max())} for label in case.sample.labels]
+        return [{"label": label, "peak": case.map(label).max()} for label in case.sample.labels]
 
 
 DATASET = Single()

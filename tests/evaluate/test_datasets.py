@@ -119,6 +119,29 @@ def test_coco_boxes_outlines_and_run_lengths(tmp_path: Path):
     }
 
 
+def test_coco_pictures_that_are_listed_twice_are_one(tmp_path: Path):
+    images = [(7, "a.png", 20), (8, "a.png", 20), (9, "a.png", 30), (7, "b.png", 20), (10, "c.png", 20)]
+    coco = {
+        "images": [{"id": i, "file_name": name, "width": width, "height": 10} for i, name, width in images],
+        "categories": [{"id": 1, "name": "star"}, {"id": 2, "name": "circle"}],
+        "annotations": [
+            {"image_id": i, "category_id": label, "bbox": [i, 0, 1, 1]}
+            for i, label in ((7, 1), (8, 2), (9, 1), (10, 1))
+        ],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(coco))
+    found = collect(Source(str(tmp_path)), LABELS)
+    assert {sample.name: things(sample) for sample in found.samples} == {
+        "a.png": [(1, (7.0, 0.0, 8.0, 1.0)), (0, (8.0, 0.0, 9.0, 1.0))],
+        "c.png": [(1, (10.0, 0.0, 11.0, 1.0))],
+    }
+    assert kinds(found) == {
+        "picture listed twice": 2,
+        "number of another picture": 1,
+        "annotation of no image or category": 1,
+    }
+
+
 def test_coco_compressed_run_lengths():
     from gradcam_service.evaluate.datasets.coco import _runs
 

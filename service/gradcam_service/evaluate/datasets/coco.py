@@ -63,23 +63,44 @@ class Coco:
         except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             raise BadRequest(f"{file} is no COCO file of images, annotations and categories: {error}") from error
         names = {category.id: category.name for category in parsed.categories}
-        images = {image.id: image for image in parsed.images}
-        found, things = Collected(), defaultdict[int, list[Thing]](list)
+        found, things = Collected(), defaultdict[str, list[Thing]](list)
+        images = _images(parsed.images, found)
         for annotation in parsed.annotations:
             image = images.get(annotation.image_id)
             if image is None or annotation.category_id not in names:
                 said = f"image {annotation.image_id}, category {annotation.category_id}"
                 found.problems.append(Problem("annotation of no image or category", "", said))
                 continue
-            things[image.id].append(_thing(annotation, image, names[annotation.category_id], found))
-        for image in parsed.images:
+            things[image.file_name].append(_thing(annotation, image, names[annotation.category_id], found))
+        for image in {image.file_name: image for image in images.values()}.values():
             path = next((at for at in _places(file.parent, image.file_name) if at.is_file()), None)
             path = path or file.parent / image.file_name
             size = image.width, image.height
-            found.samples.append(Sample(image.file_name, path.read_bytes, tuple(things[image.id]), size=size))
+            found.samples.append(Sample(image.file_name, path.read_bytes, tuple(things[image.file_name]), size=size))
         used = {thing.label for of in things.values() for thing in of}
         found.problems += [Problem("class without a picture", name) for name in sorted(set(names.values()) - used)]
         return found
+
+
+def _images(listed: list[_Image], found: Collected) -> dict[int, _Image]:
+    """The images by their numbers; one that is listed twice has what is annotated for both, if both are as large."""
+    images: dict[int, _Image] = {}
+    by_name: dict[str, _Image] = {}
+    for image in listed:
+        first = by_name.setdefault(image.file_name, image)
+        other = images.get(image.id, image)
+        if first is not image:
+            same = (first.width, first.height) == (image.width, image.height)
+            what = f"again as {image.id}" if same else f"as {image.id} of another size, whose annotations are left out"
+            found.problems.append(Problem("picture listed twice", image.file_name, f"as {first.id}, and {what}"))
+            if not same:
+                continue
+        if other.file_name != image.file_name:
+            detail = f"{image.id}, as of {other.file_name}, whose annotations they are taken for"
+            found.problems.append(Problem("number of another picture", image.file_name, detail))
+            continue
+        images[image.id] = first
+    return images
 
 
 def _the_file(path: Path) -> Path:
