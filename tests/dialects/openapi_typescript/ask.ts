@@ -21,7 +21,7 @@ console.log(
   JSON.stringify({
     predictions: predicted.data?.results[0].predictions,
     maps: explanations?.map((each) => each.map?.data),
-    labels: explanations?.map((each) => each.target.label),
+    labels: explanations?.map(({ target }) => ("label" in target ? target.label : null)),
     refused: [refused.response.status, refused.error?.code],
     models: listed.data?.models.map((model) => model.name),
   }),
