@@ -415,7 +415,7 @@ def resident(process: psutil.Process) -> float:
 def until_accelerated(service: Service, model: str) -> None:
     """Have a model loaded, and wait until another runtime than eager PyTorch computes it."""
     one_by_one(Request(f"{service.url}/predict?model={model}", photograph()), 1, 1)
-    until(lambda: runtime_of(service, model) != "eager", seconds=30)
+    until(lambda: runtime_of(service, model) != "eager")
 
 
 def runtime_of(service: Service, model: str) -> str:
