@@ -6,7 +6,7 @@ from live import until
 from repository import EMBEDDED_KEYS, EMBEDDED_MODELS
 
 from . import truth
-from .calls import ask, problem
+from .calls import ask, encoded, photo, problem
 
 
 def listed(client):
@@ -58,6 +58,19 @@ def test_a_ready_model_tells_what_it_is(client, name, classes, activation, side,
     assert "gradcam" in model["methods"]
     assert model["method"] == "gradcam"
     assert model["device"] == list(client.get("/healthz").json()["devices"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("scenes-captions", {"option": "caption", "required": False}),
+        ("easy-vqa", {"option": "question", "required": True}),
+    ],
+)
+def test_a_model_tells_which_option_its_text_goes_into(client, name, text):
+    client.post("/predict", files={"image": encoded(photo(64, 64), "PNG")}, data={"model": name})  # which loads it
+    until(lambda: client.get(f"/models/{name}").json()["state"] == "ready")
+    assert client.get(f"/models/{name}").json()["text"] == text
 
 
 def test_a_model_says_what_it_is_for_loaded_or_not(client):

@@ -1,16 +1,55 @@
 """The playground, opened in Chromium."""
 
 import base64
+import hashlib
 import io
 import os
 
 import numpy as np
 import pytest
 from PIL import Image
+from tasks.agents import AGENT, YAML
 
 from api.calls import encoded
 from browser import CHROMIUM, Visit, chromium
 from gradcam_service.zoo.scenes import scene
+from live import running_eagerly
+
+KEY = "the-k3y"
+NAMES = ["tabby, tabby cat", "crane", "tiger cat", "Crane", "crane"]
+MODEL = """\
+source: torchvision
+architecture: resnet18
+weights: random:0
+labels: labels.txt
+runtime: eager
+"""
+BANDS = """\
+source: timm
+architecture: lcnet_050
+options: {in_chans: 4, num_classes: 3}
+weights: random:0
+input: {channels: 4, depth: 16}
+preprocess: {resize: [64, 64], mean: [0.5, 0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5, 0.5]}
+labels: [water, forest, town]
+runtime: eager
+load: demand
+"""
+FLAT = """\
+from torch import nn
+
+
+def flat():
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3))
+"""
+FLAT_MODEL = """\
+source: python
+architecture: flatnets:flat
+labels: [a, b, c]
+preprocess: {resize: [32, 32], mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
+runtime: eager
+load: demand
+"""
 
 
 class Playground:
@@ -132,3 +171,37 @@ def playground(visit, service):
 def own():
     """A picture that is not among the examples, wider than high, as a PNG file: a crescent and a flower."""
     return encoded(Image.fromarray(scene(910012, objects=2, size=256, aspect=1.333).image), "PNG")
+
+
+@pytest.fixture(scope="package")
+def guarded(tmp_path_factory):
+    """A service that needs a key, with models of hostile labels, of bands, of no feature maps, and an agent."""
+    root = tmp_path_factory.mktemp("guarded")
+    (root / "keys").write_text(f"anna {hashlib.sha256(KEY.encode()).hexdigest()}\n")
+    folder = root / "models" / "odd" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(MODEL)
+    others = [f"<img src=x onerror=alert(1)> {i}" for i in range(5, 1000)]
+    (folder / "labels.txt").write_text("\n".join([*NAMES, *others]))
+    folder = root / "models" / "bands" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(BANDS)
+    (root / "flatnets.py").write_text(FLAT)
+    folder = root / "models" / "flat" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(FLAT_MODEL)
+    folder = root / "models" / "agent" / "1"
+    folder.mkdir(parents=True)
+    (root / "page_agents.py").write_text(AGENT)
+    (folder / "model.yaml").write_text(YAML.format(code="page_agents", factory="agent"))
+    settings = {"api_keys": root / "keys", "model_repository": root / "models", "python_path": root}
+    with running_eagerly(**settings) as started:
+        yield started
+
+
+def admitted(visit, guarded, fragment):
+    """The page, with the key."""
+    visit.page.goto(f"{guarded.url}/{fragment}")
+    visit.page.get_by_label("This service asks for an API key").fill(KEY)
+    visit.page.keyboard.press("Enter")
+    return Playground(visit, guarded)

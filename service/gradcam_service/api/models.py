@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from gradcam_service.api.schemas import CheckBody, InputBody, LayerBody, MethodBody, ModelBody, ModelDetail
+from gradcam_service.api.schemas import CheckBody, InputBody, LayerBody, MethodBody, ModelBody, ModelDetail, TextBody
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.inputs import INPUTS
 from gradcam_service.registry.card import LayerCard
 from gradcam_service.registry.listing import Model
+from gradcam_service.tasks import TASKS, text_option
 
 
 def model_body(model: Model, devices: list[str]) -> ModelBody:
@@ -24,6 +25,7 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
     if card is None:
         return body
     height, width = card.preprocess.input_size
+    text = text_option(TASKS[card.task])
     default = next(layer for layer in card.layers if layer.name == card.layer)
     return body.model_copy(
         update={
@@ -39,6 +41,7 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
                 range=card.input.range,
                 media_types=list(INPUTS[card.input.reader].media_types),
             ),
+            "text": TextBody(option=text.name, required=text.required) if text else None,
             "classes": len(card.labels),
             "layer": _layer(default),
             "methods": card.method_names(),

@@ -24,6 +24,7 @@ _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".jpg": "image/jpeg",
+    ".png": "image/png",
     ".md": "text/plain; charset=utf-8",
 }
 _HEADERS = {

@@ -56,6 +56,13 @@ class InputBody(BaseModel):
     media_types: list[str] = Field(description="what may be sent")
 
 
+class TextBody(BaseModel):
+    """Text that a model takes beside a picture."""
+
+    option: str = Field(description="the option of a request that it goes into")
+    required: bool = Field(description="whether there is no answer without it")
+
+
 class ModelBody(BaseModel):
     """A model version, and what it can do once it is ready."""
 
@@ -72,6 +79,7 @@ class ModelBody(BaseModel):
     task: str | None = None
     activation: str | None = None
     input: InputBody | None = None
+    text: TextBody | None = Field(None, description="what of text it takes beside a picture, where it does")
     classes: int | None = None
     layer: LayerBody | None = Field(None, description="what `auto` means")
     methods: list[str] | None = None

@@ -1,5 +1,7 @@
 /* The service's public HTTP API, as this page uses it. */
 
+import { entries } from "./said.js";
+
 let key = "";
 
 /** Use this API key from now on. It is kept here, in memory, and nowhere else. */
@@ -52,50 +54,58 @@ export async function model(reference, signal) {
 }
 
 /** Have a model answer without an explanation, which loads it where it isn't loaded yet. */
-export async function predict(picture, reference, signal) {
+export async function predict(files, reference, signal) {
   const query = new URLSearchParams({ model: reference, timeout_ms: "600000" });
-  await send(`predict?${query}`, picture, signal);
+  await send(`predict?${query}`, files, signal);
 }
 
 /**
- * A file that a model takes, as the service draws it: {blob, width, height}, which are the file's own where the drawing is
- * smaller. `method` is any that explains the model.
+ * Files that a model takes, as the service draws them: {blob, width, height}, which are the files' own where the drawing is
+ * smaller. question: {model, method, target, text}, the method any that explains the model.
  */
-export async function drawn(file, { model, method }) {
-  const query = new URLSearchParams({ model, method, output: "overlay", alpha: "0", max_side: "4096", timeout_ms: "600000" });
-  const [result] = (await (await send(`explain?${query}`, file)).json()).results;
+export async function drawn(files, { model, method, target, text }) {
+  const query = asking({ model, method, target, text }, { output: "overlay", alpha: "0", max_side: "4096" });
+  const [result] = (await (await send(`explain?${query}`, files)).json()).results;
   const [{ overlay, image_size: [width, height] }] = result.explanations;
   return { blob: new Blob([bytesOf(overlay.data)], { type: overlay.media_type }), width, height };
 }
 
 /**
- * What a model sees in a picture, and where it looks for one class.
+ * What a model sees in a picture, and where it looks for one class, or for each word of a caption.
  *
- * question: {model, method, layer, target}; a target is a class's index or JSON text, null means the top-1 class.
- * Returns {predictions, explanation, warnings, model, timing: [[stage, ms]], roundTrip: ms}.
+ * files: of a picture, or of its frames, oldest first. question: {model, method, layer, target, text}; an empty method
+ * means the model's own; a target is a class's index or JSON text, null means the top-1 class or every word; text is
+ * {option, written}, null for none.
+ * Returns a list of {said, caption, explanation, warnings, model, timing: [[stage, ms]], roundTrip: ms}.
  */
-export async function explain(picture, question, signal) {
-  const query = new URLSearchParams({ model: question.model, method: question.method, layer: question.layer });
-  query.set("output", "map");
-  query.set("timeout_ms", "600000");
-  if (question.target !== null) query.set("target", question.target);
+export async function explain(files, question, signal) {
   const start = performance.now();
-  const response = await send(`explain?${query}`, picture, signal);
-  const body = await response.json();
-  const [result] = body.results;
-  return {
-    predictions: result.predictions,
-    explanation: result.explanations[0],
-    warnings: result.warnings ?? [],
-    model: body.model,
-    timing: serverTiming(response.headers.get("Server-Timing") ?? ""),
-    roundTrip: performance.now() - start,
-  };
+  const response = await send(`explain?${asking(question, { output: "map" })}`, files, signal);
+  const { results: [result], model } = await response.json();
+  const { caption, explanations, warnings = [] } = result;
+  const timing = serverTiming(response.headers.get("Server-Timing") ?? "");
+  const shared = { said: entries(result), caption, warnings, model, timing, roundTrip: performance.now() - start };
+  if (!explanations.length) throw new Problem("empty", "The model says nothing of this picture.");
+  return explanations.map((explanation) => ({ ...shared, explanation }));
 }
 
-function send(path, picture, signal) {
-  const type = picture.type.startsWith("image/") ? picture.type : "application/octet-stream";
-  return call(path, { method: "POST", body: picture, headers: { "Content-Type": type }, signal });
+/** Options of a request as a query; what is empty is the service's to choose. */
+function asking({ model, method, layer, target, text }, others) {
+  const query = new URLSearchParams({ model, ...others, timeout_ms: "600000" });
+  if (text) query.set(text.option, text.written);
+  for (const [name, value] of Object.entries({ method, layer, target })) if ((value ?? "") !== "") query.set(name, value);
+  return query;
+}
+
+function send(path, files, signal) {
+  const [file] = files;
+  if (files.length === 1) {
+    const type = file.type.startsWith("image/") ? file.type : "application/octet-stream";
+    return call(path, { method: "POST", body: file, headers: { "Content-Type": type }, signal });
+  }
+  const body = new FormData();
+  for (const frame of files) body.append("frames", frame);
+  return call(path, { method: "POST", body, signal });
 }
 
 /** What is written as base64. */

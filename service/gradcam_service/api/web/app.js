@@ -4,20 +4,16 @@ import * as api from "./api.js";
 import { offerCopies } from "./behind.js";
 import { $, say } from "./dom.js";
 import { centredPalette } from "./maps.js";
-import { EXAMPLES, example, examplesFor, list, mark, opened, receive } from "./picture.js";
-import { able } from "./methods.js";
+import { isRefused } from "./methods.js";
+import { example, list, mark, opened, receive } from "./picture.js";
 import { asked, labelOf, naming, questions, targets } from "./questions.js";
-import { ask, describe, isReady, known, look, lookAround, modelOf, otherThan, resolved, session } from "./session.js";
+import { written } from "./said.js";
+import { PICTURES, picturesFor, samplesFor } from "./samples.js";
+import { ask, describe, isReady, known, look, lookAround, modelOf, otherThan, resolved, session, speaks, textFor } from "./session.js";
 import { file } from "./snippets.js";
 import { Stage } from "./stage.js";
 import { DEFAULT_COLORMAP, MOST, read, write } from "./state.js";
 import { blamed, showAll } from "./view.js";
-
-/** What a first visit sees: two things in one picture, side by side, which say more than either. */
-const FIRST = {
-  imagenet: { picture: "camera", targets: [872, 759] }, // the tripod, the reflex camera
-  scenes: { picture: "cross-star", targets: [3, 10] },
-};
 
 const { state } = session;
 let pictures = 0; // that were chosen, so that of two the later is shown, whichever arrives first
@@ -43,6 +39,7 @@ const stage = new Stage({
 function update(changes) {
   Object.assign(state, changes);
   if (changes.targets) delete session.complaints["class-name"];
+  if ("text" in changes) delete session.complaints.text;
   write(state);
   show();
 }
@@ -54,6 +51,7 @@ async function show() {
   if (!session.picture) return isReady(model) && describe(model).then(refresh, () => {});
   if (view === "models" && isReady(other) && !session.details.has(other)) await describe(other).catch(() => {});
   stage.show(session.picture, questions());
+  refresh(); // what is around the maps tells how many there are
 }
 
 /** Now that more is known, of a model say, there may be more to ask. */
@@ -64,12 +62,13 @@ function catchUp() {
   const keys = (some) => some.map(({ key }) => key).join();
   const isNew = (question) => !known(question) && !stage.questions.some(({ key }) => key === question.key);
   // The top class is explained before it is known to be that; only then can it be compared with another.
-  if (state.view === "classes" ? wanted.some(isNew) : keys(wanted) !== keys(stage.questions)) show();
+  const isLate = state.view === "classes" && !speaks(state.model) ? wanted.some(isNew) : keys(wanted) !== keys(stage.questions);
+  if (isLate) show();
 }
 
 /** Everything but the maps that are still to come. */
 function refresh() {
-  showAll(stage, { only, toggle });
+  showAll(stage, { only, toggle, choose: chooseWords, give });
   stage.settle();
 }
 
@@ -91,6 +90,16 @@ function toggle(index) {
   const shown = targets();
   const changed = shown.includes(index) ? shown.filter((one) => one !== index) : [...shown, index];
   if (changed.length && changed.length <= MOST) update({ targets: changed, view: "classes" });
+}
+
+/** Words of the caption by their places; none: every word. */
+function chooseWords(places) {
+  update(places.length ? { targets: places } : { targets: [], view: "classes" });
+}
+
+/** Ask something else, or have another caption explained. */
+function give(text) {
+  update({ text: text.trim(), targets: [] });
 }
 
 /** A class by whatever people call it: the service knows, as it does for every client. */
@@ -116,19 +125,24 @@ function complainOf(control, text) {
   refresh();
 }
 
-/** Another model: classes of the same labels stay, and so does the method where it can explain that model. */
+/** Another model: classes of the same labels stay, and so do the method where it can explain that model, and the text. */
 async function choose(model) {
-  const labels = state.targets.map(labelOf);
+  const [labels, option] = [speaks(state.model) ? [] : state.targets.map(labelOf), modelOf(state.model)?.text?.option];
   stage.cancel();
   session.complaints = {};
   Object.assign(state, { model, targets: [], against: state.against === "rest" ? "rest" : "", layer: "auto", other: otherThan(model) });
   if (isReady(model)) await describe(model).catch(() => {});
   if (state.model !== model) return;
-  const detail = session.details.get(model);
-  const kept = labels.map((label) => detail?.labels.indexOf(label) ?? -1);
+  const { labels: theirs = [], text } = session.details.get(model) ?? {};
+  const kept = labels.map((label) => theirs.indexOf(label));
   if (!kept.includes(-1)) state.targets = kept;
-  state.method = able(model, state.method);
-  update({});
+  if (!option || text?.option !== option) state.text = samplesFor(modelOf(model)).texts?.[0] ?? "";
+  if (isRefused(model, state.method)) state.method = "";
+  const suited = picturesFor(modelOf(model));
+  const { example: shown = "" } = session.picture ?? {};
+  const misplaced = shown && suited.length && !suited.some(({ name }) => name === shown);
+  if (misplaced) await useExample(suited[0]);
+  else update({});
 }
 
 /* ——— pictures ——— */
@@ -150,13 +164,14 @@ async function useExample(one, changes = { picture: one.name, targets: [] }) {
   }
 }
 
-/** A picture of one's own. What this browser can't show, the service draws, or says what is wrong with it. */
-async function useFile(blob) {
+/** A picture of one's own, or its frames. What this browser can't show, the service draws, or says what is wrong with it. */
+async function useFiles(files) {
   const turn = ++pictures;
-  const name = blob.name || "pasted.png";
-  const isDark = (modelOf(state.model)?.input?.depth ?? 8) !== 8; // browsers show no contrast of 12 bits in 16
+  const { depth = 8, frames } = modelOf(state.model)?.input ?? {};
+  const isOdd = depth !== 8 || (frames && files.length === 1); // browsers show no contrast of 12 bits in 16, and play animations
+  const question = { ...naming(""), target: speaks(state.model) ? written(0, true) : null }; // one will do
   try {
-    const found = (!isDark && (await opened(blob, name))) || (await opened(blob, name, { drawn: await api.drawn(blob, naming("")) }));
+    const found = (!isOdd && (await opened(files))) || (await opened(files, { drawn: await api.drawn(files, { ...question, text: textFor(question) }) }));
     if (turn === pictures) use(found, { picture: "own", targets: [] });
   } catch (error) {
     if (turn === pictures) complainOf("picture", error.message);
@@ -187,22 +202,20 @@ async function start() {
   const chosen = state.model && resolved(state.model);
   session.complaints = state.model && !chosen ? { model: `There is no model ${state.model} here; this is the default.` } : {};
   state.model = chosen || session.standard;
-  if (!location.hash.includes("method=")) state.method = able(state.model, state.method);
   state.other = (state.other && resolved(state.other)) || otherThan(state.model);
   if (!session.palettes[state.colormap]) state.colormap = DEFAULT_COLORMAP;
-  if (state.picture === "own") return update({});
   const model = modelOf(state.model);
-  const first = FIRST[model.name];
-  const named = (wanted) => EXAMPLES.find(({ name }) => name === wanted);
-  const one = named(state.picture) ?? named(first?.picture) ?? examplesFor(model)[0];
+  const samples = samplesFor(model);
+  state.text ||= samples.texts?.[0] ?? "";
+  if (state.picture === "own") return update({});
+  const one = PICTURES.find(({ name }) => name === state.picture) ?? picturesFor(model)[0];
   if (!one) return update({});
-  const isFirst = first && !location.hash;
-  await useExample(one, { picture: one.name, targets: isFirst ? first.targets : state.targets });
+  await useExample(one, { picture: one.name, targets: location.hash ? state.targets : (samples.targets ?? []) });
 }
 
 function wire() {
   list(useExample);
-  receive(useFile);
+  receive(useFiles);
   offerCopies();
   const on = (id, event, act) => $(id).addEventListener(event, (happened) => act(happened.target));
   on("views", "change", ({ value }) => update({ view: value }));
@@ -220,7 +233,12 @@ function wire() {
   on("layer", "change", ({ value }) => update({ layer: value }));
   on("slow-run", "click", () => stage.run(stage.waiting()));
   on("class-name", "input", () => complainOf("class-name", ""));
+  on("text-back", "click", () => give(""));
   $("another").addEventListener("submit", another);
+  $("asking").addEventListener("submit", (event) => {
+    event.preventDefault();
+    give($("text").value);
+  });
   $("skip").addEventListener("click", (event) => {
     event.preventDefault(); // the address holds the view
     $("stage").focus();

@@ -8,11 +8,13 @@ const SLOW = 10; // forward passes
 const READ = { unsigned: "Coloured", signed: "Red for it, blue against it", signed_colour: "Grey is zero" };
 
 /** A model's methods; until it has told them, the one by this name. */
-export function methodsOf(model, name = "gradcam") {
-  return session.details.get(model)?.method_details ?? [{ name, title: name, forward_passes: 1 }];
+export function methodsOf(model, name = chosenMethod(model)) {
+  return session.details.get(model)?.method_details ?? [unknown(name)];
 }
 
-export const methodOf = (model, name) => methodsOf(model, name).find((method) => method.name === name) ?? { name, title: name, forward_passes: 1 };
+export const methodOf = (model, name) => methodsOf(model, name).find((method) => method.name === name) ?? unknown(name);
+
+const unknown = (name) => ({ name, title: name || "its own method", forward_passes: 1 });
 
 /** One sentence: what the colours of a method's map mean for a target. */
 export function meaning({ kind, summary }, target) {
@@ -25,11 +27,15 @@ export function quickest(model) {
   return able.reduce((best, one) => (one.forward_passes < best.forward_passes ? one : best)).name;
 }
 
-/** The method that is wanted, or another where it is known that it can't explain this model. */
-export function able(model, wanted) {
-  const methods = modelOf(model)?.methods ?? [wanted];
-  return [wanted, "gradcam"].find((name) => methods.includes(name)) ?? methods[0];
+/** The method that is chosen, else the model's own, or another where that can't explain it; empty until that is known. */
+export function chosenMethod(model) {
+  if (session.state.method) return session.state.method;
+  const { method = "", methods = [method] } = modelOf(model) ?? {};
+  return methods.includes(method) ? method : (methods[0] ?? "");
 }
+
+/** Whether a method is known not to explain a model. */
+export const isRefused = (model, method) => modelOf(model)?.methods?.includes(method) === false;
 
 export const isSlow = (method) => method.forward_passes > SLOW;
 

@@ -1,7 +1,8 @@
 /* Beside the picture: which model, what it sees, and how that is explained. */
 
 import { $, element, fill, strength } from "./dom.js";
-import { cost, isSlow, methodsOf } from "./methods.js";
+import { chosenMethod, cost, isSlow, methodsOf } from "./methods.js";
+import { VALUE, called } from "./said.js";
 import { keyOf } from "./session.js";
 import { MOST } from "./state.js";
 
@@ -19,15 +20,16 @@ export function showModels(models, chosen) {
   const { description, input, classes, task, weights, device } = model ?? {};
   $("model-description").textContent = description ?? "";
   $("model-note").textContent = input
-    ? `${classes} ${task === "regression" ? "values" : "classes"} · sees ${input.width} × ${input.height} pixels${made(input)} · ${weights.split("/").at(-1)} · ${device.join(", ")}`
+    ? `${classes} ${called(task).several} · sees ${input.width} × ${input.height} pixels${made(input)} · ${weights.split("/").at(-1)} · ${device.join(", ")}`
     : "";
 }
 
-/** What a model's pixels are made of, unless they are colours of 8 bits. */
-function made({ channels, depth }) {
+/** What a model's pixels are made of, unless they are colours of 8 bits in one picture. */
+function made({ channels, depth, frames }) {
   const bands = { 1: ["in grey"], 3: [] }[channels] ?? [`of ${channels} bands`];
   const numbers = { 8: [], 16: ["of 16 bits"], float: ["of any numbers"] }[depth];
-  return [...bands, ...numbers].map((words) => ` ${words}`).join("");
+  const stack = frames ? [`in ${frames} frames`] : [];
+  return [...bands, ...numbers, ...stack].map((words) => ` ${words}`).join("");
 }
 
 export function showOther(models, chosen, current) {
@@ -45,7 +47,7 @@ export function showHow(detail, state) {
     if (method.refused) return [method.name, `${method.title} · not for this model`, true];
     return [method.name, method.title + (isSlow(method) ? ` · ${cost(method)}` : "")];
   };
-  fill($("method"), methodsOf(state.model, state.method).map(option), state.method);
+  fill($("method"), methodsOf(state.model).map(option), chosenMethod(state.model));
   const auto = detail?.layer ? `auto: ${shaped(detail.layer)}` : "auto: the last convolutional";
   const layers = [...(detail?.layers ?? [])].reverse();
   fill($("layer"), [["auto", auto], ...layers.map((layer) => [layer.name, shaped(layer)])], state.layer);
@@ -61,10 +63,11 @@ const shaped = (layer) => `${layer.name} · ${layer.shape.join(" × ")}`;
  * The classes and their bars. shown: indices on the stage, in order. actions: {only(index), toggle(index)}.
  * Rows stay where they are while their classes do, and so does the focus.
  */
-export function showClasses(predictions, shown, activation, actions) {
+export function showClasses(predictions, shown, { activation, task } = {}, actions) {
+  const { one, several } = called(task);
   const notes = {
-    sigmoid: "Each class is judged by itself, so several can be likely.",
-    softmax: "The classes share 100 % among them.",
+    sigmoid: `Each ${one} is judged by itself, so several can be likely.`,
+    softmax: task === "captioning" ? "Each word is scored, and explained, given those before it." : `The ${several} share 100 % among them.`,
     identity: "Values, no probabilities.",
   };
   $("classes-note").textContent = (predictions.length && notes[activation]) || "";
@@ -79,16 +82,28 @@ export function showClasses(predictions, shown, activation, actions) {
     one.setAttribute("aria-pressed", String(chosen));
     plus.setAttribute("aria-pressed", String(chosen));
     plus.disabled = chosen ? shown.length === 1 : shown.length >= MOST;
-    plus.title = plus.disabled && !chosen ? `${MOST} classes at most` : "Side by side";
+    plus.title = plus.disabled && !chosen ? `${MOST} at most` : "Side by side";
     plus.firstChild.textContent = chosen ? "−" : "+";
   }
 }
 
 /** What the classes on the stage may be compared with. */
-export function showAgainst(listed, labels, chosen) {
+export function showAgainst(listed, { labels = [], task } = {}, chosen) {
   const known = new Map(listed.map(({ index, label }) => [String(index), label]));
   if (/^\d+$/.test(chosen) && !known.has(chosen)) known.set(chosen, labels[chosen] ?? `class ${chosen}`);
-  fill($("against"), [["", "nothing: the class by itself"], ["rest", "all other classes"], ...known], chosen);
+  known.delete(VALUE);
+  const { one, several } = called(task);
+  fill($("against"), [["", `nothing: the ${one} by itself`], ["rest", `all other ${several}`], ...known], chosen);
+}
+
+/** What a task calls what is listed, wherever the page speaks of it. */
+export function showTask(task) {
+  const { one, several, title } = called(task);
+  $("classes-title").textContent = title;
+  $("view-classes").textContent = several[0].toUpperCase() + several.slice(1);
+  $("another-name").textContent = `Another ${one}`;
+  $("against-note").textContent = `Why this ${one} rather than that: what tells them apart, not what they share.`;
+  for (const id of ["classes", "another", "against-field", "against-note"]) $(id).hidden = task === "captioning"; // which has its words
 }
 
 function row({ index, label, logit, probability, value }, actions) {

@@ -1,48 +1,36 @@
 /* Where pictures come from: examples, files, the clipboard, a drop. */
 
 import { $, element } from "./dom.js";
+import { PICTURES, picturesFor } from "./samples.js";
 
-/** The embedded pictures; a `scene` is drawn, for the embedded model `scenes`. */
-export const EXAMPLES = [
-  { name: "camera", shows: "photograph of a man behind a camera on a tripod", scene: false },
-  { name: "coffee", shows: "photograph of a cup of coffee", scene: false },
-  { name: "cat", shows: "photograph of a cat", scene: false },
-  { name: "cross-star", shows: "a cross and a star", scene: true },
-  { name: "lightning-cross-arrow", shows: "a lightning bolt, a cross and an arrow", scene: true },
-  { name: "fish-star", shows: "a fish and a star", scene: true },
-  { name: "triangle-star-lightning", shows: "a triangle, a star and a lightning bolt", scene: true },
-];
-
-/** Whether a model, as GET /models lists it, knows what is drawn and no photographs. */
-export const knowsScenes = ({ name, source }) => (source ? source === "zoo" : name === "scenes");
-
-/** The examples that a model can make something of: none where it takes bands. */
-export function examplesFor(model) {
-  const takes = [1, 3].includes(model.input?.channels ?? 3);
-  return EXAMPLES.filter(({ scene }) => takes && scene === knowsScenes(model));
-}
-
-/** What the file dialog offers: the browser knows no endings of some of the types that a model takes. */
-export function offer(types) {
+/**
+ * What the file dialog offers: several files unless a model is known to take one, and the endings of some of the types that
+ * it takes, as the browser knows none of them.
+ */
+export function offer({ media_types: types = ["image/*"], frames = false } = { frames: true }) {
+  $("file").multiple = Boolean(frames);
   const endings = { "image/*": ".tif,.tiff", "application/x-npy": ".npy", "application/dicom": ".dcm" };
   $("file").accept = types.flatMap((type) => [type, endings[type] ?? []].flat()).join();
 }
 
 let counted = 0;
 
-/** Fetch an embedded picture by its name. */
-export async function example({ name, scene }) {
-  const response = await fetch(`web/examples/${name}.jpg`);
-  return opened(await response.blob(), `${name}.jpg`, { example: name, scene });
+/** Fetch an embedded picture. */
+export async function example({ file, name }) {
+  const response = await fetch(`web/examples/${file}`);
+  const blob = await response.blob();
+  return opened([new File([blob], file, { type: blob.type })], { example: name });
 }
 
 /**
- * A picture ready to be shown: {id, blob, name, example, scene, url, width, height}; null if this browser can't.
- * `drawn` is what is shown of a file that is no picture to a browser, and the file's own size: {blob, width, height}.
+ * A picture ready to be shown: {id, files, example, url, width, height}; null if this browser can't show it.
+ *
+ * files: of a picture, or of its frames, oldest first, the newest of which is shown. drawn: what is shown in the place of
+ * files that are no pictures to a browser, and their own size: {blob, width, height}.
  */
-export async function opened(blob, name, { example = "", scene = false, drawn } = {}) {
+export async function opened(files, { example = "", drawn } = {}) {
   const image = new Image();
-  image.src = URL.createObjectURL(drawn?.blob ?? blob);
+  image.src = URL.createObjectURL(drawn?.blob ?? files.at(-1));
   try {
     await image.decode();
   } catch {
@@ -50,16 +38,35 @@ export async function opened(blob, name, { example = "", scene = false, drawn } 
     return null;
   }
   const { width, height } = drawn ?? { width: image.naturalWidth, height: image.naturalHeight };
-  return { id: ++counted, blob, name, example, scene, url: image.src, width, height };
+  return { id: ++counted, files, example, url: image.src, width, height };
 }
 
 export function list(choose) {
   $("examples").replaceChildren(
-    ...EXAMPLES.map((one) => {
-      const image = element("img", { src: `web/examples/${one.name}.jpg`, alt: one.shows, width: 72, height: 72 });
+    ...PICTURES.map((one) => {
+      const image = element("img", { src: `web/examples/${one.file}`, alt: one.shows, width: 72, height: 72, loading: "lazy" });
       const button = element("button", { "data-example": one.name, "aria-pressed": "false", onclick: () => choose(one) }, image);
       return element("li", {}, button);
     }),
+  );
+}
+
+/** Offer the examples that a model can make something of, if there are any. */
+export function showExamples(model) {
+  const names = picturesFor(model).map(({ name }) => name);
+  for (const item of $("examples").children) item.hidden = !names.includes(item.firstChild.dataset.example);
+  $("examples").hidden = !names.length;
+}
+
+/** The frames of one input, oldest first, where they are files of their own. */
+export function showFrames({ id, files }) {
+  $("frames").hidden = files.length === 1;
+  if ($("frames").dataset.of === String(id)) return;
+  $("frames").dataset.of = id;
+  for (const image of $("frames").querySelectorAll("img")) URL.revokeObjectURL(image.src);
+  const frames = files.length === 1 ? [] : files;
+  $("frames").replaceChildren(
+    ...frames.map((file) => element("li", {}, element("img", { src: URL.createObjectURL(file), alt: file.name, title: file.name }))),
   );
 }
 
@@ -70,19 +77,21 @@ export function mark(name) {
   }
 }
 
-/** Have `use` called with every file that is opened, dropped or pasted, wherever on the page. */
+/** Have `use` called with the files that are opened, dropped or pasted, wherever on the page, in the order of their names. */
 export function receive(use) {
+  const called = (file) => (file.name ? file : new File([file], "pasted.png", { type: file.type }));
+  const given = (list) => [...list].map(called).sort((one, other) => one.name.localeCompare(other.name, undefined, { numeric: true }));
   $("open").addEventListener("click", () => $("file").click());
   $("file").addEventListener("change", (event) => {
-    const [file] = event.target.files;
+    const files = given(event.target.files);
     event.target.value = ""; // so that the same file can be opened again
-    if (file) use(file);
+    if (files.length) use(files);
   });
   document.addEventListener("paste", (event) => {
-    const [file] = event.clipboardData.files;
-    if (!file) return;
+    const files = given(event.clipboardData.files);
+    if (!files.length) return;
     event.preventDefault();
-    use(file);
+    use(files);
   });
   const carries = (event) => event.dataTransfer?.types.includes("Files");
   document.addEventListener("dragover", (event) => {
@@ -97,7 +106,7 @@ export function receive(use) {
     $("drop").hidden = true;
     if (!carries(event)) return;
     event.preventDefault();
-    const [file] = event.dataTransfer.files;
-    if (file) use(file);
+    const files = given(event.dataTransfer.files);
+    if (files.length) use(files);
   });
 }

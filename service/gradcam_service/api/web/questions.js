@@ -1,29 +1,40 @@
 /* What the present view asks: a question for each of its maps. */
 
 import { duration, strength } from "./dom.js";
-import { cost, isSlow, methodOf, methodsOf, quickest } from "./methods.js";
-import { isReady, known, seen, session } from "./session.js";
+import { chosenMethod, cost, isSlow, methodOf, methodsOf, quickest } from "./methods.js";
+import { VALUE, again, called, entry, written } from "./said.js";
+import { isReady, known, modelOf, seen, session, speaks, textFor } from "./session.js";
 
-/** The classes on the stage: those chosen, else the top one, which is null until it is known. */
+/** What is on the stage: what was chosen, else the top class or every word, which is null until it is known. */
 export function targets() {
   const { state } = session;
   if (state.targets.length) return state.targets;
-  return [seen(state.model)[0]?.index ?? null];
+  const said = seen(state.model);
+  if (!speaks(state.model)) return [said[0]?.index ?? null];
+  if (state.view !== "classes") return [0];
+  return said.length ? said.map(({ index }) => index) : [null];
 }
+
+/** Whether the model answers nothing before something is asked of it. */
+export const lacksText = () => Boolean(modelOf(session.state.model)?.text?.required) && !session.state.text;
 
 /** What has the service say which class a name means: what is shown for it anyway, or what is quick. */
 export function naming(name) {
-  const { model, method, layer } = session.state;
-  return { model, method: isSlow(methodOf(model, method)) ? quickest(model) : method, layer, target: name };
+  const { model, layer, text } = session.state;
+  const method = chosenMethod(model);
+  return { model, method: isSlow(methodOf(model, method)) ? quickest(model) : method, layer, text, target: name };
 }
 
 function aim(index, against = session.state.against) {
+  const { model } = session.state;
+  if (index === null || index === VALUE || speaks(model)) return written(index, speaks(model));
   const other = against === "rest" || against === "" ? against : Number(against);
-  return other === "" || index === null || other === index ? index : JSON.stringify({ class: index, against: other });
+  return other === "" || other === index ? index : JSON.stringify({ class: index, against: other });
 }
 
 /** What was explained, in a few words; `target` as the API tells of it. */
-export function named({ label, against }) {
+export function named(target) {
+  const { label, against } = entry(target);
   if (!against) return label;
   return `${label} rather than ${against === "rest" ? "the rest" : against.map((other) => other.label).join(" or ")}`;
 }
@@ -32,27 +43,31 @@ export function named({ label, against }) {
 export function questions() {
   const { state } = session;
   const [target] = targets();
+  if (lacksText()) return [];
   if (state.view === "methods") {
     const able = methodsOf(state.model).filter((method) => !method.refused).sort((one, other) => isSlow(one) - isSlow(other));
     return able.map((method) => question({ method, target: aim(target), title: () => method.title }));
   }
-  const chosen = { method: methodOf(state.model, state.method), waits: false }; // however slow it is
+  const chosen = { method: methodOf(state.model, chosenMethod(state.model)), waits: false }; // however slow it is
   if (state.view === "models") {
     const ours = question({ ...chosen, target: aim(target), title: () => state.model });
     return state.other ? [ours, question({ ...chosen, ...inOther(target), title: () => state.other })] : [ours];
   }
   return targets().map((index) => {
-    const label = (answer) => (answer ? named(answer.explanation.target) : labelOf(index));
+    const label = (answer) => (answer && !isEvery(index) ? named(answer.explanation.target) : labelOf(index));
     return question({ ...chosen, target: aim(index), title: label });
   });
 }
+
+/** Whether nothing was chosen of a model that answers in words, so that every one is explained. */
+const isEvery = (index) => index === null && speaks(session.state.model);
 
 /** The other model, and its class of the same label and its layer of the same name, where it has them. */
 function inOther(target) {
   const { state, details } = session;
   const detail = details.get(state.other);
   const indexOf = (label) => detail?.labels?.indexOf(label) ?? -1;
-  const same = indexOf(labelOf(target));
+  const same = speaks(state.model) || speaks(state.other) ? -1 : indexOf(labelOf(target));
   const against = ["", "rest"].includes(state.against) ? state.against : indexOf(labelOf(Number(state.against)));
   const layer = detail?.layers?.some(({ name }) => name === state.layer) ? state.layer : "auto";
   return { model: state.other, layer, target: same >= 0 ? aim(same, against === -1 ? "" : against) : null };
@@ -60,13 +75,15 @@ function inOther(target) {
 
 /** waits: whether, if it is slow, it waits until it is asked for. */
 function question({ model = session.state.model, method, layer = session.state.layer, target, waits = true, title: named }) {
+  const { text } = session.state;
   const how = method.forward_passes === 1 ? method.title : `${method.title}, ${cost(method)}`;
   return {
-    key: [model, method.name, layer, target].join("|"),
+    key: [model, method.name, layer, target, text].join("|"),
     model,
     method: method.name,
     layer,
     target,
+    text,
     slow: waits && isSlow(method),
     cost: cost(method),
     title: named,
@@ -77,26 +94,33 @@ function question({ model = session.state.model, method, layer = session.state.l
 
 /** What is said beside a tile's title. */
 function note({ timing, explanation: { target } }) {
+  const { model, view } = session.state;
   const time = duration(Object.fromEntries(timing).total);
-  const share = strength(target);
-  return { classes: `${share} · ${time}`, methods: time, models: `${named(target)} ${share} · ${time}` }[session.state.view];
+  const share = strength(entry(target));
+  const classes = speaks(model) ? share : `${share} · ${time}`; // all words' time is the same
+  return { classes, methods: time, models: `${named(target)} ${share} · ${time}` }[view];
 }
 
 export function labelOf(index) {
-  if (index === null) return "the top class";
-  return session.details.get(session.state.model)?.labels?.[index] ?? `class ${index}`;
+  const { model } = session.state;
+  const { one } = called(modelOf(model)?.task);
+  if (index === null) return speaks(model) ? `every ${one}` : `the top ${one}`;
+  const told = seen(model).find((said) => said.index === index)?.label;
+  return told ?? (speaks(model) ? undefined : session.details.get(model)?.labels?.[index]) ?? `${one} ${index}`;
 }
 
-export function classes(shown) {
+/** What there is to choose from: what the model says, and what else was asked for. */
+export function listed(shown) {
   const { state } = session;
   const top = seen(state.model);
   const others = shown.filter((index) => index !== null && !top.some((one) => one.index === index));
-  const found = others.map((target) => known({ ...state, target: aim(target) })?.explanation.target).filter(Boolean);
-  return [...top, ...found];
+  const found = others.map((index) => known({ ...state, method: chosenMethod(state.model), target: aim(index) })?.explanation.target);
+  return [...top, ...found.filter(Boolean).map(entry)];
 }
 
 export function asked(question) {
-  const { target } = known(question).explanation;
-  const { model, method, layer } = question;
-  return { model, method, layer, target: target.against ? question.target : target.index, label: named(target) };
+  const { method, target } = known(question).explanation;
+  const { model, layer } = question;
+  const label = target.word === undefined ? named(target) : `${target.index}-${target.word}`; // which may be there twice
+  return { model, method, layer, target: again(target, question.target), label, text: textFor(question) };
 }

@@ -3,6 +3,8 @@
 import * as api from "./api.js";
 import { boxes } from "./box.js";
 import { decode } from "./maps.js";
+import { chosenMethod } from "./methods.js";
+import { again } from "./said.js";
 import { read } from "./state.js";
 
 const POLLING = 1500; // ms between looks at a model that is loading
@@ -19,7 +21,7 @@ export const session = {
 };
 
 const answers = new Map(); // question about a picture → answer
-const predictions = new Map(); // model and picture → the top classes
+const said = new Map(); // picture, model and text → what the model says: entries
 const describing = new Map(); // name@version → promise of its detail
 
 export const keyOf = (model) => `${model.name}@${model.version}`;
@@ -29,33 +31,52 @@ export const modelOf = (key) => session.models.find((one) => keyOf(one) === key)
 
 export const isReady = (key) => modelOf(key)?.state === "ready";
 
-const about = (picture, { model, method, layer, target }) => [picture?.id, model, method, layer, target].join("|");
+/** Whether a model answers in words, of which each is explained. */
+export const speaks = (key) => modelOf(key)?.task === "captioning";
+
+const place = (picture, { model, text }) => [picture?.id, model, text].join("|");
+const about = (picture, question) => [place(picture, question), question.method, question.layer, question.target].join("|");
 
 export const known = (question) => answers.get(about(session.picture, question));
 
-export const seen = (model) => predictions.get(`${session.picture?.id}|${model}`) ?? [];
+export const seen = (model) => said.get(place(session.picture, { model, text: session.state.text })) ?? [];
 
 /** Another picture from now on. */
 export function look(picture) {
   if (session.picture) URL.revokeObjectURL(session.picture.url);
   answers.clear();
-  predictions.clear();
+  said.clear();
   session.picture = picture;
 }
 
-/** Ask the service, whose model may have to be loaded first. */
+/**
+ * Ask the service, whose model may have to be loaded first. Of what was asked of no word in particular, every word's
+ * answer is known then, and the first one is returned.
+ */
 export async function ask(question, signal) {
   const { picture } = session;
   await loaded(question.model, picture, signal);
-  const answer = await api.explain(picture.blob, question, signal);
-  answer.map = decode(answer.explanation);
-  answer.box = boxes(answer.map, answer.explanation.region, picture, modelOf(question.model).input);
-  const { index, against } = answer.explanation.target;
-  for (const target of against ? [question.target] : [question.target, index]) {
-    answers.set(about(picture, { ...question, target }), answer);
+  const asked = { ...question, method: question.method || chosenMethod(question.model), text: textFor(question) };
+  const found = await api.explain(picture.files, asked, signal);
+  for (const [at, answer] of found.entries()) {
+    answer.map = decode(answer.explanation);
+    answer.box = boxes(answer.map, answer.explanation.region, picture, modelOf(question.model).input);
+    const { method, target } = answer.explanation;
+    const explained = again(target, question.target);
+    for (const by of [question.method, method]) {
+      answers.set(about(picture, { ...question, method: by, target: explained }), answer);
+      if (at === 0) answers.set(about(picture, { ...question, method: by }), answer);
+    }
   }
-  predictions.set(`${picture.id}|${question.model}`, answer.predictions);
-  return answer;
+  said.set(place(picture, question), found[0].said);
+  return found[0];
+}
+
+/** A question's text, for a model that takes such: {option, written}, or null. */
+export function textFor({ model, text }) {
+  const optionOf = (key) => modelOf(key)?.text?.option;
+  const option = optionOf(model);
+  return option && text && option === optionOf(session.state.model) ? { option, written: text } : null;
 }
 
 async function loaded(model, picture, signal) {
@@ -64,7 +85,9 @@ async function loaded(model, picture, signal) {
     describe(model).then(session.changed, () => {}); // beside the answer, not before it
     return;
   }
-  await api.predict(picture.blob, model, signal).finally(lookAgain); // it may have failed to load, or refuse the picture
+  const failed = await api.predict(picture.files, model, signal).then(() => null, (error) => error);
+  await lookAgain(); // it may have failed to load, or refuse the picture
+  if (failed && (failed.name === "AbortError" || !isReady(model))) throw failed; // else it lacks a text, or will say it again
   await describe(model);
 }
 

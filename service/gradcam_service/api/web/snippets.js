@@ -7,17 +7,18 @@ const KEY = "GRADCAM_API_KEY"; // as for the command line and the load test
 const USUAL_SIDE = 1024; // pixels of the longest side, above which the API reduces pictures where nothing is said
 
 /**
- * asked: [{model, method, layer, target: index or JSON text, label}], everything on the stage.
- * picture: {name, example: whether this service has it, width, height}. view: {show, opacity, colormap, box, threshold}, how
+ * asked: [{model, method, layer, target: index or JSON text, label, text: {option, written} or null}], everything on the stage.
+ * picture: {files, example: whether this service has it, width, height}. view: {show, opacity, colormap, box, threshold}, how
  * it is shown.
  * Where a key is needed, it is named and never written out.
  */
 export function curl({ asked, picture, view, needsKey, origin }) {
   const lines = [...(needsKey ? [`# put your API key into ${KEY} first`] : []), ...boxless(view)];
   const key = needsKey ? `-H "Authorization: Bearer $${KEY}" ` : "";
-  if (picture.example) lines.push(`curl -sSf ${origin}web/examples/${picture.name} -o ${picture.name}`);
+  const names = picture.files.map(({ name }) => name);
+  if (picture.example) lines.push(`curl -sSf ${origin}web/examples/${names[0]} -o ${names[0]}`);
   for (const one of asked) {
-    const options = [["image", `@${attached(picture.name)}`], ...question(one), ...drawing(view, picture)];
+    const options = [...names.map((name) => [part(names), `@${attached(name)}`]), ...question(one), ...drawing(view, picture)];
     const fields = options.map(([name, value]) => `-F ${quoted(`${name}=${value}`)}`).join(" ");
     lines.push(`curl -sSf -H 'Accept: image/png' ${key}\\\n  ${fields} \\\n  ${origin}explain -o ${quoted(file(one, asked))}`);
   }
@@ -26,6 +27,7 @@ export function curl({ asked, picture, view, needsKey, origin }) {
 
 /** A program that asks the same. */
 export function python({ asked, picture, view, needsKey, origin }) {
+  const names = picture.files.map(({ name }) => name);
   const dictionary = (options) => `{${options.map(([name, value]) => `"${name}": ${literal(String(value))}`).join(", ")}}`;
   const key = needsKey ? `, "Authorization": f"Bearer {os.environ['${KEY}']}"` : "";
   return [
@@ -42,15 +44,18 @@ export function python({ asked, picture, view, needsKey, origin }) {
     ...asked.map((one) => `    (${literal(file(one, asked))}, ${dictionary(question(one))}),`),
     "]",
     picture.example
-      ? `image = httpx.get(service + "web/examples/${picture.name}").content`
-      : `image = Path(${literal(picture.name)}).read_bytes()`,
+      ? `picture = [("image", httpx.get(service + "web/examples/${names[0]}").content)]`
+      : `picture = [("${part(names)}", Path(name).read_bytes()) for name in ${literal(names)}]`,
     "for file, question in questions:",
-    `    asked = {"files": {"image": image}, "data": question | view, "headers": headers, "timeout": 600}`,
+    `    asked = {"files": picture, "data": question | view, "headers": headers, "timeout": 600}`,
     `    answer = httpx.post(service + "explain", **asked).raise_for_status()`,
     `    Path(file).write_bytes(answer.content)`,
     "",
   ].join("\n");
 }
+
+/** What the parts of a form with these files are called. */
+const part = (names) => (names.length === 1 ? "image" : "frames");
 
 /** What the service draws on no picture, and where it is. */
 function boxless({ box, threshold }) {
@@ -58,8 +63,8 @@ function boxless({ box, threshold }) {
 }
 
 /** What is asked, as names and values of options. */
-function question({ model, method, layer, target }) {
-  return [["model", model], ["method", method], ...(layer === "auto" ? [] : [["layer", layer]]), ["target", target]];
+function question({ model, method, layer, target, text }) {
+  return [["model", model], ...(text ? [[text.option, text.written]] : []), ["method", method], ...(layer === "auto" ? [] : [["layer", layer]]), ["target", target]];
 }
 
 /** How it is drawn, as names and values of options. */

@@ -1,14 +1,17 @@
 /* What is shown, and the address bar that holds it, so that a view can be shared. */
 
+import { VALUE } from "./said.js";
+
 /** Its own colours are for unsigned maps alone: signed ones are drawn as where no colormap is asked for. */
 export const DEFAULT_COLORMAP = "turbo";
 
 const DEFAULTS = {
   picture: "", // name of an example, or "own"; empty: one that the model knows
   model: "", // name@version, always in the address; what opens one without it is the service's default
-  method: "gradcam",
+  method: "", // empty: the model's own
+  text: "", // question to the model, or caption in the place of its own
   layer: "auto",
-  targets: [], // class indices; empty: the top-1 class
+  targets: [], // class indices, or places of a caption's words; empty: the top-1 class, every word
   against: "", // what they are compared with: "", "rest" (all others) or a class index, as text
   view: "classes",
   other: "", // model compared with
@@ -29,7 +32,7 @@ export function read() {
   const given = new URLSearchParams(location.hash.slice(1));
   const state = { ...DEFAULTS };
   for (const [name, value] of given) {
-    if (["picture", "model", "method", "layer", "other", "colormap"].includes(name)) state[name] = value;
+    if (["picture", "model", "method", "text", "layer", "other", "colormap"].includes(name)) state[name] = value;
     if (CHOICES[name]?.includes(value)) state[name] = value;
   }
   if (given.has("targets")) state.targets = indices(given.get("targets"));
@@ -43,8 +46,8 @@ export function read() {
 }
 
 function indices(text) {
-  const found = text.split(",").filter((part) => /^\d{1,6}$/.test(part)).map(Number);
-  return [...new Set(found)].slice(0, MOST);
+  const found = text.split(",").filter((part) => part === VALUE || /^\d{1,6}$/.test(part));
+  return [...new Set(found)].slice(0, MOST).map((part) => (part === VALUE ? part : Number(part)));
 }
 
 /** Put into the address bar whatever differs from the defaults, and the model, which may not be the default tomorrow. */

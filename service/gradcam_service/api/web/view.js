@@ -4,21 +4,27 @@ import { hasKey } from "./api.js";
 import { showCode, showTiming } from "./behind.js";
 import { $, complain, fill } from "./dom.js";
 import { highest, paint } from "./maps.js";
-import { meaning, methodOf } from "./methods.js";
-import { showAgainst, showClasses, showHow, showModels, showOther } from "./panel.js";
-import { examplesFor, knowsScenes, offer } from "./picture.js";
-import { asked, classes, named, questions, targets } from "./questions.js";
-import { known, modelOf, session } from "./session.js";
+import { chosenMethod, meaning, methodOf } from "./methods.js";
+import { showAgainst, showClasses, showHow, showModels, showOther, showTask } from "./panel.js";
+import { offer, showExamples, showFrames } from "./picture.js";
+import { asked, lacksText, listed, named, questions, targets } from "./questions.js";
+import { called } from "./said.js";
+import { picturesFor, samplesFor } from "./samples.js";
+import { known, modelOf, session, speaks } from "./session.js";
 import { part } from "./tile.js";
+import { showAsking, showCaption } from "./words.js";
 
 /** The control whose setting an error is about, by its code; others are told of on the tile alone. */
 const BLAMED = {
   undecodable_image: "picture", too_large: "picture", unfit_input: "picture",
-  model_failed: "model", unknown_target: "class-name", unsupported_method: "method", too_expensive: "method", unknown_layer: "layer",
+  model_failed: "model", unknown_target: "class-name", bad_option: "text", unsupported_method: "method", too_expensive: "method", unknown_layer: "layer",
 };
 export const blamed = ({ code }) => BLAMED[code];
 
-/** actions: {only(index), toggle(index)}, for the list of classes. stage: what is on it, and whether it runs. */
+/**
+ * actions: {only(index), toggle(index), choose(indices), give(text)}, for what is listed, words and texts. stage: what is on
+ * it, and whether it runs.
+ */
 export function showAll(stage, actions) {
   const { state, models, details } = session;
   const detail = details.get(state.model);
@@ -26,14 +32,18 @@ export function showAll(stage, actions) {
   showModels(models, state.model);
   showOther(models, state.other, state.model);
   showHow(detail, state);
+  const model = modelOf(state.model);
   const shown = state.view === "classes" ? targets() : targets().slice(0, 1);
-  const listed = classes(shown);
-  showClasses(listed, shown, detail?.activation, actions);
-  showAgainst(listed, detail?.labels ?? [], state.against);
+  const found = listed(shown);
+  showTask(model?.task);
+  showAsking(model?.text, state.text, samplesFor(model ?? {}).texts ?? [], actions.give);
+  showCaption(speaks(state.model) ? found : [], shown, actions.choose);
+  showClasses(found, shown, detail, actions);
+  showAgainst(found, detail, state.against);
   $("against").disabled = detail?.task === "regression";
   for (const id of ["looks", "probe-hint"]) $(id).hidden = !session.picture;
   showChoices(stage, detail);
-  showPictureNote(detail, answer);
+  showPictureNote(answer);
   showLegend(stage, answer);
   showMeaning(detail, answer);
   showSeen(detail, answer);
@@ -74,22 +84,31 @@ function showChoices(stage, detail) {
   $("refused").textContent = refused.map((method) => `${method.title} is not for this model: ${method.refused}.`).join(" ");
 }
 
-function showPictureNote(detail, answer) {
+function showPictureNote(answer) {
   const { state, picture } = session;
   const model = modelOf(state.model);
   const notes = (answer?.warnings ?? []).map((warning) => `The model may not see this picture as it was meant: ${warning}.`);
-  if (model?.input) offer(model.input.media_types);
-  $("examples").hidden = model && !examplesFor(model).length;
+  offer(model?.input);
+  if (model) showExamples(model);
+  if (picture) showFrames(picture);
+  const { knows } = samplesFor(model ?? {});
   if (!picture && state.picture === "own") {
     notes.push("Whoever shared this address used a picture of their own, which it doesn’t hold. Open, drop or paste one.");
-  } else if (!picture && $("examples").hidden) {
-    notes.push(`${state.model} takes ${model.input.channels} bands, which none of the examples has. Open a TIFF or .npy file of as many.`);
-  } else if (picture && !picture.scene && model && knowsScenes(model)) {
-    const shapes = detail ? ` (${detail.labels.join(", ")})` : "";
-    notes.push(`${state.model} knows only drawn shapes${shapes}. On other pictures it looks for those; choose another model for photographs.`);
+  } else if (!picture && model && !picturesFor(model).length) {
+    notes.push(`${state.model} ${wanted(model.input)}`);
+  } else if (picture && knows && !picturesFor(model).some(({ name }) => name === picture.example)) {
+    notes.push(`${state.model} knows only ${knows}. What it says of other pictures means nothing; choose another model for photographs.`);
+  } else if (lacksText()) {
+    notes.push("Ask something about this picture, above the place where the map will be.");
   }
   $("picture-note").hidden = !notes.length;
   $("picture-note").textContent = notes.join(" ");
+}
+
+/** What to open for a model that no example is for. */
+function wanted({ channels, frames }) {
+  if (frames) return `takes ${frames} frames as one picture. Open as many files together, whose names say their order, or an animation of them.`;
+  return `takes ${channels} bands, which none of the examples has. Open a TIFF or .npy file of as many.`;
 }
 
 function showLegend(stage, answer) {
@@ -114,8 +133,9 @@ function showMeaning(detail, answer) {
   const { state } = session;
   const label = answer && named(answer.explanation.target);
   const several = state.view === "classes" && targets().length > 1;
+  const { one } = called(detail?.task);
   if (!answer) $("meaning").textContent = "";
-  else if (state.view !== "methods") $("meaning").textContent = meaning(methodOf(state.model, state.method), several ? "each class" : `“${label}”`);
+  else if (state.view !== "methods") $("meaning").textContent = meaning(methodOf(state.model, chosenMethod(state.model)), several ? `each ${one}` : `“${label}”`);
   else $("meaning").textContent = `Every map answers for “${label}” in its own way; each is scaled to its own maximum; of signed ones, blue speaks against it and red for it.`;
   const shape = answer && detail?.layers?.find(({ name }) => name === answer.explanation.layer)?.shape;
   $("grid").textContent = shape ? `${shape[1]} × ${shape[2]} cells, ${shape[0]} features in each` : "a few cells";
@@ -135,7 +155,8 @@ function showBehind() {
   $("request").hidden = !done.length;
   if (!done.length) return;
   const answer = known(done[0]);
-  showTiming(answer, `${methodOf(done[0].model, done[0].method).title} for ${named(answer.explanation.target)}`);
+  const what = speaks(state.model) && targets().length > 1 ? "every word" : named(answer.explanation.target);
+  showTiming(answer, `${methodOf(done[0].model, done[0].method).title} for ${what}`);
   showCode({
     asked: done.map(asked),
     picture,
