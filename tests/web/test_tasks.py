@@ -181,7 +181,8 @@ def test_frames_are_given_together_or_as_an_animation(visit, guarded):
 
 @pytest.mark.parametrize("fragment", [CAPTIONS, QUESTIONS, f"{CAPTIONS}&text=a+dragon"])
 def test_axe_finds_no_violations_in_text(playground, fragment):
-    page = playground.open(fragment, tiles=0).page
+    page = playground.page
+    page.goto(f"{playground.url}/{fragment}")
     page.locator(".tile[data-state=done], .tile[data-state=error]").first.wait_for()
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()

@@ -11,7 +11,7 @@ export function targets() {
   if (state.targets.length) return state.targets;
   const said = seen(state.model);
   if (!speaks(state.model)) return [said[0]?.index ?? null];
-  if (state.view !== "classes") return [0];
+  if (state.view !== "classes") return [said.at(-1)?.index ?? 0]; // which mostly is of a thing
   return said.length ? said.map(({ index }) => index) : [null];
 }
 
@@ -25,8 +25,7 @@ export function naming(name) {
   return { model, method: isSlow(methodOf(model, method)) ? quickest(model) : method, layer, text, target: name };
 }
 
-function aim(index, against = session.state.against) {
-  const { model } = session.state;
+function aim(index, against = session.state.against, model = session.state.model) {
   if (index === null || index === VALUE || speaks(model)) return written(index, speaks(model));
   const other = against === "rest" || against === "" ? against : Number(against);
   return other === "" || other === index ? index : JSON.stringify({ class: index, against: other });
@@ -67,10 +66,11 @@ function inOther(target) {
   const { state, details } = session;
   const detail = details.get(state.other);
   const indexOf = (label) => detail?.labels?.indexOf(label) ?? -1;
-  const same = speaks(state.model) || speaks(state.other) ? -1 : indexOf(labelOf(target));
+  const same = target === null ? -1 : indexOf(labelOf(target));
   const against = ["", "rest"].includes(state.against) ? state.against : indexOf(labelOf(Number(state.against)));
   const layer = detail?.layers?.some(({ name }) => name === state.layer) ? state.layer : "auto";
-  return { model: state.other, layer, target: same >= 0 ? aim(same, against === -1 ? "" : against) : null };
+  const word = speaks(state.other) ? JSON.stringify({ word: labelOf(target) }) : null;
+  return { model: state.other, layer, target: same < 0 ? null : (word ?? aim(same, against === -1 ? "" : against, state.other)) };
 }
 
 /** waits: whether, if it is slow, it waits until it is asked for. */
