@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gradcam_service.client import AsyncClient, Client, Problem, Result
+from gradcam_service.client import AsyncClient, Client, Frames, Problem, Result
 
 with Client("http://localhost:8000", key="k", timeout=5.0, retries=0) as service:
     result = service.predict("a.jpg", top_k=3, model="imagenet")
@@ -30,6 +30,10 @@ with Client("http://localhost:8000", key="k", timeout=5.0, retries=0) as service
     results: list[Result] = service.predict([Path("a.jpg"), Path("b.jpg")])
     of_array: Result = service.explain(np.zeros((8, 8, 3), np.uint8), target=3, method="rise", masks=200)
     of_pillow: Result = service.explain(Image.new("RGB", (8, 8)), target={"class": "star", "against": ["a", 1]})
+    framed: Result = service.explain(Frames(["a.png", b""]), target={"output": "value"})
+    stacks: list[Result] = service.predict([Frames([b""]), Frames([b""])], question="what?")
+    name: str = framed.explanations[0].target.label
+    place: int = framed.explanations[0].target.index  # wrong: of a state's value there is none
     explained = service.explain((b"", b""), target=["star", 3], output=["map", "overlay"], scale="shared")
     total: float = float(explained[0].explanations[0].map.sum())
     width: int = explained[0].explanations[0].overlay.width
