@@ -19,6 +19,7 @@ import gradcam_service
 from gradcam_service.cli_files import STDIN, Outcome, a_file_each, complain, exit_code, foretold
 from gradcam_service.cli_options import ExplainCommand, PredictCommand, separated
 from gradcam_service.cli_settings import opened, settings_here, validated, warn
+from gradcam_service.cli_study import study
 from gradcam_service.errors import ServiceError
 from gradcam_service.kinds import load_plugins
 from gradcam_service.naming import did_you_mean
@@ -67,6 +68,9 @@ def _exit(message: str, code: int) -> None:
 @click.version_option(gradcam_service.__version__, prog_name="gradcam")
 def commands() -> None:
     """What does this image model see, and where does it look?"""
+
+
+commands.add_command(study)
 
 
 @commands.command()
