@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from gradcam_service.evaluate.protocols import Averages, Plot
 
 _COLOURS = ("#1b6ca8", "#c8553d", "#2f7d4f", "#7b4fa3", "#a67c00", "#00808a", "#b03a78", "#5f6b76")
 _DASHES = ("", "6 3", "2 3")  # a second and third round of colours
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _ROW = 640, 300, 56, 180, 24
-_NAMES = 170
-"""Pixels that the names of methods take."""
+_WIDTH, _HEIGHT, _LEFT, _ROW = 640, 300, 56, 24
+_LETTER, _LONGEST = 7, 40
+"""Pixels that a letter takes, on the average of a name; and letters of a name that are shown."""
 
 
 def intervals(figures: Mapping[str, Averages]) -> str:
     """A dot with its 95 % interval for each method, one below the other, on one axis."""
     ends = [end for of in figures.values() for end in (of.overall.low, of.overall.high, of.overall.mean)]
     ticks = _ticks(min(ends), max(ends))
-    low, high = ticks[0], ticks[-1]
+    low, high, names = ticks[0], ticks[-1], _wide(figures) + 16
     height = _ROW * len(figures) + 30
 
     def x(value: float) -> float:
-        return _NAMES + (value - low) / (high - low) * (_WIDTH - _NAMES - 70)
+        return names + (value - low) / (high - low) * (_WIDTH - names - 70)
 
     parts = [
         f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="4" y2="{height - 22}"/>'
@@ -33,7 +33,7 @@ def intervals(figures: Mapping[str, Averages]) -> str:
     for row, (method, of) in enumerate(figures.items()):
         y, each = _ROW * row + 16, of.overall
         parts.append(
-            f'<text x="{_NAMES - 12}" y="{y + 4}" text-anchor="end">{escape(method)}</text>'
+            f'<text x="{names - 12}" y="{y + 4}" text-anchor="end">{escape(method[:_LONGEST])}</text>'
             f'<line class="interval" x1="{x(each.low):.1f}" x2="{x(each.high):.1f}" y1="{y}" y2="{y}"/>'
             f'<circle cx="{x(each.mean):.1f}" cy="{y}" r="4.5"/>'
             f'<text x="{_WIDTH - 60}" y="{y + 4}">{each.mean:.3f}</text>'
@@ -49,7 +49,7 @@ def lines(plot: Plot) -> str:
         return ""
     x_ticks = _ticks(*_ends([value for xs, _ in drawn.values() for value in xs]))
     y_ticks = _ticks(*_ends([value for _, ys in drawn.values() for value in ys]))
-    width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - 60
+    width, height = _WIDTH - _LEFT - _wide(drawn) - 44, _HEIGHT - 60
 
     def x(value: float) -> float:
         return _LEFT + (value - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * width
@@ -71,11 +71,11 @@ def lines(plot: Plot) -> str:
         colour, dash = _COLOURS[place % len(_COLOURS)], _DASHES[place // len(_COLOURS) % len(_DASHES)]
         points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(xs, ys, strict=True))
         style = f'stroke="{colour}" stroke-dasharray="{dash}"'
-        at, left = 20 + 18 * place, _WIDTH - _RIGHT + 12
+        at, left = 20 + 18 * place, _LEFT + width + 12
         parts.append(
             f'<polyline fill="none" stroke-width="2" {style} points="{points}"/>'
             f'<line x1="{left}" x2="{left + 22}" y1="{at}" y2="{at}" stroke-width="2" {style}/>'
-            f'<text x="{left + 28}" y="{at + 4}">{escape(name)}</text>'
+            f'<text x="{left + 28}" y="{at + 4}">{escape(name[:_LONGEST])}</text>'
         )
     return _svg(max(_HEIGHT, 30 + 18 * len(drawn)), f"{plot.title}: {', '.join(drawn)}", parts)
 
@@ -85,6 +85,11 @@ def _svg(height: float, said: str, parts: Sequence[str]) -> str:
         f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(said)}" '
         f'style="max-width:{_WIDTH}px">{"".join(parts)}</svg>'
     )
+
+
+def _wide(names: Iterable[str]) -> int:
+    """Pixels that the longest of names takes."""
+    return _LETTER * max(len(name[:_LONGEST]) for name in names)
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
