@@ -35,7 +35,10 @@ def preprocess_of(folder: Path, described: dict[str, Any], blue_first: bool = Fa
     from transformers import AutoImageProcessor
 
     try:
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        # Pillow's, as models were trained: torchvision's of before 0.27 takes another filter for Lanczos.
+        processor = AutoImageProcessor.from_pretrained(
+            folder, backend="pil", local_files_only=True, trust_remote_code=False
+        )
     except (ValueError, OSError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise ModelFailed(
             f"preprocessor_config.json describes no image processor: {first_line(error)}{_ELSEWHERE}"
