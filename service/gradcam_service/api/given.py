@@ -105,7 +105,8 @@ def replaced(options: Options, own: Mapping[str, object], most_targets: int) -> 
 
 def _refuse_misspelt(given: Mapping[str, object]) -> None:
     """Raises `BadOption`."""
-    if near := misspelt((name for name, value in given.items() if _is_short(value)), _EXPLAINING, _NEARLY):
+    strange = (name for name, value in given.items() if name not in ExplainOptions.model_fields and _is_short(value))
+    if near := misspelt(strange, _EXPLAINING, _NEARLY):
         name, meant = near
         raise BadOption(f"there is no option {shortened(name)!r}; did you mean {meant!r}?")
 
