@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from gradcam_service.local import open_model
@@ -50,3 +51,9 @@ def png(pixels):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
+
+
+def image_of(data):
+    """A picture as the models of these tests take it: (1, 3, H, W) float32."""
+    pixels = np.asarray(Image.open(io.BytesIO(data)), np.float32) / 255
+    return torch.from_numpy((pixels.transpose(2, 0, 1) - 0.5) / 0.25)[None]

@@ -53,7 +53,7 @@ def here(model):
         def forward(self, images):
             return torch.from_numpy(scored(images.numpy())).float()
 
-    module = black_box(Little(), model.card.preprocess, 5, "")
+    module = black_box(Little(), model.card.preprocess, (5,), "")
     return LoadedModel(model.spec, model.card, Network(module, (3, SIZE, SIZE), activation="none"), model.device)
 
 

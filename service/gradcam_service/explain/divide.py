@@ -37,7 +37,7 @@ def divide(network: fx.GraphModule, node: fx.Node, result: fx.Node | None = None
 
     Args:
         network: a graph as `gradcam_service.explain.tracing.trace` returns it.
-        node: the explained value, a row for each image.
+        node: the explained value, a row for each image; or an input beside it, and the head is what descends from that.
         result: what the head computes; the scores unless said otherwise.
     """
     graph = network.graph
@@ -47,7 +47,8 @@ def divide(network: fx.GraphModule, node: fx.Node, result: fx.Node | None = None
     rest = [value for value in graph.nodes if value in handed_over]
     before = crossing.ancestors([node, *rest])
     backbone = crossing.part(network, [image, *others], [node, *rest], before)
-    head = crossing.part(network, [node, *rest, *others], [result or scores_node(graph)], computed)
+    beside = [other for other in others if other is not node]
+    head = crossing.part(network, [node, *rest, *beside], [result or scores_node(graph)], computed)
     return Halves(backbone, head, tuple(crossing.axis(value) for value in rest))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import threading
+from collections.abc import Iterable, Mapping
 from math import prod
 from typing import TypeGuard
 
@@ -28,20 +29,25 @@ _SYMBOLS = (1_000_003, 100_003, 100_019, 100_043, 100_049, 100_057)
 """Primes, that of the rows first: no network has a dimension of so many elements, or of a multiple of it."""
 
 
-def with_plain_sizes(graph: fx.Graph) -> None:
+def with_plain_sizes(graph: fx.Graph, known: Mapping[object, int] | None = None) -> None:
     """Have the examples of a graph's values be of plain sizes: numbers that `is_symbolic`, in the place of symbols.
 
     Symbols would keep the environment alive that the graph was traced in, and have it imported where the graph is only
     read.
+
+    Args:
+        graph: whose nodes' examples are replaced.
+        known: the symbols that are the same size from call to call, and that size.
     """
-    numbers: dict[object, int] = {}
+    numbers = dict(known or {})
+    same = len(numbers)
 
     def number(length: int | SymInt) -> int:
         if not isinstance(length, SymInt):
             return length
         expression = length.node.expr
         for symbol in sorted(expression.free_symbols, key=str):
-            numbers.setdefault(symbol, _SYMBOLS[min(len(numbers), len(_SYMBOLS) - 1)])
+            numbers.setdefault(symbol, _SYMBOLS[min(len(numbers) - same, len(_SYMBOLS) - 1)])
         return int(expression.xreplace(numbers))
 
     def plain(value: object) -> object:
@@ -103,6 +109,13 @@ def forget_sources() -> None:
     for name in sources:
         linecache.cache.pop(name, None)
     sources.clear()
+
+
+def call_inputs(graph: fx.Graph, names: Iterable[str]) -> None:
+    """Name a graph's inputs, in their order."""
+    for node, name in zip(graph.find_nodes(op="placeholder"), names, strict=True):
+        node._rename(name)
+        node.target = node.name
 
 
 def image_node(graph: fx.Graph) -> fx.Node:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.graph import CodeGen
+from torch.nn.modules import transformer
 from torch.utils._pytree import tree_unflatten
 
 from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.functional import is_made_of_usual_operators, make_functional
-from gradcam_service.explain.graph import TRACING, VALUES, flat, is_flat, release, with_plain_sizes
+from gradcam_service.explain.graph import TRACING, VALUES, call_inputs, flat, is_flat, release, with_plain_sizes
 from gradcam_service.explain.outputs import scores_in, with_value
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ def trace(
     with TRACING, _plainly():
         program = export(adapted, rows, dynamic_shapes=(dynamic,))
     graph_module = of_program(program, has_value=has_value)
-    for node, name in zip(graph_module.graph.find_nodes(op="placeholder"), examples, strict=True):
-        node._rename(name)
-        node.target = node.name
+    call_inputs(graph_module.graph, examples)
     _forget_adapter(graph_module.graph)
     with_plain_sizes(graph_module.graph)
     return flat(graph_module)
@@ -190,15 +189,20 @@ def _plainly() -> Iterator[None]:
     """No gradient and no mixed precision while in it, whatever a module asks for.
 
     Switching either inside of a forward pass becomes a graph of its own, whose nodes forget which modules they are of.
+    Nor does `torch.nn.TransformerDecoder` look whether its mask is a causal one, which a graph can't branch by: as any
+    other, that mask is added.
     """
     enter, leave = torch.autocast.__enter__, torch.autocast.__exit__
+    look = transformer._detect_is_causal_mask
     torch.autocast.__enter__ = lambda self: self  # type: ignore[method-assign]
     torch.autocast.__exit__ = lambda self, *_: None  # type: ignore[method-assign]
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
     try:
         with torch.no_grad():
             yield
     finally:
         torch.autocast.__enter__, torch.autocast.__exit__ = enter, leave  # type: ignore[method-assign]
+        transformer._detect_is_causal_mask = look
 
 
 def _forget_adapter(graph: fx.Graph) -> None:

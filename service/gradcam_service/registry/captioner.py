@@ -1,17 +1,57 @@
-"""Whether a network can be decoded word by word: checked before it answers anybody."""
+"""Networks that are decoded word by word: brought into one form, and checked before they answer anybody."""
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.explain.graph import image_node, scores_node, shape_of
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.prefixes import after_each_token
 from gradcam_service.text import Text
+
+log = logging.getLogger(__name__)
 
 _TOLERANCE = 1e-4
 """Of the largest logit."""
+
+
+def of_every_position(graph_module: fx.GraphModule, text: Text) -> fx.GraphModule:
+    """A captioner's graph to logits (N, T, words), also of one that answers with those of the next word, (N, words).
+
+    Raises:
+        ModelFailed: it takes padding for words, so that it can't be asked about several captions at once.
+    """
+    if shape_of(scores_node(graph_module.graph)) != (len(text.vocabulary),):
+        return graph_module
+    _refuse_reading_padding(graph_module, text)
+    return after_each_token(graph_module, text.pad)
+
+
+@torch.no_grad()
+def _refuse_reading_padding(graph_module: fx.GraphModule, text: Text) -> None:
+    """Compare a beginning with the same filled up with padding, where the network takes fewer tokens at all."""
+    shape = shape_of(image_node(graph_module.graph))
+    assert shape is not None
+    image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+    row = torch.from_numpy(text.example())[None]
+    half = (text.length + 1) // 2
+    filled = torch.cat([row[:, :half], torch.full_like(row[:, half:], text.pad)], 1)
+    try:
+        short = graph_module(image, row[:, :half])
+    except Exception:  # whatever operators raise that were traced for another number of tokens
+        log.info("the captioner takes %d tokens alone, so that nobody knows what padding is to it", text.length)
+        return
+    long = graph_module(image, filled)
+    if not (short - long).abs().max() <= _TOLERANCE * long.abs().max():
+        raise ModelFailed(
+            f"the captioner takes {text.vocabulary[text.pad]!r} for a word: return the logits of every position, "
+            f"(N, {text.length}, words), or those after the last token that is no padding"
+        )
 
 
 @torch.no_grad()
@@ -28,7 +68,7 @@ def check(network: Network, images: Tensor, text: Text) -> None:
     if network.positions != text.length:
         raise ModelFailed(
             f"a captioner maps tokens (N, {text.length}), its length, to logits (N, {text.length}, words): at each the "
-            "next word's; return these of every position"
+            f"next word's; or to these of the word after the last, (N, {len(text.vocabulary)})"
         )
     _, tokens = network.cut.backbone.graph.find_nodes(op="placeholder")
     if tokens.users:

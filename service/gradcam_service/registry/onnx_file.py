@@ -138,13 +138,16 @@ def _convert(tensors: Iterable[TensorProto], types: Collection[int]) -> None:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
 
 
-def keep_scores(model: onnx.ModelProto, wanted: str | int | None, *, has_value: bool = False) -> int:
+def keep_scores(
+    model: onnx.ModelProto, wanted: str | int | None, *, has_value: bool = False, positions: int | None = None
+) -> int:
     """Make the model's scores its one output, with the value behind them if there is one; how many of that there are.
 
     Args:
         model: in which the other outputs are dropped.
         wanted: the name of the output, or its index; None where only one can be a row of scores for each image.
         has_value: whether another output may be a value of each image, which is kept, where no output is wanted.
+        positions: after how many tokens the scores may be those of the words that follow, (N, T, words).
 
     Raises:
         ModelFailed: naming the outputs that there are, or those that could be scores.
@@ -155,7 +158,7 @@ def keep_scores(model: onnx.ModelProto, wanted: str | int | None, *, has_value: 
     if wanted is not None and wanted not in [value.name for value in outputs]:
         raise ModelFailed(f"output: the model has no {wanted!r}; it has {_shown(outputs)}")
     named = [value for value in outputs if wanted in (None, value.name)]
-    found = [value for value in named if _may_be_scores(value)]
+    found = [value for value in named if _may_be_scores(value, positions)]
     if has_value and len(found) == len(("scores", "value")):
         numbers = [value for value in found if _is_number(value)]
         if len(numbers) == 1:
@@ -197,11 +200,12 @@ def _lengths(value: onnx.ValueInfoProto) -> list[int | None] | None:
     return [d.dim_value or None for d in kind.shape.dim] if kind.HasField("shape") else None
 
 
-def _may_be_scores(value: onnx.ValueInfoProto) -> bool:
-    """Whether it is (N, classes) once dimensions of one element are left out."""
+def _may_be_scores(value: onnx.ValueInfoProto, positions: int | None) -> bool:
+    """Whether it is (N, classes) once dimensions of one element are left out, or (N, positions, words)."""
     lengths = _lengths(value)
     long = lengths is None or (len(lengths) > 0 and sum(length not in (None, 1) for length in lengths[1:]) <= 1)
-    return value.type.tensor_type.elem_type in _FLOATS and long
+    of_words = positions is not None and len(lengths or ()) == 3 and lengths[1] in (None, positions)  # type: ignore[index]
+    return value.type.tensor_type.elem_type in _FLOATS and (long or of_words)
 
 
 def _shown(values: list[onnx.ValueInfoProto]) -> str:
@@ -227,7 +231,8 @@ def keep_logits(model: onnx.ModelProto, activation: str) -> None:
     while node is not None and node.domain == "" and node.op_type in (*_RESHAPES, *_ROUNDS_OFF):
         after.append(node)
         node = producers.get(node.input[0])
-    if node is None or node.domain != "" or node.op_type not in _ENDINGS or not _is_over_classes(node):
+    last = len(_lengths(model.graph.output[0]) or ()) - 1
+    if node is None or node.domain != "" or node.op_type not in _ENDINGS or not _is_over_classes(node, last):
         return
     ending = _ENDINGS[node.op_type]
     if ending != activation:
@@ -238,9 +243,9 @@ def keep_logits(model: onnx.ModelProto, activation: str) -> None:
             del dropped.input[1:], dropped.attribute[:]
 
 
-def _is_over_classes(node: onnx.NodeProto) -> bool:
+def _is_over_classes(node: onnx.NodeProto, last: int) -> bool:
     """Whether a softmax is over the second dimension or the last, one of which is the default, not over the images."""
-    return all(attribute.i in (1, -1) for attribute in node.attribute if attribute.name == "axis")
+    return all(attribute.i in (1, -1, max(1, last)) for attribute in node.attribute if attribute.name == "axis")
 
 
 def named_classes(model: onnx.ModelProto, classes: int) -> list[str]:

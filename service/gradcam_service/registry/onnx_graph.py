@@ -8,6 +8,7 @@ values is recorded, and what they compute from shapes alone becomes a number, as
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
@@ -20,9 +21,9 @@ from torch.fx.traceback import preserve_node_meta
 from torch.utils._python_dispatch import _disable_current_modes
 
 from gradcam_service.errors import unwrapped
-from gradcam_service.explain.graph import TRACING, flat, image_node
+from gradcam_service.explain.graph import TRACING, call_inputs, flat, image_node
 from gradcam_service.registry import onnx_operators  # noqa: F401  # registers them
-from gradcam_service.registry.onnx_input import ImageInput
+from gradcam_service.registry.onnx_input import Takes
 
 BATCH = 1009
 """How many images the graph is recorded for: a prime that no model has for anything else, so that every multiple of it
@@ -33,28 +34,32 @@ class CannotConvert(Exception):
     """The model has no equivalent graph of torch operators; the message says why."""
 
 
-def converted(model: onnx.ModelProto, images: Tensor, takes: ImageInput) -> fx.GraphModule:
+def converted(model: onnx.ModelProto, inputs: Mapping[str, Tensor], takes: Takes) -> fx.GraphModule:
     """Convert the model to a flat graph from images (N, C, H, W) float32 to scores (N, classes), for every N.
+
+    Of a model that takes tokens (N, T) beside them, also to scores (N, T, words).
 
     Args:
         model: checked, with one output.
-        images: (1, C, H, W), what it is recorded for.
-        takes: its input. Where that is of integers, the graph computes with the same numbers, unrounded.
+        inputs: what it is recorded for, by the names that the graph's inputs get, images first; a row each.
+        takes: its inputs. Where images are of integers, the graph computes with the same numbers, unrounded.
 
     Raises:
         CannotConvert: naming the operator that can't be converted, where it is one.
     """
     try:
         scopes = _scopes(model)
-        recorder = _Recorder(onnx2fx.convert(model), scopes, takes.batch)
+        recorder = _Recorder(onnx2fx.convert(model), scopes, takes.images.batch)
 
-        def network(images: Tensor) -> Tensor:
-            scores: Tensor = recorder.run(takes.given(images))
-            return scores if scores.dim() == 2 else scores.reshape(len(images), -1)
+        def network(images: Tensor, *others: Tensor) -> Tensor:
+            scores: Tensor = recorder.run(*takes.given(images, *others))
+            of_words = scores.dim() == 3 and [scores.shape[1:2]] == [other.shape[1:] for other in others]
+            return scores if scores.dim() == 2 or of_words else scores.reshape(len(images), -1)
 
         with TRACING, preserve_node_meta():
             record = make_fx(network, tracing_mode="fake", _allow_non_fake_inputs=True, pre_dispatch=True)
-            graph_module = record(images.expand(BATCH, -1, -1, -1))
+            graph_module = record(*(row.expand(BATCH, *row.shape[1:]) for row in inputs.values()))
+        call_inputs(graph_module.graph, inputs)
         _drop_void_casts(graph_module.graph)
         _for_any_batch(graph_module)
     except onnx2fx.UnsupportedOpError as error:
@@ -96,8 +101,10 @@ class _Recorder(fx.Interpreter):
         with _disable_current_modes():
             if kind == "Reshape":
                 values, shape, *rest = args
-                if len(values) == BATCH and shape.tolist()[:1] == [self._batch]:
-                    args = (values, torch.tensor([BATCH, *shape.tolist()[1:]]), *rest)
+                axis = [*values.shape].index(BATCH) if BATCH in values.shape else 0  # a later one in an RNN
+                if values.shape[axis] == BATCH and shape.tolist()[axis : axis + 1] == [self._batch]:
+                    lengths = shape.tolist()
+                    args = (values, torch.tensor([*lengths[:axis], BATCH, *lengths[axis + 1 :]]), *rest)
             elif kind == "Concat" and kwargs["dim"] != 0:
                 rows = max(len(values) for values in args[0])
                 args = ([v.expand(rows, *v.shape[1:]) if len(v) == 1 else v for v in args[0]],)

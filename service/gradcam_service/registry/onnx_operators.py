@@ -39,6 +39,11 @@ def _clip(x: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
     return torch.clamp(x, *(bound if isinstance(bound, FakeTensor | None) else bound.item() for bound in (low, high)))  # type: ignore[arg-type]
 
 
+def _gather_nd(data: Tensor, indices: Tensor) -> Tensor:
+    """``data[i₀, i₁, …]`` for each row of indices."""
+    return data[tuple(indices.unbind(-1))]
+
+
 def _inputs(builder: Any, node: onnx.NodeProto, count: int) -> list[fx.Node | None]:  # noqa: ANN401
     names = [*node.input, "", "", ""][:count]
     return [builder.get_value(name) if name else None for name in names]
@@ -61,6 +66,14 @@ def _register_clip(builder: Any, node: onnx.NodeProto) -> fx.Node:  # noqa: ANN4
     return called
 
 
+def _register_gather_nd(builder: Any, node: onnx.NodeProto) -> fx.Node:  # noqa: ANN401
+    if any(attribute.name == "batch_dims" and attribute.i for attribute in node.attribute):
+        raise onnx2fx.UnsupportedOpError("GatherND with batch_dims")
+    called: fx.Node = builder.call_function(_gather_nd, _inputs(builder, node, 2))
+    return called
+
+
+onnx2fx.register_op("GatherND", _register_gather_nd)
 onnx2fx.register_op("Gemm", _register_gemm)
 onnx2fx.register_op("MatMul", _register_matmul)
 onnx2fx.register_op("Clip", _register_clip, since_version=11)

@@ -77,7 +77,7 @@ def predictor(folder: ModelFolder) -> Built:
     module = Predictor(protocol, options.url, options.seconds, preprocess)
     content = hashlib.sha256(folder.spec.model_dump_json().encode() + said).hexdigest()
     reason = f"the predictor at {options.url} answers with scores, and has no gradients"
-    return Built(black_box(module, preprocess, module.classes, reason), folder.labels() or [], preprocess, content)
+    return Built(black_box(module, preprocess, (module.classes,), reason), folder.labels() or [], preprocess, content)
 
 
 class Answer(NamedTuple):

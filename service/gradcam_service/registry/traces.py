@@ -25,7 +25,7 @@ from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.spec import Preprocess, Spec
 from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.runtime import Workload, first_cause
-from gradcam_service.tasks import TASKS, has_value
+from gradcam_service.tasks import TASKS, has_value, speaks
 from gradcam_service.text import TOKENS, Text
 
 if TYPE_CHECKING:
@@ -229,6 +229,7 @@ def trace_of(folder: ModelFolder) -> Trace:
     """
     from gradcam_service.explain.tracing import trace
     from gradcam_service.registry.built import build, first_channels, takes_channels
+    from gradcam_service.registry.captioner import of_every_position
 
     spec = folder.spec
     with step("can't be built", "its architecture, options and weights in model.yaml must fit each other"):
@@ -247,6 +248,8 @@ def trace_of(folder: ModelFolder) -> Trace:
         graph = trace(
             built.module, examples((channels, *size), text), output=spec.output, has_value=has_value(TASKS[spec.task])
         )
+        if text is not None and speaks(TASKS[spec.task]):
+            graph = of_every_position(graph, text)
     known = Known(built.labels, built.preprocess, digest, memory, accepts, text, values_of(graph))
     return Trace(known, graph)
 
