@@ -45,9 +45,18 @@ SERVED = {
     "TorchScript": "script/1",
     "Ultralytics YOLO": "yolo/1",
     "ONNX": "onnx/1",
+    "A captioner": "captioner/1",
+    "A network that answers questions": "answerer/1",
     "A policy of stable-baselines3": "agent/1",
     "A network of your own code": "own/1",
 }
+
+LABELS = {
+    "A captioner": ["<pad>", "<start>", "<end>", "a", "red", "blue", "star", "fish", "left", "of"],
+    "A network that answers questions": ["yes", "no", "red", "blue"],
+    "A policy of stable-baselines3": ["noop", "fire", "up", "right", "left", "down"],
+}
+"""Of the sections whose classes are no cat, dog and bird."""
 
 
 def run(line: str) -> str:
@@ -116,6 +125,7 @@ def test_the_same_weights_are_found_in_every_checkpoint(walk: Walk, title: str):
 @pytest.mark.parametrize("title", [title for title in SERVED if title not in AGAIN])
 def test_a_section_comes_to_a_model_that_answers_as_it_did_where_it_was_made(walk: Walk, title: str):
     served = walk.served(title)
+    beside: list[torch.Tensor] = []
     if title in MADE:
         expected = np.load(MADE[title] / "expected.npz")
         images, scores = torch.from_numpy(expected["images"]).permute(0, 3, 1, 2), torch.from_numpy(expected["logits"])
@@ -123,15 +133,14 @@ def test_a_section_comes_to_a_model_that_answers_as_it_did_where_it_was_made(wal
         height, width = served.card.preprocess.input_size
         channels = len(served.card.preprocess.mean)
         images = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
+        text = served.card.text
+        beside += [] if text is None else [torch.from_numpy(text.example()).repeat(2, 1)]
         with torch.no_grad():
-            scores = walk.models[title].eval()(images)
+            scores = walk.models[title].eval()(images, *beside)
         scores = torch.cat(scores, 1) if isinstance(scores, tuple) else getattr(scores, "logits", scores)
-        named = (
-            ["noop", "fire", "up", "right", "left", "down"] if title.startswith("A policy") else ["cat", "dog", "bird"]
-        )
-        assert served.card.labels == named
+        assert served.card.labels == LABELS.get(title, ["cat", "dog", "bird"])
     with torch.no_grad():
-        assert_close(served.network.scores(images), scores, rtol=0, atol=1e-4)
+        assert_close(served.network.scores(images, *beside), scores.flatten(1), rtol=0, atol=1e-4)
     assert "gradcam" in served.card.method_names()
 
 

@@ -135,6 +135,11 @@ def models(names: Sequence[str], load_them: bool, url: str | None) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--architecture", default="", help="timm/resnet50, torchvision/resnet50, or your module:function.")
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File of labels.")
+@click.option(
+    "--tokenizer",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of the text that it takes: a word a line, or tokenizer.json.",
+)
 @click.option("--to", type=click.Path(path_type=Path), required=True, help="REPOSITORY/NAME/VERSION to make.")
 @click.option("--set", "members", multiple=True, metavar="MEMBER=VALUE", help="Of model.yaml: activation=sigmoid.")
 @click.option("--take", help="Which weights in FILE, where two would fit, such as state_dict_ema.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,11 +19,32 @@ if TYPE_CHECKING:
 
 TOKENS = "tokens"
 """The input's name in jobs: (T,) int64, filled up with padding at its right."""
+BEAM = "beam"
+"""What comes beside it in jobs of captioners: () int64, how many captions are followed at once."""
 
-_PAD = ("<pad>", "[PAD]", "<|pad|>", "<|endoftext|>")
-_START = ("<start>", "<s>", "[CLS]", "[BOS]", "<bos>", "<|startoftext|>", "<|endoftext|>")
-_END = ("<end>", "</s>", "[SEP]", "[EOS]", "<eos>", "<|endoftext|>")
-_UNKNOWN = ("<unknown>", "<unk>", "[UNK]")
+_PAD = ("<pad>", "[pad]", "<|pad|>", "<|endoftext|>")
+_START = (
+    "<start>",
+    "<sos>",
+    "<bos>",
+    "<s>",
+    "[start]",
+    "[bos]",
+    "[cls]",
+    "<|startoftext|>",
+    "<|endoftext|>",
+    "startseq",
+)
+_END = ("<end>", "<eos>", "</s>", "[end]", "[eos]", "[sep]", "<|endoftext|>", "endseq")
+_UNKNOWN = ("<unknown>", "<unk>", "<oov>", "[unk]")
+"""What special tokens are called, in any case; the first that there is counts."""
+
+
+class Word(NamedTuple):
+    """A word of a text and the tokens that spell it, of which a vocabulary has one for each word."""
+
+    text: str
+    tokens: tuple[int, ...]
 
 
 class Text(msgspec.Struct, frozen=True, dict=True):
@@ -40,8 +62,9 @@ class Text(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def pad(self) -> int:
-        """The token that fills up the right end; 0 where none is called so."""
-        return self._special(_PAD) or 0
+        """The token that fills up the right end, which is that of a caption where there is no other."""
+        found = self._special(_PAD)
+        return found if found is not None else self.end or 0
 
     @cached_property
     def start(self) -> int | None:
@@ -60,16 +83,16 @@ class Text(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def words(self) -> int:
-        """Most words of a caption, before which its start is."""
+        """Most tokens of a caption, before which its start is: of a vocabulary, words."""
         return self.length - 1
 
     def question(self, option: str, written: str) -> np.ndarray:
-        """A question as tokens (T,) int64.
+        """A question as tokens (T,) int64, with what a tokenizer puts around any text.
 
         Raises:
             BadOption: it is empty or too long, or has words that the model doesn't know.
         """
-        return self._filled(self._read(option, written, self.length))
+        return self._filled(self._read(option, written, self.length, around=True))
 
     def caption(self, option: str, written: str) -> np.ndarray:
         """A caption as tokens (T,) int64, its start before it.
@@ -77,7 +100,7 @@ class Text(msgspec.Struct, frozen=True, dict=True):
         Raises:
             BadOption: as for `question`.
         """
-        return self.begun(self._read(option, written, self.words))
+        return self.begun(self._read(option, written, self.words, around=False))
 
     def begun(self, words: Sequence[int] = ()) -> np.ndarray:
         """Tokens (T,) int64 of a caption so far."""
@@ -97,82 +120,142 @@ class Text(msgspec.Struct, frozen=True, dict=True):
         words: list[int] = tokens[1:].tolist()
         return words[: next((at for at, token in enumerate(words) if token in ends), len(words))]
 
-    def written(self, words: Sequence[int]) -> str:
-        """A caption as text."""
+    def written(self, tokens: Sequence[int]) -> str:
+        """Tokens as text."""
         if self.tokenizer:
-            return str(_tokenizer(self.tokenizer).decode(list(words), skip_special_tokens=False)).strip()
-        return " ".join(self.vocabulary[word] for word in words)
+            return str(_tokenizer(self.tokenizer).decode(list(tokens), skip_special_tokens=False)).strip()
+        return " ".join(self.vocabulary[token] for token in tokens)
 
-    def token(self, word: str) -> int | None:
-        """The token that a word is by itself; None where it is none."""
-        found = self._split(word)
-        return found[0][1] if len(found) == 1 else None
+    def words_of(self, tokens: Sequence[int]) -> list[Word]:
+        """The words that tokens spell: of a tokenizer, what stands between blanks in the text that they are."""
+        if not self.tokenizer:
+            return [Word(self.vocabulary[token], (token,)) for token in tokens]
+        spelled: list[list[int]] = []
+        for at, token in enumerate(tokens, 1):
+            if spelled and len(self.written(tokens[:at]).split()) <= len(spelled):
+                spelled[-1].append(token)
+            else:
+                spelled.append([token])
+        return [Word(self.written(own), tuple(own)) for own in spelled]
+
+    def knows(self, word: str) -> bool:
+        """Whether a caption may have a word."""
+        found = self._split(word, around=False)
+        return len(found) > 0 and all(token not in (None, self.unknown) for _, token in found)
 
     def _special(self, names: Sequence[str]) -> int | None:
-        return next((self._tokens[name] for name in names if name in self._tokens), None)
+        return next((self._places[name] for name in names if name in self._places), None)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """The first token of each name, in lower case."""
+        found: dict[str, int] = {}
+        for token, word in enumerate(self.vocabulary):
+            found.setdefault(word.lower(), token)
+        return found
+
+    @cached_property
+    def _known(self) -> dict[str, int]:
+        """The token of each word of a vocabulary, as `plain` has it; where two are the same, one that is so itself."""
+        special = (*_PAD, *_START, *_END, *_UNKNOWN)
+        own = [(word, token) for token, word in enumerate(self.vocabulary) if word.lower() not in special]
+        found = {plain(word): token for word, token in reversed(own)}
+        return found | {word: token for word, token in own if plain(word) == word}
 
     def _filled(self, tokens: Sequence[int]) -> np.ndarray:
         return np.array([*tokens, *[self.pad] * (self.length - len(tokens))], np.int64)
 
-    def _read(self, option: str, written: str, most: int) -> list[int]:
-        found = self._split(written)
+    def _read(self, option: str, written: str, most: int, *, around: bool) -> list[int]:
+        found = self._split(written, around)
         strange = list(dict.fromkeys(word for word, token in found if token is None))
         if strange and self.unknown is None:
-            meant = did_you_mean(strange[0], self.vocabulary)
+            meant = did_you_mean(strange[0], self._known)
             first, *others = (repr(shortened(word)) for word in strange[:10])
             named = ", ".join([f"{first}{meant}", *others])
-            raise BadOption(f"option {option!r}: the model doesn't know {named}; it knows {self._known()}")
-        if not found:
-            raise BadOption(f"option {option!r} has no words; it takes up to {most}")
+            raise BadOption(f"option {option!r}: the model doesn't know {named}; it knows {self._listed()}")
+        units = "tokens" if self.tokenizer else "words"
+        if not self._split(written, around=False):
+            raise BadOption(
+                f"option {option!r} has no words; it takes up to {most}{' tokens' if self.tokenizer else ''}"
+            )
         if len(found) > most:
-            raise BadOption(f"option {option!r} has {len(found)} words; the model takes at most {most}")
+            raise BadOption(f"option {option!r} has {len(found)} {units}; the model takes at most {most}")
         return [self.unknown if token is None else token for _, token in found]  # type: ignore[misc]
 
-    def _split(self, written: str) -> list[tuple[str, int | None]]:
-        """The words of a text, and their tokens."""
+    def _split(self, written: str, around: bool) -> list[tuple[str, int | None]]:
+        """The words of a text, and their tokens, with those around it that a tokenizer adds if wanted."""
         if self.tokenizer:
-            found = _tokenizer(self.tokenizer).encode(written, add_special_tokens=False)
+            found = _tokenizer(self.tokenizer).encode(written, add_special_tokens=around)
             return list(zip(found.tokens, found.ids, strict=True))
-        words = re.sub(r"[^\w\s]", "", written.lower()).split()
-        return [(word, self._tokens.get(word)) for word in words]
+        return [(word, self._known.get(word)) for word in plain(written).split()]
 
-    @cached_property
-    def _tokens(self) -> dict[str, int]:
-        return {word: token for token, word in enumerate(self.vocabulary)}
-
-    def _known(self, most: int = 60) -> str:
-        own = [word for word in self.vocabulary if word not in (*_PAD, *_START, *_END, *_UNKNOWN)]
+    def _listed(self, most: int = 60) -> str:
+        own = [*self._known]
         return ", ".join(own[:most]) + (f" and {len(own) - most} more" if len(own) > most else "")
 
 
-def text_of(content: str, name: str, length: int) -> Text:
-    """Text as a file tells: ``tokenizer.json`` of Hugging Face, or a vocabulary, a word a line.
+def plain(written: str) -> str:
+    """A text in lower case, without punctuation: two words are the same if this is."""
+    return re.sub(r"[^\w\s]", "", written.lower())
+
+
+def of_vocabulary(words: list[str], length: int) -> Text:
+    """Text of the words of a vocabulary, each of which is a token.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: saying which of them can't be one.
     """
-    if name.lower().endswith(".json"):
-        try:
-            vocabulary = _tokenizer(content).get_vocab(with_added_tokens=True)
-        except Exception as error:  # of the library's own class
-            raise ValueError(f"no tokenizer of Hugging Face's tokenizers: {error}") from error
-        words = [""] * (max(vocabulary.values(), default=-1) + 1)
-        for word, token in vocabulary.items():
-            words[token] = word
-        return Text(words, length, content)
-    words = [line.strip() for line in content.rstrip().split("\n")]
-    if empty := [number for number, word in enumerate(words, 1) if not word]:
-        raise ValueError(f"a vocabulary is a word a line; line {empty[0]} is empty")
-    if twice := next((word for word in words if words.count(word) > 1), None):
-        raise ValueError(f"a vocabulary has each word once; {twice!r} is in it twice")
-    return Text(words, length)
+    for number, word in enumerate(words, 1):
+        if not word:
+            raise ValueError(f"a vocabulary is a word a line; line {number} is empty")
+        if len(word.split()) > 1:
+            raise ValueError(f"a vocabulary is a word a line; line {number}, {shortened(word)!r}, has a blank in it")
+        if (first := words.index(word) + 1) < number:
+            raise ValueError(f"a vocabulary has each word once; {word!r} is in it twice, in lines {first} and {number}")
+    return _able_to_fill(Text(words, length))
+
+
+def of_tokenizer(content: str, length: int) -> Text:
+    """Text as Hugging Face's ``tokenizer.json`` tells.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        vocabulary = _tokenizer(content).get_vocab(with_added_tokens=True)
+        _tokenizer(content).encode("\N{SNOWMAN}")  # which fails where it has no token for what it doesn't know
+    except Exception as error:  # of the library's own class
+        raise ValueError(f"no tokenizer of Hugging Face's tokenizers: {error}") from error
+    words = [""] * (max(vocabulary.values(), default=-1) + 1)
+    for word, token in vocabulary.items():
+        words[token] = word
+    return _able_to_fill(Text(words, length, content))
+
+
+def _able_to_fill(text: Text) -> Text:
+    if text._special((*_PAD, *_END)) is None:
+        raise ValueError("there is no token that fills up a shorter text; one must be called <pad>")
+    return text
 
 
 @lru_cache(8)
 def _tokenizer(content: str) -> Tokenizer:
     from tokenizers import Tokenizer  # which most models don't need
 
-    tokenizer = Tokenizer.from_str(content)
+    tokenizer = Tokenizer.from_str(json.dumps(_able_to_write(json.loads(content))))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
+
+
+def _able_to_write(told: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer with the decoder that belongs to it, where whoever wrote it has named none."""
+    model, before = told.get("model") or {}, told.get("pre_tokenizer") or {}
+    if told.get("decoder") is None and model.get("type") == "WordPiece":
+        prefix = model.get("continuing_subword_prefix", "##")
+        return told | {"decoder": {"type": "WordPiece", "prefix": prefix, "cleanup": True}}
+    steps = before.get("pretokenizers", [before])
+    if told.get("decoder") is None and any(step.get("type") == "ByteLevel" for step in steps):
+        byte_level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+        return told | {"decoder": byte_level}
+    return told

@@ -27,6 +27,10 @@ class PredictOptions(TypedDict, total=False):
     """
     question: str
     """what is asked about the image, of a model of task `vqa`, which needs it"""
+    beam: int
+    """of a captioner, how many captions are followed at once in search of the most probable one, each of whose words
+    costs a pass of the decoder; 1: the most probable word follows each time
+    """
     model: str
     """`name`, `name@version` or `name@alias`; default from the settings"""
     top_k: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
@@ -31,7 +31,7 @@ from gradcam_service.images.colormaps import COLORMAPS
 from gradcam_service.images.scale import CLIP
 from gradcam_service.naming import did_you_mean
 from gradcam_service.targets import TARGETS
-from gradcam_service.tasks import TASKS, text_option
+from gradcam_service.tasks import TASKS, numbers_of, text_option
 
 
 def _listed(value: object) -> object:
@@ -85,13 +85,24 @@ def _text_options() -> dict[str, Any]:
     return {option.name: (StrictStr | None, Field(None, description=option.description)) for option in options}
 
 
+def _task_numbers() -> dict[str, Any]:
+    """A field for each number that models of a task are asked with."""
+    known = {name: option for task in TASKS.values() for name, option in numbers_of(task).items()}
+    return {
+        name: (int | None, Field(None, ge=of.ge, le=of.le, description=of.description)) for name, of in known.items()
+    }
+
+
 _TextOptions = create_model("_TextOptions", __base__=_Options, **_text_options())
+_TaskOptions = create_model("_TaskOptions", __base__=_TextOptions, **_task_numbers())
 
 TEXT_OPTIONS = tuple(_TextOptions.model_fields)
 """Names of the options that give models their text."""
+TASK_OPTIONS = tuple(_TaskOptions.model_fields)
+"""Names of all options that only models of some tasks have."""
 
 
-class PredictOptions(_TextOptions):
+class PredictOptions(_TaskOptions):
     """Options of ``/predict``."""
 
     model: str | None = Field(None, description="`name`, `name@version` or `name@alias`; default from the settings")
@@ -103,15 +114,23 @@ class PredictOptions(_TextOptions):
     @property
     def texts(self) -> dict[str, str]:
         """The texts that are given, by the names of their options."""
-        given = ((name, getattr(self, name)) for name in TEXT_OPTIONS)
-        return {name: text for name, text in given if text is not None}
+        return self._given(TEXT_OPTIONS)
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The numbers that are given for models of some tasks, by the names of their options."""
+        return self._given([name for name in TASK_OPTIONS if name not in TEXT_OPTIONS])
+
+    def _given(self, names: Iterable[str]) -> dict[str, Any]:
+        values = ((name, getattr(self, name)) for name in names)
+        return {name: value for name, value in values if value is not None}
 
     @model_validator(mode="before")
     @classmethod
     def _explains_nothing(cls, given: object) -> object:
         theirs = ExplainOptions.model_fields.keys() - cls.model_fields.keys()  # empty for /explain itself
         if isinstance(given, dict) and (strange := sorted(given.keys() & theirs)):
-            own = sorted(cls.model_fields, key=TEXT_OPTIONS.__contains__)  # those of single tasks last
+            own = sorted(cls.model_fields, key=TASK_OPTIONS.__contains__)  # those of single tasks last
             raise ValueError(f"{strange[0]!r} is an option of /explain; /predict has {', '.join(own)}")
         return given
 

@@ -11,7 +11,6 @@ from functools import partial
 from time import monotonic, perf_counter
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 from PIL.Image import Image as Photo
 
 from gradcam_service.core.admission import Admission, Capacity
@@ -27,8 +26,7 @@ from gradcam_service.images.geometry import PreparedImage
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.listing import Model
 from gradcam_service.targets import TARGETS, Target, read
-from gradcam_service.tasks import TASKS, tokens_of
-from gradcam_service.text import TOKENS
+from gradcam_service.tasks import TASKS, beside
 from gradcam_service.worker.client import Answer, Inputs, Measure, Question, Timings
 
 log = logging.getLogger(__name__)
@@ -78,13 +76,13 @@ class Unobserved:
 
 @dataclass(frozen=True)
 class _Work:
-    """What is asked of an image, its text (T,) int64 included where it has one, and the context of its call."""
+    """What is asked of an image, what goes to the model beside it, and the context of its call."""
 
     options: PredictOptions
     model: Model
     card: Card
     question: Question | None
-    tokens: np.ndarray | None
+    beside: Inputs
     deadline: float
     admission: Admission
     seen: Observer
@@ -152,8 +150,8 @@ class Pipeline:
                 question = self._question(call.options, card)
                 seen.method = question.method if question else ""
                 # Where each image has options of its own, its text is among these.
-                tokens = tokens_of(card.task, card.text, call.options.texts) if call.own is None else None
-                whole = _Work(call.options, model, card, question, tokens, deadline, admission, seen)
+                alike = _beside(call.options, card) if call.own is None else {}
+                whole = _Work(call.options, model, card, question, alike, deadline, admission, seen)
                 works = [whole] * len(call.images) if call.own is None else [self._own(whole, own) for own in call.own]
                 sound = [
                     (image, work) for image, work in zip(call.images, works, strict=True) if isinstance(work, _Work)
@@ -174,8 +172,8 @@ class Pipeline:
         """What options of its own ask of an image, or what is wrong with them: its answer."""
         try:
             card = whole.card
-            tokens = tokens_of(card.task, card.text, options.texts)
-            return replace(whole, options=options, question=self._question(options, card), tokens=tokens)
+            question = self._question(options, card)
+            return replace(whole, options=options, question=question, beside=_beside(options, card))
         except ServiceError as error:
             return error
 
@@ -263,8 +261,11 @@ class Pipeline:
         taken = received(sent, card.input, card.preprocess, self._settings.max_pixels)
         if isinstance(options, ExplainOptions) and "overlay" in options.outputs:
             photo = backdrop(taken.original(), taken.prepared, size=options.size, max_side=options.max_side)
-        inputs = taken.inputs if work.tokens is None else {**taken.inputs, TOKENS: work.tokens}
-        return inputs, _Seen(taken.prepared, photo, taken.warnings)
+        return {**taken.inputs, **work.beside}, _Seen(taken.prepared, photo, taken.warnings)
+
+
+def _beside(options: PredictOptions, card: Card) -> Inputs:
+    return beside(card.task, card.text, options.texts, options.numbers)
 
 
 def _shares_scale(work: _Work) -> bool:

@@ -12,7 +12,7 @@ from gradcam_service.registry.foreign import foreign_folder
 from gradcam_service.registry.labels import from_file as labels_of_file
 from gradcam_service.registry.places import inside
 from gradcam_service.registry.spec import Preprocess, Spec
-from gradcam_service.text import Text, text_of
+from gradcam_service.text import Text, of_tokenizer, of_vocabulary
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,10 @@ class ModelFolder:
         if name is None or length is None:
             return None
         try:
-            return text_of(self.file("tokenizer", name).read_bytes().decode("utf-8-sig"), name, length)
+            content = self.file("tokenizer", name).read_bytes().decode("utf-8-sig")
+            if name.lower().endswith(".json") and '"model"' in content:  # else a vocabulary, as labels may be
+                return of_tokenizer(content, length)
+            return of_vocabulary(labels_of_file(content, name), length)
         except OSError as error:
             raise ModelFailed(f"tokenizer {name} can't be read: {error.strerror}{self.meant(name)}") from error
         except ValueError as error:  # UTF-8 included

@@ -35,6 +35,7 @@ _COMMENTS = {
     "sha256": "of the weights; they are used only as long as it is theirs",
     "labels": "a label a line, in the order of the classes",
     "activation": "what makes probabilities of scores: softmax, or sigmoid where classes don't exclude each other",
+    "tokenizer": "of the text that it takes beside pictures",
     "preprocess": "as at the end of the training; {}",
 }
 
@@ -49,6 +50,7 @@ class Import:
         architecture: ``timm/resnet50``, ``torchvision/resnet50`` or the operator's own ``module:function``; empty for a
             file that holds it.
         labels: a file of labels.
+        tokenizer: a vocabulary or Hugging Face's tokenizer.json, of a model that takes text.
         members: of ``model.yaml``, ``preprocess.crop`` or ``activation``, which replace what would be written.
         take: the place and prefix of the weights in the file, where two would fit.
         replace: whether ``to`` may be there.
@@ -59,6 +61,7 @@ class Import:
     to: Path
     architecture: str = ""
     labels: Path | None = None
+    tokenizer: Path | None = None
     members: tuple[tuple[str, Any], ...] = ()
     take: str | None = None
     replace: bool = False
@@ -124,6 +127,8 @@ def import_model(order: Import) -> list[str]:
     with tempfile.TemporaryDirectory(prefix=".importing-", dir=_existing(to.absolute())) as place:
         folder = Path(place) / "version"
         folder.mkdir()
+        if order.tokenizer is not None:
+            shutil.copyfile(order.tokenizer, folder / order.tokenizer.name)
         if architecture:
             found = _checkpoint(order, source, architecture, labels, folder)
         else:
@@ -229,7 +234,8 @@ def _built(order: Import, spec: dict[str, Any], labels: list[str] | None, folder
     if spec["source"] == "python":
         sees, spec = "assumed, ImageNet's", spec | {"preprocess": _assumed(_SIDE, _SIDE)}
     # Random weights mean as many classes as the builder likes, whatever the labels.
-    tried = _with_members(spec | {"weights": "random:0", "labels": labels or ["none"]}, order.members)
+    given = spec | _tokenizer(order) | {"weights": "random:0", "labels": labels or ["none"]}
+    tried = _with_members(given, order.members)
     parsed = parse_spec(yaml.safe_dump(tried), "model.yaml")
     try:
         return build(ModelFolder(parsed, folder, order.python_path)), sees
@@ -237,6 +243,10 @@ def _built(order: Import, spec: dict[str, Any], labels: list[str] | None, folder
         raise
     except (Exception, SystemExit) as error:  # whatever a builder does
         raise ModelFailed(f"{order.architecture} can't be built: {in_one_line(error)}") from error
+
+
+def _tokenizer(order: Import) -> dict[str, str]:
+    return {} if order.tokenizer is None else {"tokenizer": order.tokenizer.name}
 
 
 def _model_file(order: Import, source: str, labels: list[str] | None) -> _Found:
@@ -251,10 +261,11 @@ def _onnx_sides(file: Path) -> tuple[int, int] | None:
 
     graph = onnx.load(file, load_external_data=False).graph
     weights = {tensor.name for tensor in graph.initializer}  # inputs as well, before IR version 4
-    inputs = [value for value in graph.input if value.name not in weights]
-    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
+    inputs = [value.type.tensor_type.shape.dim for value in graph.input if value.name not in weights]
+    images = [dimensions for dimensions in inputs if len(dimensions) == 4]  # beside which there may be tokens
+    if len(images) != 1:
         return None
-    _, *lengths = (length.dim_value for length in inputs[0].type.tensor_type.shape.dim)
+    _, *lengths = (length.dim_value for length in images[0])
     height, width = lengths[:2] if lengths[0] > lengths[2] > 0 else lengths[1:]
     return (height, width) if height and width else None
 
@@ -296,6 +307,7 @@ def _written(order: Import, found: _Found, folder: Path) -> str:
     if found.labels:
         spec["labels"] = "labels.txt"
         (folder / "labels.txt").write_text(to_file(found.labels), encoding="utf-8")
+    spec |= _tokenizer(order)
     spec = _with_members(spec, ((name, value) for name, value in order.members if name != "labels"))
     if "task" not in spec:  # others have activations of their own
         spec.setdefault("activation", "softmax")
@@ -341,7 +353,8 @@ def _said(order: Import, found: _Found, card: Card) -> Iterator[str]:
     shown = ", ".join(card.labels[:5]) + (", …" if len(card.labels) > 5 else "")
     pixels = "×".join(map(str, card.preprocess.input_size))
     yield f"took    {found.note}{left}"
-    yield f"built   {order.architecture or card.source}, {len(card.labels)} classes: {shown}"
+    unit = "words" if card.speaks else "classes"
+    yield f"built   {order.architecture or card.source}, {len(card.labels)} {unit}: {shown}"
     yield f"sees    {pixels} pixels; mean, std and sizes are {found.sees}: see model.yaml"
     yield f"wrote   {order.to}: {', '.join(f'{file.name} ({file.stat().st_size:,} bytes)' for file in files)}"
     yield f"serve   GRADCAM_MODEL_REPOSITORY={repository} gradcam serve, and ask for model={name}@{version}"

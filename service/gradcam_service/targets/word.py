@@ -1,4 +1,4 @@
-"""A word of a caption: its logit, given the words before it, is explained."""
+"""A word of a caption: its logit, given the words before it, is explained; of several tokens, the sum of theirs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gradcam_service.errors import BadOption, UnknownTarget, shortened
 from gradcam_service.naming import did_you_mean
-from gradcam_service.targets.class_ import Class
 from gradcam_service.tasks.captioning import Word, scores_of
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
+    from gradcam_service.explain.objectives import Objective
     from gradcam_service.registry.card import Card
 
 
@@ -25,11 +26,12 @@ class ExplainedWord(Word):
     chosen: Literal["request", "caption"]
 
 
-class CaptionWord(Class):
+class CaptionWord:
     """See `gradcam_service.targets.TargetKind`.
 
-    A value is what was written, a word or its index in the caption, until that is known; then it is the place of the
-    word's logit in what the network answers, index · words of the vocabulary + token. See `Captioning.settled`.
+    A value is what was written, a word or its index in the caption, alone until that is known; then the index, and of
+    each token that spells the word the place of its logit in what the network answers, position · tokens of the
+    vocabulary + token. See `Captioning.settled`.
     """
 
     schema: dict[str, Any] = {  # noqa: RUF012  a constant
@@ -42,11 +44,14 @@ class CaptionWord(Class):
     }
     described: type = ExplainedWord
     is_logit = False
+    is_difference = False
     tasks: Sequence[str] = ("captioning",)
 
     def reads(self, written: object) -> bool:
         """Objects that say which word, and words and numbers themselves, as a captioner has no classes."""
-        return (isinstance(written, dict) and "word" in written) or super().reads(written)
+        if isinstance(written, dict):
+            return "word" in written
+        return isinstance(written, int | str) and not isinstance(written, bool)
 
     def checked(self, written: Any, card: Card) -> Any:  # noqa: ANN401  JSON
         """The word or its index, in a list, as it is not settled yet."""
@@ -56,22 +61,42 @@ class CaptionWord(Class):
         if written.keys() != {"word"} or isinstance(word, bool) or not isinstance(word, int | str):
             raise BadOption(f"option 'target': {self.schema['description']}")
         assert text is not None
-        if isinstance(word, str) and text.token(word) is None:
+        if isinstance(word, str) and not text.knows(word):
             meant = did_you_mean(word, text.vocabulary)
             raise UnknownTarget(f"the model doesn't know the word {shortened(word)!r}{meant}")
         if isinstance(word, int) and not 0 <= word < text.words:
             raise UnknownTarget(f"there is no word {word}; captions have at most {text.words}, from 0")
         return [word]
 
-    def describe(self, value: int, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool) -> Any:  # noqa: ANN401  as `TargetKind`'s
+    def objective(self, values: Sequence[Sequence[int]], outputs: Tensor) -> Objective:
+        """The word's logit, or Σ y of the tokens that spell it. Rows with fewer are filled up with some of weight 0."""
+        import torch
+
+        from gradcam_service.explain import objectives
+
+        longest = max(len(places) for _, *places in values)
+        own = torch.tensor([places[0] for _, *places in values], device=outputs.device)
+        if longest == 1:
+            return objectives.Logit(own, outputs.shape[1])
+        others = [places[1:] for _, *places in values]
+        padded = torch.tensor([row + [0] * (longest - 1 - len(row)) for row in others], device=outputs.device)
+        added = torch.tensor([[-1.0] * len(row) + [0.0] * (longest - 1 - len(row)) for row in others])
+        return objectives.Contrast(own, padded, added.to(outputs.device))
+
+    def describe(
+        self, value: Sequence[int], card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool
+    ) -> ExplainedWord:
         """The word as the caption tells of it."""
-        index, token = divmod(value, len(card.labels))
+        index, *places = value
         chosen: Literal["request", "caption"] = "request" if asked else "caption"
-        return ExplainedWord(index, card.labels[token], *scores_of(scores, index), chosen)
+        own = scores_of(scores, [place // len(card.labels) for place in places])
+        return ExplainedWord(index, self.name(value, card), *own, chosen)
 
     def name(self, value: Any, card: Card) -> str:  # noqa: ANN401  settled or not
         """The word."""
-        return str(value[0]) if isinstance(value, list | tuple) else card.labels[value % len(card.labels)]
+        assert card.text is not None
+        first, *places = value
+        return card.text.written([place % len(card.labels) for place in places]) if places else str(first)
 
 
 TARGET = CaptionWord()

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradcam_service.errors import BadOption
+from gradcam_service.explain.method import Option
 from gradcam_service.kinds import Kinds
 from gradcam_service.targets import Target
-from gradcam_service.text import Text
+from gradcam_service.text import TOKENS, Text
 
 
 class Labelled(Protocol):
@@ -50,6 +51,7 @@ class Task(Protocol):
     take text says in ``text`` which option of requests it is; see `text_option`. Where it is `spoken`, `predict` gets
     its tokens (T,), too, and as scores two of each word, its logit and its log-probability; and ``settled(targets,
     tokens, card)`` makes targets of words once these are known.
+    One whose models are asked with numbers says in ``options`` with which; see `numbers_of`.
     One whose networks may give a value beside the scores says so in ``has_value``; see `has_value`.
     """
 
@@ -103,6 +105,36 @@ def tokens_of(task: str, text: Text | None, given: Mapping[str, str]) -> np.ndar
             raise BadOption(f"option {option.name!r} is missing; a model of task {task} answers nothing without it")
         return None
     return (text.caption if option.spoken else text.question)(option.name, given[option.name])
+
+
+def numbers_of(task: Task) -> Mapping[str, Option]:
+    """The options of requests that are numbers for a task's models, by name."""
+    found: Mapping[str, Option] = getattr(task, "options", {})
+    return found
+
+
+def beside(task: str, text: Text | None, texts: Mapping[str, str], numbers: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """What of a request's options goes to a model of a task beside its picture, by the names of jobs' inputs.
+
+    Args:
+        task: the model's.
+        text: what of text it takes.
+        texts: texts that are given, by the names of their options.
+        numbers: numbers that are given, likewise.
+
+    Raises:
+        BadOption: the model takes no such number, or has no use for one beside its text; or as `tokens_of` does.
+    """
+    known = numbers_of(TASKS[task])
+    if strange := [name for name in numbers if name not in known]:
+        able = ", ".join(name for name in TASKS if strange[0] in numbers_of(TASKS[name]))
+        raise BadOption(f"option {strange[0]!r} is of models of task {able}, and this one's is {task}")
+    tokens = tokens_of(task, text, texts)
+    if tokens is not None and speaks(TASKS[task]) and numbers:
+        given, *_ = texts
+        raise BadOption(f"option {next(iter(numbers))!r} is for what a model says by itself, and {given!r} is yours")
+    found = {name: np.array(number, np.int64) for name, number in numbers.items()}
+    return found if tokens is None else {**found, TOKENS: tokens}
 
 
 def activations(task: Task) -> Sequence[str]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
 
 from gradcam_service.errors import UnknownTarget
+from gradcam_service.explain.method import Option
 from gradcam_service.targets import Target
 from gradcam_service.tasks import TextOption
+from gradcam_service.text import BEAM, Text, plain
+from gradcam_service.text import Word as Spelled
 
 if TYPE_CHECKING:
     from gradcam_service.registry.card import Card
@@ -23,7 +27,10 @@ class Word:
 
     index: Annotated[int, Field(description="its place in the caption, from 0")]
     word: str
-    logit: Annotated[float, Field(description="the score of the word, given those before it")]
+    logit: Annotated[
+        float,
+        Field(description="the score of the word, given those before it; the sum of its tokens' where it has several"),
+    ]
     log_probability: Annotated[float, Field(description="natural logarithm, of the word given those before it")]
 
     def __str__(self) -> str:
@@ -52,7 +59,7 @@ class Captioned:
 class Captioning:
     """The task ``captioning``; see `gradcam_service.tasks.Task`.
 
-    Scores are two for each word, its logit and its log-probability, ((T − 1) · 2,); the caption's tokens come beside
+    Scores are two for each token, its logit and its log-probability, ((T − 1) · 2,); the caption's tokens come beside
     them.
     """
 
@@ -65,12 +72,24 @@ class Captioning:
         required=False,
         spoken=True,
     )
+    options: Mapping[str, Option] = {
+        BEAM: Option(
+            default=1,
+            description="of a captioner, how many captions are followed at once in search of the most probable one, "
+            "each of whose words costs a pass of the decoder; 1: the most probable word follows each time",
+            ge=1,
+            le=8,
+        )
+    }
 
     def predict(self, model: Card, scores: np.ndarray, top_k: int, tokens: np.ndarray) -> Captioned:
         """The caption whose tokens (T,) these are."""
         assert model.text is not None
         spoken = model.text.spoken(tokens)
-        words = [Word(index, model.labels[token], *scores_of(scores, index)) for index, token in enumerate(spoken)]
+        words, at = [], 0
+        for index, word in enumerate(model.text.words_of(spoken)):
+            words.append(Word(index, word.text, *scores_of(scores, range(at, at + len(word.tokens)))))
+            at += len(word.tokens)
         return Captioned(Caption(model.text.written(spoken), words, sum(word.log_probability for word in words)))
 
     def default_target(self, scores: np.ndarray) -> Target:
@@ -78,32 +97,37 @@ class Captioning:
         return Target("word", [0])
 
     def settled(self, targets: Sequence[Target], tokens: np.ndarray, card: Card) -> tuple[Target, ...]:
-        """Words as the places of their logits in the scores, once the caption is known; every word for no targets.
+        """Words, once the caption is known, as their index and the places of their tokens' logits in the scores.
+
+        Every word for no targets.
 
         Raises:
             UnknownTarget: the caption has no such word.
         """
         assert card.text is not None
         spoken = card.text.spoken(tokens)
-        indices = [_index(target.value[0], spoken, card) for target in targets] if targets else range(len(spoken))
-        return tuple(Target("word", index * len(card.labels) + spoken[index]) for index in indices)
+        words = card.text.words_of(spoken)
+        indices = [_index(target.value[0], words, card.text) for target in targets] if targets else range(len(words))
+        places = [at * len(card.labels) + token for at, token in enumerate(spoken)]
+        starts = [0, *accumulate(len(word.tokens) for word in words)]
+        return tuple(Target("word", [index, *places[starts[index] : starts[index + 1]]]) for index in indices)
 
 
-def scores_of(scores: np.ndarray, index: int) -> tuple[float, float]:
-    """The logit and the log-probability of a word, by its place in its caption."""
-    logit, log_probability = scores.reshape(-1, 2)[index].tolist()
+def scores_of(scores: np.ndarray, positions: Sequence[int]) -> tuple[float, float]:
+    """The logit and the log-probability of a word, by the places of its tokens in the caption: the sums of theirs."""
+    logit, log_probability = scores.reshape(-1, 2)[[*positions]].astype(np.float64).sum(0).tolist()
     return logit, log_probability
 
 
-def _index(word: int | str, spoken: Sequence[int], card: Card) -> int:
+def _index(word: int | str, words: Sequence[Spelled], text: Text) -> int:
     """The place of a word in a caption."""
-    assert card.text is not None
-    if isinstance(word, int) and word < len(spoken):
+    if isinstance(word, int) and word < len(words):
         return word
-    token = card.text.token(word) if isinstance(word, str) else None
-    if token is not None and token in spoken:
-        return spoken.index(token)
-    said = f"the caption is {card.text.written(spoken)!r}" if spoken else "the caption is empty"
+    same = [index for index, own in enumerate(words) if isinstance(word, str) and plain(own.text) == plain(word)]
+    if same:
+        return same[0]
+    written = text.written([token for own in words for token in own.tokens])
+    said = f"the caption is {written!r}" if words else "the caption is empty"
     raise UnknownTarget(f"{said}; it has no word {word!r}. Option caption has the words of another text explained")
 
 

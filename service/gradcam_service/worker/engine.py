@@ -18,7 +18,7 @@ from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.settings import Settings
 from gradcam_service.targets import objective
 from gradcam_service.tasks import TASKS
-from gradcam_service.text import TOKENS
+from gradcam_service.text import BEAM, TOKENS
 from gradcam_service.worker.captions import spoken, told
 from gradcam_service.worker.messages import Answer, Inputs, Question
 from gradcam_service.worker.quality import measured, measuring_passes
@@ -84,15 +84,19 @@ def run(
         images, *others = model.batch(inputs)
         frontier, scores = model.network.predict(images, *others, alike=_alike(inputs) if others else None)
         tokens: Sequence[np.ndarray | None] = [None] * len(inputs)
+        refused: list[ServiceError | None] = [_too_wide(model, own, max_forward_passes) for own in inputs]
         if (text := model.card.text) is not None and model.card.speaks:
-            given = [TOKENS in own for own in inputs]
-            others[0], scores = spoken(model.network, frontier, others[0], scores, given, text)
+            widths = [0 if TOKENS in own or refused[row] else _beam(own) for row, own in enumerate(inputs)]
+            others[0], scores = spoken(model.network, frontier, others[0], scores, widths, text, model.card.batch)
             tokens = [*others[0].cpu().numpy()]
         answered = told(others[0], scores) if model.card.speaks else scores
         host_scores = answered.float().cpu().numpy()  # waits for the device
         classes = model.network.of_classes(scores)
         predicted = perf_counter()
-        refused = [_refusal(model, question, max_forward_passes) for question in questions]
+        refused = [
+            known or _refusal(model, question, max_forward_passes)
+            for known, question in zip(refused, questions, strict=True)
+        ]
         asked: list[Question | None] = [None] * len(questions)
         for row, question in enumerate(questions):
             if question is None or refused[row] or not np.isfinite(host_scores[row]).all():
@@ -118,12 +122,28 @@ def run(
 
 
 def _alike(inputs: Sequence[Inputs]) -> list[int]:
-    """For each image of a batch the first that is the same picture, whatever text comes with it."""
+    """For each image of a batch the first that is the same picture, whatever is asked about it."""
     first: dict[object, int] = {}
     return [
-        first.setdefault(tuple((name, own[name].tobytes()) for name in own if name != TOKENS), row)
+        first.setdefault(tuple((name, own[name].tobytes()) for name in own if name not in (TOKENS, BEAM)), row)
         for row, own in enumerate(inputs)
     ]
+
+
+def _beam(own: Inputs) -> int:
+    """How many captions of an image are followed at once."""
+    return int(own.get(BEAM, 1))
+
+
+def _too_wide(model: LoadedModel, own: Inputs, limit: int) -> TooExpensive | None:
+    """What is wrong with a beam: each word of each caption that is followed is a pass of the network's head."""
+    passes = _beam(own) * model.card.text.words if BEAM in own and model.card.text is not None else 0
+    if passes <= limit:
+        return None
+    return TooExpensive(
+        f"a beam of {_beam(own)} would take {passes} passes of this model's decoder; at most {limit} are allowed. "
+        "A narrower beam would work"
+    )
 
 
 def _targeted(model: LoadedModel, question: Question, scores: np.ndarray, tokens: np.ndarray | None) -> Question:
