@@ -15,10 +15,13 @@ from test_protocols import SIZE, Model, square, thing
 from torch import from_numpy, nn, no_grad, tensor
 
 from gradcam_service.evaluate.case import Case
+from gradcam_service.evaluate.datasets import Source, collect
 from gradcam_service.evaluate.explainer import Explainer
+from gradcam_service.evaluate.journal import opened
 from gradcam_service.evaluate.metrics.bias import differences, shares
 from gradcam_service.evaluate.protocols import PROTOCOLS, Of
 from gradcam_service.evaluate.protocols.robustness import attacked, bounds
+from gradcam_service.evaluate.runner import Plan, Planned, run
 from gradcam_service.evaluate.sample import Sample, Thing
 from gradcam_service.explain.network import Network
 from gradcam_service.images.geometry import prepare
@@ -180,6 +183,24 @@ def test_adversarial_noise_stays_between_black_and_white(depth, std, low, high):
     card = msgspec.structs.replace(card, input=takes, preprocess=replace(card.preprocess, mean=(0.5,), std=(std,)))
     found = bounds(card, np.array([[[3.0, 5.0], [7.0, 4.0]]]), 0.1)
     assert (found.low.item(), found.high.item(), found.epsilon.item()) == (low, high, pytest.approx(0.4))
+
+
+def test_what_methods_share_is_counted_once_and_all_that_is_counted_is_done(scenes_case, tmp_path):
+    explainer = scenes_case.asked
+    samples = collect(Source("scenes", limit=2), explainer.model.card.labels).samples
+    protocols = [
+        Planned(name, known, {option: of.default for option, of in known.options.items()})
+        for name in ("faithfulness", "robustness")
+        for known in [PROTOCOLS[name]]
+    ]
+    totals = []
+    for methods in (["gradcam"], ["gradcam", "layercam"]):
+        plan, done = Plan(explainer, samples, methods, protocols), []
+        with opened(tmp_path / str(len(methods)), resume=False) as journal:
+            run(plan, journal, done.append)
+        assert sum(done) == plan.total
+        totals.append(plan.total)
+    assert totals[1] - totals[0] == len(samples)  # the one pass of each noisy picture's map
 
 
 def test_maps_of_gradcam_change_with_the_weights(scenes_case):
