@@ -232,3 +232,28 @@ def test_data_sets_are_read_without_torch():
     code = "import sys, gradcam_service.cli, gradcam_service.evaluate.datasets as d; [*d.DATASETS.values()]; "
     code += "import gradcam_service.evaluate.protocols; "
     subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
+
+
+def test_bias_by_a_csv_files_groups_is_found_where_it_is_and_not_made_up(models: Path, tmp_path: Path):
+    """In one group all objects lie to the left; groups of as many on either side have the same maps."""
+    sides: dict[str, list[tuple[str, str]]] = {"left": [], "right": []}
+    for seed in range(80):
+        item = (drawn := scene(seed, objects=1)).objects[0]
+        centre = (item.box[0] + item.box[2]) / 2
+        side = "left" if centre < 48 else "right" if centre > 80 else ""
+        if side and len(sides[side]) < 10:
+            Image.fromarray(drawn.image).save(tmp_path / f"{seed}.png")
+            sides[side].append((f"{seed}.png", CLASSES[item.label]))
+    assert [len(of) for of in sides.values()] == [10, 10]
+    planted = [(*row, side) for side, rows in sides.items() for row in rows]
+    fair = [(*row, f"group {place % 2}") for rows in sides.values() for place, row in enumerate(rows)]
+    said = {}
+    for name, rows in (("planted", planted), ("fair", fair)):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("file", "label", "group"), *rows])
+        done = evaluate(models, tmp_path / f"{name}.csv", "--protocols", "bias", "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        said[name] = json.loads((tmp_path / name / "results.json").read_text())["protocols"]["bias"]["notes"]
+    assert any("group 'left' more of the map lies in row 2, column 1" in note for note in said["planted"])
+    assert any("group 'right' more of the map lies in row 2, column 3" in note for note in said["planted"])
+    assert said["fair"] == []

@@ -124,23 +124,20 @@ def test_each_round_has_every_picture_once_and_every_method_alike():
 def test_which_class_is_shown_and_which_answer_is_first_are_by_lot(models: Path):
     local = opened("first", model_repository=models)
     asking = Discrimination(local, 64)
-    samples = collect(Source("scenes", limit=40), local.model.card.labels).samples
+    samples = collect(Source("scenes", limit=12), local.model.card.labels).samples
     suitable = [sample for sample in samples if asking.suits(sample)]
     assert all(len({thing.label for thing in sample.things}) == 2 for sample in suitable)
     assert 0 < len(suitable) < len(samples)
     sample, seen = suitable[0], set()
-    for seed in range(24):
+    maps = {label: drawn(local, sample.read(), 64, "gradcam", label) for label in sample.labels}
+    for seed in range(10):
         question = asking.ask(sample, "gradcam", random.Random(seed))
         asked = question.asked
         assert asked.worth[asked.label] == 1.0
         assert sum(asked.worth.values()) == 1.0
-        assert question.pictures[0][1] == drawn(local, sample.read(), 64, "gradcam", asked_index(local, asked))
+        assert question.pictures == [("", maps[CLASSES.index(asked.label)])]
         seen.add((asked.label, next(iter(asked.worth))))
     assert len(seen) == 4
-
-
-def asked_index(local, asked: Asked) -> int:
-    return local.model.card.labels.index(asked.label)
 
 
 def test_trust_is_counted_for_the_first_model_whichever_robot_it_is(models: Path):
@@ -151,7 +148,7 @@ def test_trust_is_counted_for_the_first_model_whichever_robot_it_is(models: Path
     own, others = (drawn(local, sample.read(), 64, "gradcam") for local in (first, second))
     assert own != others
     orders = set()
-    for seed in range(12):
+    for seed in (0, 1):
         question = asking.ask(sample, "gradcam", random.Random(seed))
         assert [caption for caption, _ in question.pictures] == ["The picture", "Robot A", "Robot B"]
         _, (_, a), (_, b) = question.pictures
