@@ -104,8 +104,9 @@ class _Order:
 
 def _make(name: str, kind: Study, asking: Asking, order: _Order, models: Sequence[Local]) -> None:
     from gradcam_service.evaluate import datasets
-    from gradcam_service.evaluate.questionnaire import KEY, PAGE, questions, write
+    from gradcam_service.evaluate.questionnaire import KEY, PAGE, prepared, questions, write
 
+    prepared(order.folder)
     cards = [local.model.card for local in models]
     for local in models:
         if local.model.card.task != "classification":

@@ -235,18 +235,19 @@ def test_data_sets_are_read_without_torch():
 
 
 def test_bias_by_a_csv_files_groups_is_found_where_it_is_and_not_made_up(models: Path, tmp_path: Path):
-    """In one group all objects lie to the left; groups of as many on either side have the same maps."""
+    """In one group all objects lie to the left; two groups of the same pictures have the same maps."""
     sides: dict[str, list[tuple[str, str]]] = {"left": [], "right": []}
     for seed in range(80):
         item = (drawn := scene(seed, objects=1)).objects[0]
         centre = (item.box[0] + item.box[2]) / 2
         side = "left" if centre < 48 else "right" if centre > 80 else ""
         if side and len(sides[side]) < 10:
-            Image.fromarray(drawn.image).save(tmp_path / f"{seed}.png")
+            for copy in ("a", "b"):
+                Image.fromarray(drawn.image).save(tmp_path / f"{copy}{seed}.png")
             sides[side].append((f"{seed}.png", CLASSES[item.label]))
     assert [len(of) for of in sides.values()] == [10, 10]
-    planted = [(*row, side) for side, rows in sides.items() for row in rows]
-    fair = [(*row, f"group {place % 2}") for rows in sides.values() for place, row in enumerate(rows)]
+    planted = [(f"a{name}", label, side) for side, rows in sides.items() for name, label in rows]
+    fair = [(f"{copy}{name}", label, copy) for copy in ("a", "b") for name, label in sides["left"] + sides["right"]]
     said = {}
     for name, rows in (("planted", planted), ("fair", fair)):
         with (tmp_path / f"{name}.csv").open("w", newline="") as file:

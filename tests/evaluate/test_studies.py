@@ -46,10 +46,22 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def study(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV file of a dozen scenes, and what is in each."""
+    folder = tmp_path_factory.mktemp("data")
+    lines = ["file,label"]
+    for sample in collect(Source("scenes", limit=12), CLASSES).samples:
+        (folder / f"{sample.name}.png").write_bytes(sample.read())
+        lines += [f"{sample.name}.png,{CLASSES[label]}" for label in sample.labels]
+    (folder / "data.csv").write_text("\n".join(lines) + "\n")
+    return folder / "data.csv"
+
+
+@pytest.fixture(scope="module")
+def study(models: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a questionnaire about class discrimination: two pictures by two methods."""
     folder = tmp_path_factory.mktemp("study") / "discrimination"
-    arguments = ("scenes", "--model", "first", "--methods", ",".join(METHODS), "--pictures", 2, "-o", folder)
+    arguments = (data, "--model", "first", "--methods", ",".join(METHODS), "--pictures", 2, "-o", folder)
     made = gradcam("study", "discrimination", *arguments, model_repository=models, cpus=1)
     assert made.returncode == 0, made.stderr
     assert "4 questions about 2 pictures by gradcam, guided_backprop" in made.stdout
@@ -84,12 +96,16 @@ def test_the_page_has_no_key(study: Path):
         assert secret not in words
 
 
-def test_a_questionnaire_is_not_overwritten_and_its_seed_decides_it(models: Path, study: Path, tmp_path: Path):
+def test_a_questionnaire_is_not_overwritten_and_its_seed_decides_it(
+    models: Path, data: Path, study: Path, tmp_path: Path
+):
     def make(seed: int, folder: Path):
-        arguments = ("scenes", "--model", "first", "--pictures", 1, "--seed", seed, "-o", folder)
+        arguments = (data, "--model", "first", "--pictures", 1, "--seed", seed, "-o", folder)
         return gradcam("study", "discrimination", *arguments, model_repository=models, cpus=1)
 
-    assert make(0, study).returncode == 2
+    refused = make(0, study)
+    assert refused.returncode == 2
+    assert "has a questionnaire already" in refused.stderr
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert make(seed, tmp_path / name).returncode == 0
     first, again, other = ((tmp_path / name / PAGE).read_bytes() for name in "abc")

@@ -82,17 +82,21 @@ def questions(
     return found, problems
 
 
-def write(
-    folder: Path, name: str, study: Study, asked: Sequence[Question], data: str, models: dict[str, str], seed: int
-) -> None:
-    """Write the page and its key into a folder, which is made.
+def prepared(folder: Path) -> None:
+    """Make the folder of a questionnaire.
 
     Raises:
-        BadRequest: it has a key, to which answers may still come back.
+        BadRequest: it has a key already, to which answers may still come back.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / KEY).exists():
         raise BadRequest(f"{folder} has a questionnaire already; another -o makes another")
+
+
+def write(
+    folder: Path, name: str, study: Study, asked: Sequence[Question], data: str, models: dict[str, str], seed: int
+) -> None:
+    """Write the page and its key into a folder that `prepared` has made."""
     shown = [
         {"prompt": each.prompt, "pictures": [*map(list, each.pictures)], "answers": [*each.asked.worth]}
         for each in asked
