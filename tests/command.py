@@ -18,9 +18,10 @@ import torch
 
 from gradcam_service import kinds, local
 from gradcam_service.cli import main
-from gradcam_service.registry.loader import LoadedModel, load
+from gradcam_service.registry.loading import load
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import EMBEDDED, Entry
+from gradcam_service.registry.served import ServedModel
 from gradcam_service.settings import Settings
 
 
@@ -66,13 +67,13 @@ def opened(model: str, **settings: object) -> local.Local:
         torch.set_num_threads(threads)
 
 
-def _loaded(entry: Entry, device: torch.device, *more: object, **named: object) -> LoadedModel:
+def _loaded(entry: Entry, device: str, *more: object, **named: object) -> ServedModel:
     if isinstance(entry.place, LocalPlace) and EMBEDDED in entry.place.path.parents:
         return embedded(entry, device)
     return load(entry, device, *more, **named)  # type: ignore[arg-type]
 
 
 @cache
-def embedded(entry: Entry, device: torch.device) -> LoadedModel:
+def embedded(entry: Entry, device: str) -> ServedModel:
     """An embedded model, as it was when it was first asked for; `cache_clear` has it loaded anew."""
     return load(entry, device)

@@ -348,6 +348,23 @@ def export(name: str, layer: str, file: Path) -> None:
     click.echo(f"{local.key} and its Grad-CAM → {file}, and how to ask it → {program}")
 
 
+@commands.command("compile")
+@click.argument("name")
+@click.option("--layers", callback=separated, help="Layers beside the default one, separated by commas.")
+@click.option("-o", "folder", type=click.Path(path_type=Path), required=True, help="REPOSITORY/NAME/VERSION to make.")
+def compile_(name: str, layers: tuple[str, ...], folder: Path) -> None:
+    """Make a version of the model NAME (name@version, name@alias) that predicts and explains without torch.
+
+    It has the gradient at its default layer, and at those that are named; methods that take the gradient at the picture
+    need the full model. It is compared with that on real pictures before it gets its name.
+    """
+    local = opened(name)
+    from gradcam_service.compiled.write import compile_model
+
+    compile_model(local.in_torch("a compilation"), local.folder(), local.key, layers, folder)
+    click.echo(f"{local.key}, compiled → {folder}")
+
+
 def _targets(targets: Sequence[str], against: Sequence[str]) -> list[Any] | None:
     """What a request would say for ``--target`` and ``--against``."""
     if not against:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -26,13 +27,18 @@ from gradcam_service.images.grid import labelled_grid
 from gradcam_service.kinds import load_plugins
 from gradcam_service.maps import MapKind
 from gradcam_service.registry.card import Card
+from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.listing import Model, resolve
-from gradcam_service.registry.loader import LoadedModel, load
+from gradcam_service.registry.loading import load
 from gradcam_service.registry.repository import Entry, scan
+from gradcam_service.registry.served import ServedModel
 from gradcam_service.settings import Settings
 from gradcam_service.text import TOKENS
 from gradcam_service.worker.engine import Pending, limit_threads, pick_device, run
 from gradcam_service.worker.messages import Answer, Inputs, Question, Timings
+
+if TYPE_CHECKING:
+    from gradcam_service.registry.loader import LoadedModel
 
 _PATIENCE = 24 * 3600 * 1000
 """Milliseconds that a picture may take: whoever waits for a command can end it."""
@@ -48,9 +54,34 @@ class Local:
     """
 
     entry: Model
-    model: LoadedModel
+    model: ServedModel
     settings: Settings
     progress: Callable[[int], object] = lambda _: None
+
+    def in_torch(self, what: str) -> LoadedModel:
+        """The model, where torch computes it.
+
+        Args:
+            what: is done with it that needs that.
+
+        Raises:
+            UnsupportedMethod: it is compiled.
+        """
+        from gradcam_service.registry.loader import LoadedModel
+
+        if not isinstance(self.model, LoadedModel):
+            raise UnsupportedMethod(f"{what} needs the full model; {self.key} is a compiled one")
+        return self.model
+
+    def folder(self) -> ModelFolder:
+        """What the model was loaded from.
+
+        Raises:
+            ModelFailed: it can't be fetched any more.
+        """
+        listing = scan(self.settings.model_repository, self.settings.embedded)
+        (entry,) = (entry for entry in listing if entry.key == self.key)
+        return ModelFolder(self.model.spec, entry.folder(), self.settings.python_path)
 
     @property
     def key(self) -> str:
@@ -98,7 +129,7 @@ class Local:
         inputs = [{"image": blank, **text}] * together
         start = perf_counter()
         with self._blamed(), self.model.network.undisturbed():
-            self.model.network.predict(*self.model.batch(inputs))[1].cpu()  # waits for the device
+            self.model.network.predict(*self.model.batch(inputs))[1].tolist()  # waits for the device
         return (perf_counter() - start) / together
 
     def gallery(
@@ -254,6 +285,6 @@ def open_model(reference: str | None, settings: Settings) -> Local:
     return Local(model, loaded, settings.model_copy(update={"timeout_ms": _PATIENCE}))
 
 
-def _loaded(entry: Entry, settings: Settings) -> LoadedModel:
+def _loaded(entry: Entry, settings: Settings) -> ServedModel:
     device = pick_device(settings.device)
     return load(entry, device, settings.python_path, settings.cache_bytes, max_pixels=settings.max_pixels)

@@ -25,7 +25,7 @@ Answer = TypeVar("Answer")
 
 def on_fastest_runtime(local: Local) -> Local:
     """The same model on the fastest runtime that computes the same, as the service has it a little after its start."""
-    faster = accelerated(local.model, local.settings.precision, local.settings.cache_bytes)
+    faster = accelerated(local.in_torch("an evaluation"), local.settings.precision, local.settings.cache_bytes)
     if not isinstance(faster, LoadedModel):
         return local
     return replace(local, model=faster, entry=msgspec.structs.replace(local.entry, card=faster.card))
@@ -67,7 +67,7 @@ class Explainer:
     @property
     def model(self) -> LoadedModel:
         """What is evaluated."""
-        return self.local.model
+        return self.local.in_torch("an evaluation")
 
     def predict(self, inputs: Sequence[Mapping[str, np.ndarray]]) -> Predicted:
         """Predict a batch of prepared pictures.

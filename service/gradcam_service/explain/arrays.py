@@ -40,6 +40,13 @@ def softmax(values: Array, axis: int) -> Array:
     return powers / powers.sum(axis=axis, keepdims=True)
 
 
+def log_sum_exp(values: Array, axis: int) -> Array:
+    """The logarithm of the sum of e to the power of each value along an axis, without that axis."""
+    xp = arrays(values)
+    largest = xp.amax(values, axis=axis, keepdims=True)
+    return (xp.log(xp.exp(values - largest).sum(axis=axis, keepdims=True)) + largest).squeeze(axis)
+
+
 def resized(grids: Array, size: tuple[int, int]) -> Array:
     """Grids (…, h, w) as large as ``size``, (…, H, W), bilinearly; the centre of a cell stays where it is.
 

@@ -234,7 +234,7 @@ def _in_steps(
 
 def _iterative(subject: Subject, method: Iterative, question: Question) -> Explaining:
     maps = yield from method.steps(subject, **method.complete(question.options))
-    if maps.dim() == 4:
+    if maps.ndim == 4:
         maps = arrays(maps).moveaxis(maps, 1, 3)
     layer = INPUT if method.of_input else subject.cut.layer.name
     return Explanation(layer, question.targets, on_host(maps))

@@ -1,4 +1,4 @@
-"""A network with its Grad-CAM as one graph of forward operators, for runtimes that know no gradient.
+"""A network with its gradient, or with its Grad-CAM, as graphs of forward operators, for runtimes that know none.
 
 The very functions that explain in the service are traced through the head, gradient included, as in
 https://docs.pytorch.org/docs/stable/generated/torch.fx.experimental.proxy_tensor.make_fx.html; each backward operator
@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.adjoints import ADJOINTS
-from gradcam_service.explain.cut import Cut
+from gradcam_service.explain.cut import Cut, Head
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.graph import operator_name
 from gradcam_service.explain.methods.gradcam import gradcam
@@ -65,7 +65,7 @@ def lower(cut: Cut) -> Explainer:
             f"not every path of the network crosses {cut.layer.name}; a layer that every path crosses would work"
         )
     layout = cut.layer.layout
-    head = replace(cut.head, module=_Contiguous(cut.head.module).transform())
+    head = _laid_out(cut)
 
     def explained(features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         answered: Tensor  # by the same pass through the head that the gradient comes from
@@ -79,21 +79,67 @@ def lower(cut: Cut) -> Explainer:
         gradients = head.gradients(Frontier(features), chosen)
         return answered.detach(), gradcam(layout.to_grid(features), gradients)
 
+    features = torch.zeros(2, *cut.layer.node.meta["val"].shape[1:])
+    return Explainer(cut.backbone, _lowered(explained, [features, torch.zeros(2, dtype=torch.int64)], [0, 0]))
+
+
+def lower_gradient(cut: Cut, frontier: Frontier, others: tuple[Tensor, ...], outputs: int) -> fx.GraphModule:
+    """The gradient of a weighted sum of the scores with respect to the feature maps, for every number of rows.
+
+    Args:
+        cut: of the network.
+        frontier: of two images, an example.
+        others: the network's other inputs, likewise.
+        outputs: how many scores there are.
+
+    Returns:
+        Maps what crosses the cut, the other inputs and the weights, objective (M, outputs), to (M, K, h, w). It shares
+        the network's parameters.
+
+    Raises:
+        UnsupportedMethod: the head has an operator whose gradient can't be written in forward operators; it is named.
+    """
+    head, crossing = _laid_out(cut), 1 + len(frontier.rest)
+
+    def explained(*values: Tensor) -> Tensor:
+        features, *rest = values[:crossing]
+        *beside, objective = values[crossing:]
+        at = Frontier(features, tuple(rest), frontier.axes)
+        return head.gradients(at, lambda scores: (scores * objective).sum(1), *beside)
+
+    examples = [frontier.features, *frontier.rest, *others, torch.zeros(2, outputs)]
+    if not all(isinstance(example, Tensor) for example in examples):
+        raise UnsupportedMethod(f"numbers cross the cut at {cut.layer.name} that differ from picture to picture")
+    rows = [0, *(axis or 0 for axis in frontier.axes), *(0 for _ in others), 0]
+    return _lowered(explained, examples, rows)
+
+
+def _laid_out(cut: Cut) -> Head:
+    return replace(cut.head, module=_Contiguous(cut.head.module).transform())
+
+
+def _lowered(function: Callable[..., Any], examples: list[Tensor], rows: list[int]) -> fx.GraphModule:
+    """A function of tensors, traced with its gradients as forward operators, for any number of rows.
+
+    Args:
+        function: to be traced.
+        examples: of what it takes, two rows each.
+        rows: the dimension of each that counts them.
+    """
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
-    features = _any_number_of(torch.zeros(cut.layer.node.meta["val"].shape[1:]), mode)
-    target = _any_number_of(torch.zeros((), dtype=torch.int64), mode)
+    fakes = [_any_number_of(example, axis, mode) for example, axis in zip(examples, rows, strict=True)]
     try:
         with mode, sdpa_kernel(SDPBackend.MATH):  # a fused attention has a fused gradient
-            lowered = make_fx(explained, decomposition_table=_backward_operators())(features, target)
+            lowered = make_fx(function, decomposition_table=_backward_operators())(*fakes)
     except RuntimeError as error:
         reason = str(error).split("\n")[0]
         raise UnsupportedMethod(f"the gradient can't be written in forward operators: {reason}") from error
-    if is_concrete_int(features.shape[0]):
+    if is_concrete_int(fakes[0].shape[rows[0]]):
         raise UnsupportedMethod("after this layer the model's operators can be traced for one batch size only")
     left = {operator_name(node) for node in lowered.graph.nodes if "backward" in operator_name(node)}
     if left:
         raise UnsupportedMethod(f"no forward operators are known for {', '.join(sorted(left))}")
-    return Explainer(cut.backbone, lowered)
+    return lowered
 
 
 class _Contiguous(fx.Transformer):
@@ -109,11 +155,10 @@ class _Contiguous(fx.Transformer):
         return value.contiguous() if is_computed else value
 
 
-def _any_number_of(row: Tensor, mode: FakeTensorMode) -> Tensor:
-    """A stand-in for a batch of tensors like ``row``, its size a symbol, the same for every call."""
-    sizes = [DimDynamic.DUCK, *[DimDynamic.STATIC] * row.dim()]
-    batch = torch.stack([row, row])  # a batch of one would be taken for a constant
-    return mode.from_tensor(batch, symbolic_context=StatelessSymbolicContext(dynamic_sizes=sizes))
+def _any_number_of(example: Tensor, rows: int, mode: FakeTensorMode) -> Tensor:
+    """A stand-in for a batch of tensors like ``example``, its number of rows a symbol, the same for every call."""
+    sizes = [DimDynamic.DUCK if axis == rows else DimDynamic.STATIC for axis in range(example.dim())]
+    return mode.from_tensor(example, symbolic_context=StatelessSymbolicContext(dynamic_sizes=sizes))
 
 
 @cache

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from gradcam_service.explain.activation import Activation
 from gradcam_service.explain.arrays import Array
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.layout import Layout
@@ -76,6 +78,10 @@ class Network(Protocol):
         """After how many tokens each it scores the words that may follow; 1 of a network without such."""
 
     @property
+    def activation(self) -> Activation:
+        """What makes probabilities of scores."""
+
+    @property
     def cut(self) -> Cut:
         """At its default layer."""
 
@@ -95,8 +101,14 @@ class Network(Protocol):
     def is_early(self, cut: Cut) -> bool:
         """Whether it is another cut than at the default layer, so that nearly the whole network may be behind it."""
 
-    def predict(self, images: Array, *others: Array) -> tuple[Frontier, Array]:
-        """What crosses the cut at the default layer, and scores (N, classes) in logit units."""
+    def predict(self, images: Array, *others: Array, alike: Sequence[int] | None = None) -> tuple[Frontier, Array]:
+        """What crosses the cut at the default layer, and scores (N, classes) in logit units.
+
+        Args:
+            images: (N, C, H, W).
+            others: the network's other inputs, N rows each.
+            alike: for each row one that has the same image, the same of all those.
+        """
 
     def scores(self, images: Array, *others: Array) -> Array:
         """Scores (N, classes), logit units."""

@@ -48,7 +48,7 @@ def export(local: Local, layer: str, file: Path) -> None:
         OSError: the file can't be written.
     """
     logging.getLogger("torch").setLevel(logging.CRITICAL)  # what goes wrong is in the error
-    network = local.model.network.to(torch.device("cpu"))
+    network = local.in_torch("an export").network.to(torch.device("cpu"))
     if network.others:
         raise UnsupportedMethod(
             f"{local.key} takes {' and '.join(network.others)} beside the picture, which no file can yet"

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import torch
 from torch import nn
 
@@ -75,13 +74,7 @@ def _unacceptable(model: LoadedModel, backbone: Backbone) -> str:
 
 
 def _faster(card: Card, winner: Contender, backbone: nn.Module) -> Card:
-    """The card of a model that a runtime computes, which holds the weights of the backbone once more.
-
-    What is computed in another precision than float32 is answered otherwise, so it has another digest.
-    """
-    digest, bits = card.digest, torch.finfo(getattr(torch, winner.precision)).bits
-    if winner.precision != "float32":
-        digest = f"sha256:{hashlib.sha256(f'{digest} in {winner.precision}'.encode()).hexdigest()}"
+    """The card of a model that a runtime computes, which holds the weights of the backbone once more."""
+    bits = torch.finfo(getattr(torch, winner.precision)).bits
     weights = sum(tensor.nbytes for tensor in backbone.state_dict().values()) * bits // 32
-    of_runtime = {"runtime": winner.runtime, "precision": winner.precision}
-    return msgspec.structs.replace(card, digest=digest, memory=card.memory + weights, **of_runtime)
+    return card.on_runtime(winner.runtime, winner.precision, weights)

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from gradcam_service.errors import ServiceError
 from gradcam_service.explain.activation import UNCHANGED
+from gradcam_service.explain.arrays import Array, arrays, on_host
 from gradcam_service.explain.batch import row_maps
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods import DEFAULT, METHODS
-from gradcam_service.explain.network import Network
 from gradcam_service.explain.objectives import Logit
+from gradcam_service.explain.parts import Network
 from gradcam_service.inputs import INPUTS, OWN_PIXELS, Preparing, Takes
 
 _PROBABILITY = 0.05
@@ -68,8 +67,7 @@ def real_pictures(takes: Takes, preprocess: Preparing) -> Iterator[np.ndarray]:
             yield received.inputs["image"]
 
 
-@torch.no_grad()
-def compare(exact: Network, other: Network, batches: Iterable[Tensor], differentiable: bool = True) -> Figures:
+def compare(exact: Network, other: Network, batches: Iterable[Array], differentiable: bool = True) -> Figures:
     """Compare the answers of two networks, which differ in what computes their feature maps.
 
     Args:
@@ -81,36 +79,39 @@ def compare(exact: Network, other: Network, batches: Iterable[Tensor], different
     others, probability, cosine, count = 0, 0.0, 1.0, 0
     for images in batches:
         (before, scores), (after, found) = exact.predict(images), other.predict(images)
-        expected, said = exact.probabilities(scores), exact.probabilities(found)
-        unit = expected.abs().max() if exact.activation in UNCHANGED else 1.0
-        top = expected.argmax(1)
-        lost = expected.gather(1, top[:, None]) - expected.gather(1, said.argmax(1)[:, None])
-        maps, seen = (_maps(exact, each, top, differentiable) for each in (before, after))
+        expected, said = (np.asarray(on_host(exact.probabilities(each))) for each in (scores, found))
+        unit = abs(expected).max() if exact.activation in UNCHANGED else 1.0
+        rows, top = np.arange(len(images)), expected.argmax(1)
+        lost = expected[rows, top] - expected[rows, said.argmax(1)]
+        classes = arrays(scores).asarray(top, device=scores.device)
+        maps, seen = (_maps(exact, each, classes, differentiable) for each in (before, after))
         others += int((lost > _PROBABILITY * unit).sum())
-        probability = max(probability, _worst((said - expected).abs().max() / unit))
+        probability = max(probability, _worst(abs(said - expected).max() / unit))
         cosine = min(cosine, -_worst(-_cosines(maps, seen).min()))
         count += len(images)
     return Figures(others, probability, cosine, count)
 
 
-def _maps(network: Network, frontier: Frontier, classes: Tensor, differentiable: bool) -> Tensor:
+def _maps(network: Network, frontier: Frontier, classes: Array, differentiable: bool) -> np.ndarray:
     """A row of numbers for each image: its map of its class."""
-    found: Tensor = (
+    found = (
         row_maps(METHODS[DEFAULT], network.cut, frontier, Logit(classes), {})  # type: ignore[arg-type]
         if differentiable
         else network.cut.layer.layout.to_grid(frontier.features)
     )
-    return found.flatten(1)
+    rows: np.ndarray = np.asarray(on_host(found)).reshape(len(classes), -1)
+    return rows
 
 
-def _cosines(maps: Tensor, others: Tensor) -> Tensor:
+def _cosines(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The cosine of each two rows; 1 of two that are zero, 0 of one."""
-    norms, other_norms = maps.norm(dim=1), others.norm(dim=1)
+    norms, other_norms = np.linalg.norm(maps, axis=1), np.linalg.norm(others, axis=1)
     product = norms * other_norms
-    cosines = (maps * others).sum(1) / product
-    return torch.where(product == 0, (norms == other_norms).to(maps.dtype), cosines)
+    cosines = (maps * others).sum(1) / np.where(product == 0, 1, product)
+    found: np.ndarray = np.where(product == 0, norms == other_norms, cosines)
+    return found
 
 
-def _worst(value: Tensor) -> float:
+def _worst(value: float) -> float:
     """The number, or infinity for what is none."""
-    return float(value.nan_to_num(torch.inf, torch.inf))
+    return float(value) if np.isfinite(value) else float("inf")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -97,6 +98,22 @@ class Card(msgspec.Struct, frozen=True):
     method: str = DEFAULT
     text: Text | None = None
     has_value: bool = False
+
+    def on_runtime(self, runtime: str, precision: str, more: int) -> Card:
+        """The card of the same model on a runtime, which holds so many bytes once more.
+
+        What is computed in another precision than float32 is answered otherwise, so it has another digest.
+        """
+        digest = self.digest
+        if precision != "float32":
+            digest = f"sha256:{hashlib.sha256(f'{digest} in {precision}'.encode()).hexdigest()}"
+        changed: dict[str, Any] = {
+            "digest": digest,
+            "memory": self.memory + more,
+            "runtime": runtime,
+            "precision": precision,
+        }
+        return msgspec.structs.replace(self, **changed)
 
     def of_classes(self, scores: np.ndarray) -> np.ndarray:
         """Scores (classes,), without the value behind them."""

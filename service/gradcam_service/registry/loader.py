@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradcam_service.errors import ModelFailed, ServiceError
+from gradcam_service.errors import ModelFailed
 from gradcam_service.explain.costs import forward_passes
 from gradcam_service.explain.endings import has_both_sides
 from gradcam_service.explain.methods import METHODS, in_order
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import refusals
-from gradcam_service.inputs import INPUTS, OWN_PIXELS
+from gradcam_service.inputs import OWN_PIXELS
 from gradcam_service.registry import cache
 from gradcam_service.registry.captioner import check
 from gradcam_service.registry.card import Card, LayerCard, MethodCard
@@ -25,8 +25,9 @@ from gradcam_service.registry.checks import Findings, examine, made_up
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.labels import other_number
 from gradcam_service.registry.repository import Entry
+from gradcam_service.registry.sample import checked_sample
 from gradcam_service.registry.sources import SOURCES
-from gradcam_service.registry.spec import Sample, Spec
+from gradcam_service.registry.spec import Spec
 from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.registry.traces import Exporter, Known, examples, step, traced
 from gradcam_service.runtime._export import ELSEWHERE
@@ -35,6 +36,7 @@ from gradcam_service.text import TOKENS
 
 if TYPE_CHECKING:
     from gradcam_service.registry.apart import Surroundings
+    from gradcam_service.runtime import Precision
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,16 @@ class LoadedModel:
         mean = torch.tensor(self.card.preprocess.mean, device=self.device)[:, None, None]
         std = torch.tensor(self.card.preprocess.std, device=self.device)[:, None, None]
         return batch.sub_(mean).div_(std)
+
+    def accelerated(self, precision: Precision, cache_bytes: int) -> LoadedModel | str:
+        """See `gradcam_service.registry.acceleration.accelerated`."""
+        from gradcam_service.registry.acceleration import accelerated
+
+        return accelerated(self, precision, cache_bytes)
+
+    def placed(self, values: np.ndarray) -> Tensor:
+        """Numbers on the model's device."""
+        return torch.from_numpy(values).to(self.device)
 
     def batch(self, inputs: Sequence[Mapping[str, np.ndarray]]) -> tuple[Tensor, ...]:
         """The network's inputs of a batch: images (N, C, H, W) float32, and tokens (N, T) int64 where it takes any.
@@ -156,7 +168,7 @@ def _loaded(
         card = _card(spec, made.known, labels, network, found)
         model = LoadedModel(spec, card, network, device, exporter=made.exporter)
         if spec.sample is not None:
-            model = replace(model, sample=_checked_sample(model, spec.sample, folder, max_pixels))
+            model = replace(model, sample=checked_sample(model, spec.sample, folder, max_pixels))
     return model
 
 
@@ -184,36 +196,6 @@ def _labels(spec: Spec, given: list[str], network: Network) -> list[str]:
     if classes != len(labels):
         raise ModelFailed(other_number(spec, classes, len(labels)))
     return labels
-
-
-def _checked_sample(model: LoadedModel, sample: Sample, folder: ModelFolder, max_pixels: int) -> np.ndarray:
-    """Predict a picture whose class is known; the picture as the model receives it.
-
-    Raises:
-        ModelFailed: the model takes it for something else.
-    """
-    try:
-        data = folder.file("sample", sample.image).read_bytes()
-        card = model.card
-        received = INPUTS[card.input.reader].receive(data, card.input, card.preprocess, max_pixels)
-        expected = model.card.class_index(sample.label)
-    except ModelFailed:
-        raise
-    except OSError as error:
-        raise ModelFailed(
-            f"sample {sample.image} can't be read: {error.strerror}{folder.meant(sample.image)}"
-        ) from error
-    except ServiceError as error:
-        raise ModelFailed(f"sample {sample.image}: {error.detail}") from error
-    image = received.inputs["image"]
-    _, scores = model.network.predict(model.images([image]))
-    found = int(model.network.of_classes(scores)[0].argmax())
-    if found != expected:
-        labels = model.card.labels
-        raise ModelFailed(
-            f"sample {sample.image} is {labels[expected]!r}, but the model takes it for {labels[found]!r}"
-        )
-    return image
 
 
 def _card(spec: Spec, known: Known, labels: list[str], network: Network, found: Findings) -> Card:

@@ -17,6 +17,7 @@ from gradcam_service.errors import first_line
 from gradcam_service.kinds import Kinds
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, fx
 
     from gradcam_service.explain.network import Backbone, Network
@@ -52,6 +53,10 @@ class Workload:
         return self.images.device.type
 
 
+Graph = Callable[..., list["np.ndarray"]]
+"""An opened ONNX model: its inputs in order → its outputs."""
+
+
 @dataclass(frozen=True)
 class Runtime:
     """A runtime: what computes feature maps in the place of eager PyTorch.
@@ -63,6 +68,9 @@ class Runtime:
         precisions: those that it computes in where the device has units for them.
         races: those in which it may be the fastest, so that ``auto`` tries it.
         has_units: whether this machine's device has units for one of them.
+        open: opens an ONNX model, or the file of one, to compute in a precision on a CPU; a folder is where what it
+            compiles of it may be kept. None of one that takes no ONNX models. It raises as ``build`` does, and needs no
+            torch.
     """
 
     build: Callable[[Workload, str], Backbone]
@@ -70,6 +78,7 @@ class Runtime:
     precisions: tuple[str, ...] = ("float32",)
     races: tuple[str, ...] = ()
     has_units: Callable[[str], bool] = lambda _: True
+    open: Callable[[bytes | Path, str, Path | None], Graph] | None = None
 
 
 RUNTIMES: Kinds[Runtime] = Kinds("gradcam_service.runtime", "RUNTIME")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
-from gradcam_service.explain.graph import TRACING
-from gradcam_service.explain.network import Backbone
 from gradcam_service.runtime import Runtime, Workload
+
+if TYPE_CHECKING:
+    from gradcam_service.explain.network import Backbone
 
 
 def _build(work: Workload, precision: str) -> Backbone:
@@ -15,6 +16,10 @@ def _build(work: Workload, precision: str) -> Backbone:
     Raises:
         Exception: there is no compiler, or it fails.
     """
+    import torch
+
+    from gradcam_service.explain.graph import TRACING
+
     compiled: Backbone = torch.compile(work.backbone, dynamic=True, options={"freezing": True})
     with TRACING:
         for example in (work.images, work.images[:1]):

@@ -14,15 +14,15 @@ from threading import local
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from gradcam_service.explain.network import Backbone
-from gradcam_service.runtime import Runtime, Workload
-from gradcam_service.runtime._export import exported
+from gradcam_service.runtime import Graph, Runtime, Workload
+from gradcam_service.runtime._threads import computing
 
 if TYPE_CHECKING:
     import openvino
+
+    from gradcam_service.explain.network import Backbone
 
 
 @cache
@@ -53,22 +53,43 @@ def compiled(work: Workload, precision: str) -> openvino.CompiledModel:
         ImportError: there is no OpenVINO for this platform.
         Exception: an operator can't be exported or compiled, or the processor has no units for the precision.
     """
+    from gradcam_service.runtime._export import exported
+
+    return _compiled(exported(work), precision, work.folder)
+
+
+def _compiled(source: bytes | Path, precision: str, folder: Path | None) -> openvino.CompiledModel:
     if not _has_units(precision):
         raise RuntimeError("the processor has no units for bfloat16")
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": computing(),
         "ENABLE_HYPER_THREADING": True,  # as many threads as torch has, whatever kind of cores they are on
         "ENABLE_CPU_PINNING": False,  # other threads and processes want the same cores
     }
-    if work.folder is None:
-        return core().compile_model(core().read_model(exported(work)), "CPU", settings)
-    settings["CACHE_DIR"] = str(work.folder)
-    _delete_damaged(work.folder)
-    model = core().compile_model(core().read_model(exported(work)), "CPU", settings)
-    _write_digests(work.folder)
+    if folder is None:
+        return core().compile_model(core().read_model(source), "CPU", settings)
+    settings["CACHE_DIR"] = str(folder)
+    _delete_damaged(folder)
+    model = core().compile_model(core().read_model(source), "CPU", settings)
+    _write_digests(folder)
     return model
+
+
+def _open(model: bytes | Path, precision: str, folder: Path | None = None) -> Graph:
+    """Compile an ONNX model, or the file of one, as a function of arrays; see `compiled`."""
+    compiled_model = _compiled(model, precision, folder)
+    requests, outputs = local(), len(compiled_model.outputs)  # one computes for one thread at a time
+
+    def computed(*inputs: np.ndarray) -> list[np.ndarray]:
+        if not hasattr(requests, "own"):
+            requests.own = compiled_model.create_infer_request()
+        contiguous = {place: np.ascontiguousarray(values) for place, values in enumerate(inputs)}
+        found = requests.own.infer(contiguous, share_inputs=True)
+        return [found[place] for place in range(outputs)]
+
+    return computed
 
 
 def _delete_damaged(folder: Path) -> None:
@@ -99,16 +120,12 @@ def _digest(blob: Path) -> str:
 
 def _build(work: Workload, precision: str) -> Backbone:
     """Compile the backbone; see `compiled`."""
-    model = compiled(work, precision)
-    requests = local()  # one computes for one thread at a time
+    import torch
 
-    def features(images: Tensor) -> Tensor:
-        if not hasattr(requests, "own"):
-            requests.own = model.create_infer_request()
-        found = requests.own.infer({0: images.contiguous().numpy()}, share_inputs=True)
-        return torch.from_numpy(found[0])
+    from gradcam_service.runtime._export import exported
 
-    return features
+    graph = _open(exported(work), precision, work.folder)
+    return lambda images: torch.from_numpy(graph(images.numpy())[0])
 
 
 def _has_units(precision: str) -> bool:
@@ -121,4 +138,5 @@ RUNTIME = Runtime(
     precisions=("float32", "bfloat16"),
     races=("float32", "bfloat16"),
     has_units=_has_units,
+    open=_open,
 )

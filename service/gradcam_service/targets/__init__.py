@@ -16,8 +16,8 @@ from gradcam_service.kinds import Kinds
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
+    from gradcam_service.explain.arrays import Array
     from gradcam_service.explain.objectives import Objective
     from gradcam_service.registry.card import Card
 
@@ -68,7 +68,7 @@ class TargetKind(Protocol):
             UnknownTarget: the model has no such thing.
         """
 
-    def objective(self, values: Sequence[Any], outputs: Tensor) -> Objective:
+    def objective(self, values: Sequence[Any], outputs: Array) -> Objective:
         """What M rows are explained for, of a value each; ``outputs`` (N, classes): on whose device, of how many."""
 
     def describe(self, value: Any, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool) -> Any:  # noqa: ANN401
@@ -115,7 +115,7 @@ def _of_task(task: str) -> Mapping[str, TargetKind]:
     return {name: TARGETS[name] for name, tasks in of.items() if not tasks} | own
 
 
-def objective(targets: Sequence[Target], outputs: Tensor) -> Objective:
+def objective(targets: Sequence[Target], outputs: Array) -> Objective:
     """What M rows are explained for, of a target each, all of one kind."""
     return TARGETS[targets[0].kind].objective([target.value for target in targets], outputs)
 

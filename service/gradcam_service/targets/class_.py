@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from gradcam_service.explain.arrays import Array, arrays
+from gradcam_service.explain.objectives import Logit, Objective
 from gradcam_service.tasks.classification import Prediction
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
-    from gradcam_service.explain.objectives import Objective
     from gradcam_service.registry.card import Card
 
 
@@ -43,13 +43,9 @@ class Class:
         """The index of the class."""
         return card.class_index(written)
 
-    def objective(self, values: Sequence[int], outputs: Tensor) -> Objective:
+    def objective(self, values: Sequence[int], outputs: Array) -> Objective:
         """y_c."""
-        import torch
-
-        from gradcam_service.explain.objectives import Logit
-
-        return Logit(torch.tensor(values, device=outputs.device), outputs.shape[1])
+        return Logit(arrays(outputs).asarray(values, device=outputs.device), outputs.shape[1])
 
     def describe(self, value: int, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool) -> Any:  # noqa: ANN401  of `described`
         """As a prediction tells of it."""

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from gradcam_service.errors import BadOption, UnknownTarget
+from gradcam_service.explain import objectives
+from gradcam_service.explain.arrays import Array, arrays
+from gradcam_service.explain.objectives import Objective
 from gradcam_service.tasks.classification import Prediction
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
-    from gradcam_service.explain.objectives import Objective
     from gradcam_service.registry.card import Card
 
 _REST = "rest"
@@ -86,22 +87,16 @@ class Contrast:
             raise UnknownTarget(f"{card.labels[own]!r} can't be compared with itself")
         return own, others
 
-    def objective(self, values: Sequence[Value], outputs: Tensor) -> Objective:
+    def objective(self, values: Sequence[Value], outputs: Array) -> Objective:
         """y_P − mean y_Q. Rows with fewer others are filled up with class 0, of weight 0."""
-        import torch
-
-        from gradcam_service.explain import objectives
-
+        xp, device = arrays(outputs), outputs.device
         classes = outputs.shape[1]
         others = [list(against or (i for i in range(classes) if i != own)) for own, against in values]
         longest = max(map(len, others))
-        padded = torch.tensor([row + [0] * (longest - len(row)) for row in others], device=outputs.device)
-        weights = torch.tensor(
-            [[1 / len(row)] * len(row) + [0.0] * (longest - len(row)) for row in others],
-            dtype=torch.float64,
-            device=outputs.device,
-        )
-        own = torch.tensor([own for own, _ in values], device=outputs.device)
+        padded = xp.asarray([row + [0] * (longest - len(row)) for row in others], device=device)
+        shares = [[1 / len(row)] * len(row) + [0.0] * (longest - len(row)) for row in others]
+        weights = xp.asarray(shares, dtype=xp.float64, device=device)
+        own = xp.asarray([own for own, _ in values], device=device)
         return objectives.Contrast(own, padded, weights)
 
     def describe(

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from gradcam_service.errors import UnknownTarget
+from gradcam_service.explain.arrays import Array, arrays
+from gradcam_service.explain.objectives import Logit, Objective
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
-    from gradcam_service.explain.objectives import Objective
     from gradcam_service.registry.card import Card
 
 _WRITTEN = {"output": "value"}
@@ -59,13 +59,9 @@ class StateValue:
             raise UnknownTarget("the model gives no value beside its actions; one of these would work")
         return len(card.labels)
 
-    def objective(self, values: Sequence[int], outputs: Tensor) -> Objective:
+    def objective(self, values: Sequence[int], outputs: Array) -> Objective:
         """V."""
-        import torch
-
-        from gradcam_service.explain.objectives import Logit
-
-        return Logit(torch.tensor(values, device=outputs.device))
+        return Logit(arrays(outputs).asarray(values, device=outputs.device))
 
     def describe(
         self, value: int, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool

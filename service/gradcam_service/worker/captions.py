@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from gradcam_service.explain.arrays import Array, arrays, log_sum_exp, on_host, taken
 from gradcam_service.explain.frontier import Frontier
-from gradcam_service.explain.network import Network
+from gradcam_service.explain.parts import Network
 from gradcam_service.text import Text
 
 
@@ -28,16 +28,15 @@ class _Begun:
         return max(some, key=lambda one: one.likely)
 
 
-@torch.no_grad()
 def spoken(
     network: Network,
     frontier: Frontier,
-    tokens: Tensor,
-    scores: Tensor,
+    tokens: Array,
+    scores: Array,
     widths: Sequence[int],
     text: Text,
     most: int,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Array, Array]:
     """Finish captions by beam search (https://arxiv.org/abs/1409.3215): the most probable one that is found.
 
     At each word the most probable beginnings are followed, as many as the caption's beam is wide, all beginnings of an
@@ -58,13 +57,14 @@ def spoken(
     """
     if not any(widths):
         return tokens, scores
-    tokens = tokens.clone()
+    xp = arrays(tokens)
+    tokens = xp.asarray(tokens, copy=True)
     found: dict[int, _Begun] = {}
     begun = [_Begun(row) for row, width in enumerate(widths) if width]
     for at in range(text.words):
         if not begun:
             break
-        rows = torch.tensor([one.row for one in begun], device=tokens.device)
+        rows = [one.row for one in begun]
         following = scores[rows] if at == 0 else _scores(network, frontier, _filled(tokens, begun), rows, most)
         logits = following.reshape(len(begun), network.positions, -1)[:, at]
         ways, begun = _ways(begun, logits, max(widths), text), []
@@ -80,12 +80,11 @@ def spoken(
         found[one.row] = _Begun.best([found[one.row], one] if one.row in found else [one])
     for one in found.values():
         words = [word for word in one.words if word != text.end]
-        tokens[one.row, 1 : 1 + len(words)] = torch.tensor(words, dtype=tokens.dtype, device=tokens.device)
-    return tokens, _scores(network, frontier, tokens, torch.arange(len(tokens), device=tokens.device), most)
+        tokens[one.row, 1 : 1 + len(words)] = xp.asarray(words, dtype=tokens.dtype, device=tokens.device)
+    return tokens, _scores(network, frontier, tokens, range(len(tokens)), most)
 
 
-@torch.no_grad()
-def told(tokens: Tensor, scores: Tensor) -> Tensor:
+def told(tokens: Array, scores: Array) -> Array:
     """Of each word of captions its logit and its log-probability, given those before it, (N, (T − 1) · 2).
 
     All scores of a caption are as many as the vocabulary has words, for each word: megabytes, of which nothing else is
@@ -95,31 +94,36 @@ def told(tokens: Tensor, scores: Tensor) -> Tensor:
         tokens: (N, T) int64.
         scores: that follow each of them, (N, T · words).
     """
-    logits = scores.reshape(*tokens.shape, -1)[:, :-1]
-    own = logits.gather(2, tokens[:, 1:, None])[..., 0]
-    return torch.stack([own, own - logits.logsumexp(2)], 2).flatten(1)
+    xp, (rows, length) = arrays(tokens), tokens.shape
+    logits = scores.reshape(rows, length, -1)[:, :-1]
+    own = taken(logits.reshape(rows * (length - 1), -1), tokens[:, 1:].reshape(-1, 1)).reshape(rows, length - 1)
+    return xp.stack([own, own - log_sum_exp(logits, 2)], 2).reshape(rows, -1)
 
 
-def _filled(tokens: Tensor, begun: Sequence[_Begun]) -> Tensor:
+def _filled(tokens: Array, begun: Sequence[_Begun]) -> Array:
     """The tokens (M, T) of captions so far, all of as many words; ``tokens`` (N, T) has their start and padding."""
-    words = torch.tensor([one.words for one in begun], device=tokens.device)
+    words = arrays(tokens).asarray([one.words for one in begun], device=tokens.device)
     filled = tokens[[one.row for one in begun]]
     filled[:, 1 : 1 + words.shape[1]] = words
     return filled
 
 
-def _scores(network: Network, frontier: Frontier, tokens: Tensor, rows: Tensor, most: int) -> Tensor:
+def _scores(network: Network, frontier: Frontier, tokens: Array, rows: Sequence[int], most: int) -> Array:
     """The scores (M, T · words) of M captions, each of the image in its row of the frontier."""
-    parts = zip(torch.split(rows, most), torch.split(tokens, most), strict=True)
-    return torch.cat([network.cut.head.scores(frontier.rows(some), own) for some, own in parts])
+    parts = [slice(first, first + most) for first in range(0, len(rows), most)]
+    found = [network.cut.head.scores(frontier.rows(list(rows[part])), tokens[part]) for part in parts]
+    return arrays(tokens).concatenate(found)
 
 
-def _ways(begun: Sequence[_Begun], logits: Tensor, most: int, text: Text) -> Iterator[_Begun]:
+def _ways(begun: Sequence[_Begun], logits: Array, most: int, text: Text) -> Iterator[_Begun]:
     """Each caption so far with each of the most probable words after it, of logits (M, words)."""
     never = [token for token in (text.pad, text.start) if token is not None and token != text.end]
-    likely = logits.double().log_softmax(1).index_fill(1, torch.tensor(never, device=logits.device), -torch.inf)
-    best, words = likely.topk(min(most, likely.shape[1]), dim=1)
+    scores = np.asarray(on_host(logits)).astype(np.float64)
+    likely = scores - log_sum_exp(scores, 1)[:, None]
+    likely[:, never] = -np.inf
+    words = np.argsort(-likely, axis=1, kind="stable")[:, :most]
+    best = np.take_along_axis(likely, words, 1)
     for one, of_words, its in zip(begun, best.tolist(), words.tolist(), strict=True):
         for word, likelihood in zip(its, of_words, strict=True):
-            if likelihood > -torch.inf:
+            if likelihood > -np.inf:
                 yield _Begun(one.row, (*one.words, word), one.likely + likelihood)

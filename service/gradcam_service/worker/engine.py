@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
 import msgspec
 import numpy as np
-import torch
 
 from gradcam_service.errors import NonFinite, ServiceError, TooExpensive, UnsupportedMethod
 from gradcam_service.explain import batch
+from gradcam_service.explain.arrays import on_host
 from gradcam_service.explain.costs import forward_passes, refusal_at
 from gradcam_service.explain.methods import METHODS
-from gradcam_service.registry.loader import LoadedModel
+from gradcam_service.registry.served import ServedModel
+from gradcam_service.runtime import _threads
 from gradcam_service.settings import Settings
 from gradcam_service.targets import objective
 from gradcam_service.tasks import TASKS
@@ -28,7 +30,7 @@ class Pending:
     """An expensive explanation, worked out a step at a time so that others can be served in between."""
 
     def __init__(
-        self, model: LoadedModel, scores: np.ndarray, steps: batch.Explaining, tokens: np.ndarray | None = None
+        self, model: ServedModel, scores: np.ndarray, steps: batch.Explaining, tokens: np.ndarray | None = None
     ) -> None:
         self._model = model
         self._scores = scores
@@ -69,7 +71,7 @@ class BatchResult:
 
 
 def run(
-    model: LoadedModel, inputs: Sequence[Inputs], questions: Sequence[Question | None], max_forward_passes: int
+    model: ServedModel, inputs: Sequence[Inputs], questions: Sequence[Question | None], max_forward_passes: int
 ) -> BatchResult:
     """Predict a batch and explain those of its images that ask for it.
 
@@ -88,9 +90,9 @@ def run(
         if (text := model.card.text) is not None and model.card.speaks:
             widths = [0 if TOKENS in own or refused[row] else _beam(own) for row, own in enumerate(inputs)]
             others[0], scores = spoken(model.network, frontier, others[0], scores, widths, text, model.card.batch)
-            tokens = [*others[0].cpu().numpy()]
+            tokens = [np.array(row, np.int64) for row in others[0].tolist()]
         answered = told(others[0], scores) if model.card.speaks else scores
-        host_scores = answered.float().cpu().numpy()  # waits for the device
+        host_scores = np.asarray(on_host(answered))  # waits for the device
         classes = model.network.of_classes(scores)
         predicted = perf_counter()
         refused = [
@@ -135,7 +137,7 @@ def _beam(own: Inputs) -> int:
     return int(own.get(BEAM, 1))
 
 
-def _too_wide(model: LoadedModel, own: Inputs, limit: int) -> TooExpensive | None:
+def _too_wide(model: ServedModel, own: Inputs, limit: int) -> TooExpensive | None:
     """What is wrong with a beam: each word of each caption that is followed is a pass of the network's head."""
     passes = _beam(own) * model.card.text.words if BEAM in own and model.card.text is not None else 0
     if passes <= limit:
@@ -146,7 +148,7 @@ def _too_wide(model: LoadedModel, own: Inputs, limit: int) -> TooExpensive | Non
     )
 
 
-def _targeted(model: LoadedModel, question: Question, scores: np.ndarray, tokens: np.ndarray | None) -> Question:
+def _targeted(model: ServedModel, question: Question, scores: np.ndarray, tokens: np.ndarray | None) -> Question:
     """The question, with what the model's task explains by default where it names nothing.
 
     Raises:
@@ -161,7 +163,7 @@ def _targeted(model: LoadedModel, question: Question, scores: np.ndarray, tokens
     return msgspec.structs.replace(question, targets=(task.default_target(model.card.of_classes(scores)),))
 
 
-def _refusal(model: LoadedModel, question: Question | None, limit: int) -> ServiceError | None:
+def _refusal(model: ServedModel, question: Question | None, limit: int) -> ServiceError | None:
     """What is wrong with a question, found before it could harm the batch."""
     if question is None:
         return None
@@ -188,7 +190,7 @@ def _refusal(model: LoadedModel, question: Question | None, limit: int) -> Servi
 
 
 def _outcome(
-    model: LoadedModel,
+    model: ServedModel,
     scores: np.ndarray,
     explanation: batch.Explanation | batch.Explaining | None,
     tokens: np.ndarray | None,
@@ -206,9 +208,9 @@ def _outcome(
 
 
 def _answer(
-    model: LoadedModel, scores: np.ndarray, explanation: batch.Explanation, tokens: np.ndarray | None
+    model: ServedModel, scores: np.ndarray, explanation: batch.Explanation, tokens: np.ndarray | None
 ) -> Answer:
-    maps = explanation.maps.numpy()
+    maps = np.asarray(explanation.maps)
     if not np.isfinite(maps).all():
         raise _non_finite()
     quality = explanation.quality
@@ -219,20 +221,24 @@ def _non_finite() -> NonFinite:
     return NonFinite("the model's answer to this image is not finite (NaN or infinity); another image may work")
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str) -> str:
     """``cpu``, ``cuda:N``, or the first GPU if there is one for ``auto``; of several the first."""
     name = name.partition(",")[0].strip()
-    if name == "auto":
-        name = "cuda:0" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    if name != "auto":
+        return name
+    if not Path("/dev/nvidiactl").exists():  # spares the second that asking torch takes
+        return "cpu"
+    import torch
+
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
 def limit_threads(settings: Settings, workers: int = 1) -> None:
-    """Let torch, and what takes its number of threads from it, use no more processors than this process may.
+    """Have no library use more processors than this process may.
 
     Args:
         settings: how many that are, where the operator says so.
         workers: how many processes share them.
     """
-    available = torch.get_num_threads()  # once asked, this thread keeps its own number, whatever another sets
-    torch.set_num_threads(max(1, (settings.cpus or min(available, settings.threads)) // workers))
+    available = _threads.computing()  # once asked, this thread keeps its own number in torch, whatever another sets
+    _threads.choose(max(1, (settings.cpus or min(available, settings.threads)) // workers))

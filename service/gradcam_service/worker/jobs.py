@@ -10,7 +10,6 @@ from time import monotonic, perf_counter
 
 import msgspec
 import numpy as np
-import torch
 import zmq
 
 from gradcam_service import metrics
@@ -50,14 +49,14 @@ class Jobs:
     def __init__(
         self,
         name: str,
-        device: torch.device,
+        device: str,
         models: Models,
         callers: Callers,
         in_flight: InFlightLog,
         max_forward_passes: int,
     ) -> None:
         self._name = name
-        self._device = device
+        self._device = str(device)
         self._models = models
         self._callers = callers
         self._in_flight = in_flight
@@ -152,7 +151,9 @@ class Jobs:
 
     def _end_process_if_device_lost(self) -> None:
         """After some faults CUDA fails for ever; then this raises, and the supervisor starts another worker."""
-        if self._device.type == "cuda":
+        if memory.device_type(self._device) == "cuda":
+            import torch
+
             torch.cuda.synchronize(self._device)
 
     def _answer(self, batch: list[Waiting]) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from math import inf
 from time import monotonic
 
-import torch
 import zmq
 from tqdm import tqdm
 
@@ -42,12 +41,12 @@ class Worker:
     """
 
     def __init__(self, address: str, placement: Placement, settings: Settings) -> None:
-        device = torch.device(placement.device)
+        device = placement.device
         self._wakeup: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
         self._wakeup.bind("inproc://wakeup")
         self._callers = Callers(address, self._forget)
         budget = placement.share(settings.memory_budget)
-        surroundings = Surroundings(settings.plugins, settings.log_level, exports=device.type == "cpu")
+        surroundings = Surroundings(settings.plugins, settings.log_level, exports=memory.device_type(device) == "cpu")
         models = Models(
             *(device, budget, settings.python_path, _wake, settings.cache_bytes, settings.precision, surroundings),
             max_pixels=settings.max_pixels,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -11,20 +12,17 @@ from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic, perf_counter
 
-import torch
-
 from gradcam_service import metrics
 from gradcam_service.errors import ModelFailed, in_one_line
-from gradcam_service.explain.graph import forget_sources
-from gradcam_service.registry.acceleration import accelerated
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.listing import Model
-from gradcam_service.registry.loader import LoadedModel, load
+from gradcam_service.registry.loading import load
 from gradcam_service.registry.repository import Entry
-from gradcam_service.registry.traces import Exporter
+from gradcam_service.registry.served import ServedModel, Waited
 from gradcam_service.registry.waits import heard_by
-from gradcam_service.runtime import Precision, can_compute_in
+from gradcam_service.runtime import Precision, _threads, can_compute_in
 from gradcam_service.worker import memory, table
+from gradcam_service.worker.memory import device_type
 from gradcam_service.worker.poller import Snapshot
 from gradcam_service.worker.table import Accelerate, Drop, Load, Table
 
@@ -54,7 +52,7 @@ class Models:
 
     def __init__(
         self,
-        device: torch.device,
+        device: str,
         budget: int,
         python_path: Path | None,
         wake: Callable[[], None],
@@ -63,7 +61,7 @@ class Models:
         surroundings: Surroundings | None = None,
         max_pixels: int = 0,
     ) -> None:
-        self._device = device
+        self._device = str(device)
         self._python_path = python_path
         self._cache_bytes = cache_bytes
         self._precision = precision
@@ -71,12 +69,12 @@ class Models:
         self._max_pixels = max_pixels
         self._wake = wake
         self._table = Table(budget=budget)
-        self._loaded: dict[int, LoadedModel] = {}  # what answers, by the token of the load that made it
+        self._loaded: dict[int, ServedModel] = {}  # what answers, by the token of the load that made it
         # Unlike an executor's submit, its put may be called wherever a model happens to be collected as garbage.
         self._work: SimpleQueue[Load | Accelerate | partial[None]] = SimpleQueue()
         self._waits: SimpleQueue[tuple[int, str]] = SimpleQueue()
-        self._ended: SimpleQueue[tuple[int, LoadedModel | str]] = SimpleQueue()
-        self._accelerated: SimpleQueue[tuple[int, LoadedModel | str | None]] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[int, ServedModel | str]] = SimpleQueue()
+        self._accelerated: SimpleQueue[tuple[int, ServedModel | str | None]] = SimpleQueue()
         self._start = threading.Event()
         self._start_ends = False
         threading.Thread(target=self._run, name="loader", daemon=True).start()
@@ -93,7 +91,7 @@ class Models:
         """Every version in its present state."""
         return self._table.status()
 
-    def find(self, key: str, digest: str) -> LoadedModel | None:
+    def find(self, key: str, digest: str) -> ServedModel | None:
         """The version ``key`` if it is ready and still has that digest, for a job."""
         version = self._table.versions.get(key)
         if version is None or version.model is None:
@@ -152,20 +150,21 @@ class Models:
         while not self._accelerated.empty():
             self._take_faster(*self._accelerated.get())
 
-    def _take(self, token: int, outcome: LoadedModel | str) -> None:
+    def _take(self, token: int, outcome: ServedModel | str) -> None:
         if isinstance(outcome, str):
             self._become(table.ended(self._table, token, outcome, monotonic()))
         elif self._table.awaits(token):
+            _threads.tell_torch()  # for this thread, too, if the model has brought it in
             self._loaded[token] = outcome
             self._become(table.ended(self._table, token, outcome.card, monotonic()))
 
-    def _take_faster(self, token: int, outcome: LoadedModel | str | None) -> None:
+    def _take_faster(self, token: int, outcome: ServedModel | str | None) -> None:
         """Take what is faster, why there is nothing, or for None that it is to be expected later."""
         version = self._table.models.get(token)
         if version is None:
             return
         fields: dict[str, object] = {"model": version.entry.key}
-        if isinstance(outcome, LoadedModel) and (reason := table.no_room(self._table, token, outcome.card)):
+        if not isinstance(outcome, str | None) and (reason := table.no_room(self._table, token, outcome.card)):
             outcome = f"{outcome.card.runtime} is not used: {reason}"
         if outcome is None:
             self._become(table.accelerated(self._table, token, None))
@@ -198,8 +197,8 @@ class Models:
 
     def _run(self) -> None:
         """In the loading thread: do what was decided, one thing at a time."""
-        if self._precision == "bfloat16" and not can_compute_in(self._precision, self._device.type):
-            fields = {"setting": "GRADCAM_PRECISION", "precision": self._precision, "device": str(self._device)}
+        if self._precision == "bfloat16" and not can_compute_in(self._precision, device_type(self._device)):
+            fields = {"setting": "GRADCAM_PRECISION", "precision": self._precision, "device": self._device}
             log.warning("the setting has no effect: no runtime has units for it here", extra={"fields": fields})
         while True:
             match self._work.get():
@@ -219,7 +218,7 @@ class Models:
 
     def _load(self, token: int, entry: Entry) -> None:
         start = perf_counter()
-        outcome: LoadedModel | str
+        outcome: ServedModel | str
 
         def tell(what: str) -> None:
             self._waits.put((token, what))
@@ -258,32 +257,35 @@ class Models:
             del model
             self._wake()
             return
-        outcome: LoadedModel | str
+        outcome: ServedModel | str
         try:
-            outcome = accelerated(model, self._precision, self._cache_bytes)
+            outcome = model.accelerated(self._precision, self._cache_bytes)
         except BaseException as error:  # of the device or the model's code; it answers as it is
             outcome = in_one_line(error)
-        if isinstance(outcome, LoadedModel):
+        if not isinstance(outcome, str):
             self._give_back_after(outcome)
         self._accelerated.put((token, outcome))
         del model, outcome  # as above
         self._wake()
 
-    def _accelerate_later(self, step: Accelerate, exporter: Exporter) -> None:
+    def _accelerate_later(self, step: Accelerate, exporter: Waited) -> None:
         """In a thread of its own, so that others are loaded meanwhile: have a model exported."""
         try:
             exporter.export()
         finally:  # else nobody would learn that there is nothing faster
             self._work.put(step)
 
-    def _give_back_after(self, model: LoadedModel) -> None:
+    def _give_back_after(self, model: ServedModel) -> None:
         """Have what a model took returned when nobody holds it any more."""
         weakref.finalize(model, self._work.put, partial(_give_back, self._device)).atexit = False
 
 
-def _give_back(device: torch.device) -> None:
+def _give_back(device: str) -> None:
     """Return a dropped model's memory; its graphs are full of cycles."""
-    forget_sources()
+    if "torch" in sys.modules:
+        from gradcam_service.explain.graph import forget_sources
+
+        forget_sources()
     memory.give_back(device)
 
 

@@ -8,20 +8,18 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from gradcam_service.evaluate.metrics.arrays import Floats, area_under
 from gradcam_service.evaluate.metrics.deletion import blurred, replaced
 from gradcam_service.evaluate.metrics.rank_correlation import rank_correlation
 from gradcam_service.explain import batch
+from gradcam_service.explain.arrays import Array, on_host, resized
 from gradcam_service.explain.batch import Explaining, Explanation
 from gradcam_service.explain.costs import forward_passes
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.objectives import Objective
-from gradcam_service.registry.loader import LoadedModel
+from gradcam_service.registry.served import ServedModel
 from gradcam_service.targets import objective
 from gradcam_service.worker.messages import Measure, Quality, Question
 
@@ -29,7 +27,7 @@ _PATCHES = 14
 """Along the shorter side of the input: as many as the paper's feature maps have cells."""
 
 
-def measuring_passes(model: LoadedModel, question: Question, targets: int) -> int:
+def measuring_passes(model: ServedModel, question: Question, targets: int) -> int:
     """What the quality of so many maps costs, in forward passes of the whole network."""
     assert question.measure is not None
     curves, against = 2 * (question.measure.steps + 1) * targets, question.measure.against
@@ -40,10 +38,10 @@ def measuring_passes(model: LoadedModel, question: Question, targets: int) -> in
 
 
 def measured(
-    model: LoadedModel,
-    inputs: tuple[Tensor, ...],
+    model: ServedModel,
+    inputs: tuple[Array, ...],
     frontier: Frontier,
-    scores: Tensor,
+    scores: Array,
     question: Question,
     explained: Explanation | Explaining,
 ) -> Explaining:
@@ -76,16 +74,16 @@ def measured(
 
 
 def _quality(
-    model: LoadedModel,
-    inputs: tuple[Tensor, ...],
+    model: ServedModel,
+    inputs: tuple[Array, ...],
     aim: Objective,
-    own: Tensor,
-    other: Tensor | None,
+    own: Array,
+    other: Array | None,
     measure: Measure,
 ) -> Generator[None, None, Quality]:
     """The quality of one map of an image; ``inputs`` as for `measured`."""
     image, *text = inputs
-    size, picture = model.card.preprocess.input_size, image[0].cpu().numpy()
+    size, picture = model.card.preprocess.input_size, np.asarray(on_host(image[0]))
     saliency, rho = _saliency(own, size), math.nan
     deletion = yield from _area(model, aim, replaced(picture, np.zeros_like(picture), saliency, measure.steps), text)
     insertion = yield from _area(model, aim, replaced(blurred(picture), picture, saliency, measure.steps), text)
@@ -97,21 +95,21 @@ def _quality(
 
 
 def _area(
-    model: LoadedModel, aim: Objective, pictures: np.ndarray, text: Sequence[Tensor]
+    model: ServedModel, aim: Objective, pictures: np.ndarray, text: Sequence[Array]
 ) -> Generator[None, None, float]:
     """The area under the curve of what is explained, after the activation, in these pictures with this text."""
-    values: list[Tensor] = []
-    for some in torch.split(torch.from_numpy(pictures), model.card.batch):
-        with torch.no_grad():
-            beside = (tokens.repeat(len(some), 1) for tokens in text)
-            scores = model.network.scores(some.to(model.device), *beside)
-            values.append(aim(model.network.probabilities(scores)).float().cpu())
+    values: list[np.ndarray] = []
+    for first in range(0, len(pictures), model.card.batch):
+        some = pictures[first : first + model.card.batch]
+        beside = (tokens[[0] * len(some)] for tokens in text)
+        scores = model.network.scores(model.placed(some), *beside)
+        values.append(np.asarray(on_host(aim(model.network.probabilities(scores)))))
         yield
-    return area_under(np.linspace(0, 1, len(pictures)), torch.cat(values).double().numpy())
+    return area_under(np.linspace(0, 1, len(pictures)), np.concatenate(values).astype(np.float64))
 
 
-def _saliency(cam: Tensor, size: tuple[int, int]) -> Floats:
+def _saliency(cam: Array, size: tuple[int, int]) -> Floats:
     """A map as large as the input, (H, W), bilinearly; of signed colours their mean magnitude."""
-    flat = cam.abs().mean(2) if cam.dim() == 3 else cam
-    large: Floats = interpolate(flat[None, None], size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
+    flat = np.asarray(cam)
+    large: Floats = resized(abs(flat).mean(axis=2) if flat.ndim == 3 else flat, size)
     return large

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
-from gradcam_service.registry.loader import LoadedModel
+from gradcam_service.registry.served import ServedModel
 from gradcam_service.worker.messages import Inputs, Job
 
 
@@ -22,7 +22,7 @@ class Waiting:
     caller: bytes
     job: Job
     inputs: Inputs
-    model: LoadedModel
+    model: ServedModel
 
 
 class JobQueue:

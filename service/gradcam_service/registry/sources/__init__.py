@@ -14,6 +14,8 @@ from gradcam_service.kinds import Kinds
 if TYPE_CHECKING:
     from gradcam_service.registry.built import Built
     from gradcam_service.registry.folder import ModelFolder
+    from gradcam_service.registry.repository import Entry
+    from gradcam_service.registry.served import ServedModel
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Source:
         options: whether ``model.yaml`` may have options for the builder of the architecture.
         reproducible: whether ``model.yaml``, the files beside it and what is installed decide what it builds, so that
             what is made of it may be kept for the next start.
+        opens: opens a version that needs no torch, in the place of ``build``, given how many pixels its sample may
+            have; None where torch builds it.
         extra: of this package, which installs what ``build`` imports; empty where nothing more is needed.
     """
 
@@ -39,6 +43,7 @@ class Source:
     output: bool = False
     options: bool = False
     reproducible: bool = False
+    opens: Callable[[Entry, int], ServedModel] | None = None
     extra: str = ""
 
 

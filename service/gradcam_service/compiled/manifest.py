@@ -1,0 +1,132 @@
+"""What is in a compiled model's folder beside ``model.yaml``: ``compiled.json`` and the files it names. Torch-free.
+
+A cut is two or three ONNX models, of forward operators alone:
+
+    image, the network's other inputs are the head's ──backbone──▶ A, other live values
+    A, other live values, other inputs ──head──▶ scores
+    A, other live values, other inputs, objective (M, outputs) ──gradient──▶ d(objective · scores)/dA (M, K, h, w)
+
+so that a class, a contrast or Finer-CAM is one vector, found once the scores are known; an image passes the backbone
+once, whatever is asked about it; and the head computes in float32 where the backbone doesn't. Where the head is global
+average pooling → linear, the gradient is a row of its weights. The tensors of all are in one file, each once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from gradcam_service.errors import ModelFailed
+from gradcam_service.explain.layout import Frame, Layout
+from gradcam_service.registry.card import CheckCard
+
+NAME = "compiled.json"
+WEIGHTS = "weights.bin"
+TOLERANCE = 1e-4
+"""Of the largest value: how far answers may be from those in torch, both in float32."""
+
+
+class StoredArray(msgspec.Struct, frozen=True):
+    """A float32 array in `WEIGHTS`: from which byte, and its shape."""
+
+    offset: int
+    shape: tuple[int, ...]
+
+
+class CompiledLayer(msgspec.Struct, frozen=True):
+    """A layer that the model was compiled at.
+
+    Attributes:
+        name: as requests name it.
+        channels: K.
+        axis: dimension of the channels in the backbone's first output; see `gradcam_service.explain.layout.Layout`.
+        grid: (h, w) as it lies in memory.
+        prefix: tokens before those of the grid.
+        transposed: whether rows are columns.
+        mirrored: axes that run backwards.
+        axes: of the other live values, see `gradcam_service.explain.frontier.Frontier`.
+        backbone: file of this graph.
+        head: likewise.
+        gradient: likewise; empty where there is none.
+        weight: of a head that is global average pooling → linear, (classes, K).
+    """
+
+    name: str
+    channels: int
+    axis: int
+    grid: tuple[int, int]
+    prefix: int
+    transposed: bool
+    mirrored: tuple[int, ...]
+    axes: tuple[int | None, ...]
+    backbone: str
+    head: str
+    gradient: str = ""
+    weight: StoredArray | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """How its feature maps lie."""
+        return Layout(self.axis, self.grid, self.prefix, Frame(self.transposed, frozenset(self.mirrored)))
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The content of ``compiled.json``.
+
+    Attributes:
+        model: ``name@version`` of what it was made from.
+        digest: of that.
+        made_by: versions of gradcam-service and torch that made it.
+        layers: the default one first.
+        outputs: how many scores there are, values included.
+        positions: of words, at how many places each has a score.
+        values: how many of the outputs, the last, are values beside those of classes.
+        others: names of the inputs beside the image.
+        refused: methods that can't explain it, and why.
+        checks: what was looked at when what it was made from was loaded.
+        files: SHA-256 of each file.
+    """
+
+    model: str
+    digest: str
+    made_by: str
+    layers: tuple[CompiledLayer, ...]
+    outputs: int
+    positions: int
+    values: int
+    others: tuple[str, ...]
+    refused: dict[str, str]
+    checks: list[CheckCard]
+    files: dict[str, str]
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a folder, all of whose files are as they were written.
+
+    Raises:
+        ModelFailed: one is missing or damaged, or it is no manifest.
+    """
+    try:
+        manifest = msgspec.json.decode((folder / NAME).read_bytes(), type=Manifest)
+        for name, digest in manifest.files.items():
+            if Path(name).name != name or sha256(folder / name) != digest:
+                raise ModelFailed(f"{name} is not what gradcam compile wrote; compile the model again")
+    except OSError as error:
+        raise ModelFailed(f"{Path(error.filename).name} can't be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise ModelFailed(f"{NAME} is not what gradcam compile writes: {error}") from error
+    return manifest
+
+
+def sha256(file: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def array(folder: Path, stored: StoredArray) -> np.ndarray:
+    """An array of `WEIGHTS`, read where it lies."""
+    return np.memmap(folder / WEIGHTS, np.float32, "r", stored.offset, stored.shape)

@@ -1,0 +1,272 @@
+"""A compiled model that answers: loaded from its folder, and moved to the runtime that is the fastest. Torch-free."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+import gradcam_service
+from gradcam_service.compiled import manifest as folder_of
+from gradcam_service.compiled.manifest import CompiledLayer, Manifest
+from gradcam_service.compiled.network import CompiledCut, CompiledHead, CompiledNetwork, Layer
+from gradcam_service.errors import ModelFailed, first_line
+from gradcam_service.explain.costs import forward_passes
+from gradcam_service.explain.methods import DEFAULT, METHODS, in_order
+from gradcam_service.inputs import OWN_PIXELS
+from gradcam_service.registry import cache
+from gradcam_service.registry.acceptance import compare, real_pictures
+from gradcam_service.registry.card import Card, LayerCard, MethodCard
+from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.labels import other_number
+from gradcam_service.registry.repository import Entry
+from gradcam_service.registry.sample import checked_sample
+from gradcam_service.registry.spec import Spec
+from gradcam_service.runtime import RUNTIMES, Precision
+from gradcam_service.text import TOKENS
+
+log = logging.getLogger(__name__)
+
+_FIRST = "onnxruntime"
+"""The runtime that opens a model soonest."""
+_ROUNDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledModel:
+    """See `gradcam_service.registry.served.ServedModel`.
+
+    Attributes:
+        spec: what it was to be.
+        card: what it says of itself.
+        network: its graphs, opened.
+        folder: where they are.
+        manifest: what says so.
+        sample: its own sample (H, W, C), as it receives it; None where it has none.
+        leases: of what was fetched or compiled for it.
+        others: why it isn't on this or that runtime, once it has been made faster.
+        exporter: nothing has to be exported.
+    """
+
+    spec: Spec
+    card: Card
+    network: CompiledNetwork
+    folder: Path
+    manifest: Manifest
+    sample: np.ndarray | None = None
+    leases: tuple[cache.Lease, ...] = ()
+    others: tuple[str, ...] = ()
+    exporter: None = None
+
+    def placed(self, values: np.ndarray) -> np.ndarray:
+        """They are where it computes."""
+        return values
+
+    def images(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
+        """Normalise pixels, each (H, W, C), uint8 or float32 in 0–1 → the network's input (N, C, H, W) float32."""
+        batch = np.stack(pixels).transpose(0, 3, 1, 2).astype(np.float32, order="C")
+        if pixels[0].dtype == np.uint8:
+            batch /= 255
+        mean, std = (
+            np.array(values, np.float32)[:, None, None]
+            for values in (self.card.preprocess.mean, self.card.preprocess.std)
+        )
+        batch -= mean
+        batch /= std
+        return batch
+
+    def batch(self, inputs: Sequence[Mapping[str, np.ndarray]]) -> tuple[np.ndarray, ...]:
+        """The network's inputs of a batch; see `gradcam_service.registry.loader.LoadedModel.batch`."""
+        prepared = [own["tensor"][None] if "tensor" in own else self.images([own["image"]]) for own in inputs]
+        pixels = [own["image"] for own in inputs if "image" in own]
+        images = self.images(pixels) if len(pixels) == len(inputs) else np.concatenate(prepared)
+        if (text := self.card.text) is None:
+            return (images,)
+        return images, np.stack([own[TOKENS] if TOKENS in own else text.begun() for own in inputs])
+
+    def accelerated(self, precision: Precision, cache_bytes: int) -> CompiledModel | str:
+        """The same model on a runtime that computes its feature maps faster, and as well; why there is none."""
+        wanted = self.spec.precision or precision
+        rounds: list[tuple[str, ...]] = [("float32",)]
+        if wanted != "float32":
+            rounds = [("float32", "bfloat16")] if wanted == "auto" else [("bfloat16",), *rounds]
+        reasons: list[str] = []
+        with cache.holding() as leases:
+            folder = _kept(self.card.digest)
+            for asked in rounds:
+                found = self._faster(asked, folder, reasons)
+                if found is not None:
+                    return replace(found, leases=(*self.leases, *leases), others=tuple(reasons))
+        return "; ".join(reasons) or f"it stays on {self.card.runtime}"
+
+    def _faster(self, asked: Sequence[str], folder: Path | None, reasons: list[str]) -> CompiledModel | None:
+        """Of the runtimes that may be, and these precisions, what is the fastest; why others aren't is appended."""
+        images = next(self.real_batches())
+        expected = self.network.cut.frontier(images).features
+        best, least = None, _seconds(self.network, images)
+        for name, in_ in _ways(self.spec.runtime, asked, self.card.runtime):
+            way = name if in_ == "float32" else f"{name} in {in_}"
+            try:
+                network = opened(self.folder, self.manifest, self.spec, name, in_, folder)
+                found = network.cut.frontier(images).features
+            except Exception as error:  # of several libraries, without a common base
+                reasons.append(f"{way} can't run it: {first_line(error)}")
+                continue
+            difference = np.abs(found - expected).max() / np.abs(expected).max()
+            taken = _seconds(network, images)
+            if in_ == "float32" and not difference <= folder_of.TOLERANCE:
+                reasons.append(f"{way} computes features that differ by {difference:.1e} of the largest")
+            elif self.spec.runtime == "auto" and not taken < least:
+                reasons.append(f"{way} takes {taken / least:.2f} of the time of {(best or self).card.runtime}")
+            elif in_ != "float32" and (unlike := self._unlike(network)):
+                reasons.append(f"{way} is not accepted: {unlike}")
+            else:
+                best, least = replace(self, network=network, card=self.card.on_runtime(name, in_, 0)), taken
+        return best
+
+    def real_batches(self) -> Iterator[np.ndarray]:
+        """Real pictures, its sample among them, as the network takes them; made-up ones where it takes no pictures."""
+        pictures = [*real_pictures(self.card.input, self.card.preprocess)]
+        pictures += [] if self.sample is None else [self.sample]
+        if pictures:
+            for first in range(0, len(pictures), self.card.batch):
+                yield self.images(pictures[first : first + self.card.batch])
+        else:
+            shape = (2, self.card.input.count, *self.card.preprocess.input_size)
+            yield np.random.default_rng(0).standard_normal(shape, np.float32)
+
+    def _unlike(self, network: CompiledNetwork) -> str:
+        """What is wrong with the answers of one in less than float32; empty where nothing is."""
+        if self.network.others:
+            return "the model takes text, with which nothing is compared yet"
+        differentiable = DEFAULT in self.card.method_names()
+        figures = compare(self.network, network, self.real_batches(), differentiable=differentiable)
+        return "" if figures.accepted else str(figures)
+
+
+def load(entry: Entry, max_pixels: int = OWN_PIXELS) -> CompiledModel:
+    """Open a version that `gradcam compile` has written, and check it with its own sample, of so many pixels at most.
+
+    Raises:
+        ModelFailed: saying what is wrong with it.
+    """
+    with cache.holding() as leases:
+        spec = entry.spec()
+        folder = ModelFolder(spec, entry.folder())
+        manifest = folder_of.read(folder.path)
+        labels, text = folder.labels() or [], folder.text()
+        scored = (manifest.outputs - manifest.values) // manifest.positions
+        if scored != len(labels):
+            raise ModelFailed(other_number(spec, scored, len(labels)))
+        name = _FIRST if spec.runtime in ("auto", "eager") else spec.runtime
+        try:
+            network = opened(folder.path, manifest, spec, name)
+        except ModelFailed:
+            raise
+        except Exception as error:  # of several libraries, without a common base
+            raise ModelFailed(f"{name} can't open the model: {first_line(error)}") from error
+    card = Card(
+        digest=_digest(spec, folder.path, labels),
+        source=spec.source,
+        weights=manifest.model,
+        memory=(folder.path / folder_of.WEIGHTS).stat().st_size,
+        task=spec.task,
+        activation=spec.activation,
+        labels=labels,
+        input=spec.input,
+        preprocess=folder.preprocess(),
+        batch=spec.batch,
+        runtime=name,
+        layer=network.cut.layer.name,
+        layers=[
+            LayerCard(cut.layer.name, (cut.layer.channels, *cut.layer.layout.seen)) for cut in network.cuts.values()
+        ],
+        methods=_methods(network, manifest, folder.preprocess().input_size),
+        checks=manifest.checks,
+        method=spec.method,
+        text=text,
+        has_value=manifest.values > 0,
+    )
+    model = CompiledModel(spec, card, network, folder.path, manifest, leases=tuple(leases))
+    return (
+        model if spec.sample is None else replace(model, sample=checked_sample(model, spec.sample, folder, max_pixels))
+    )
+
+
+def opened(
+    folder: Path, manifest: Manifest, spec: Spec, runtime: str, precision: str = "float32", kept: Path | None = None
+) -> CompiledNetwork:
+    """The network of a folder on a runtime, its feature maps in a precision and all else in float32.
+
+    Raises:
+        ModelFailed: the runtime opens no graphs.
+        Exception: it can't open these.
+    """
+    open_graph = RUNTIMES[runtime].open
+    if open_graph is None:
+        able = ", ".join(name for name, known in RUNTIMES.items() if known.open is not None)
+        raise ModelFailed(f"runtime {runtime} opens no compiled models; these do: {able}")
+
+    def cut(layer: CompiledLayer) -> CompiledCut:
+        weight = None if layer.weight is None else folder_of.array(folder, layer.weight)
+        gradient = open_graph(folder / layer.gradient, "float32", kept) if layer.gradient else None
+        head = CompiledHead(open_graph(folder / layer.head, "float32", kept), gradient, layer.layout, weight)
+        backbone = open_graph(folder / layer.backbone, precision, kept)
+        return CompiledCut(Layer(layer.name, layer.channels, layer.layout), backbone, head, layer.axes)
+
+    cuts = {layer.name: cut(layer) for layer in manifest.layers}
+    return CompiledNetwork(cuts, spec.activation, manifest.positions, manifest.values, manifest.others)
+
+
+def _methods(network: CompiledNetwork, manifest: Manifest, size: tuple[int, int]) -> list[MethodCard]:
+    return [
+        MethodCard(name, forward_passes(METHODS[name], network, "auto", size, 1, {}), manifest.refused.get(name, ""))
+        for name in in_order()
+    ]
+
+
+def _digest(spec: Spec, folder: Path, labels: list[str]) -> str:
+    """``sha256:…`` of everything that decides an answer in float32: the manifest has the digests of all files."""
+    decisive = spec.model_dump_json(exclude={"runtime", "precision", "description"}, exclude_defaults=True)
+    total = hashlib.sha256("\n".join([decisive, *labels]).encode())
+    total.update((folder / folder_of.NAME).read_bytes())
+    return f"sha256:{total.hexdigest()}"
+
+
+def _ways(runtime: str, precisions: Sequence[str], present: str) -> list[tuple[str, str]]:
+    """Runtimes and precisions that may take the place of the present runtime in float32."""
+    racing = runtime == "auto"
+    return [
+        (name, in_)
+        for in_ in precisions
+        for name, known in RUNTIMES.items()
+        if known.open is not None
+        and (in_ in known.races if racing else name == runtime and in_ in known.precisions)
+        and (name, in_) != (present, "float32")
+    ]
+
+
+def _seconds(network: CompiledNetwork, images: np.ndarray) -> float:
+    """How long the feature maps of one image and of all take: the best of some rounds."""
+    times = []
+    for _ in range(_ROUNDS):
+        start = perf_counter()
+        for some in (images[:1], images):
+            network.cut.backbone(some)
+        times.append(perf_counter() - start)
+    return min(times)
+
+
+def _kept(digest: str) -> Path | None:
+    """A folder for what runtimes compile of a model; None where none can be written."""
+    name = hashlib.sha256(f"{digest}\n{gradcam_service.__version__}".encode()).hexdigest()
+    try:
+        return cache.cached("compiled", name, lambda _: None)
+    except OSError as error:
+        log.warning("what is compiled can't be kept", extra={"fields": {"reason": str(error)}})
+        return None
