@@ -158,9 +158,12 @@ class Text(msgspec.Struct, frozen=True, dict=True):
     def _known(self) -> dict[str, int]:
         """The token of each word of a vocabulary, as `plain` has it; where two are the same, one that is so itself."""
         special = (*_PAD, *_START, *_END, *_UNKNOWN)
-        own = [(word, token) for token, word in enumerate(self.vocabulary) if word.lower() not in special]
-        found = {plain(word): token for word, token in reversed(own)}
-        return found | {word: token for word, token in own if plain(word) == word}
+        found: dict[str, int] = {}
+        for token, word in enumerate(self.vocabulary):
+            if word.lower() not in special and (plain(word) == word or plain(word) not in found):
+                found[plain(word)] = token
+        found.pop("", None)  # of punctuation, which is dropped from what is written
+        return found
 
     def _filled(self, tokens: Sequence[int]) -> np.ndarray:
         return np.array([*tokens, *[self.pad] * (self.length - len(tokens))], np.int64)
