@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PORT ?= $(or $(GRADCAM_PORT),8000)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DEVICE ?= cpu
-PYTEST = $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(CI),--durations=25)
+PYTEST = $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(CI),--durations=25)
 CLIENTS = $(patsubst tests/dialects/%,build/dialects/%/.installed,$(patsubst %/,%,$(dir $(wildcard tests/dialects/*/requirements.txt tests/dialects/*/package.json))))
 ENGINE = $(firstword $(shell command -v docker podman buildah))
 

@@ -16,7 +16,9 @@ import pytest
 import torch
 from xdist.scheduler import LoadFileScheduling
 
+from gradcam_service.registry.repository import EMBEDDED
 from live import ADMIN_TOKEN, Service, running_eagerly
+from traces import keep_traces
 
 TESTS = Path(__file__).parent
 MODEL_YAML = """\
@@ -33,10 +35,11 @@ labels: [a, b, c, d, e, f, g, h, i, j, k, l]
 preprocess: {pad: 128, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
 runtime: eager
 """
-UNREACHABLE = """\
+UNREACHABLE = f"""\
 source: torchvision
 architecture: resnet50
-weights: IMAGENET1K_V2
+weights: https://download.pytorch.org/models/resnet50-11ad3fa6.pth
+sha256: {"11ad3fa6":0<64}
 load: demand
 """
 
@@ -113,7 +116,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: of two processes none has nothing to do at the end, while the other is busy."""
+    """Begin with what takes longest: of three processes, for two cores, none is busy alone at the end.
+
+    While one waits for a service, the others compute.
+    """
     rank = {room: at for at, room in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.relative_to(TESTS).parts[0], len(rank)))
 
@@ -173,5 +179,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def service(repository: Path) -> Iterator[Service]:
     """The service with the embedded models and those of `repository`, two API processes of two threads."""
     settings = {"api_processes": 2, "admin_token": ADMIN_TOKEN, "cpus": 2, "grpc_port": 0}
+    keep_traces([EMBEDDED])  # each of which somebody asks
     with running_eagerly(model_repository=repository, **settings) as started:
         yield started

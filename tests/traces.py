@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from gradcam_service import kinds
 from gradcam_service.errors import ModelFailed
-from gradcam_service.registry import kept
+from gradcam_service.registry import cache, kept
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.repository import parse_spec, scan
 
@@ -24,9 +24,11 @@ def keep_traces(repositories: Iterable[Path], plugins: Path | None = None) -> No
         for entry in scan(repositories, embedded=False):
             with suppress(ModelFailed):  # which a service says of it, too
                 folder = ModelFolder(entry.spec(), entry.folder())
-                key = kept.key_of(folder)
-                if key is not None and not kept.holds("traces", key):
-                    keep_trace(folder, key)
+                if (key := kept.key_of(folder)) is None:
+                    continue
+                with cache.alone("trace"):  # of processes that begin with the same models, the first one does it
+                    if not kept.holds("traces", key):
+                        keep_trace(folder, key)
 
 
 def keep_export(folder: Path) -> None:

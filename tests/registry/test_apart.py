@@ -18,6 +18,7 @@ from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import parse_spec, scan
 from gradcam_service.runtime.onnxruntime import open_session
+from live import closed_port
 
 SURROUNDINGS = Surroundings(log_level="warning")
 
@@ -55,6 +56,15 @@ def test_what_is_wrong_with_a_model_is_said_as_if_it_were_traced_here(tmp_path):
     with pytest.raises(ModelFailed) as apart:
         traces.traced(folder, SURROUNDINGS)
     assert apart.value.detail == here.value.detail
+
+
+def test_weights_that_can_not_be_fetched_start_no_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(apart, "run", None)
+    with closed_port() as nobody:
+        where = f"http://127.0.0.1:{nobody.getsockname()[1]}/w.pth"
+        text = f"source: torchvision\narchitecture: resnet18\nweights: {where}\nsha256: {'a' * 64}"
+        with pytest.raises(ModelFailed, match=f"weights can't be fetched from {where}"):
+            traces.traced(ModelFolder(parse_spec(text, "model.yaml"), tmp_path), SURROUNDINGS)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,12 @@ def test_each_has_a_name_and_half_of_what_there_is(two: Service):
     assert scores(two)[2] == max(1, min(THREADS, Settings().threads) // 2)
 
 
+def test_scipy_costs_nobody_anything_who_asks_for_nothing_of_it(two: Service):
+    scores(two)
+    maps = {process.pid: process.memory_maps() for process in two.lasting()}
+    assert [pid for pid, files in maps.items() if any("/scipy/" in file.path for file in files)] == []
+
+
 def test_load_is_spread(two: Service):
     answers = Counter(scores(two)[0] for _ in range(8))
     assert answers == {0: 4, 1: 4}

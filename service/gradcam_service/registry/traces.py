@@ -24,6 +24,7 @@ from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.spec import Preprocess, Spec
 from gradcam_service.registry.threads import half_of_the_threads
+from gradcam_service.registry.weights import weights_file
 from gradcam_service.runtime import Workload, first_cause
 from gradcam_service.tasks import TASKS, has_value, speaks
 from gradcam_service.text import TOKENS, Text
@@ -145,6 +146,8 @@ def traced(folder: ModelFolder, surroundings: Surroundings | None = None) -> Tra
     if found is None:
         with cache.alone("trace"):
             if not kept.holds(_TRACES, key):
+                if "://" in str(folder.spec.weights):
+                    weights_file(folder)  # what can't be fetched fails here, before a process imports torch for it
                 apart.run("trace", folder, key, surroundings)
         found = _found(folder, key)
     if found is None:  # the disk has not taken it

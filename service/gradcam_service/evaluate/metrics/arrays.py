@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.integrate import trapezoid
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -32,4 +31,4 @@ def ranked(saliency: Floats, seed: int = 0) -> NDArray[np.intp]:
 
 def area_under(fractions: Floats, values: Floats) -> float:
     """The area under a curve (n,) by the trapezoidal rule; fractions go from 0 to 1."""
-    return float(trapezoid(values, fractions))
+    return float(np.trapezoid(values, fractions))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from gradcam_service.evaluate.metrics.arrays import Floats, Value, area_under, ranked
 
@@ -58,6 +57,8 @@ def insertion(value: Value, image: Floats, saliency: Floats, steps: int) -> Curv
 
 def blurred(image: Floats) -> Floats:
     """A picture (C, H, W) in which nothing can be made out but where it is bright and of which colour."""
+    from scipy.ndimage import gaussian_filter  # which workers need that are asked for quality
+
     soft: Floats = gaussian_filter(image, (0, _SIGMA, _SIGMA), truncate=1.0, mode="nearest")
     return soft
 

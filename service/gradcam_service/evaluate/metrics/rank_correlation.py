@@ -6,7 +6,6 @@ With the map of Occlusion as the other, this is the Grad-CAM paper's measure of 
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from gradcam_service.evaluate.metrics.arrays import Floats
 
@@ -19,6 +18,8 @@ def rank_correlation(saliency: Floats, other: Floats, patch: int = 1) -> float:
         other: (H, W).
         patch: side of a patch, pixels; what is left of the picture at its right and bottom is a patch, too.
     """
+    from scipy.stats import spearmanr  # 0.7 s and 45 MB, which workers need that are asked for quality
+
     first, second = (patch_means(of, patch).ravel() for of in (saliency, other))
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
