@@ -45,8 +45,8 @@ load: demand
 
 
 LONGEST = (
-    *("web", "api", "explain", "methods", "worker", "registry", "test_export.py", "deploy", "test_export_program.py"),
-    *("runtime", "fuzz", "test_serve_your_model.py", "extending", "zoo"),
+    *("web", "api", "explain", "methods", "compiled", "worker", "registry", "test_export.py", "deploy"),
+    *("test_export_program.py", "runtime", "fuzz", "test_serve_your_model.py", "extending", "zoo"),
 )
 """Rooms and files that take longest; all others take seconds."""
 TOGETHER = (
@@ -54,6 +54,7 @@ TOGETHER = (
         *("tests/explain/", "tests/methods/", "tests/runtime/test_backbones.py"),
         *("tests/registry/test_onnx.py", "tests/registry/test_export_source.py"),
     ),
+    ("tests/compiled/",),
     ("tests/extending/",),
     ("tests/fuzz/",),
     ("tests/api/",),
