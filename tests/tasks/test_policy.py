@@ -70,6 +70,7 @@ OBJECTIVES = {
         lambda logits, value: logits[2] - logits[[0, 1, 3, 4]].mean(),
     ),
     "the value": ({"output": "value"}, lambda logits, value: value),
+    "the value by its name": ("value", lambda logits, value: value),
 }
 
 
@@ -132,8 +133,9 @@ def test_the_value_is_explained_by_every_kind_of_method(agent):
 def test_a_network_without_a_value_says_so(actor):
     assert not actor.card.has_value
     assert len(asked(actor, STATES[:1], [None])[0].scores) == 5
-    with pytest.raises(ServiceError, match="gives no value beside its actions"):
-        question(actor, {"output": "value"})
+    for target in ({"output": "value"}, "value"):
+        with pytest.raises(ServiceError, match="gives no value beside its actions"):
+            question(actor, target)
     said = TASKS["policy"].predict(actor.card, np.arange(5, dtype=np.float32), 5)
     assert said.value is None
     with pytest.raises(ServiceError, match=r'the value of the state, \{"output": "value"\}'):

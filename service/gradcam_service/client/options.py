@@ -9,7 +9,7 @@ Contrast = TypedDict("Contrast", {"class": int | str, "against": int | str | Seq
 """a class against others, {"class": P, "against": Q}, Q one, a list or "rest", all others"""
 
 StateValue = TypedDict("StateValue", {"output": Literal["value"]})  # noqa: UP013  as the others are
-"""of an agent that gives it, the value of the state, {"output": "value"}"""
+"""of an agent that gives it, the value of the state, {"output": "value"} or value by itself"""
 
 Word = TypedDict("Word", {"word": int | str})  # noqa: UP013  as the others are
 """of a caption, a word, 4 or {"word": 4}, by its index from 0, or "star" or {"word": "star"}, the first such"""
@@ -47,9 +47,9 @@ class ExplainOptions(PredictOptions, total=False):
     target: Target | Sequence[Target]
     """what to explain, repeatable; default: the top-1 class of each image. a class, by index or label; a class against
     others, {"class": P, "against": Q}, Q one, a list or "rest", all others; of an agent that gives it, the value of
-    the state, {"output": "value"}; of a regressor, one of its values, by index or label; of a caption, a word, 4 or
-    {"word": 4}, by its index from 0, or "star" or {"word": "star"}, the first such; in form fields and queries,
-    objects are JSON text
+    the state, {"output": "value"} or value by itself; of a regressor, one of its values, by index or label; of a
+    caption, a word, 4 or {"word": 4}, by its index from 0, or "star" or {"word": "star"}, the first such; in form
+    fields and queries, objects are JSON text
     """
     layer: str
     """`auto` (the last convolutional layer), one of the model's `layers`, or any module with a spatial extent inside of

@@ -107,12 +107,12 @@ def read(written: object, card: Card) -> Target:
 
 
 def _of_task(task: str) -> Mapping[str, TargetKind]:
-    """The kinds that a task's models have: its own, or those that are no task's own, or both."""
+    """The kinds that a task's models have: its own, or those that are no task's own, or both, its own first."""
     of = {name: getattr(kind, "tasks", ()) for name, kind in TARGETS.items()}
     own = {name: TARGETS[name] for name, tasks in of.items() if task in tasks}
     if not all(getattr(kind, "beside_classes", False) for kind in own.values()):
         return own
-    return {name: TARGETS[name] for name, tasks in of.items() if not tasks} | own
+    return own | {name: TARGETS[name] for name, tasks in of.items() if not tasks}
 
 
 def objective(targets: Sequence[Target], outputs: Array) -> Objective:

@@ -39,7 +39,7 @@ class StateValue:
         "properties": {"output": {"const": "value"}},
         "required": ["output"],
         "additionalProperties": False,
-        "description": 'of an agent that gives it, the value of the state, {"output": "value"}',
+        "description": 'of an agent that gives it, the value of the state, {"output": "value"} or value by itself',
     }
     described = ExplainedStateValue
     is_logit = False
@@ -48,12 +48,12 @@ class StateValue:
     beside_classes = True
 
     def reads(self, written: object) -> bool:
-        """Objects that name an output."""
-        return isinstance(written, dict) and "output" in written
+        """Objects that name an output, and its name by itself, which comes before an action's."""
+        return written == _WRITTEN["output"] or (isinstance(written, dict) and "output" in written)
 
-    def checked(self, written: dict[str, Any], card: Card) -> int:
+    def checked(self, written: str | dict[str, Any], card: Card) -> int:
         """Its place behind the actions' logits."""
-        if written != _WRITTEN:
+        if written not in (_WRITTEN["output"], _WRITTEN):
             raise UnknownTarget(f"option 'target': {self.schema['description']}, is the only output that has a name")
         if not card.has_value:
             raise UnknownTarget("the model gives no value beside its actions; one of these would work")
