@@ -109,9 +109,10 @@ def test_a_question_is_answered_and_another_one_and_an_answer_is_clicked(playgro
     assert "'question=What shape is in the image?'" in code(playground, "curl")
 
 
-def test_another_model_is_shown_a_picture_that_it_knows_and_asked_what_it_understands(playground):
-    page = playground.open("#picture=fish-star").page
-    for model, titles in {"easy-vqa@1": ["teal"], "policy@1": ["forward"], "scenes@1": ["cross"]}.items():
+def test_another_model_is_shown_a_picture_that_it_knows_and_asked_what_it_understands(playground, caption):
+    page = playground.open("#picture=fish-star&targets=4,10", tiles=2).page
+    shown = {"scenes-captions@1": caption, "easy-vqa@1": ["teal"], "policy@1": ["forward"], "scenes@1": ["cross"]}
+    for model, titles in shown.items():
         page.get_by_role("combobox", name="Model", exact=True).select_option(model)
         playground.shows(*titles)
         assert page.locator("#picture-note").is_hidden()
@@ -145,6 +146,9 @@ def test_an_agents_actions_and_the_value_of_what_it_sees(playground, client):
     assert '\'target={"output":"value"}\'' in code(playground, "curl")
     playground.page.reload()
     playground.shows(said["actions"][0]["label"], "value of the state")
+    playground.page.get_by_label("Another action").fill("value")
+    playground.page.get_by_label("Another action").press("Enter")
+    playground.shows("value of the state")
 
 
 def frame(shade):

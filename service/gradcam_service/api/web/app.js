@@ -7,7 +7,7 @@ import { centredPalette } from "./maps.js";
 import { isRefused } from "./methods.js";
 import { example, list, mark, opened, receive } from "./picture.js";
 import { asked, labelOf, naming, questions, targets } from "./questions.js";
-import { written } from "./said.js";
+import { entry, written } from "./said.js";
 import { PICTURES, picturesFor, samplesFor } from "./samples.js";
 import { ask, describe, isReady, known, look, lookAround, modelOf, otherThan, resolved, session, speaks, textFor } from "./session.js";
 import { file } from "./snippets.js";
@@ -112,7 +112,7 @@ async function another(event) {
     const { explanation } = await ask(naming($("class-name").value.trim()));
     if (session.picture !== picture || state.model !== model) return;
     $("class-name").value = "";
-    only(explanation.target.index);
+    only(entry(explanation.target).index);
   } catch (error) {
     if (error.code === "unauthorized") needKey("The key is not, or no longer, accepted.");
     else complainOf("class-name", error.message);
@@ -127,14 +127,14 @@ function complainOf(control, text) {
 
 /** Another model: classes of the same labels stay, and so do the method where it can explain that model, and the text. */
 async function choose(model) {
-  const [labels, option] = [speaks(state.model) ? [] : state.targets.map(labelOf), modelOf(state.model)?.text?.option];
+  const [labels, option] = [state.targets.map(labelOf), modelOf(state.model)?.text?.option];
   stage.cancel();
   session.complaints = {};
   Object.assign(state, { model, targets: [], against: state.against === "rest" ? "rest" : "", layer: "auto", other: otherThan(model) });
   if (isReady(model)) await describe(model).catch(() => {});
   if (state.model !== model) return;
   const { labels: theirs = [], text } = session.details.get(model) ?? {};
-  const kept = labels.map((label) => theirs.indexOf(label));
+  const kept = labels.map((label) => (speaks(model) ? -1 : theirs.indexOf(label))); // whose labels are no places of words
   if (!kept.includes(-1)) state.targets = kept;
   if (!option || text?.option !== option) state.text = samplesFor(modelOf(model)).texts?.[0] ?? "";
   if (isRefused(model, state.method)) state.method = "";

@@ -46,5 +46,8 @@ export function written(index, isWord) {
   return isWord && index !== null ? JSON.stringify({ word: index }) : index;
 }
 
-/** What the API tells of a target as a request writes it, in which `asked` would do for a contrast. */
-export const again = (told, asked) => (told.against ? asked : written(entry(told).index, "word" in told));
+/** What the API tells of a target as a request writes it; of a contrast, and what a plugin tells, it was `asked` for. */
+export function again(told, asked) {
+  const { index, against } = entry(told);
+  return against || index === undefined ? asked : written(index, "word" in told);
+}
