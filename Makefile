@@ -71,8 +71,8 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 zoo: TRAINING = $(if $(filter-out scenes,$(MODEL)),$(subst -,_,$(MODEL)).)train
-zoo: $(VENV)/.zoo  ## train an embedded model from nothing; MODEL is scenes, policy, …
-	$(BIN)/python -m gradcam_service.zoo.$(TRAINING)
+zoo: $(VENV)/.zoo  ## train an embedded model from nothing; MODEL is scenes, policy, …, ZOO=--help has all options
+	$(BIN)/python -m gradcam_service.zoo.$(TRAINING) $(ZOO)
 
 image:  ## build the container image for a CPU; make image DEVICE=cuda for GPUs
 	BUILDAH_FORMAT=docker $(ENGINE) build \
