@@ -42,6 +42,8 @@ FAMILIES = {
     "convnext_atto": ("timm", 64),  # of a normalisation and a linear layer
     "vit_tiny_patch16_224": ("timm", 224),  # of attention, on tokens with a class token before them
 }
+LONG = ("mobilenet_v3_small", "vit_tiny_patch16_224")
+"""Those that wait for `make test-all`: the heads of the others, and each kind of head in test_lowering, don't."""
 ROOT = Path(mkdtemp(prefix="compiled-"))
 LIMIT = 100_000
 CHEAP = {"occlusion": {"window": 40, "stride": 40}, "rise": {"masks": 12}}
@@ -116,7 +118,10 @@ def check(name: str, questions: list[Question]) -> None:
         assert after.tokens is None or [*after.tokens] == [*before.tokens]
 
 
-@pytest.mark.parametrize("name", ["scenes", *FAMILIES])
+@pytest.mark.parametrize(
+    "name",
+    ["scenes", *(pytest.param(name, marks=pytest.mark.exhaustive) if name in LONG else name for name in FAMILIES)],
+)
 def test_every_method_that_needs_no_gradient_at_the_picture_answers_alike(name):
     compiled = both(name)[1]
     able = compiled.card.method_names()
