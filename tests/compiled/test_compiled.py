@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from command import gradcam
+from gradcam_service import kinds
 from gradcam_service.compiled import proof
 from gradcam_service.compiled.model import CompiledModel
 from gradcam_service.compiled.write import compile_model
@@ -321,7 +322,17 @@ def test_without_torch_it_explains_and_what_needs_torch_says_so(tmp_path):
     assert refused == "model needs torch: compile it, or use the full image"
 
 
-def test_a_target_that_is_written_in_torch_needs_the_full_model():
+def test_a_target_that_is_written_in_torch_needs_the_full_model(monkeypatch):
+    monkeypatch.setitem(kinds._PLUGINS["TARGET"], "product", Path(__file__).parents[1] / "plugins" / "product.py")
+    model, compiled = both("scenes")
+    for method in ("gradcam", "occlusion"):
+        asked = [Question(method, targets=(Target("product", [0, 1]),), options=CHEAP.get(method, {}))]
+        answers(model, [inputs(model)], asked)
+        with pytest.raises(UnsupportedMethod, match="kind product is explained by differentiating it"):
+            answers(compiled, [inputs(model)], asked)
+
+
+def test_a_head_differentiates_no_objective_itself():
     _, compiled = both("scenes")
     cut = compiled.network.cut
     frontier = cut.frontier(compiled.images([pixels(both("scenes")[0])]))

@@ -13,32 +13,12 @@ from torch.nn import functional as F  # noqa: N812
 from gradcam_service.explain.activation import probabilities
 from gradcam_service.explain.arrays import resized, softmax, taken
 from gradcam_service.explain.cut import gradient
-from gradcam_service.explain.method import Batched
-from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.methods.rise import _numbers
 from gradcam_service.explain.objectives import Contrast, Finer, Logit
-
-BATCHED = [name for name, method in METHODS.items() if isinstance(method, Batched)]
 
 
 def drawn(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape)
-
-
-@pytest.mark.parametrize("name", BATCHED)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_batched_method_is_one_formula_for_both(name, dtype):
-    features, gradients = drawn(3, 5, 4, 6).astype(dtype), drawn(3, 5, 4, 6, seed=1).astype(dtype)
-    features[1, 2] = 0
-    gradients[2, 1, 0] = 0
-    method = METHODS[name]
-    options = {} if method.objective else method.complete({})
-    ours = method.maps(features, gradients, **options)
-    expected = method.maps(torch.from_numpy(features), torch.from_numpy(gradients), **options)
-    assert isinstance(ours, np.ndarray)
-    assert ours.shape == (3, 4, 6)
-    assert ours.max() > 0
-    np.testing.assert_allclose(ours, expected.numpy(), rtol=0, atol=1e-5 * ours.max())
 
 
 OBJECTIVES = {

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
+import numpy as np
 
-from gradcam_service.errors import BadOption, shortened
+from gradcam_service.errors import BadOption, UnsupportedMethod, shortened
+from gradcam_service.explain.objectives import Sloped
 from gradcam_service.kinds import Kinds
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from gradcam_service.explain.arrays import Array
     from gradcam_service.explain.objectives import Objective
     from gradcam_service.registry.card import Card
@@ -116,8 +116,18 @@ def _of_task(task: str) -> Mapping[str, TargetKind]:
 
 
 def objective(targets: Sequence[Target], outputs: Array) -> Objective:
-    """What M rows are explained for, of a target each, all of one kind."""
-    return TARGETS[targets[0].kind].objective([target.value for target in targets], outputs)
+    """What M rows are explained for, of a target each, all of one kind.
+
+    Raises:
+        UnsupportedMethod: the outputs are a compiled model's, and the objective is written for torch.
+    """
+    made = TARGETS[targets[0].kind].objective([target.value for target in targets], outputs)
+    if isinstance(outputs, np.ndarray) and not isinstance(made, Sloped):
+        raise UnsupportedMethod(
+            f"a target of kind {targets[0].kind} is explained by differentiating it, which compiled models can't; the "
+            "full model can, and needs torch"
+        )
+    return made
 
 
 def _parsed(text: str) -> object:
