@@ -41,7 +41,6 @@ FAMILIES = {
     "squeezenet1_1": ("torchvision", 97),  # a head of convolutions, and a pooling that isn't its last
     "mobilenet_v3_small": ("torchvision", 64),  # of two linear layers
     "convnext_atto": ("timm", 64),  # of a normalisation and a linear layer
-    "vit_tiny_patch16_224": ("timm", 224),  # of attention, on tokens with a class token before them
 }
 LONG = ("mobilenet_v3_small", "vit_tiny_patch16_224")
 """Those that wait for `make test-all`: the heads of the others, and each kind of head in test_lowering, don't."""

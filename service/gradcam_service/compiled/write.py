@@ -99,7 +99,12 @@ def _cut(model: LoadedModel, cut: Cut, graphs: _Graphs, index: int) -> CompiledL
     text = model.card.text
     others = () if text is None else (torch.from_numpy(text.example()).repeat(2, 1),)
     frontier = cut.frontier(images, *others)
-    crossing = (frontier.features, *frontier.rest)
+    live = (frontier.features, *frontier.rest)
+    crossing = [value.contiguous() for value in live if isinstance(value, Tensor)]
+    if len(crossing) < len(live):
+        raise UnsupportedMethod(
+            f"numbers cross the cut at {cut.layer.name}, which can't be compiled; another layer may"
+        )
     rows = [0, *(axis or 0 for axis in frontier.axes)]
     outputs = network.classes * network.positions + network.values
     backbone = graphs.write(f"backbone{number}.onnx", _of_images(cut.backbone), (images,), [0])

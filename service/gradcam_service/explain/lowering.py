@@ -110,6 +110,7 @@ def lower_gradient(cut: Cut, frontier: Frontier, others: tuple[Tensor, ...], out
     examples = [frontier.features, *frontier.rest, *others, torch.zeros(2, outputs)]
     if not all(isinstance(example, Tensor) for example in examples):
         raise UnsupportedMethod(f"numbers cross the cut at {cut.layer.name} that differ from picture to picture")
+    examples = [example.contiguous() for example in examples]  # a view's strides would be traced, too
     rows = [0, *(axis or 0 for axis in frontier.axes), *(0 for _ in others), 0]
     return _lowered(explained, examples, rows)
 
