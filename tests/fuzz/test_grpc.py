@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from api.calls import encoded
-from dialects.channel import OPTIONS, SERVICE, Channel, address, output, pictures
+from dialects.channel import OPTIONS, SERVICE, Channel, address, pictures
 from gradcam_service.api.grpc.protocol import inference_pb2
-from live import PATIENCE, Service
+from live import PATIENCE, Service, until
 
 from .test_images import CONNECTIONS, PICTURE, damaged
 
@@ -77,8 +77,7 @@ def outlived(service: Service, channel: Channel) -> Iterator[None]:
     yield
     assert service.lasting() == processes  # none died
     assert resident(service) - before < 20e6
-    answer, _ = channel.call("ModelInfer", model_name="scenes", **pictures(FILE))
-    assert output(answer, "scores").shape == (1, 12)
+    until(lambda: asked(channel, MESSAGES["files, raw"]), (Code.OK, ""))
 
 
 def resident(service: Service) -> int:
@@ -107,9 +106,9 @@ def test_a_message_that_is_cut_short_is_refused(guarded: Service, channel: Chann
     rng = np.random.default_rng(0)
     ends = {*range(60), *rng.integers(60, len(message), 1000 if fuzz else 20).tolist()}
     with outlived(guarded, channel):
-        for end in sorted(ends):
-            code, said = asked(channel, message[:end])
-            assert code in (Code.INVALID_ARGUMENT, Code.NOT_FOUND), (end, said)
+        codes = Counter(asked(channel, message[:end])[0] for end in ends)
+    assert codes.keys() <= {Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.OK}
+    assert codes[Code.OK] <= 3  # where a field ends that needn't be there
 
 
 @pytest.mark.parametrize(
@@ -197,6 +196,16 @@ def test_a_damaged_connection_is_answered_or_closed(guarded: Service, channel: C
     with outlived(guarded, channel), ThreadPoolExecutor(CONNECTIONS) as threads:
         answers = list(threads.map(send, range(2000 if fuzz else 80)))
     assert any(answers)  # else nothing was understood
+
+
+def test_a_path_that_is_no_text_ends_no_server(guarded: Service, channel: Channel, connection: bytes):
+    path = f"/{SERVICE}/ModelInfer".encode()
+    at = connection.index(path)
+    damage = connection[:at] + b"\xff" * len(path) + connection[at + len(path) :]
+    with outlived(guarded, channel):
+        for _ in range(3):
+            said_to(guarded, damage)
+            until(lambda: asked(channel, MESSAGES["files, raw"]), (Code.OK, ""))
 
 
 LONG = {"longer than it is": 1000, "longer than is accepted": 2**31, "as long as can be": 2**32 - 1, "empty": 0}

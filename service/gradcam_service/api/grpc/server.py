@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import logging
+from collections import deque
+from contextlib import suppress
 
 import grpc
 from starlette.types import ASGIApp
@@ -13,18 +16,51 @@ from gradcam_service.settings import Settings
 _FRAME = 2**20
 """Bytes of a message beside its tensors."""
 
+_SECONDS = 0.2
+"""Between two looks whether a server is there."""
+_KEPT = 16
 
-@dataclass(frozen=True)
+log = logging.getLogger(__name__)
+
+
 class Listening:
-    """A server that listens, and what it serves."""
+    """A server that listens, and another in its place whenever one ends by itself.
 
-    server: grpc.aio.Server
-    services: Services
+    `grpc.aio`'s (1.85) does, with all calls that are open, where the path of one is no UTF-8, whoever sends that.
+
+    Args:
+        services: what it serves.
+        settings: have the limits.
+    """
+
+    def __init__(self, services: Services, settings: Settings) -> None:
+        self._services, self._settings = services, settings
+        self._ending = deque[grpc.aio.Server](maxlen=_KEPT)  # must not be destroyed before their callers have left
+
+    async def begin(self) -> None:
+        """Listen.
+
+        Raises:
+            RuntimeError: the port can't be listened on.
+        """
+        self._server = await _listening(self._services, self._settings)
+        self._lasting = asyncio.create_task(self._last())
 
     async def stop(self, grace: float) -> None:
         """Accept no calls, and end those that are open after so many seconds; who watches isn't waited for."""
-        self.services.health.leave()
-        await self.server.stop(grace)
+        self._lasting.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._lasting
+        self._services.health.leave()
+        await self._server.stop(grace)
+
+    async def _last(self) -> None:
+        while True:
+            while self._server._server.is_running():
+                await asyncio.sleep(_SECONDS)
+            log.error("gRPC's server ended by itself; another takes its place")
+            self._ending.append(self._server)
+            self._server = await _listening(self._services, self._settings)
 
 
 async def start(app: ASGIApp, settings: Settings) -> Listening:
@@ -37,8 +73,14 @@ async def start(app: ASGIApp, settings: Settings) -> Listening:
     Raises:
         RuntimeError: the port can't be listened on.
     """
+    started = Listening(Services(app, settings), settings)
+    await started.begin()
+    return started
+
+
+async def _listening(services: Services, settings: Settings) -> grpc.aio.Server:
+    """One that listens."""
     patience = round(1e3 * settings.read_seconds)
-    services = Services(app, settings)
     server = grpc.aio.server(
         handlers=services.handlers(),
         options=[
@@ -54,4 +96,4 @@ async def start(app: ASGIApp, settings: Settings) -> Listening:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     server.add_insecure_port(f"{host}:{settings.grpc_port}")
     await server.start()
-    return Listening(server, services)
+    return server
