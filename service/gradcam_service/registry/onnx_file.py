@@ -139,7 +139,7 @@ def _convert(tensors: Iterable[TensorProto], types: Collection[int]) -> None:
 
 
 def keep_scores(
-    model: onnx.ModelProto, wanted: str | int | None, *, has_value: bool = False, positions: int | None = None
+    model: onnx.ModelProto, wanted: str | int | None, *, has_value: bool = False, speaks: bool = False
 ) -> int:
     """Make the model's scores its one output, with the value behind them if there is one; how many of that there are.
 
@@ -147,7 +147,7 @@ def keep_scores(
         model: in which the other outputs are dropped.
         wanted: the name of the output, or its index; None where only one can be a row of scores for each image.
         has_value: whether another output may be a value of each image, which is kept, where no output is wanted.
-        positions: after how many tokens the scores may be those of the words that follow, (N, T, words).
+        speaks: whether scores may be those of the words that follow each of T tokens, (N, T, words).
 
     Raises:
         ModelFailed: naming the outputs that there are, or those that could be scores.
@@ -158,7 +158,7 @@ def keep_scores(
     if wanted is not None and wanted not in [value.name for value in outputs]:
         raise ModelFailed(f"output: the model has no {wanted!r}; it has {_shown(outputs)}")
     named = [value for value in outputs if wanted in (None, value.name)]
-    found = [value for value in named if _may_be_scores(value, positions)]
+    found = [value for value in named if _may_be_scores(value, speaks)]
     if has_value and len(found) == len(("scores", "value")):
         numbers = [value for value in found if _is_number(value)]
         if len(numbers) == 1:
@@ -200,11 +200,11 @@ def _lengths(value: onnx.ValueInfoProto) -> list[int | None] | None:
     return [d.dim_value or None for d in kind.shape.dim] if kind.HasField("shape") else None
 
 
-def _may_be_scores(value: onnx.ValueInfoProto, positions: int | None) -> bool:
-    """Whether it is (N, classes) once dimensions of one element are left out, or (N, positions, words)."""
+def _may_be_scores(value: onnx.ValueInfoProto, speaks: bool) -> bool:
+    """Whether it is (N, classes) once dimensions of one element are left out, or (N, T, words)."""
     lengths = _lengths(value)
     long = lengths is None or (len(lengths) > 0 and sum(length not in (None, 1) for length in lengths[1:]) <= 1)
-    of_words = positions is not None and len(lengths or ()) == 3 and lengths[1] in (None, positions)  # type: ignore[index]
+    of_words = speaks and len(lengths or ()) == len("NTV")
     return value.type.tensor_type.elem_type in _FLOATS and (long or of_words)
 
 

@@ -41,8 +41,7 @@ def imported(folder: ModelFolder) -> Built:
     model = onnx_file.read(weights_file(folder), spec.sha256)
     content = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
     text, task = folder.text(), TASKS[spec.task]
-    positions = text.length if text is not None and speaks(task) else None
-    values = onnx_file.keep_scores(model, spec.output, has_value=has_value(task), positions=positions)
+    values = onnx_file.keep_scores(model, spec.output, has_value=has_value(task), speaks=speaks(task))
     onnx_file.in_float32(model)
     if spec.activation not in UNCHANGED:
         onnx_file.keep_logits(model, spec.activation)
