@@ -296,10 +296,11 @@ from gradcam_service.local import load_all, open_model
 from gradcam_service.registry.repository import scan
 from gradcam_service.settings import Settings
 
-settings = Settings(model_repository=(sys.argv[1],), default_model="scenes")
-local = open_model("scenes", settings)
-picture = Path(sys.argv[2]).read_bytes()
-for method in local.model.card.method_names():
+repository, picture, name, *methods = sys.argv[1:]
+settings = Settings(model_repository=(repository,), default_model="scenes")
+local = open_model(name, settings)
+picture = Path(picture).read_bytes()
+for method in methods:
     options = {"masks": 10} if method == "rise" else {}
     told = local.explain(picture, ExplainOptions(method=method, output=["map"], **options))
     print(method, told.explanations[0].name)
@@ -309,15 +310,19 @@ print(tried[0].model.reason)
 """
 
 
-def test_without_torch_it_explains_and_what_needs_torch_says_so(tmp_path):
-    folder = altered(tmp_path, "scenes")
+@pytest.mark.parametrize("name", ["scenes", "scenes-captions"])
+def test_without_torch_it_explains_and_what_needs_torch_says_so(name, tmp_path):
+    folder = altered(tmp_path, name)
     picture = next(Path(proof.__file__).parents[1].glob("pictures/*.jpg"))
+    methods = both(name)[1].card.method_names() if name == "scenes" else ["gradcam"]
     ran = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, folder.parents[1], picture], capture_output=True, text=True
+        [sys.executable, "-c", WITHOUT_TORCH, folder.parents[1], picture, name, *methods],
+        capture_output=True,
+        text=True,
     )
     assert ran.returncode == 0, ran.stderr
     *explained, refused = ran.stdout.splitlines()
-    assert [line.split()[0] for line in explained] == both("scenes")[1].card.method_names()
+    assert [line.split()[0] for line in explained] == methods
     assert refused == "model needs torch: compile it, or use the full image"
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from gradcam_service.errors import BadOption, UnknownTarget, shortened
+from gradcam_service.explain.arrays import Array, arrays
+from gradcam_service.explain.objectives import Contrast, Logit, Objective
 from gradcam_service.naming import did_you_mean
 from gradcam_service.tasks.captioning import Word, scores_of
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
-    from gradcam_service.explain.objectives import Objective
     from gradcam_service.registry.card import Card
 
 
@@ -68,20 +68,17 @@ class CaptionWord:
             raise UnknownTarget(f"there is no word {word}; captions have at most {text.words}, from 0")
         return [word]
 
-    def objective(self, values: Sequence[Sequence[int]], outputs: Tensor) -> Objective:
+    def objective(self, values: Sequence[Sequence[int]], outputs: Array) -> Objective:
         """The word's logit, or Σ y of the tokens that spell it. Rows with fewer are filled up with some of weight 0."""
-        import torch
-
-        from gradcam_service.explain import objectives
-
-        longest = max(len(places) for _, *places in values)
-        own = torch.tensor([places[0] for _, *places in values], device=outputs.device)
-        if longest == 1:
-            return objectives.Logit(own, outputs.shape[1])
+        xp, device = arrays(outputs), outputs.device
+        own = xp.asarray([places[0] for _, *places in values], device=device)
         others = [places[1:] for _, *places in values]
-        padded = torch.tensor([row + [0] * (longest - 1 - len(row)) for row in others], device=outputs.device)
-        added = torch.tensor([[-1.0] * len(row) + [0.0] * (longest - 1 - len(row)) for row in others])
-        return objectives.Contrast(own, padded, added.to(outputs.device))
+        longest = max(map(len, others))
+        if longest == 0:
+            return Logit(own, outputs.shape[1])
+        padded = xp.asarray([row + [0] * (longest - len(row)) for row in others], device=device)
+        added = xp.asarray([[-1.0] * len(row) + [0.0] * (longest - len(row)) for row in others], device=device)
+        return Contrast(own, padded, added)
 
     def describe(
         self, value: Sequence[int], card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool
