@@ -174,6 +174,8 @@ def folder_with(tmp_path, content, name="vocabulary.txt", task="vqa"):
         (b'{"red": 1, "star": 2, "<pad>": 0}', "vocabulary.json"),
         (b'{"0": "<pad>", "1": "red", "2": "star"}', "vocab.json"),
         (b"[PAD]\nred\nstar\n", "vocab.txt"),
+        (b'["<pad>", "red", "star", "model"]', "vocabulary.json"),
+        (b'{"red": 1, "star": 2, "<pad>": 0, "model": 3}', "tokenizer.json"),
     ],
 )
 def test_a_vocabulary_may_be_written_as_labels_are(tmp_path, content, name):

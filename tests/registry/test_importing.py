@@ -260,6 +260,36 @@ def test_an_onnx_file_whose_weights_are_inputs_or_constants_is_one_file_of_its_s
     assert served(place).card.preprocess.crop == 64
 
 
+class Answerer(nn.Module):
+    """Answers yes or no to a question about a picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cnn = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU())
+        self.words = nn.Embedding(5, 4)
+        self.answers = nn.Linear(4, 2)
+
+    def forward(self, image: torch.Tensor, question: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.answers(self.cnn(image).mean((2, 3)) * self.words(question).mean(1))
+        return scores
+
+
+def test_a_vocabulary_is_not_mixed_up_with_labels_whatever_it_is_called(place: Path):
+    batch = torch.export.Dim("batch")
+    given = (torch.zeros(2, 3, 224, 224), torch.zeros(2, 3, dtype=torch.int64))
+    program = torch.export.export(Answerer().eval(), given, dynamic_shapes=({0: batch}, {0: batch}))
+    torch.export.save(program, place / "m.pt2")
+    (place / "answers.txt").write_text("yes\nno\n")
+    (place / "labels.txt").write_text("<pad>\nis\nit\na\nbird\n")
+    options = ("--labels", place / "answers.txt", "--tokenizer", place / "labels.txt", "--set", "task=vqa")
+    done = imported(place, "m.pt2", *options, "--set", "length=3", architecture="")
+    assert done.returncode == 0, done.stderr
+    card = served(place).card
+    assert card.labels == ["yes", "no"]
+    assert card.text is not None
+    assert card.text.vocabulary == ["<pad>", "is", "it", "a", "bird"]
+
+
 def test_a_program_of_torch_export_is_imported(place: Path):
     batch = torch.export.Dim("batch")
     program = torch.export.export(net(), (torch.zeros(2, 3, 224, 224),), dynamic_shapes=({0: batch},))

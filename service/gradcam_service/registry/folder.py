@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ class ModelFolder:
             return None
         try:
             content = self.file("tokenizer", name).read_bytes().decode("utf-8-sig")
-            if name.lower().endswith(".json") and '"model"' in content:  # else a vocabulary, as labels may be
+            if name.lower().endswith(".json") and _is_tokenizer(content):  # else a vocabulary, as labels may be
                 return of_tokenizer(content, length)
             return of_vocabulary(labels_of_file(content, name), length)
         except OSError as error:
@@ -95,3 +96,12 @@ class ModelFolder:
         if self.spec.preprocess is None:
             raise ModelFailed("model.yaml must say how to preprocess: this source comes without that")
         return self.spec.preprocess
+
+
+def _is_tokenizer(content: str) -> bool:
+    """Whether JSON is Hugging Face's, and not a vocabulary, of which ``model`` may be a word."""
+    try:
+        told = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(told, dict) and isinstance(told.get("model"), dict)

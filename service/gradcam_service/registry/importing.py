@@ -128,7 +128,7 @@ def import_model(order: Import) -> list[str]:
         folder = Path(place) / "version"
         folder.mkdir()
         if order.tokenizer is not None:
-            shutil.copyfile(order.tokenizer, folder / order.tokenizer.name)
+            shutil.copyfile(order.tokenizer, folder / _tokenizer(order)["tokenizer"])
         if architecture:
             found = _checkpoint(order, source, architecture, labels, folder)
         else:
@@ -246,7 +246,8 @@ def _built(order: Import, spec: dict[str, Any], labels: list[str] | None, folder
 
 
 def _tokenizer(order: Import) -> dict[str, str]:
-    return {} if order.tokenizer is None else {"tokenizer": order.tokenizer.name}
+    """What ``model.yaml`` says of it: a name of its own, whatever it was called, as ``labels.txt`` is of labels."""
+    return {} if order.tokenizer is None else {"tokenizer": f"tokenizer{order.tokenizer.suffix}"}
 
 
 def _model_file(order: Import, source: str, labels: list[str] | None) -> _Found:
