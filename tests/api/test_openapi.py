@@ -146,7 +146,7 @@ def test_the_fullest_answer_is_as_documented(client, document, scene):
     assert wrong(response, document, "/explain") == []
 
 
-@pytest.mark.parametrize(("path", "options"), [("/predict", 5), ("/explain", 35)])
+@pytest.mark.parametrize(("path", "options"), [("/predict", 6), ("/explain", 36)])
 def test_every_option_is_documented_alike_in_all_three_forms(document, path, options):
     operation = document["paths"][path]["post"]
     content = operation["requestBody"]["content"]

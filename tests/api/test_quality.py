@@ -73,10 +73,10 @@ def test_agreement_is_that_of_the_two_maps(client, png, asked, against):
     patches = []
     for method in (asked.get("method", "gradcam"), against):
         cam = values(explain(client, png, **given, **layer, method=method)["map"])
-        large = (
-            interpolate(torch.from_numpy(cam.copy())[None, None], (224, 224), mode="bilinear")[0, 0].double().numpy()
-        )
-        patches.append(large.reshape(14, 16, 14, 16).mean((1, 3)).ravel())
+        own = torch.from_numpy(cam.astype(np.float64))[None, None]
+        large = interpolate(own, (224, 224), mode="bilinear")[0, 0].numpy()
+        means = large.reshape(14, 16, 14, 16).mean((1, 3)).ravel()
+        patches.append(np.round(means / abs(means).max(), 12))  # of which many are the same, but for rounding
     assert quality["agreement"] == pytest.approx(spearmanr(*patches).statistic, abs=1e-6)
 
 

@@ -153,10 +153,11 @@ def test_calls_are_answered_up_to_a_bound_and_health_beyond_it():
 def test_a_bounded_number_of_callers_watch_and_others_may_check():
     with served(read_seconds=10_000) as channel, ExitStack() as stack:
         ask = channel.unary_stream(HEALTH.replace("Check", "Watch"), None, health_pb2.HealthCheckResponse.FromString)
-        calls = [ask(b"", timeout=SECONDS) for _ in range(32)]
-        for call in calls:
-            stack.callback(call.cancel)
-            assert next(call).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        calls = []
+        for _ in range(32):  # one after the other: of many whose messages are awaited, the first give way
+            calls.append(ask(b"", timeout=SECONDS))
+            stack.callback(calls[-1].cancel)
+            assert next(calls[-1]).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert status(ask(b"", timeout=SECONDS)) == (
             Code.RESOURCE_EXHAUSTED,
             "queue_full: 32 callers watch, the most that are accepted in one process",

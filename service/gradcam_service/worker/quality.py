@@ -111,5 +111,5 @@ def _area(
 def _saliency(cam: Array, size: tuple[int, int]) -> Floats:
     """A map as large as the input, (H, W), bilinearly; of signed colours their mean magnitude."""
     flat = np.asarray(cam)
-    large: Floats = resized(abs(flat).mean(axis=2) if flat.ndim == 3 else flat, size)
+    large: Floats = resized((abs(flat).mean(axis=2) if flat.ndim == 3 else flat).astype(np.float64), size)
     return large

@@ -9,6 +9,9 @@ import numpy as np
 
 from gradcam_service.evaluate.metrics.arrays import Floats
 
+_DIGITS = 12
+"""Of the largest value, which are ranked. Interpolation makes ties, which the last digit would break at random."""
+
 
 def rank_correlation(saliency: Floats, other: Floats, patch: int = 1) -> float:
     """Spearman's ρ of two maps over square patches, −1 to 1; NaN where one of them is constant: it ranks nothing.
@@ -20,10 +23,15 @@ def rank_correlation(saliency: Floats, other: Floats, patch: int = 1) -> float:
     """
     from scipy.stats import spearmanr  # 0.7 s and 45 MB, which workers need that are asked for quality
 
-    first, second = (patch_means(of, patch).ravel() for of in (saliency, other))
+    first, second = (_digits(patch_means(of, patch).ravel()) for of in (saliency, other))
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(spearmanr(first, second).statistic)
+
+
+def _digits(means: Floats) -> Floats:
+    digits: Floats = np.round(means / (abs(means).max() or 1), _DIGITS)
+    return digits
 
 
 def patch_means(saliency: Floats, patch: int) -> Floats:
