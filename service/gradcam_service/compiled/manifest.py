@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -22,6 +23,7 @@ import numpy as np
 from gradcam_service.errors import ModelFailed
 from gradcam_service.explain.layout import Frame, Layout
 from gradcam_service.registry.card import CheckCard
+from gradcam_service.registry.folder import ModelFolder
 
 NAME = "compiled.json"
 WEIGHTS = "weights.bin"
@@ -93,9 +95,9 @@ class Manifest(msgspec.Struct, frozen=True):
     model: str
     digest: str
     made_by: str
-    layers: tuple[CompiledLayer, ...]
+    layers: Annotated[tuple[CompiledLayer, ...], msgspec.Meta(min_length=1)]
     outputs: int
-    positions: int
+    positions: Annotated[int, msgspec.Meta(ge=1)]
     values: int
     others: tuple[str, ...]
     refused: dict[str, str]
@@ -103,19 +105,22 @@ class Manifest(msgspec.Struct, frozen=True):
     files: dict[str, str]
 
 
-def read(folder: Path) -> Manifest:
+def read(folder: ModelFolder) -> Manifest:
     """The manifest of a folder, all of whose files are as they were written.
 
     Raises:
-        ModelFailed: one is missing or damaged, or it is no manifest.
+        ModelFailed: one is missing, damaged or elsewhere, or it is no manifest.
     """
     try:
-        manifest = msgspec.json.decode((folder / NAME).read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode(folder.file("source compiled:", NAME).read_bytes(), type=Manifest)
         for name, digest in manifest.files.items():
-            if Path(name).name != name or sha256(folder / name) != digest:
+            if sha256(folder.file("source compiled:", name)) != digest:
                 raise ModelFailed(f"{name} is not what gradcam compile wrote; compile the model again")
+        graphs = {name for layer in manifest.layers for name in (layer.backbone, layer.head, layer.gradient) if name}
+        if strange := sorted(graphs - manifest.files.keys()):
+            raise ModelFailed(f"{NAME} has no digest of {', '.join(strange)}; compile the model again")
     except OSError as error:
-        raise ModelFailed(f"{Path(error.filename).name} can't be read: {error.strerror}") from error
+        raise ModelFailed(f"{Path(error.filename or NAME).name} can't be read: {error.strerror}") from error
     except msgspec.DecodeError as error:
         raise ModelFailed(f"{NAME} is not what gradcam compile writes: {error}") from error
     return manifest

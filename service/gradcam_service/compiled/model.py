@@ -13,7 +13,7 @@ import numpy as np
 
 import gradcam_service
 from gradcam_service.compiled import manifest as folder_of
-from gradcam_service.compiled.manifest import CompiledLayer, Manifest
+from gradcam_service.compiled.manifest import NAME, CompiledLayer, Manifest
 from gradcam_service.compiled.network import CompiledCut, CompiledHead, CompiledNetwork, Layer
 from gradcam_service.errors import ModelFailed, first_line
 from gradcam_service.explain.costs import forward_passes
@@ -82,9 +82,9 @@ class CompiledModel:
 
     def batch(self, inputs: Sequence[Mapping[str, np.ndarray]]) -> tuple[np.ndarray, ...]:
         """The network's inputs of a batch; see `gradcam_service.registry.loader.LoadedModel.batch`."""
-        prepared = [own["tensor"][None] if "tensor" in own else self.images([own["image"]]) for own in inputs]
-        pixels = [own["image"] for own in inputs if "image" in own]
-        images = self.images(pixels) if len(pixels) == len(inputs) else np.concatenate(prepared)
+        images = np.concatenate(
+            [own["tensor"][None] if "tensor" in own else self.images([own["image"]]) for own in inputs]
+        )
         if (text := self.card.text) is None:
             return (images,)
         return images, np.stack([own[TOKENS] if TOKENS in own else text.begun() for own in inputs])
@@ -98,32 +98,30 @@ class CompiledModel:
         reasons: list[str] = []
         with cache.holding() as leases:
             folder = _kept(self.card.digest)
-            for asked in rounds:
-                found = self._faster(asked, folder, reasons)
-                if found is not None:
-                    return replace(found, leases=(*self.leases, *leases), others=tuple(reasons))
-        return "; ".join(reasons) or f"it stays on {self.card.runtime}"
+            found = next((made for asked in rounds if (made := self._faster(asked, folder, reasons))), None)
+        cache.prune(cache_bytes)
+        if found is None:
+            return "; ".join(reasons) or f"it stays on {self.card.runtime}"
+        return replace(found, leases=(*self.leases, *leases), others=tuple(reasons))
 
     def _faster(self, asked: Sequence[str], folder: Path | None, reasons: list[str]) -> CompiledModel | None:
         """Of the runtimes that may be, and these precisions, what is the fastest; why others aren't is appended."""
         images = next(self.real_batches())
-        expected = self.network.cut.frontier(images).features
         best, least = None, _seconds(self.network, images)
         for name, in_ in _ways(self.spec.runtime, asked, self.card.runtime):
             way = name if in_ == "float32" else f"{name} in {in_}"
             try:
                 network = opened(self.folder, self.manifest, self.spec, name, in_, folder)
-                found = network.cut.frontier(images).features
+                difference = self._difference(network, images)
             except Exception as error:  # of several libraries, without a common base
                 reasons.append(f"{way} can't run it: {first_line(error)}")
                 continue
-            difference = np.abs(found - expected).max() / np.abs(expected).max()
             taken = _seconds(network, images)
             if in_ == "float32" and not difference <= folder_of.TOLERANCE:
-                reasons.append(f"{way} computes features that differ by {difference:.1e} of the largest")
+                reasons.append(f"{way} computes features or scores that differ by {difference:.1e} of the largest")
             elif self.spec.runtime == "auto" and not taken < least:
                 reasons.append(f"{way} takes {taken / least:.2f} of the time of {(best or self).card.runtime}")
-            elif in_ != "float32" and (unlike := self._unlike(network)):
+            elif (in_ != "float32" or not network.others) and (unlike := self._unlike(network)):
                 reasons.append(f"{way} is not accepted: {unlike}")
             else:
                 best, least = replace(self, network=network, card=self.card.on_runtime(name, in_, 0)), taken
@@ -140,8 +138,16 @@ class CompiledModel:
             shape = (2, self.card.input.count, *self.card.preprocess.input_size)
             yield np.random.default_rng(0).standard_normal(shape, np.float32)
 
+    def _difference(self, network: CompiledNetwork, images: np.ndarray) -> float:
+        """How far the feature maps and scores of images are from its own, as a part of the largest."""
+        text = self.card.text
+        others = () if text is None else (np.repeat(text.example()[None], len(images), 0),)
+        (before, scores), (after, found) = (each.predict(images, *others) for each in (self.network, network))
+        pairs = ((after.features, before.features), (found, scores))
+        return max(float(abs(actual - expected).max() / abs(expected).max()) for actual, expected in pairs)
+
     def _unlike(self, network: CompiledNetwork) -> str:
-        """What is wrong with the answers of one in less than float32; empty where nothing is."""
+        """What is wrong with the answers of one on another runtime; empty where nothing is."""
         if self.network.others:
             return "the model takes text, with which nothing is compared yet"
         differentiable = DEFAULT in self.card.method_names()
@@ -158,7 +164,7 @@ def load(entry: Entry, max_pixels: int = OWN_PIXELS) -> CompiledModel:
     with cache.holding() as leases:
         spec = entry.spec()
         folder = ModelFolder(spec, entry.folder())
-        manifest = folder_of.read(folder.path)
+        manifest = folder_of.read(folder)
         labels, text = folder.labels() or [], folder.text()
         scored = (manifest.outputs - manifest.values) // manifest.positions
         if scored != len(labels):
@@ -193,9 +199,31 @@ def load(entry: Entry, max_pixels: int = OWN_PIXELS) -> CompiledModel:
         has_value=manifest.values > 0,
     )
     model = CompiledModel(spec, card, network, folder.path, manifest, leases=tuple(leases))
+    _check_answer(model)
     return (
         model if spec.sample is None else replace(model, sample=checked_sample(model, spec.sample, folder, max_pixels))
     )
+
+
+def _check_answer(model: CompiledModel) -> None:
+    """Have a model answer once, about nothing, which also warms it up.
+
+    Raises:
+        ModelFailed: it can't, as where ``model.yaml`` says another size than it was compiled for.
+    """
+    card, outputs = model.card, model.manifest.outputs
+    text = {} if card.text is None else {TOKENS: card.text.example()}
+    blank = np.zeros((*card.preprocess.input_size, card.input.count), np.uint8)
+    try:
+        shape = model.network.scores(*model.batch([{"image": blank, **text}])).shape
+        wrong = "" if shape == (1, outputs) else f"it gives {shape} where {NAME} says {(1, outputs)}"
+    except Exception as error:  # of several libraries, without a common base
+        wrong = first_line(error)
+    if wrong:
+        raise ModelFailed(
+            f"the compiled model can't answer: {wrong}; what model.yaml says of the input must be what it said when "
+            "the model was compiled"
+        )
 
 
 def opened(

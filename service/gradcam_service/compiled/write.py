@@ -69,6 +69,7 @@ def compile_model(model: LoadedModel, source: ModelFolder, key: str, layers: Seq
     with tempfile.TemporaryDirectory(prefix=".gradcam-", dir=folder.parent) as place:
         made = Path(place) / folder.name
         made.mkdir()
+        (made / folder_of.WEIGHTS).touch()  # empty where every tensor stays in its graph
         graphs = _Graphs(made)
         written = [_cut(model, cut, graphs, index) for index, cut in enumerate(cuts.values())]
         _model_yaml(model, source, made)

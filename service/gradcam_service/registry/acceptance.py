@@ -68,11 +68,11 @@ def real_pictures(takes: Takes, preprocess: Preparing) -> Iterator[np.ndarray]:
 
 
 def compare(exact: Network, other: Network, batches: Iterable[Array], differentiable: bool = True) -> Figures:
-    """Compare the answers of two networks, which differ in what computes their feature maps.
+    """Compare the answers of two networks, which differ in what computes them.
 
     Args:
         exact: in float32.
-        other: the same network in less.
+        other: the same network, in less or on another runtime.
         batches: images (N, C, H, W), normalised.
         differentiable: whether there are Grad-CAM's maps to compare; else the feature maps themselves are.
     """
@@ -84,7 +84,7 @@ def compare(exact: Network, other: Network, batches: Iterable[Array], differenti
         rows, top = np.arange(len(images)), expected.argmax(1)
         lost = expected[rows, top] - expected[rows, said.argmax(1)]
         classes = arrays(scores).asarray(top, device=scores.device)
-        maps, seen = (_maps(exact, each, classes, differentiable) for each in (before, after))
+        maps, seen = _maps(exact, before, classes, differentiable), _maps(other, after, classes, differentiable)
         others += int((lost > _PROBABILITY * unit).sum())
         probability = max(probability, _worst(abs(said - expected).max() / unit))
         cosine = min(cosine, -_worst(-_cosines(maps, seen).min()))

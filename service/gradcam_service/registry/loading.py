@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gradcam_service.errors import ModelFailed
 from gradcam_service.inputs import OWN_PIXELS
+from gradcam_service.registry import cache
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.served import ServedModel
 from gradcam_service.registry.sources import SOURCES
@@ -34,7 +35,10 @@ def load(
         ModelFailed: saying what is wrong with it.
     """
     if (opens := SOURCES[entry.spec().source].opens) is not None:
-        return opens(entry, max(max_pixels, OWN_PIXELS))
+        try:
+            return opens(entry, max(max_pixels, OWN_PIXELS))
+        finally:
+            cache.prune(cache_bytes)
     is_new = "torch" not in sys.modules
     try:
         import torch

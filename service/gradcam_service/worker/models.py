@@ -169,7 +169,9 @@ class Models:
         if outcome is None:
             self._become(table.accelerated(self._table, token, None))
         elif isinstance(outcome, str):
-            log.info("model stays on eager PyTorch", extra={"fields": fields | {"reason": outcome}})
+            runtime = self._loaded[token].card.runtime
+            stays = "eager PyTorch" if runtime == "eager" else runtime
+            log.info("model stays on %s", stays, extra={"fields": fields | {"reason": outcome}})
             self._become(table.accelerated(self._table, token, None))
         else:
             card = outcome.card
