@@ -56,11 +56,17 @@ class Listening:
 
     async def _last(self) -> None:
         while True:
-            while self._server._server.is_running():
-                await asyncio.sleep(_SECONDS)
+            await asyncio.sleep(_SECONDS)
+            if self._server._server.is_running():
+                continue
+            try:
+                another = await _listening(self._services, self._settings)
+            except RuntimeError as error:
+                log.error("gRPC's server ended by itself, and none can listen yet: %s", error)
+                continue
             log.error("gRPC's server ended by itself; another takes its place")
             self._ending.append(self._server)
-            self._server = await _listening(self._services, self._settings)
+            self._server = another
 
 
 async def start(app: ASGIApp, settings: Settings) -> Listening:
