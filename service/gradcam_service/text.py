@@ -198,8 +198,13 @@ class Text(msgspec.Struct, frozen=True, dict=True):
 
 
 def plain(written: str) -> str:
-    """A text in lower case, without punctuation: two words are the same if this is."""
+    """A text in lower case, without punctuation."""
     return re.sub(r"[^\w\s]", "", written.lower())
+
+
+def same(word: str, other: str) -> bool:
+    """Whether two words are the same, but for case and punctuation; what is nothing but punctuation is that itself."""
+    return (plain(word) or word) == (plain(other) or other)
 
 
 def of_vocabulary(words: list[str], length: int) -> Text:

@@ -1,6 +1,7 @@
 """Text by Hugging Face's tokenizer.json, whose tokens are parts of words, and by vocabularies as people have them."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from gradcam_service.local import open_model
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.spec import Spec
 from gradcam_service.settings import Settings
+from gradcam_service.targets import Target
+from gradcam_service.tasks import TASKS
 from gradcam_service.text import of_tokenizer
 
 from .conftest import image_of
@@ -210,3 +213,17 @@ def test_a_word_that_is_there_in_both_cases_is_the_one_that_is_written_so(tmp_pa
     assert text.question("question", "STAR t-shirt").tolist() == [2, 3, 0, 0, 0, 0]
     with pytest.raises(BadOption, match="doesn't know 'pad'"):
         text.question("question", "<pad>")
+
+
+def test_a_mark_of_punctuation_is_a_word_of_its_own():
+    words = ["[PAD]", "[CLS]", "[SEP]", "a", "star", ",", "."]
+    made = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="[PAD]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    text = of_tokenizer(made.to_str(), 8)
+    card = SimpleNamespace(text=text, labels=text.vocabulary)
+    tokens = text.caption("caption", "a star , a star .")
+    for word, place in ((".", 5), (",", 2), ("Star", 1)):
+        (target,) = TASKS["captioning"].settled((Target("word", [word]),), tokens, card)
+        assert target.value[0] == place
+    with pytest.raises(UnknownTarget, match="it has no word '!'"):
+        TASKS["captioning"].settled((Target("word", ["!"]),), tokens, card)

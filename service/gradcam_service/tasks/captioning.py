@@ -14,7 +14,7 @@ from gradcam_service.errors import UnknownTarget
 from gradcam_service.explain.method import Option
 from gradcam_service.targets import Target
 from gradcam_service.tasks import TextOption
-from gradcam_service.text import BEAM, Text, plain
+from gradcam_service.text import BEAM, Text, same
 from gradcam_service.text import Word as Spelled
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ def _index(word: int | str, words: Sequence[Spelled], text: Text) -> int:
     """The place of a word in a caption."""
     if isinstance(word, int) and word < len(words):
         return word
-    same = [index for index, own in enumerate(words) if isinstance(word, str) and plain(own.text) == plain(word)]
-    if same:
-        return same[0]
+    found = [index for index, own in enumerate(words) if isinstance(word, str) and same(own.text, word)]
+    if found:
+        return found[0]
     written = text.written([token for own in words for token in own.tokens])
     said = f"the caption is {written!r}" if words else "the caption is empty"
     raise UnknownTarget(f"{said}; it has no word {word!r}. Option caption has the words of another text explained")
