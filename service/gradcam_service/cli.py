@@ -57,6 +57,10 @@ def main() -> None:
         _exit(error.detail, exit_code(error))
     except OSError as error:
         _exit(str(error), exit_code(error))
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        _exit("this needs torch, which is not installed; predict, explain and serve do without for compiled models", 1)
 
 
 def _exit(message: str, code: int) -> None:

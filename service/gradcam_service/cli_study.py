@@ -66,6 +66,8 @@ def trust(against: str, **given: Any) -> None:  # noqa: ANN401  click's values
     DATA is as of gradcam evaluate; pictures are asked about of which both models say the same, and rightly.
     """
     order, first, second = _Order(**given), opened(given["model"]), opened(against)
+    if first.key == second.key:
+        raise click.UsageError(f"--model and --against are both {first.key}; two different models are compared")
     from gradcam_service.evaluate.studies.trust import STUDY, Trust
 
     _make("trust", STUDY, Trust(first, second, _SIDE), order, [first, second])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from functools import cache
@@ -281,7 +282,7 @@ def test_the_command_tells_of_a_layer_that_is_not_there_and_of_a_model_that_is_c
     assert not (tmp_path / "mine").exists() or not [*(tmp_path / "mine").iterdir()]
 
 
-WITHOUT_TORCH = """
+ABSENT = """
 import sys
 
 class Absent:
@@ -290,6 +291,10 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
+"""
+WITHOUT_TORCH = (
+    ABSENT
+    + """
 from pathlib import Path
 from gradcam_service.core.options import ExplainOptions
 from gradcam_service.local import load_all, open_model
@@ -308,6 +313,7 @@ listing = scan((), True)
 tried = [one for one in load_all(zip(listing, listing.models()), settings) if one.entry.name == "scenes"]
 print(tried[0].model.reason)
 """
+)
 
 
 @pytest.mark.parametrize("name", ["scenes", "scenes-captions"])
@@ -324,6 +330,21 @@ def test_without_torch_it_explains_and_what_needs_torch_says_so(name, tmp_path):
     *explained, refused = ran.stdout.splitlines()
     assert [line.split()[0] for line in explained] == methods
     assert refused == "model needs torch: compile it, or use the full image"
+
+
+@pytest.mark.parametrize("command", [("evaluate", "scenes", "--model", "scenes"), ("export", "scenes")])
+def test_a_command_that_needs_torch_says_so_where_there_is_none(command, tmp_path):
+    folder = altered(tmp_path, "scenes")
+    script = f"{ABSENT}from gradcam_service.cli import main\nmain()"
+    ran = subprocess.run(
+        [sys.executable, "-c", script, *command, "-o", tmp_path / "made.onnx"],
+        env={**os.environ, "GRADCAM_MODEL_REPOSITORY": str(folder.parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1].startswith("gradcam: this needs torch, which is not installed")
+    assert "Traceback" not in ran.stderr
 
 
 def test_a_target_that_is_written_in_torch_needs_the_full_model(monkeypatch):

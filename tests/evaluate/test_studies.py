@@ -156,6 +156,14 @@ def test_which_class_is_shown_and_which_answer_is_first_are_by_lot(models: Path)
     assert len(seen) == 4
 
 
+def test_a_model_is_not_compared_with_itself(models: Path, data: Path, tmp_path: Path):
+    same = ("--model", "first", "--against", "first@1", "-o", tmp_path / "study")
+    refused = gradcam("study", "trust", data, *same, model_repository=models, cpus=1)
+    assert refused.returncode == 2
+    assert "--model and --against are both first@1" in refused.stderr
+    assert not (tmp_path / "study").exists()
+
+
 def test_trust_is_counted_for_the_first_model_whichever_robot_it_is(models: Path):
     first, second = (opened(name, model_repository=models) for name in ("first", "second"))
     asking = Trust(first, second, 64)
