@@ -8,14 +8,15 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
-from compiled.test_compiled import altered, answers, both, entry, inputs, near
+from compiled.test_compiled import altered, answers, both, entry, inputs, near, source
 from gradcam_service import kinds
 from gradcam_service.compiled.model import CompiledModel
 from gradcam_service.compiled.write import compile_model
-from gradcam_service.errors import ModelFailed
+from gradcam_service.errors import ModelFailed, UnsupportedMethod
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loading import load
 from gradcam_service.worker.messages import Question
@@ -85,6 +86,14 @@ def test_a_model_whose_tensors_are_all_small_is_compiled_too(tmp_path):
     near(answers(compiled, given, asked)[0].maps, answers(model, given, asked)[0].maps)
 
 
+def test_a_method_by_default_that_it_would_not_have_is_told_of(tmp_path):
+    model = both("scenes")[0]
+    model = replace(model, card=msgspec.structs.replace(model.card, method="smoothgrad"))
+    with pytest.raises(UnsupportedMethod, match=r"smoothgrad where a request names no method.*another method in its"):
+        compile_model(model, ModelFolder(model.spec, source("scenes")), "scenes@1", (), tmp_path / "a" / "1")
+    assert not (tmp_path / "a").exists()
+
+
 BENT = """\
 from gradcam_service.runtime import Runtime
 from gradcam_service.runtime.onnxruntime import RUNTIME as REAL
@@ -110,6 +119,32 @@ def test_a_runtime_that_computes_another_head_or_gradient_takes_nothing_over(ben
     faster = model.accelerated("float32", 0)
     assert isinstance(faster, str)
     assert re.search(told, faster), faster
+
+
+SLOW = """\
+import time
+from gradcam_service.runtime import Runtime
+from gradcam_service.runtime.onnxruntime import RUNTIME as REAL
+
+def _open(model, precision, folder=None):
+    graph = REAL.open(model, precision, folder)
+    return graph if precision == "float32" else lambda *given: time.sleep(0.1) or graph(*given)
+
+RUNTIME = Runtime(REAL.build, devices=("cpu",), precisions=("float32", "bfloat16"), open=_open)
+"""
+
+
+def test_precision_auto_takes_no_slower_one_of_a_runtime_by_name(tmp_path, monkeypatch):
+    plugin = tmp_path / "slow.py"
+    plugin.write_text(SLOW)
+    monkeypatch.setitem(kinds._PLUGINS["RUNTIME"], "slow", plugin)
+    model = both("scenes")[1]
+    spec = model.spec.model_copy(update={"runtime": "slow"})
+    model = replace(model, spec=spec, card=model.card.on_runtime("slow", "float32", 0))
+    assert re.search("slow in bfloat16 takes .* of the time of slow", str(model.accelerated("auto", 0)))
+    faster = model.accelerated("bfloat16", 0)
+    assert isinstance(faster, CompiledModel)
+    assert faster.card.precision == "bfloat16"
 
 
 def test_what_it_keeps_on_the_disk_stays_within_the_bound(tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from time import perf_counter
 
 import numpy as np
 
-import gradcam_service
+from gradcam_service import __version__
 from gradcam_service.compiled import manifest as folder_of
 from gradcam_service.compiled.manifest import NAME, CompiledLayer, Manifest
 from gradcam_service.compiled.network import CompiledCut, CompiledHead, CompiledNetwork, Layer
@@ -29,8 +28,6 @@ from gradcam_service.registry.sample import checked_sample
 from gradcam_service.registry.spec import Spec
 from gradcam_service.runtime import RUNTIMES, Precision
 from gradcam_service.text import TOKENS
-
-log = logging.getLogger(__name__)
 
 _FIRST = "onnxruntime"
 """The runtime that opens a model soonest."""
@@ -97,7 +94,7 @@ class CompiledModel:
             rounds = [("float32", "bfloat16")] if wanted == "auto" else [("bfloat16",), *rounds]
         reasons: list[str] = []
         with cache.holding() as leases:
-            folder = _kept(self.card.digest)
+            folder = cache.compilations(self.card.digest, __version__)
             found = next((made for asked in rounds if (made := self._faster(asked, folder, reasons))), None)
         cache.prune(cache_bytes)
         if found is None:
@@ -106,7 +103,7 @@ class CompiledModel:
 
     def _faster(self, asked: Sequence[str], folder: Path | None, reasons: list[str]) -> CompiledModel | None:
         """Of the runtimes that may be, and these precisions, what is the fastest; why others aren't is appended."""
-        images = next(self.real_batches())
+        images, racing = next(self.real_batches()), self.spec.runtime == "auto" or len(asked) > 1
         best, least = None, _seconds(self.network, images)
         for name, in_ in _ways(self.spec.runtime, asked, self.card.runtime):
             way = name if in_ == "float32" else f"{name} in {in_}"
@@ -119,7 +116,7 @@ class CompiledModel:
             taken = _seconds(network, images)
             if in_ == "float32" and not difference <= folder_of.TOLERANCE:
                 reasons.append(f"{way} computes features or scores that differ by {difference:.1e} of the largest")
-            elif self.spec.runtime == "auto" and not taken < least:
+            elif racing and not taken < least:
                 reasons.append(f"{way} takes {taken / least:.2f} of the time of {(best or self).card.runtime}")
             elif (in_ != "float32" or not network.others) and (unlike := self._unlike(network)):
                 reasons.append(f"{way} is not accepted: {unlike}")
@@ -288,13 +285,3 @@ def _seconds(network: CompiledNetwork, images: np.ndarray) -> float:
             network.cut.backbone(some)
         times.append(perf_counter() - start)
     return min(times)
-
-
-def _kept(digest: str) -> Path | None:
-    """A folder for what runtimes compile of a model; None where none can be written."""
-    name = hashlib.sha256(f"{digest}\n{gradcam_service.__version__}".encode()).hexdigest()
-    try:
-        return cache.cached("compiled", name, lambda _: None)
-    except OSError as error:
-        log.warning("what is compiled can't be kept", extra={"fields": {"reason": str(error)}})
-        return None

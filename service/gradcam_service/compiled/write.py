@@ -54,7 +54,8 @@ def compile_model(model: LoadedModel, source: ModelFolder, key: str, layers: Seq
 
     Raises:
         UnknownLayer: the model has no such layer.
-        UnsupportedMethod: an operator can't be exported (it is named), or the graphs would answer unlike the model.
+        UnsupportedMethod: an operator can't be exported (it is named), or the graphs would answer unlike the model,
+            also by explaining by another method where none is named.
         BadOption: the folder is there.
         OSError: it can't be written.
     """
@@ -64,6 +65,12 @@ def compile_model(model: LoadedModel, source: ModelFolder, key: str, layers: Seq
     network = model.network.to(torch.device("cpu"))
     if network.others and not network.shares_images:
         raise UnsupportedMethod(f"{key} looks at pictures by what its text says, which can't be compiled yet")
+    method = model.card.method
+    if Need.INPUT_GRADIENT in METHODS[method].needs and method in model.card.method_names():
+        raise UnsupportedMethod(
+            f"{key} is explained by {method} where a request names no method, and {NEEDS_FULL_MODEL}; another method "
+            "in its model.yaml would work"
+        )
     cuts = {cut.layer.name: cut for cut in (network.cut_at(layer) for layer in ("auto", *layers))}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".gradcam-", dir=folder.parent) as place:

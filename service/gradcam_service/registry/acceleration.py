@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -21,8 +18,6 @@ from gradcam_service.registry.checks import made_up
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.runtime import Contender, Precision, Workload, fastest
 
-log = logging.getLogger(__name__)
-
 
 def accelerated(model: LoadedModel, precision: Precision = "float32", cache_bytes: int = 0) -> LoadedModel | str:
     """Move a model to a faster runtime, all parameters shared; why there is none, where there isn't.
@@ -35,7 +30,7 @@ def accelerated(model: LoadedModel, precision: Precision = "float32", cache_byte
     card, backbone = model.card, model.network.cut.backbone
     images = torch.randn(2, card.input.count, *card.preprocess.input_size, device=model.device)
     with cache.holding() as leases, torch.no_grad():
-        work = Workload(backbone, images, card.batch, _folder(card))
+        work = Workload(backbone, images, card.batch, cache.compilations(card.digest, card.torch, __version__))
         wanted = model.spec.precision or precision
         found = fastest(model.network, work, model.spec.runtime, wanted, partial(_unacceptable, model))
     cache.prune(cache_bytes)
@@ -48,17 +43,6 @@ def accelerated(model: LoadedModel, precision: Precision = "float32", cache_byte
         leases=(*model.leases, *leases),
         others=found.reasons,
     )
-
-
-def _folder(card: Card) -> Path | None:
-    """A folder for what is compiled of a model by these versions; None where none can be written."""
-    decisive = (card.digest, card.torch, __version__)
-    name = hashlib.sha256("\n".join(decisive).encode()).hexdigest()
-    try:
-        return cache.cached("compiled", name, lambda _: None)
-    except OSError as error:
-        log.warning("what is compiled can't be kept", extra={"fields": {"reason": str(error)}})
-        return None
 
 
 def _unacceptable(model: LoadedModel, backbone: Backbone) -> str:

@@ -8,6 +8,8 @@ ends with the process at the latest (https://man7.org/linux/man-pages/man2/flock
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -17,6 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _HOLDER: ContextVar[list[Lease] | None] = ContextVar("holder", default=None)
 
@@ -49,7 +53,7 @@ def cached(kind: str, name: str, fill: Callable[[Path], None]) -> Path:
     """Return the folder of an item, filled if need be, which `holding` keeps from being deleted.
 
     Args:
-        kind: ``models``, ``weights`` or ``traces``.
+        kind: ``models``, ``weights``, ``traces``, ``exports`` or ``compiled``.
         name: says all that its content depends on.
         fill: called with an empty folder where the item is not there.
 
@@ -71,6 +75,15 @@ def cached(kind: str, name: str, fill: Callable[[Path], None]) -> Path:
     if (leases := _HOLDER.get()) is not None:
         leases.append(lease)
     return path
+
+
+def compilations(*decisive: str) -> Path | None:
+    """A folder for what a runtime compiles of a model, by all that this depends on; None where none can be written."""
+    try:
+        return cached("compiled", hashlib.sha256("\n".join(decisive).encode()).hexdigest(), lambda _: None)
+    except OSError as error:
+        log.warning("what is compiled can't be kept", extra={"fields": {"reason": str(error)}})
+        return None
 
 
 @contextmanager
