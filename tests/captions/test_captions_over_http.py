@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from gradcam_service.core.options import PredictOptions
+
 
 def answered(response):
     assert response.status_code == 200, response.text
@@ -45,8 +47,17 @@ def test_every_form_of_body_says_the_same(client, pictures):
         assert other["explanations"] == form["explanations"]
 
 
+@pytest.mark.parametrize("beam", [1, 3, 8])
+def test_a_beam_is_as_wide_as_in_this_process(client, opened, pictures, beam):
+    expected = opened("attends").predict(pictures[0], PredictOptions(beam=beam)).prediction.caption
+    for path in ("/predict", "/explain"):
+        said = fields(client, path, pictures[0], beam=str(beam))["caption"]
+        assert said["text"] == expected.text
+        assert said["log_probability"] == pytest.approx(expected.log_probability, abs=1e-4)
+
+
 def test_pictures_of_one_batch_are_answered_as_if_alone(client, pictures):
-    asked = [{"caption": "a red star"}, {"caption": "a fish"}, {}, {"target": '{"word": 0}'}] * 2
+    asked = [{"caption": "a red star"}, {"beam": "4"}, {}, {"target": '{"word": 0}'}, {"beam": "2"}] * 2
     alone = [fields(client, "/explain", picture, output="map", **one) for picture, one in zip(pictures, asked)]  # noqa: B905
     with ThreadPoolExecutor(len(asked)) as pool:
         together = list(

@@ -127,7 +127,7 @@ class WorkerLink:
             ModelLoading: it is another one by now, or none.
             DeadlineExceeded, WorkerLost, ServiceError: as the worker says.
         """
-        frames = {name: np.ascontiguousarray(values) for name, values in inputs.items()}
+        frames = {name: np.asarray(values, order="C") for name, values in inputs.items()}  # a number stays one
         specs = {name: TensorSpec(cast("Dtype", values.dtype.name), values.shape) for name, values in frames.items()}
         self.used = monotonic()
         job = Job(next(self._ids), model, digest, specs, deadline, self.used, question, alone)
