@@ -162,6 +162,7 @@ class Everything(nn.Module):
         return self.fc((tokens * tokens.softmax(2)).mean(1).tanh())
 
 
+@pytest.mark.exhaustive  # each operator by itself is in explain/test_lowering.py
 @pytest.mark.skipif(torch.__version__ < (2, 12), reason="torch fixes the batch size of attention")
 def test_a_head_of_many_operators(file: Path):
     torch.manual_seed(0)

@@ -71,6 +71,7 @@ def test_runtimes_of_a_cpu_compute_the_same_from_one_export(architecture):
 
 
 @needs_compiler
+@pytest.mark.exhaustive
 def test_compiled_code_computes_the_same():
     eager = tiny().cut.backbone
     assert_same(built("compile", eager, picture(24, count=2)), eager, picture(24, seed=3, count=5))
