@@ -175,7 +175,7 @@ class Text(msgspec.Struct, frozen=True, dict=True):
             meant = did_you_mean(strange[0], self._known)
             first, *others = (repr(shortened(word)) for word in strange[:10])
             named = ", ".join([f"{first}{meant}", *others])
-            raise BadOption(f"option {option!r}: the model doesn't know {named}; it knows {self._listed()}")
+            raise BadOption(f"option {option!r}: the model doesn't know {named}; it knows {self.listed()}")
         units = "tokens" if self.tokenizer else "words"
         if not self._split(written, around=False):
             raise BadOption(
@@ -192,7 +192,8 @@ class Text(msgspec.Struct, frozen=True, dict=True):
             return list(zip(found.tokens, found.ids, strict=True))
         return [(word, self._known.get(word)) for word in plain(written).split()]
 
-    def _listed(self, most: int = 60) -> str:
+    def listed(self, most: int = 60) -> str:
+        """The words that it knows, in a sentence."""
         own = [*self._known]
         return ", ".join(own[:most]) + (f" and {len(own) - most} more" if len(own) > most else "")
 

@@ -77,7 +77,7 @@ def test_pictures_of_one_batch_are_answered_as_if_alone(client, pictures):
     [
         ({"caption": "a green star"}, "bad_option", "'green'"),
         ({"caption": "a red star", "model": "scenes"}, "bad_option", "pictures alone"),
-        ({"target": '{"word": "dragon"}'}, "unknown_target", "'dragon'"),
+        ({"target": '{"word": "dragon"}'}, "unknown_target", "the word 'dragon'; it knows a, red, blue, "),
         ({"caption": "a fish", "target": '{"word": 5}'}, "unknown_target", "'a fish'"),
     ],
 )

@@ -63,7 +63,8 @@ class CaptionWord:
         assert text is not None
         if isinstance(word, str) and not text.knows(word):
             meant = did_you_mean(word, text.vocabulary)
-            raise UnknownTarget(f"the model doesn't know the word {shortened(word)!r}{meant}")
+            known = "" if text.tokenizer else f"; it knows {text.listed()}"
+            raise UnknownTarget(f"the model doesn't know the word {shortened(word)!r}{meant}{known}")
         if isinstance(word, int) and not 0 <= word < text.words:
             raise UnknownTarget(f"there is no word {word}; captions have at most {text.words}, from 0")
         return [word]
