@@ -61,6 +61,16 @@ def test_a_size_that_it_was_not_compiled_for_is_told_of_before_anybody_asks(tmp_
         load(entry(file.parent), "cpu")
 
 
+def test_files_that_are_cut_short_under_a_loaded_model_change_nothing(tmp_path):
+    folder = altered(tmp_path, "scenes")
+    compiled = load(entry(folder), "cpu")
+    given, asked = [inputs(both("scenes")[0])], [Question("gradcam")]
+    before = answers(compiled, given, asked)[0].maps
+    for file in folder.iterdir():
+        os.truncate(file, 0)  # as cp and rsync --inplace begin
+    near(answers(compiled, given, asked)[0].maps, before)
+
+
 TINY = """\
 import torch
 from torch import nn

@@ -14,6 +14,7 @@ average pooling → linear, the gradient is a row of its weights. The tensors of
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -133,5 +134,10 @@ def sha256(file: Path) -> str:
 
 
 def array(folder: Path, stored: StoredArray) -> np.ndarray:
-    """An array of `WEIGHTS`, read where it lies."""
-    return np.memmap(folder / WEIGHTS, np.float32, "r", stored.offset, stored.shape)
+    """An array of `WEIGHTS`, in memory: a mapped file that somebody cuts short ends the process that reads it.
+
+    Raises:
+        ValueError: the file doesn't hold it.
+    """
+    values = np.fromfile(folder / WEIGHTS, np.float32, math.prod(stored.shape), offset=stored.offset)
+    return values.reshape(stored.shape)
