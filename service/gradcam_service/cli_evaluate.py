@@ -66,7 +66,10 @@ def evaluate(local: Local, order: Order) -> None:
     """
     card = local.model.card
     if card.task != "classification":
-        raise BadRequest(_unfit(local))
+        raise BadRequest(
+            f"{local.key} is a model of {card.task}; gradcam evaluate takes those of classification; POST /explain "
+            "with quality=true measures single maps of it"
+        )
     methods = _methods(order.methods, card)
     settings = _settings(order.settings)
     names = _named(order.protocols)
@@ -84,19 +87,6 @@ def evaluate(local: Local, order: Order) -> None:
             complain(f"what is done is kept in {order.report}; --resume goes on with it")
             raise
         _report(plan, journal, collected, order)
-
-
-def _unfit(local: Local) -> str:
-    """Why a model isn't evaluated, and what can be had of it instead."""
-    takes_pictures = local.model.card.text is None
-    instead = (
-        "POST /explain with quality=true measures single maps of it"
-        if takes_pictures
-        else "a data set says nothing of questions or captions; gradcam explain shows single maps of it"
-    )
-    return (
-        f"{local.key} is a model of {local.model.card.task}; gradcam evaluate takes those of classification; {instead}"
-    )
 
 
 def _methods(named: Sequence[str], card: Card) -> list[str]:
