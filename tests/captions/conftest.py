@@ -18,7 +18,8 @@ from .decoders import written
 def captioners(tmp_path_factory):
     """Settings: a captioner of each kind, and some that can't be one."""
     own = {"attends": "made", "silent": "silent", "pooled": "pooled", "peeking": "peeking", "alone": "alone"}
-    return written(tmp_path_factory.mktemp("captioners"), own) | {"device": "cpu"}
+    # Under a name of its own: the service of tests/api has its models traced by the same process.
+    return written(tmp_path_factory.mktemp("captioners"), own, "captioners_code") | {"device": "cpu"}
 
 
 @pytest.fixture(scope="session")
