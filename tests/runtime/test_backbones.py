@@ -131,7 +131,7 @@ def test_every_method_explains_alike_on_another_runtime(runtime, pooled):
     network = tiny(pooled)
     winner = fastest(network, runtime, picture(24, count=2)).winner
     assert (winner.runtime, winner.precision) == (runtime, "float32")
-    other, images = network.with_backbone(winner.backbone), picture(24, seed=5)
+    other, images = network.with_backbone(winner.made), picture(24, seed=5)
     assert network.backbone is network.cut.backbone
     for method in METHODS:
         if method in refusals(network):

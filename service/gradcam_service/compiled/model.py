@@ -26,12 +26,11 @@ from gradcam_service.registry.labels import other_number
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.sample import checked_sample
 from gradcam_service.registry.spec import Spec
-from gradcam_service.runtime import RUNTIMES, Precision
+from gradcam_service.runtime import RUNTIMES, Contender, Outcome, Precision, in_precision, raced, way
 from gradcam_service.text import TOKENS
 
 _FIRST = "onnxruntime"
 """The runtime that opens a model soonest."""
-_ROUNDS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,41 +87,40 @@ class CompiledModel:
 
     def accelerated(self, precision: Precision, cache_bytes: int) -> CompiledModel | str:
         """The same model on a runtime that computes its feature maps faster, and as well; why there is none."""
-        wanted = self.spec.precision or precision
-        rounds: list[tuple[str, ...]] = [("float32",)]
-        if wanted != "float32":
-            rounds = [("float32", "bfloat16")] if wanted == "auto" else [("bfloat16",), *rounds]
-        reasons: list[str] = []
         with cache.holding() as leases:
             folder = cache.compilations(self.card.digest, __version__)
-            found = next((made for asked in rounds if (made := self._faster(asked, folder, reasons))), None)
+            found = in_precision(self.spec.precision or precision, lambda asked: self._race(asked, folder))
         cache.prune(cache_bytes)
-        if found is None:
-            return "; ".join(reasons) or f"it stays on {self.card.runtime}"
-        return replace(found, leases=(*self.leases, *leases), others=tuple(reasons))
+        if (winner := found.winner) is None:
+            return "; ".join(found.reasons) or f"it stays on {self.card.runtime}"
+        card = self.card.on_runtime(winner.runtime, winner.precision, 0)
+        kept = (*self.leases, *leases)
+        return replace(self, network=winner.made, card=card, leases=kept, others=found.reasons)
 
-    def _faster(self, asked: Sequence[str], folder: Path | None, reasons: list[str]) -> CompiledModel | None:
-        """Of the runtimes that may be, and these precisions, what is the fastest; why others aren't is appended."""
-        images, racing = next(self.real_batches()), self.spec.runtime == "auto" or len(asked) > 1
-        best, least = None, _seconds(self.network, images)
-        for name, in_ in _ways(self.spec.runtime, asked, self.card.runtime):
-            way = name if in_ == "float32" else f"{name} in {in_}"
-            try:
-                network = opened(self.folder, self.manifest, self.spec, name, in_, folder)
-                difference = self._difference(network, images)
-            except Exception as error:  # of several libraries, without a common base
-                reasons.append(f"{way} can't run it: {first_line(error)}")
-                continue
-            taken = _seconds(network, images)
-            if in_ == "float32" and not difference <= folder_of.TOLERANCE:
-                reasons.append(f"{way} computes features or scores that differ by {difference:.1e} of the largest")
-            elif racing and not taken < least:
-                reasons.append(f"{way} takes {taken / least:.2f} of the time of {(best or self).card.runtime}")
-            elif (in_ != "float32" or not network.others) and (unlike := self._unlike(network)):
-                reasons.append(f"{way} is not accepted: {unlike}")
-            else:
-                best, least = replace(self, network=network, card=self.card.on_runtime(name, in_, 0)), taken
-        return best
+    def _race(self, precisions: Sequence[str], folder: Path | None) -> Outcome[CompiledNetwork]:
+        """Open its graphs on the runtimes that may be, in these precisions, and take the fastest."""
+        runtime, present, images = self.spec.runtime, self.card.runtime, next(self.real_batches())
+        return raced(
+            (present, self.network),
+            [self._opened(name, in_, folder, images) for name, in_ in _ways(runtime, precisions, present)],
+            lambda network: _timed(network, images),
+            self._unlike,
+            may_stay=runtime == "auto" or len(precisions) > 1,  # what computes now is that runtime in float32
+        )
+
+    def _opened(
+        self, name: str, precision: str, folder: Path | None, images: np.ndarray
+    ) -> Contender[CompiledNetwork] | str:
+        """The network on a runtime; why not, where it can't run there or computes something else."""
+        called = way(name, precision)
+        try:
+            network = opened(self.folder, self.manifest, self.spec, name, precision, folder)
+            difference = self._difference(network, images)
+        except Exception as error:  # of several libraries, without a common base
+            return f"{called} can't run it: {first_line(error)}"
+        if precision == "float32" and not difference <= folder_of.TOLERANCE:
+            return f"{called} computes features or scores that differ by {difference:.1e} of the largest"
+        return Contender(name, precision, network)
 
     def real_batches(self) -> Iterator[np.ndarray]:
         """Real pictures, its sample among them, as the network takes them; made-up ones where it takes no pictures."""
@@ -143,12 +141,12 @@ class CompiledModel:
         pairs = ((after.features, before.features), (found, scores))
         return max(float(abs(actual - expected).max() / abs(expected).max()) for actual, expected in pairs)
 
-    def _unlike(self, network: CompiledNetwork) -> str:
+    def _unlike(self, other: Contender[CompiledNetwork]) -> str:
         """What is wrong with the answers of one on another runtime; empty where nothing is."""
         if self.network.others:
-            return "the model takes text, with which nothing is compared yet"
+            return "" if other.precision == "float32" else "the model takes text, with which nothing is compared yet"
         differentiable = DEFAULT in self.card.method_names()
-        figures = compare(self.network, network, self.real_batches(), differentiable=differentiable)
+        figures = compare(self.network, other.made, self.real_batches(), differentiable=differentiable)
         return "" if figures.accepted else str(figures)
 
 
@@ -276,12 +274,9 @@ def _ways(runtime: str, precisions: Sequence[str], present: str) -> list[tuple[s
     ]
 
 
-def _seconds(network: CompiledNetwork, images: np.ndarray) -> float:
-    """How long the feature maps of one image and of all take: the best of some rounds."""
-    times = []
-    for _ in range(_ROUNDS):
-        start = perf_counter()
-        for some in (images[:1], images):
-            network.cut.backbone(some)
-        times.append(perf_counter() - start)
-    return min(times)
+def _timed(network: CompiledNetwork, images: np.ndarray) -> float:
+    """How long the feature maps of one image and of all take."""
+    start = perf_counter()
+    for some in (images[:1], images):
+        network.cut.backbone(some)
+    return perf_counter() - start

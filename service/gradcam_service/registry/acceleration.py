@@ -39,7 +39,7 @@ def accelerated(model: LoadedModel, precision: Precision = "float32", cache_byte
     return replace(
         model,
         card=_faster(card, found.winner, backbone),
-        network=model.network.with_backbone(found.winner.backbone),
+        network=model.network.with_backbone(found.winner.made),
         leases=(*model.leases, *leases),
         others=found.reasons,
     )
@@ -57,7 +57,7 @@ def _unacceptable(model: LoadedModel, backbone: Backbone) -> str:
     return "" if figures.accepted else str(figures)
 
 
-def _faster(card: Card, winner: Contender, backbone: nn.Module) -> Card:
+def _faster(card: Card, winner: Contender[Backbone], backbone: nn.Module) -> Card:
     """The card of a model that a runtime computes, which holds the weights of the backbone once more."""
     bits = torch.finfo(getattr(torch, winner.precision)).bits
     weights = sum(tensor.nbytes for tensor in backbone.state_dict().values()) * bits // 32

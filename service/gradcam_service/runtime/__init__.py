@@ -7,11 +7,11 @@ One file for each, which declares a `Runtime` as ``RUNTIME``. Torch-free, so tha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from gradcam_service.errors import first_line
 from gradcam_service.kinds import Kinds
@@ -84,28 +84,32 @@ class Runtime:
 RUNTIMES: Kinds[Runtime] = Kinds("gradcam_service.runtime", "RUNTIME")
 
 
+Made = TypeVar("Made")
+"""What a runtime makes, to compute in the place of what computes at present."""
+
+
 @dataclass(frozen=True)
-class Contender:
-    """A backbone that may take the place of the eager one: of which runtime, and the precision that it computes in."""
+class Contender(Generic[Made]):
+    """What may take a place: of which runtime, the precision that it computes in, and what computes."""
 
     runtime: str
     precision: str
-    backbone: Backbone
+    made: Made
 
     def __str__(self) -> str:
-        return _way(self.runtime, self.precision)
+        return way(self.runtime, self.precision)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Generic[Made]):
     """Outcome of a race.
 
     Attributes:
-        winner: None where the backbone stays on eager PyTorch.
+        winner: None where all stays as it is.
         reasons: why each of the others was not taken.
     """
 
-    winner: Contender | None
+    winner: Contender[Made] | None
     reasons: tuple[str, ...]
 
 
@@ -115,7 +119,7 @@ def fastest(
     runtime: str,
     precision: Precision = "float32",
     unacceptable: Callable[[Backbone], str] = lambda _: "",
-) -> Outcome:
+) -> Outcome[Backbone]:
     """Find what computes a network's backbone faster than eager PyTorch, and as well.
 
     Args:
@@ -133,12 +137,51 @@ def fastest(
     if network.cut.axes:
         values = "besides the feature maps of its default layer, other values are needed, which no runtime gives yet"
         return Outcome(None, (values,))
-    asked = ("float32", "bfloat16") if precision == "auto" else (precision,)
-    found = _race(work, runtime, asked, unacceptable)
+    return in_precision(precision, lambda asked: _race(work, runtime, asked, unacceptable))
+
+
+def in_precision(precision: Precision, race: Callable[[tuple[str, ...]], Outcome[Made]]) -> Outcome[Made]:
+    """The outcome of a race of contenders in such a precision; in float32 where none in bfloat16 can or may compute."""
+    found = race(("float32", "bfloat16") if precision == "auto" else (precision,))
     if found.winner is None and precision == "bfloat16":
-        exact = _race(work, runtime, ("float32",), unacceptable)
+        exact = race(("float32",))
         return Outcome(exact.winner, (*found.reasons, *exact.reasons))
     return found
+
+
+def raced(
+    present: tuple[str, Made],
+    tried: Iterable[Contender[Made] | str],
+    timed: Callable[[Made], float],
+    unacceptable: Callable[[Contender[Made]], str],
+    may_stay: bool,
+) -> Outcome[Made]:
+    """Take the fastest of the contenders that can be accepted.
+
+    Args:
+        present: what computes now, after its name.
+        tried: the contenders; of what can't be one, why.
+        timed: seconds that one takes, once.
+        unacceptable: what is wrong with the answers of one; empty for nothing.
+        may_stay: whether one has to be faster than what computes now.
+    """
+    name, now = present
+    tried = list(tried)
+    reasons = [each for each in tried if isinstance(each, str)]
+    usable = [each for each in tried if not isinstance(each, str)]
+    if not usable:
+        return Outcome(None, tuple(reasons))
+    seconds = _seconds({name: now} | {str(each): each.made for each in usable}, timed)
+    winner: Contender[Made] | None = None
+    for each in sorted(usable, key=lambda each: seconds[str(each)]):
+        best = name if winner is None else str(winner)
+        if winner is not None or (may_stay and seconds[str(each)] >= seconds[name]):
+            reasons.append(f"{each} takes {seconds[str(each)] / seconds[best]:.2f} of the time of {best}")
+        elif reason := unacceptable(each):
+            reasons.append(f"{each} is not accepted: {reason}")
+        else:
+            winner = each
+    return Outcome(winner, tuple(reasons))
 
 
 def can_compute_in(precision: str, device: str) -> bool:
@@ -164,38 +207,30 @@ def _has_units(runtime: Runtime, precision: str) -> bool:
         return False
 
 
-def _way(runtime: str, precision: str) -> str:
+def way(runtime: str, precision: str) -> str:
+    """What it is called that something computes so."""
     return runtime if precision == "float32" else f"{runtime} in {precision}"
 
 
 def _race(
     work: Workload, runtime: str, precisions: tuple[str, ...], unacceptable: Callable[[Backbone], str]
-) -> Outcome:
+) -> Outcome[Backbone]:
     """Build what may run, and take the fastest of those that compute the same, or what can be accepted."""
     racing = runtime == "auto"
     names = [name for name, known in RUNTIMES.items() if work.device in known.devices] if racing else [runtime]
     ways = [(name, in_) for in_ in precisions for name in names if not racing or in_ in RUNTIMES[name].races]
-    tried = [_built(name, in_, work) for name, in_ in ways]
-    reasons = [each for each in tried if isinstance(each, str)]
-    usable = [each for each in tried if not isinstance(each, str)]
-    if not usable:
-        return Outcome(None, tuple(reasons))
-    seconds = _seconds({"eager": work.backbone} | {str(each): each.backbone for each in usable}, work.images)
-    winner: Contender | None = None
-    for each in sorted(usable, key=lambda each: seconds[str(each)]):
-        best = "eager" if winner is None else str(winner)
-        if winner is not None or (racing and seconds[str(each)] >= seconds["eager"]):
-            reasons.append(f"{each} takes {seconds[str(each)] / seconds[best]:.2f} of the time of {best}")
-        elif each.precision != "float32" and (reason := unacceptable(each.backbone)):
-            reasons.append(f"{each} is not accepted: {reason}")
-        else:
-            winner = each
-    return Outcome(winner, tuple(reasons))
+    return raced(
+        ("eager", work.backbone),
+        [_built(name, in_, work) for name, in_ in ways],
+        lambda backbone: _timed(backbone, work.images),
+        lambda each: "" if each.precision == "float32" else unacceptable(each.made),
+        may_stay=racing,
+    )
 
 
-def _built(name: str, precision: str, work: Workload) -> Contender | str:
+def _built(name: str, precision: str, work: Workload) -> Contender[Backbone] | str:
     """The backbone on the runtime of that name; why not, where it can't run there or computes something else."""
-    runtime, way = RUNTIMES[name], _way(name, precision)
+    runtime, called = RUNTIMES[name], way(name, precision)
     if work.device not in runtime.devices:
         return f"{name} is not for a {work.device} device"
     if precision not in runtime.precisions:
@@ -204,9 +239,9 @@ def _built(name: str, precision: str, work: Workload) -> Contender | str:
         backbone = runtime.build(work, precision)
         difference = _difference(backbone(work.images), work.backbone(work.images))
     except Exception as error:  # of several libraries, without a common base
-        return f"{way} can't run it: {first_cause(error)}"
+        return f"{called} can't run it: {first_cause(error)}"
     if precision == "float32" and not difference <= _TOLERANCE:
-        return f"{way} computes features that differ by {difference:.1e} of the largest"
+        return f"{called} computes features that differ by {difference:.1e} of the largest"
     return Contender(name, precision, backbone)
 
 
@@ -216,10 +251,10 @@ def _difference(found: Tensor, expected: Tensor) -> float:
     return difference
 
 
-def _seconds(backbones: dict[str, Backbone], images: Tensor) -> dict[str, float]:
+def _seconds(sides: dict[str, Made], timed: Callable[[Made], float]) -> dict[str, float]:
     """How long each takes: the best of some rounds, in turns."""
-    rounds = [{name: _timed(backbone, images) for name, backbone in backbones.items()} for _ in range(_ROUNDS)]
-    return {name: min(seconds[name] for seconds in rounds) for name in backbones}
+    rounds = [{name: timed(side) for name, side in sides.items()} for _ in range(_ROUNDS)]
+    return {name: min(seconds[name] for seconds in rounds) for name in sides}
 
 
 def _timed(backbone: Backbone, images: Tensor) -> float:
