@@ -77,12 +77,13 @@ def evaluate(local: Local, order: Order) -> None:
     collected = datasets.collect(datasets.Source(order.data, order.boxes, order.limit), card.labels, classes)
     samples = _chosen(collected.samples, order)
     protocols = _protocols(order, names, settings, methods, samples)
-    local = on_fastest_runtime(local)
-    plan = Plan(Explainer(local), samples, methods, protocols, order.seed)
     with opened(order.report, resume=order.resume) as journal:
-        _tell(plan, local)
+        local = on_fastest_runtime(local, journal.latest)
+        plan = Plan(Explainer(local), samples, methods, protocols, order.seed)
+        left = plan.left(journal) if journal.latest else plan.total
+        _tell(plan, local, left, goes_on=journal.latest is not None)
         try:
-            _run(plan, journal)
+            _run(plan, journal, left)
         except KeyboardInterrupt:
             complain(f"what is done is kept in {order.report}; --resume goes on with it")
             raise
@@ -176,19 +177,23 @@ def _value(text: str, protocol: Protocol, option: str, value: str) -> int | floa
     return number
 
 
-def _tell(plan: Plan, local: Local) -> None:
+def _tell(plan: Plan, local: Local, left: float, *, goes_on: bool) -> None:
     """How much there is to do, before it begins."""
-    passes = plan.total
     protocols = ", ".join(planned.name for planned in plan.protocols)
-    seconds = passes * local.pace(int(passes))
+    what = f"{len(plan.samples):,} pictures by {', '.join(plan.methods)}: {protocols}"
+    if not left:
+        click.echo(f"{what}; all of it is measured already")
+        return
+    of_all = f" of {plan.total:,.0f} are left" if goes_on else ""
+    seconds = left * local.pace(int(left))
     click.echo(
-        f"{len(plan.samples):,} pictures by {', '.join(plan.methods)}: {protocols}; {passes:,.0f} forward passes on "
-        f"{local.model.card.runtime}, which alone take about {told_time(seconds)}"
+        f"{what}; {left:,.0f} forward passes{of_all} on {local.model.card.runtime}, which alone take about "
+        f"{told_time(seconds)}"
     )
 
 
-def _run(plan: Plan, journal: Journal) -> None:
-    with tqdm(total=round(plan.total), unit=" passes", disable=not sys.stderr.isatty(), smoothing=0.05) as bar:
+def _run(plan: Plan, journal: Journal, left: float) -> None:
+    with tqdm(total=round(left), unit=" passes", disable=not sys.stderr.isatty(), smoothing=0.05) as bar:
         run(plan, journal, bar.update)
 
 

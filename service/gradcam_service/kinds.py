@@ -25,7 +25,7 @@ _PLUGINS: dict[str, dict[str, Path]] = defaultdict(dict)
 """Files of plugins: constant → name → file."""
 _CODE: dict[str, str] = {}
 """SHA-256 of plugins' files, helpers included, as they were when they were loaded: path in the folder → digest."""
-_DECLARED = ("METHOD", "TARGET", "INPUT", "TASK", "SOURCE", "RUNTIME", "DIALECT", "DATASET", "PROTOCOL")
+_DECLARED = ("METHOD", "TARGET", "INPUT", "TASK", "SOURCE", "RUNTIME", "DIALECT", "DATASET", "PROTOCOL", "STUDY")
 
 
 class Kinds(Mapping[str, Kind], Generic[Kind]):
@@ -76,8 +76,8 @@ def load_plugins(folder: Path | None) -> None:
     """Make the kinds known that the Python files of ``folder`` declare; called by every process at its start.
 
     A file declares one or several of ``METHOD``, ``TARGET``, ``INPUT``, ``TASK``, ``SOURCE``, ``RUNTIME``, ``DIALECT``,
-    ``DATASET`` and ``PROTOCOL``; its name without ``.py`` is the kind's name. Hidden files are none, nor are helpers
-    that begin with an underscore.
+    ``DATASET``, ``PROTOCOL`` and ``STUDY``; its name without ``.py`` is the kind's name. Hidden files are none, nor are
+    helpers that begin with an underscore.
 
     Args:
         folder: None for no plugins.

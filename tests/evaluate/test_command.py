@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from command import gradcam
 from gradcam_service.zoo.scenes import CLASSES, scene
 from live import GRADCAM, PATIENCE
 
+DOCS = Path(__file__).parents[2] / "docs" / "evaluation.md"
 QUICK = ("--methods", "gradcam,layercam", "--protocols", "localisation,pointing,energy,failures")
 
 
@@ -92,11 +95,30 @@ def test_nothing_is_measured_twice_and_other_protocols_are_added(models: Path, t
     arguments = ("scenes", "--limit", 8, "-o", tmp_path)
     evaluate(models, *arguments, "--protocols", "pointing")
     first = (tmp_path / "measured.jsonl").read_bytes()
-    evaluate(models, *arguments, "--protocols", "pointing", "--resume")
+    again = evaluate(models, *arguments, "--protocols", "pointing", "--resume")
+    assert "pointing; all of it is measured already" in again.stdout
     assert (tmp_path / "measured.jsonl").read_bytes() == first
     evaluate(models, *arguments, "--protocols", "pointing,energy", "--set", "pointing.tolerance=3", "--resume")
     added = (tmp_path / "measured.jsonl").read_bytes().removeprefix(first).splitlines()
     assert [json.loads(line)["protocol"] for line in added] == ["pointing", "energy"] * 8
+
+
+def test_what_is_left_is_told_and_goes_on_where_it_was_computed(models: Path, tmp_path: Path):
+    """Another runtime's last digits are others: its entries are never taken for those of this one."""
+    arguments = ("scenes", "--protocols", "energy", "-o", tmp_path)
+    first = evaluate(models, *arguments, "--limit", 8)
+    assert "; 8 forward passes on eager," in first.stdout
+    more = gradcam("evaluate", *arguments, "--limit", 9, "--model", "scenes", "--resume", cpus=1)
+    assert "; 1 forward passes of 9 are left on eager," in more.stdout  # the same model, which may go by any runtime
+    described = tmp_path / "models" / "still" / "1" / "model.yaml"
+    shutil.copytree(models, tmp_path / "models")
+    described.write_text(described.read_text().replace("runtime: eager", "runtime: onnxruntime"))
+    named = evaluate(tmp_path / "models", *arguments, "--limit", 9, "--resume")
+    assert "; 9 forward passes of 9 are left on onnxruntime," in named.stdout
+    kept = [json.loads(line) for line in (tmp_path / "measured.jsonl").read_text().splitlines()]
+    assert [(line["runtime"], line["precision"]) for line in kept] == (
+        [("eager", "float32")] * 18 + [("onnxruntime", "float32")] * 18
+    )
 
 
 def test_the_seed_decides_which_pictures_are_drawn(models: Path, tmp_path: Path):
@@ -120,7 +142,7 @@ def test_the_seed_decides_which_pictures_are_drawn(models: Path, tmp_path: Path)
 
 
 def test_imagenets_formats_in_miniature_give_the_papers_figures(models: Path, tmp_path: Path):
-    """Class folders called by numbers, boxes in a folder of XML files, a synset mapping: as in the docs' command."""
+    """Class folders called by numbers, boxes in a folder of XML files, a synset mapping, by the docs' very command."""
     (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"n{k:08} {name}\n" for k, name in enumerate(CLASSES)))
     (tmp_path / "boxes").mkdir()
     for seed in range(6):
@@ -136,8 +158,17 @@ def test_imagenets_formats_in_miniature_give_the_papers_figures(models: Path, tm
         )
     (tmp_path / "val" / "n00000099").mkdir()
     (tmp_path / "val" / f"n{scene(0, objects=1).objects[0].label:08}" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    where = ("--boxes", tmp_path / "boxes", "--classes", tmp_path / "LOC_synset_mapping.txt")
-    done = evaluate(models, tmp_path / "val", *where, "--protocols", "localisation,pointing", "-o", tmp_path / "report")
+    here = {
+        "ILSVRC/Data/CLS-LOC/val": tmp_path / "val",
+        "ILSVRC/Annotations/CLS-LOC/val": tmp_path / "boxes",
+        "LOC_synset_mapping.txt": tmp_path / "LOC_synset_mapping.txt",
+        "vgg16": "still",
+        "report/": tmp_path / "report",
+    }
+    papers = re.search(r"gradcam evaluate (ILSVRC.*?)\n\n", DOCS.read_text(), re.DOTALL)
+    assert papers
+    command = [here.get(word, word) for word in shlex.split(papers[1].replace("\\\n", " "))]
+    done = gradcam("evaluate", *command, model_repository=models, cpus=1)
     assert done.returncode == 0, done.stderr
     assert re.search("left out or changed: .*1 × class without a picture.*1 × unreadable picture", done.stdout)
     results = json.loads((tmp_path / "report" / "results.json").read_text())
@@ -146,6 +177,14 @@ def test_imagenets_formats_in_miniature_give_the_papers_figures(models: Path, tm
     assert figures["localisation"]["top1"]["values"] == 6
     assert figures["localisation"]["known"]["mean"] <= figures["localisation"]["top1"]["mean"]
     assert figures["pointing"]["hit"]["mean"] == 1.0
+    assert results["protocols"]["pointing"]["options"] == {"tolerance": 15}
+    strictly = gradcam(
+        "evaluate", *command, "--set", "pointing.tolerance=0", "--resume", model_repository=models, cpus=1
+    )
+    assert strictly.returncode == 0, strictly.stderr
+    exact = json.loads((tmp_path / "report" / "results.json").read_text())["protocols"]["pointing"]
+    assert exact["options"] == {"tolerance": 0}
+    assert exact["methods"]["gradcam"]["chance"]["mean"] < figures["pointing"]["chance"]["mean"] / 2
     assert "broken.png" in (tmp_path / "report" / "report.html").read_text()
 
 

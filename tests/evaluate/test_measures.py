@@ -82,6 +82,16 @@ def test_passes_are_those_that_are_done(protocol):
     assert case.asked.asked == 2 * own + shared
 
 
+@pytest.mark.parametrize("protocol", ["infidelity", "sensitivity_n"])
+def test_what_is_scored_once_for_all_is_what_each_would_score(protocol):
+    """The second class's map of noise, measured after another's, is worth what it is worth alone."""
+    noise = {0: RANDOM.normal(size=(SIZE, SIZE)), 1: RANDOM.normal(size=(SIZE, SIZE))}
+    both = measured(protocol, linear_case(maps=noise))
+    alone = measured(protocol, linear_case(things=(Thing("1", index=1),), maps=noise))
+    assert both[1] == alone[0]
+    assert both[0] != {**alone[0], "label": 0}
+
+
 def test_an_exact_map_of_a_linear_model_has_no_infidelity_and_full_sensitivity():
     for row in measured("infidelity", linear_case()):
         assert row["infidelity"] == pytest.approx(0, abs=1e-6)
@@ -194,8 +204,11 @@ def test_what_methods_share_is_counted_once_and_all_that_is_counted_is_done(scen
     for methods in (["gradcam"], ["gradcam", "layercam"]):
         plan, done = Plan(explainer, samples, methods, protocols), []
         with opened(tmp_path, resume=True) as journal:
+            left = plan.left(journal)
             run(plan, journal, done.append)
-        assert sum(done) == plan.total
+            assert plan.left(journal) == 0
+        assert sum(done) == left
+        assert len(methods) == 2 or left == plan.total
         totals.append(plan.total)
     assert totals[1] - totals[0] == 1  # of the map of the noisy picture
 

@@ -99,11 +99,18 @@ class Case:
         mask = self.sample.where(label, self.prepared.image_size)
         return None if mask is None else at_input(mask, self.prepared)
 
-    def value(self, label: int, of: Literal["probability", "logit"] = "probability") -> Value:
-        """What the network says of a class in pictures (N, C, H, W): (N,)."""
+    def value(self, label: int, of: Literal["probability", "logit"] = "probability", always: Hashable = None) -> Value:
+        """What the network says of a class in pictures (N, C, H, W): (N,).
+
+        Args:
+            label: index of the class.
+            of: what is told of it.
+            always: all that decides the pictures besides the sample, where neither method nor class do: those of one
+                such name are scored once.
+        """
 
         def ask(pictures: np.ndarray) -> Floats:
-            scores = self.asked.scores(pictures)
+            scores = self.asked.scores(pictures) if always is None else self._once_scored(always, pictures)
             if of == "logit":
                 return scores[:, label].astype(np.float64)
             return np.stack([probabilities(row, self.card.activation) for row in scores])[:, label]
@@ -127,6 +134,9 @@ class Case:
             self.known[of] = work()
         found: Found = self.known[of]
         return found
+
+    def _once_scored(self, of: Hashable, pictures: np.ndarray) -> np.ndarray:
+        return self.once(of, lambda: self.asked.scores(pictures))
 
     def _stretched(self, own: Floats) -> Floats:
         height, width = self.card.preprocess.input_size

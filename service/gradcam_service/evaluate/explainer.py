@@ -12,20 +12,32 @@ import numpy as np
 import torch
 
 from gradcam_service.errors import ModelFailed, NonFinite, ServiceError, in_one_line
+from gradcam_service.evaluate.journal import Entry
 from gradcam_service.explain import batch
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.local import Local
 from gradcam_service.registry.acceleration import accelerated
 from gradcam_service.registry.loader import LoadedModel
+from gradcam_service.runtime import RUNTIMES
 from gradcam_service.targets import Target, objective
 from gradcam_service.worker.messages import Question
 
 Answer = TypeVar("Answer")
 
 
-def on_fastest_runtime(local: Local) -> Local:
-    """The same model on the fastest runtime that computes the same, as the service has it a little after its start."""
-    faster = accelerated(local.in_torch("an evaluation"), local.settings.precision, local.settings.cache_bytes)
+def on_fastest_runtime(local: Local, before: Entry | None = None) -> Local:
+    """The same model on the fastest runtime that computes the same, as the service has it a little after its start.
+
+    Args:
+        local: the model, as it was loaded.
+        before: what is gone on with, on the runtime of which the model stays unless ``model.yaml`` names one: another
+            may be the fastest today, and its last digits are others.
+    """
+    model, precision = local.in_torch("an evaluation"), local.settings.precision
+    if before is not None and model.spec.runtime == "auto" and before.runtime in {"eager", *RUNTIMES}:
+        model = replace(model, spec=model.spec.model_copy(update={"runtime": before.runtime}))
+        precision = before.precision if precision == "auto" else precision  # type: ignore[assignment]
+    faster = accelerated(model, precision, local.settings.cache_bytes)
     if not isinstance(faster, LoadedModel):
         return local
     return replace(local, model=faster, entry=msgspec.structs.replace(local.entry, card=faster.card))

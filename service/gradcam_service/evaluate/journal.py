@@ -27,6 +27,8 @@ class Entry(msgspec.Struct, frozen=True):
         rows: what the protocol made of it.
         problems: kind and detail of what can't be used.
         usable: whether the picture could be looked at.
+        runtime: that the model was on.
+        precision: that its feature maps were computed in.
     """
 
     key: str
@@ -36,6 +38,8 @@ class Entry(msgspec.Struct, frozen=True):
     rows: list[dict[str, Any]] = []
     problems: list[tuple[str, str]] = []
     usable: bool = True
+    runtime: str = ""
+    precision: str = ""
 
 
 def key_of(*decisive: object) -> str:
@@ -59,6 +63,11 @@ class Journal:
     def __init__(self, known: dict[str, Entry], file: BinaryIO) -> None:
         self._known = known
         self._file = file
+
+    @property
+    def latest(self) -> Entry | None:
+        """What was measured last; None where nothing has been."""
+        return next(reversed(self._known.values()), None)
 
     def get(self, key: str) -> Entry | None:
         """What is known by this key."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from gradcam_service import __version__
@@ -52,7 +53,9 @@ class Plan:
     def key(self, sample: Sample, method: str = "", planned: Planned | None = None) -> str:
         """The journal's name for one protocol's measure of one method on a sample, or for the sample itself."""
         of = (planned.name, sorted(planned.options.items())) if planned else ()
-        return key_of(__version__, self._digest(sample), self.explainer.model.card.digest, method, of, self.seed)
+        card = self.explainer.model.card
+        model = card.digest, card.runtime, card.precision
+        return key_of(__version__, self._digest(sample), model, method, of, self.seed)
 
     def _digest(self, sample: Sample) -> str:
         if sample.name not in self._digests:
@@ -93,14 +96,26 @@ class Plan:
         network, card = self.explainer.model.network, self.explainer.model.card
         return forward_passes(METHODS[method], network, "auto", card.preprocess.input_size, maps, {})
 
-    def passes_of(self, sample: Sample) -> float:
-        """Forward passes of all that is measured of a sample."""
-        return 1 + sum(self.passes(sample, dict.fromkeys(self.methods, self.protocols)).values())
+    def missing(self, sample: Sample, journal: Journal) -> dict[str, list[Planned]]:
+        """The protocols by which the journal has no measure of a sample yet, by method; none where it is unusable."""
+        known = journal.get(self.key(sample))
+        wanted = self.protocols if known is None or known.usable else ()
+        return {m: [each for each in wanted if journal.get(self.key(sample, m, each)) is None] for m in self.methods}
+
+    def left_of(self, sample: Sample, journal: Journal) -> float:
+        """Forward passes of what the journal hasn't of a sample."""
+        missing = self.missing(sample, journal)
+        return 1 + sum(self.passes(sample, missing).values()) if any(missing.values()) else 0.0
+
+    def left(self, journal: Journal) -> float:
+        """Forward passes of what it hasn't of all of them."""
+        return sum(self.left_of(sample, journal) for sample in self.samples)
 
     @property
     def total(self) -> float:
-        """Forward passes of all of it."""
-        return sum(map(self.passes_of, self.samples))
+        """Forward passes of all of it; no picture is read for it."""
+        whole = dict.fromkeys(self.methods, self.protocols)
+        return sum(1 + sum(self.passes(sample, whole).values()) for sample in self.samples)
 
     @property
     def _top(self) -> int:
@@ -124,7 +139,7 @@ def run(plan: Plan, journal: Journal, progress: Callable[[float], object]) -> No
     Args:
         plan: what to measure.
         journal: where it is kept.
-        progress: told of forward passes that are done, or needn't be.
+        progress: told of forward passes that are done, or turn out not to be needed: `Plan.left` in all.
 
     Raises:
         ModelFailed: the model fails on whatever it is asked.
@@ -133,13 +148,14 @@ def run(plan: Plan, journal: Journal, progress: Callable[[float], object]) -> No
     size = plan.explainer.model.card.batch
     for first in range(0, len(plan.samples), size):
         some = plan.samples[first : first + size]
+        expected = sum(plan.left_of(sample, journal) for sample in some)
         jobs = _jobs(plan, some, journal)
         if any(any(job.missing.values()) for job in jobs):
             # The same batch as at the first time, since a network's last digits depend on what is beside a picture.
             predicted = plan.explainer.predict([job.received.inputs for job in jobs])
             for method in plan.methods:
                 _measure(plan, jobs, predicted, method, journal, progress)
-        progress(sum(map(plan.passes_of, some)) - sum(sum(job.passes.values()) for job in jobs))
+        progress(expected - sum(sum(job.passes.values()) for job in jobs))
 
 
 def measured(plan: Plan, planned: Planned, journal: Journal) -> tuple[list[Of], list[Problem]]:
@@ -177,15 +193,9 @@ def looked_at(plan: Plan, journal: Journal) -> tuple[int, list[Problem]]:
 
 def _jobs(plan: Plan, samples: Sequence[Sample], journal: Journal) -> list[_Job]:
     """Those samples of a batch that can be used, decoded; none where nothing of the batch is missing."""
-    missing = [
-        {m: [each for each in plan.protocols if journal.get(plan.key(s, m, each)) is None] for m in plan.methods}
-        for s in samples
-    ]
+    missing = [plan.missing(sample, journal) for sample in samples]
     known = [journal.get(plan.key(sample)) for sample in samples]
-    if all(
-        entry is not None and (not entry.usable or not any(own.values()))
-        for entry, own in zip(known, missing, strict=True)
-    ):
+    if not any(any(own.values()) for own in missing):
         return []
     jobs = (
         _job(plan, sample, own, journal)
@@ -203,12 +213,12 @@ def _job(plan: Plan, sample: Sample, missing: dict[str, list[Planned]], journal:
         received = INPUTS[card.input.reader].receive(sample.read(), card.input, card.preprocess, most)
     except (ServiceError, OSError) as error:
         reason = error.detail if isinstance(error, ServiceError) else error.strerror or str(error)
-        journal.add(Entry(key, sample.name, problems=[("unreadable picture", reason)], usable=False))
+        _keep(plan, journal, Entry(key, sample.name, problems=[("unreadable picture", reason)], usable=False))
         return None
     fitted, problems = fitting(sample, received.prepared.image_size)
     if journal.get(key) is None:
         warned = [("picture with a warning", warning) for warning in received.warnings]
-        journal.add(Entry(key, sample.name, problems=[*((p.kind, p.detail) for p in problems), *warned]))
+        _keep(plan, journal, Entry(key, sample.name, problems=[*((p.kind, p.detail) for p in problems), *warned]))
     return _Job(fitted, received, missing, plan.passes(sample, missing))
 
 
@@ -244,8 +254,14 @@ def _measure(
         for planned in job.missing[method]:
             rows, problems = _rows(case, planned)
             key = plan.key(job.sample, method, planned)
-            journal.add(Entry(key, job.sample.name, method, planned.name, rows, problems))
+            _keep(plan, journal, Entry(key, job.sample.name, method, planned.name, rows, problems))
         progress(job.passes[method])
+
+
+def _keep(plan: Plan, journal: Journal, entry: Entry) -> None:
+    """Keep an entry, and what computed it."""
+    card = plan.explainer.model.card
+    journal.add(msgspec.structs.replace(entry, runtime=card.runtime, precision=card.precision))
 
 
 def _rows(case: Case, planned: Planned) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:

@@ -24,17 +24,18 @@ class Infidelity(Protocol):
     figures = {"infidelity": Figure("infidelity", "less")}  # noqa: RUF012  a constant
     options = {"squares": Option(default=50, description="random squares", ge=3, le=10_000)}  # noqa: RUF012
 
-    def passes(self, method: str, maps: int, cost: Callable[[str], float], **options: float) -> float:
-        """Those of the squares."""
-        return maps * (options["squares"] + 1)
+    def shared_passes(self, maps: int, cost: Callable[[str], float], **options: float) -> float:
+        """Those of the squares, which are the same for all methods and classes."""
+        return options["squares"] + 1
 
     def measure(self, case: Case, **options: float) -> list[dict[str, Any]]:
         """The infidelity for each class."""
-        squares = int(options["squares"])
-        return [
-            {"label": k, "infidelity": infidelity(case.value(k, "logit"), case.image, case.saliency(k), squares)}
-            for k in case.sample.labels
-        ]
+        squares, rows = int(options["squares"]), []
+        for label in case.sample.labels:
+            value = case.value(label, "logit", always=("squares", squares))
+            found = infidelity(value, case.image, case.saliency(label), squares, seed=case.seed)
+            rows.append({"label": label, "infidelity": found})
+        return rows
 
 
 PROTOCOL = Infidelity()

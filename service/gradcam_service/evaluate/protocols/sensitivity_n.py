@@ -30,17 +30,18 @@ class SensitivityN(Protocol):
     figures = {"sensitivity": Figure("sensitivity-n")}  # noqa: RUF012  a constant
     options = {"subsets": Option(default=30, description="sets of each size", ge=3, le=10_000)}  # noqa: RUF012
 
-    def passes(self, method: str, maps: int, cost: Callable[[str], float], **options: float) -> float:
-        """Those of the sets."""
-        return maps * len(_SHARES) * (options["subsets"] + 1)
+    def shared_passes(self, maps: int, cost: Callable[[str], float], **options: float) -> float:
+        """Those of the sets, which are the same for all methods and classes."""
+        return len(_SHARES) * (options["subsets"] + 1)
 
     def measure(self, case: Case, **options: float) -> list[dict[str, Any]]:
         """The correlation for each class."""
-        rows = []
+        subsets, rows = int(options["subsets"]), []
         for label in case.sample.labels:
-            value, own = case.value(label, "logit"), case.saliency(label)
-            sizes = [max(1, round(share * own.size)) for share in _SHARES]
-            found = [sensitivity_n(value, case.image, own, n, int(options["subsets"]), case.seed) for n in sizes]
+            own, found = case.saliency(label), []
+            for n in (max(1, round(share * own.size)) for share in _SHARES):
+                value = case.value(label, "logit", always=("sets", n, subsets))
+                found.append(sensitivity_n(value, case.image, own, n, subsets, case.seed))
             rows.append({"label": label, "sensitivity": float(np.mean(found))})
         return rows
 

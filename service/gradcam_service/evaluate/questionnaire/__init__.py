@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
@@ -16,7 +15,7 @@ from gradcam_service import __version__
 from gradcam_service.errors import BadRequest
 from gradcam_service.evaluate.questionnaire.lots import drawn_by_lot, rounds
 from gradcam_service.evaluate.sample import Problem, Sample
-from gradcam_service.evaluate.studies import Asked, Question, Study
+from gradcam_service.evaluate.studies import Asked, Asking, Question, Study
 
 PAGE = "questionnaire.html"
 KEY = "key.json"
@@ -47,16 +46,6 @@ class Key(msgspec.Struct, frozen=True):
         """The question of a number, as answers have it; None of none."""
         place = int(number) if number.isascii() and number.isdigit() else 0
         return self.questions[place - 1] if 1 <= place <= len(self.questions) else None
-
-
-class Asking(Protocol):
-    """What makes questions: `gradcam_service.evaluate.studies.trust.Trust`, say."""
-
-    def suits(self, sample: Sample) -> bool:
-        """Whether a sample can be asked about."""
-
-    def ask(self, sample: Sample, method: str, lot: random.Random) -> Question:
-        """A question about it."""
 
 
 def questions(

@@ -11,21 +11,6 @@ from gradcam_service.evaluate.sample import Sample
 from gradcam_service.evaluate.studies import Asked, Question, Study
 from gradcam_service.local import Local
 
-STUDY = Study(
-    title="Which class is it?",
-    instruction=(
-        "Each map shows what an image classifier looked at to find one of two things that are in the picture. Say "
-        "which of them it was looking for. If you can't tell, guess."
-    ),
-    summary=(
-        "Pictures of exactly two classes: the share of answers that name the class whose map was shown. Whoever "
-        "guesses has a half. The paper has 0.444 for guided backpropagation and 0.612 for Guided Grad-CAM, on VGG-16 "
-        "and PASCAL VOC."
-    ),
-    figures={"right": Figure("right answers"), "majority": Figure("pictures that most name rightly")},
-    value=bool,
-)
-
 
 class Discrimination:
     """Asks which class a map shows.
@@ -66,3 +51,22 @@ class Discrimination:
         names = self._local.model.card.labels
         worth = {names[label]: float(label == shown) for label in lot.sample(sample.labels, 2)}
         return Question(Asked(sample.name, method, names[shown], worth), "Which does this map show?", [("", picture)])
+
+
+STUDY = Study(
+    title="Which class is it?",
+    offer="Which of the two classes of a picture does its map show?",
+    about="pictures of just two classes",
+    asking=Discrimination,
+    instruction=(
+        "Each map shows what an image classifier looked at to find one of two things that are in the picture. Say "
+        "which of them it was looking for. If you can't tell, guess."
+    ),
+    summary=(
+        "Pictures of exactly two classes: the share of answers that name the class whose map was shown. Whoever "
+        "guesses has a half. The paper has 0.444 for guided backpropagation and 0.612 for Guided Grad-CAM, on VGG-16 "
+        "and PASCAL VOC."
+    ),
+    figures={"right": Figure("right answers"), "majority": Figure("pictures that most name rightly")},
+    value=bool,
+)

@@ -13,23 +13,6 @@ from gradcam_service.evaluate.sample import Sample
 from gradcam_service.evaluate.studies import Asked, Question, Study
 from gradcam_service.local import Local
 
-STUDY = Study(
-    title="Which robot do you trust?",
-    instruction=(
-        "Two robots say what is in a picture, and both are right. A map of each shows what it looked at. Say which "
-        "robot seems more reasonable. Who is A and who is B changes from picture to picture."
-    ),
-    summary=(
-        "Pictures of which both models say the same, and rightly: by how much the first of them looks more reasonable, "
-        "from −2 to 2, where 0 is no difference. Nobody was told which is which. The paper has 1.00 for guided "
-        "backpropagation and 1.27 for Guided Grad-CAM, VGG-16 against AlexNet."
-    ),
-    figures={
-        "score": Figure("the first model is more reasonable, −2 to 2", ""),
-        "majority": Figure("pictures on which it is", ""),
-    },
-    value=float,
-)
 _SCALE = {
     "Robot A seems clearly more reasonable": 2,
     "Robot A seems slightly more reasonable": 1,
@@ -84,3 +67,26 @@ class Trust:
 def _top(local: Local, data: bytes) -> int:
     """The class of the highest score."""
     return int(np.argmax(local.predict(data, PredictOptions(top_k=1)).scores))
+
+
+STUDY = Study(
+    title="Which robot do you trust?",
+    offer="Which of two models looks more reasonable?",
+    about="pictures of which both models say the same, and rightly,",
+    asking=Trust,
+    models=2,
+    instruction=(
+        "Two robots say what is in a picture, and both are right. A map of each shows what it looked at. Say which "
+        "robot seems more reasonable. Who is A and who is B changes from picture to picture."
+    ),
+    summary=(
+        "Pictures of which both models say the same, and rightly: by how much the first of them looks more reasonable, "
+        "from −2 to 2, where 0 is no difference. Nobody was told which is which. The paper has 1.00 for guided "
+        "backpropagation and 1.27 for Guided Grad-CAM, VGG-16 against AlexNet."
+    ),
+    figures={
+        "score": Figure("the first model is more reasonable, −2 to 2", ""),
+        "majority": Figure("pictures on which it is", ""),
+    },
+    value=float,
+)
