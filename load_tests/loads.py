@@ -35,7 +35,7 @@ def disturbed(architecture: str, folder: Path) -> None:
     settings = {"model_repository": folder / "repository", "admin_token": ADMIN_TOKEN, "timeout_ms": 600_000}
     with running(**settings) as service, ThreadPoolExecutor(1) as thread:
         ask = Request(f"{service.url}/explain", PHOTO.read_bytes())
-        until(lambda: _runtime(service, "scenes") != "eager")
+        until(lambda: runtime(service, "scenes") != "eager")
         one_by_one(ask, CONNECTIONS, CALM)
         for _ in range(ROUNDS):
             calm.add(one_by_one(ask, CONNECTIONS, CALM))
@@ -58,7 +58,7 @@ def _loaded(service: Service, model: str) -> str:
     start = time.perf_counter()
     _manage(service, model, "load")
     answers = time.perf_counter() - start
-    while _runtime(service, model) == "eager" and time.perf_counter() - start < answers + 60:
+    while runtime(service, model) == "eager" and time.perf_counter() - start < answers + 60:
         time.sleep(0.5)
     return f"{answers:.1f} and {time.perf_counter() - start:.1f} s"
 
@@ -90,9 +90,10 @@ def _manage(service: Service, model: str, action: str) -> None:
     answer.raise_for_status()
 
 
-def _runtime(service: Service, model: str) -> str:
-    runtime: str = service.get(f"/models/{model}").json().get("runtime", "eager")
-    return runtime
+def runtime(service: Service, model: str) -> str:
+    """What computes a model's feature maps now."""
+    found: str = service.get(f"/models/{model}").json().get("runtime", "eager")
+    return found
 
 
 if __name__ == "__main__":
