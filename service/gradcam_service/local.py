@@ -77,10 +77,12 @@ class Local:
         """What the model was loaded from.
 
         Raises:
-            ModelFailed: it can't be fetched any more.
+            ModelFailed: it is gone, or can't be fetched any more.
         """
         listing = scan(self.settings.model_repository, self.settings.embedded)
-        (entry,) = (entry for entry in listing if entry.key == self.key)
+        entry = next((entry for entry in listing if entry.key == self.key), None)
+        if entry is None:
+            raise ModelFailed(f"{self.key} is not in the repository any more")
         return ModelFolder(self.model.spec, entry.folder(), self.settings.python_path)
 
     @property

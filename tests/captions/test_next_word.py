@@ -10,7 +10,7 @@ from gradcam_service.errors import ModelFailed
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.prefixes import after_each_token
 from gradcam_service.explain.tracing import trace
-from gradcam_service.registry.captioner import of_every_position
+from gradcam_service.registry.captioner import check, of_every_position
 from gradcam_service.text import Text
 
 from .plain import LENGTH, SIDE, WORDS, Next, Recurrent, Transformer, made
@@ -65,6 +65,27 @@ def test_one_that_reads_the_last_token_whatever_it_is_takes_padding_for_words():
     graph = trace(made(Blind), {"image": images, "tokens": tokens})
     with pytest.raises(ModelFailed, match="takes '<pad>' for a word: return the logits of every position"):
         of_every_position(graph, TEXT)
+
+
+class Silent(Next):
+    """One to which padding never follows, and that has a buffer of its own by the name of ours."""
+
+    def __init__(self, kind):
+        super().__init__(kind)
+        self.register_buffer("later", torch.tensor([-torch.inf] + [0.0] * (len(WORDS) - 1)))
+
+    def forward(self, image, tokens):
+        return super().forward(image, tokens) + self.later
+
+
+def test_a_word_that_never_follows_is_no_difference_and_a_buffer_keeps_its_name():
+    module, (images, tokens) = made(partial(Silent, Recurrent)), inputs(2)
+    graph = of_every_position(trace(module, {"image": images, "tokens": tokens}), TEXT)
+    with torch.no_grad():
+        alone = [module(images, tokens[:, : at + 1]) for at in range(LENGTH)]
+        torch.testing.assert_close(graph(images, tokens), torch.stack(alone, 1), rtol=1e-5, atol=1e-4)
+    assert graph(images, tokens)[:, :, 0].eq(-torch.inf).all()
+    check(Network(graph, {"image": images, "tokens": tokens}), images, Text(WORDS, LENGTH))
 
 
 def test_one_of_every_position_stays_as_it_is():

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from gradcam_service.errors import ModelFailed
+from gradcam_service.local import open_model
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry, scan
 from gradcam_service.registry.spec import Spec
+from gradcam_service.settings import Settings
 from gradcam_service.zoo.network import scenes_network
 
 LABELS = "\n".join("abcdefghijkl")
@@ -120,3 +122,13 @@ def test_a_model_yaml_or_aliases_that_lead_elsewhere_are_not_read(folder: Path, 
     (said,) = scan([folder.parent.parent]).unusable.values()
     assert "aliases.yaml leads out of" in said
     assert "password" not in said
+
+
+def test_a_version_that_has_gone_since_it_was_loaded_is_named(tmp_path: Path):
+    (tmp_path / "mine" / "1").mkdir(parents=True)
+    loaded(tmp_path / "mine" / "1", labels=f"[{', '.join(LABELS.splitlines())}]")
+    local = open_model("mine", Settings(model_repository=str(tmp_path), embedded=False, device="cpu"))
+    assert local.folder().path == tmp_path / "mine" / "1"
+    (tmp_path / "mine" / "1" / "model.yaml").unlink()
+    with pytest.raises(ModelFailed, match="mine@1 is not in the repository any more"):
+        local.folder()

@@ -30,7 +30,10 @@ def after_each_token(network: fx.GraphModule, pad: int) -> fx.GraphModule:
     image, tokens = network.graph.find_nodes(op="placeholder")
     count, length = tokens.meta["val"].shape
     halves = divide(network, tokens)
-    network.register_buffer("later", torch.ones(length, length, dtype=torch.bool).triu(1))
+    name = "later"
+    while hasattr(network, name):  # what the network itself calls so stays
+        name += "_"
+    network.register_buffer(name, torch.ones(length, length, dtype=torch.bool).triu(1))
     graph = fx.Graph()
     given = [graph.node_copy(node) for node in (image, tokens)]
     _, *values = _inlined(graph, halves.backbone, given) if halves.axes else given[1:]
@@ -38,7 +41,7 @@ def after_each_token(network: fx.GraphModule, pad: int) -> fx.GraphModule:
         value if axis is None else _called(graph, aten.repeat_interleave.self_int, value, length, axis)
         for value, axis in zip(values, halves.axes, strict=True)
     ]
-    later = graph.get_attr("later")
+    later = graph.get_attr(name)
     later.meta["val"] = torch.empty(length, length, dtype=torch.bool, device="meta")
     whole = _called(graph, aten.unsqueeze.default, given[1], 1)
     whole = _called(graph, aten.expand.default, whole, [-1, length, -1])
