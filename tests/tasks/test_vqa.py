@@ -1,10 +1,13 @@
 """Questions about pictures, where they meet early (FiLM) and late: answered and explained as the plain network says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from gradcam_service.errors import BadOption
+from gradcam_service.registry.acceptance import compare
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import scan
 from gradcam_service.targets import read
@@ -59,6 +62,29 @@ def test_ten_questions_in_one_batch_are_explained_as_the_plain_network_says(mode
         scores, cam = truth(kind, at, tokens, objective)
         np.testing.assert_allclose(answer.scores, scores, rtol=0, atol=1e-4 * np.abs(scores).max())
         np.testing.assert_allclose(answer.maps[0], cam, rtol=0, atol=1e-4 * max(cam.max(), 1e-4))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_runtime_computes_what_needs_the_picture_alone_and_nothing_else(model, runtime):
+    kind, loaded = model
+    faster = replace(loaded, spec=loaded.spec.model_copy(update={"runtime": runtime})).accelerated("float32", 0)
+    if kind == "early":
+        assert faster == "the model looks at the picture by what its tokens are, which no runtime gives it yet"
+        return
+    assert faster.card.runtime == runtime
+    pairs = [(at // 2, question) for at, question in enumerate(QUESTIONS)]
+    for found, expected in zip(
+        *(asked(one, pairs, [Question("gradcam")] * 10) for one in (faster, loaded)), strict=True
+    ):
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-4 * np.abs(expected.scores).max())
+        np.testing.assert_allclose(found.maps, expected.maps, rtol=0, atol=1e-4 * max(expected.maps.max(), 1e-4))
+    _, tokens = loaded.batch([{"image": PICTURES[0], TOKENS: np.array([1, 3, 2, 0])}])
+    images = torch.randn(2, 3, *loaded.card.preprocess.input_size)
+    same = compare(loaded.network, faster.network, [images], (tokens,))
+    assert same.accepted
+    assert same.cosine > 0.9999
+    other = faster.network.with_backbone(lambda given: loaded.network.of_images(-given))
+    assert not compare(loaded.network, other, [images], (tokens,)).accepted
 
 
 def test_what_is_wrong_with_a_question_is_said(model):

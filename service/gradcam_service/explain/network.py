@@ -158,7 +158,8 @@ class Network:
         if {tensor.device for tensor in self.traced.state_dict().values()} <= {device}:
             return self
         self.traced.to(device)
-        self.__dict__.pop("guided", None)  # made again from what has moved
+        for made in ("guided", "of_images"):  # made again from what has moved
+            self.__dict__.pop(made, None)
         self._cut.cache_clear()  # cuts, too: buffers and products of weights in them are copies
         self.cut = self._cut(self.cut.layer)
         self.backbone = self.cut.backbone
@@ -167,8 +168,20 @@ class Network:
     def with_backbone(self, backbone: Backbone) -> Network:
         """The same network, its parameters shared, that leaves the feature maps of its default layer to another."""
         other = copy.copy(self)
-        other.backbone = backbone
+        other.backbone = (lambda images, *_: backbone(images)) if self.others else backbone
         return other
+
+    @cached_property
+    def of_images(self) -> fx.GraphModule:
+        """The backbone, as a function of images alone where it `shares_images`."""
+        backbone = self.cut.backbone
+        if not self.shares_images:
+            return backbone
+        graph = fx.Graph()
+        graph.output(graph.graph_copy(backbone.graph, {}))
+        for other in graph.find_nodes(op="placeholder")[1:]:
+            graph.erase_node(other)
+        return fx.GraphModule(backbone, graph)
 
     @cached_property
     def shares_images(self) -> bool:

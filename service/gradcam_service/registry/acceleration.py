@@ -27,7 +27,7 @@ def accelerated(model: LoadedModel, precision: Precision = "float32", cache_byte
         precision: to compute feature maps in, where the model itself doesn't say.
         cache_bytes: that what is fetched and compiled may take on the disk; 0 for no bound.
     """
-    card, backbone = model.card, model.network.cut.backbone
+    card, backbone = model.card, model.network.of_images
     images = torch.randn(2, card.input.count, *card.preprocess.input_size, device=model.device)
     with cache.holding() as leases, torch.no_grad():
         work = Workload(backbone, images, card.batch, cache.compilations(card.digest, card.torch, __version__))
@@ -53,7 +53,8 @@ def _unacceptable(model: LoadedModel, backbone: Backbone) -> str:
     images = model.images(pictures) if pictures else made_up(card.input.count, card.preprocess.input_size)
     batches = torch.split(images.to(model.device), card.batch)
     other = model.network.with_backbone(backbone)
-    figures = compare(model.network, other, batches, differentiable=DEFAULT in card.method_names())
+    others = () if card.text is None else (model.placed(card.text.example()[None]),)
+    figures = compare(model.network, other, batches, others, differentiable=DEFAULT in card.method_names())
     return "" if figures.accepted else str(figures)
 
 

@@ -67,35 +67,48 @@ def real_pictures(takes: Takes, preprocess: Preparing) -> Iterator[np.ndarray]:
             yield received.inputs["image"]
 
 
-def compare(exact: Network, other: Network, batches: Iterable[Array], differentiable: bool = True) -> Figures:
+def compare(
+    exact: Network,
+    other: Network,
+    batches: Iterable[Array],
+    others: tuple[Array, ...] = (),
+    differentiable: bool = True,
+) -> Figures:
     """Compare the answers of two networks, which differ in what computes them.
 
     Args:
         exact: in float32.
         other: the same network, in less or on another runtime.
         batches: images (N, C, H, W), normalised.
+        others: the networks' other inputs, a row each, which is the same for all images.
         differentiable: whether there are Grad-CAM's maps to compare; else the feature maps themselves are.
     """
-    others, probability, cosine, count = 0, 0.0, 1.0, 0
+    unlike, probability, cosine, count = 0, 0.0, 1.0, 0
     for images in batches:
-        (before, scores), (after, found) = exact.predict(images), other.predict(images)
+        beside = tuple(each[[0] * len(images)] for each in others)
+        (before, scores), (after, found) = exact.predict(images, *beside), other.predict(images, *beside)
         expected, said = (np.asarray(on_host(exact.probabilities(each))) for each in (scores, found))
         unit = abs(expected).max() if exact.activation in UNCHANGED else 1.0
         rows, top = np.arange(len(images)), expected.argmax(1)
         lost = expected[rows, top] - expected[rows, said.argmax(1)]
         classes = arrays(scores).asarray(top, device=scores.device)
-        maps, seen = _maps(exact, before, classes, differentiable), _maps(other, after, classes, differentiable)
-        others += int((lost > _PROBABILITY * unit).sum())
+        maps, seen = (
+            _maps(network, frontier, classes, beside, differentiable)
+            for network, frontier in ((exact, before), (other, after))
+        )
+        unlike += int((lost > _PROBABILITY * unit).sum())
         probability = max(probability, _worst(abs(said - expected).max() / unit))
         cosine = min(cosine, -_worst(-_cosines(maps, seen).min()))
         count += len(images)
-    return Figures(others, probability, cosine, count)
+    return Figures(unlike, probability, cosine, count)
 
 
-def _maps(network: Network, frontier: Frontier, classes: Array, differentiable: bool) -> np.ndarray:
+def _maps(
+    network: Network, frontier: Frontier, classes: Array, beside: tuple[Array, ...], differentiable: bool
+) -> np.ndarray:
     """A row of numbers for each image: its map of its class."""
     found = (
-        row_maps(METHODS[DEFAULT], network.cut, frontier, Logit(classes), {})  # type: ignore[arg-type]
+        row_maps(METHODS[DEFAULT], network.cut, frontier, Logit(classes), {}, beside)  # type: ignore[arg-type]
         if differentiable
         else network.cut.layer.layout.to_grid(frontier.features)
     )

@@ -30,6 +30,7 @@ from gradcam_service.registry.sources import SOURCES
 from gradcam_service.registry.spec import Spec
 from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.registry.traces import Exporter, Known, examples, step, traced
+from gradcam_service.runtime import refusal
 from gradcam_service.runtime._export import ELSEWHERE
 from gradcam_service.tasks import TASKS, speaks
 from gradcam_service.text import TOKENS
@@ -159,14 +160,15 @@ def _loaded(
         text = made.known.text
         network = Network(made.graph, examples((channels, *size), text), spec.layer, spec.activation).to(device)
         labels = _labels(spec, _given_labels(made.known, network), network)
-        network.cut.backbone.meta |= {ELSEWHERE: made.exporter} if made.exporter else {}
+        exporter = None if refusal(network) else made.exporter
+        network.of_images.meta |= {ELSEWHERE: exporter} if exporter else {}
     with step("can't answer", accepts), half_of_the_threads():
         others = [] if text is None else [torch.from_numpy(text.example())[None].to(device)]
         found = examine(network, channels, size, device, others)
         if text is not None and speaks(TASKS[spec.task]):
             check(network, made_up(channels, size).to(device), text)
         card = _card(spec, made.known, labels, network, found)
-        model = LoadedModel(spec, card, network, device, exporter=made.exporter)
+        model = LoadedModel(spec, card, network, device, exporter=exporter)
         if spec.sample is not None:
             model = replace(model, sample=checked_sample(model, spec.sample, folder, max_pixels))
     return model

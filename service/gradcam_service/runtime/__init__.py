@@ -124,20 +124,26 @@ def fastest(
 
     Args:
         network: on its device. Autograd is off.
-        work: its backbone.
+        work: what computes its feature maps of images alone.
         runtime: a name, or ``auto`` for those that race on the device.
         precision: ``float32``; ``bfloat16``, and float32 where no runtime can or may; or ``auto`` for the faster.
         unacceptable: what is wrong with answers by a backbone that computes in less than float32; empty for nothing.
     """
     if runtime == "eager" or not any(node.op == "call_function" for node in work.backbone.graph.nodes):
         return Outcome(None, ("it stays as it is",))
-    if network.others:
-        inputs = f"the model takes {' and '.join(network.others)} beside the picture, which no runtime gives it yet"
-        return Outcome(None, (inputs,))
-    if network.cut.axes:
-        values = "besides the feature maps of its default layer, other values are needed, which no runtime gives yet"
-        return Outcome(None, (values,))
+    if refused := refusal(network):
+        return Outcome(None, (refused,))
     return in_precision(precision, lambda asked: _race(work, runtime, asked, unacceptable))
+
+
+def refusal(network: Network) -> str:
+    """Why no runtime computes a network's feature maps but eager PyTorch, whatever it can; empty where one may."""
+    if network.others and not network.shares_images:
+        inputs = " and ".join(network.others)
+        return f"the model looks at the picture by what its {inputs} are, which no runtime gives it yet"
+    if network.cut.axes:
+        return "besides the feature maps of its default layer, other values are needed, which no runtime gives yet"
+    return ""
 
 
 def in_precision(precision: Precision, race: Callable[[tuple[str, ...]], Outcome[Made]]) -> Outcome[Made]:
