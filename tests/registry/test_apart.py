@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import threading
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from registry.predictors import serving
 from torch.testing import assert_close
 
 from gradcam_service.errors import ModelFailed
@@ -17,6 +19,7 @@ from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import parse_spec, scan
+from gradcam_service.registry.weights import NotFetched
 from gradcam_service.runtime.onnxruntime import open_session
 from live import closed_port
 
@@ -62,9 +65,43 @@ def test_weights_that_can_not_be_fetched_start_no_process(tmp_path, monkeypatch)
     monkeypatch.setattr(apart, "run", None)
     with closed_port() as nobody:
         where = f"http://127.0.0.1:{nobody.getsockname()[1]}/w.pth"
-        text = f"source: torchvision\narchitecture: resnet18\nweights: {where}\nsha256: {'a' * 64}"
         with pytest.raises(ModelFailed, match=f"weights can't be fetched from {where}"):
-            traces.traced(ModelFolder(parse_spec(text, "model.yaml"), tmp_path), SURROUNDINGS)
+            traces.traced(of_url(tmp_path, where), SURROUNDINGS)
+
+
+def of_url(folder: Path, url: str) -> ModelFolder:
+    text = f"source: torchvision\narchitecture: resnet18\nweights: {url}\nsha256: {'a' * 64}"
+    return ModelFolder(parse_spec(text, "model.yaml"), folder)
+
+
+def test_others_may_be_traced_while_weights_are_fetched(tmp_path, monkeypatch):
+    asked = []
+
+    def respond(path, body):
+        with (tmp_path / "cache" / "gradcam" / "trace.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which raises where somebody holds it
+        asked.append(path)
+        return 404, {}
+
+    def needs(task, folder, key, surroundings):
+        raise NotFetched(f"http://{address}/published.pth", "a" * 64)
+
+    (tmp_path / "cache" / "gradcam").mkdir(parents=True)
+    with serving(respond) as address:
+        with pytest.raises(ModelFailed, match=r"w\.pth: Not Found"):
+            traces.traced(of_url(tmp_path, f"http://{address}/w.pth"), SURROUNDINGS)
+        monkeypatch.setattr(apart, "run", needs)
+        with pytest.raises(ModelFailed, match=r"published\.pth: Not Found"):
+            traces.traced(resnet(tmp_path), SURROUNDINGS)
+    assert asked == ["/w.pth", "/published.pth"]
+
+
+def test_the_process_says_which_weights_it_lacks(tmp_path):
+    with closed_port() as nobody:
+        where = f"http://127.0.0.1:{nobody.getsockname()[1]}/w.pth"
+        with pytest.raises(NotFetched, match=f"weights have yet to be fetched from {where}") as caught:
+            apart.run("trace", of_url(tmp_path, where), "key", SURROUNDINGS)
+    assert (caught.value.url, caught.value.digest) == (where, "a" * 64)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +135,17 @@ def test_nothing_of_the_process_outlives_it(tmp_path):
     (tmp_path / "semaphores.py").write_text(SEMAPHORES)
     entry = next(entry for entry in scan(()) if entry.name == "scenes")
     traces.traced(ModelFolder(entry.spec(), entry.folder()), Surroundings(tmp_path))
+
+
+def test_a_captioners_backbone_is_exported_as_one_of_pictures_alone():
+    entry = next(entry for entry in scan(()) if entry.name == "scenes-captions")
+    folder = ModelFolder(entry.spec(), entry.folder())
+    model = load(entry, torch.device("cpu"))
+    session = open_session(traces._exported(folder.spec, traces.trace_of(folder))["backbone.onnx"])
+    images = torch.randn(3, 3, *model.card.preprocess.input_size)
+    (features,) = session.run(None, {"images": images.numpy()})
+    expected, _ = model.network.predict(images, torch.from_numpy(model.card.text.example()).repeat(3, 1))
+    assert_close(torch.from_numpy(features), expected.features, rtol=1e-4, atol=1e-4)
 
 
 def test_models_are_exported_one_at_a_time(tmp_path, monkeypatch):

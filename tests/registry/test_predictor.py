@@ -1,5 +1,6 @@
 """Models of other servers, asked over HTTP: their maps are those of the same model in this process."""
 
+from itertools import count
 from time import sleep
 
 import numpy as np
@@ -174,6 +175,21 @@ def test_another_version_behind_it_is_told_once_and_another_digest_at_the_next_l
         assert digest() != model.card.digest
     said = f"the predictor at http://{url} answers by version 2 of its model, too"
     assert [record.message for record in caplog.records if "version" in record.message] == [said]
+
+
+def test_a_version_for_each_answer_is_not_remembered_for_ever(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(predictor, "_VERSIONS", 3)
+    sound, answers = v2("little", "FP32", [-1, 3, SIZE, SIZE]), count(1)
+
+    def respond(path, body):
+        status, said = sound(path, body)
+        return status, said | ({"model_version": str(next(answers))} if path.endswith("/infer") else {})
+
+    with serving(respond) as url:
+        model = loaded(tmp_path, url, FLOATS)
+        for _ in range(6):
+            model.network.scores(torch.zeros(1, 3, SIZE, SIZE))
+    assert len([record for record in caplog.records if "answers by version" in record.message]) == 2
 
 
 def test_one_that_is_gone_is_named(tmp_path):

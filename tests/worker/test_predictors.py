@@ -59,14 +59,15 @@ def late() -> Late:
 
 @pytest.fixture(scope="module")
 def hanging(predictor: Hanging, late: Late, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service of `scenes` and of the models that `predictor` and, on demand, `late` have, with one worker."""
+    """A service of `scenes` and of the models that `predictor`, by two names, and `late` have, with one worker."""
     root = tmp_path_factory.mktemp("models")
     spec = {"source": "predictor", "activation": "none", "method": "occlusion", "runtime": "eager"}
     spec |= {"preprocess": {"mean": [0.5] * 3, "std": [0.25] * 3, "resize": [SIZE, SIZE]}}
     with serving(predictor) as address, serving(late) as address_of_late:
-        for name, url, load in (("little", address, "start"), ("late", address_of_late, "demand")):
+        models = (("little", address, "start"), ("late", address_of_late, "demand"), ("other", address, "demand"))
+        for name, url, load in models:
             (root / name / "1").mkdir(parents=True)
-            options = {"url": f"http://{url}", "model": name, "seconds": 3}
+            options = {"url": f"http://{url}", "model": "late" if name == "late" else "little", "seconds": 3}
             (root / name / "1" / "model.yaml").write_text(yaml.safe_dump(spec | {"options": options, "load": load}))
         with running_eagerly(model_repository=root, api_processes=1, cpus=2) as service:
             yield service
@@ -90,6 +91,7 @@ def test_what_a_model_waits_for_is_told_to_who_asks(hanging: Service, late: Late
     listed = hanging.client.get("/models/late").json()
     assert listed["state"] == "loading"
     assert re.fullmatch(waits, listed["reason"])
+    assert predict(hanging, model="other") == (200, ""), "it was not loaded while another waited"
     late.ready.set()
     assert predict(hanging, model="late") == (200, "")
     assert "reason" not in hanging.client.get("/models/late").json()

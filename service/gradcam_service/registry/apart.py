@@ -16,16 +16,21 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 from setproctitle import setproctitle
 from tqdm import tqdm
 
 from gradcam_service import logs
 from gradcam_service.errors import ModelFailed, ServiceError, in_one_line
 from gradcam_service.kinds import load_plugins
+from gradcam_service.registry import cache, kept
 from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.weights import ELSEWHERE, NotFetched, fetch, fetch_weights
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
 Task = Literal["trace", "export"]
+TRACES = "traces"
+"""What the cache calls traced models."""
 _NICE = 5
 """By how much what answers requests goes before it where both want a processor."""
 
@@ -45,6 +50,47 @@ class Surroundings:
     exports: bool = True
 
 
+class _Ended(msgspec.Struct, frozen=True):
+    """How a task ended.
+
+    Attributes:
+        failed: what failed; empty where nothing did.
+        lacks: URL and digest of weights that have to be fetched first.
+    """
+
+    failed: str = ""
+    lacks: tuple[str, str] | None = None
+
+
+def trace(folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
+    """Have a model traced if it isn't, when no other is being traced on this machine, for each takes a gigabyte.
+
+    What has to be fetched for it is fetched while others may be traced.
+
+    Args:
+        folder: of the model.
+        key: of what is kept of it.
+        surroundings: of the process.
+
+    Raises:
+        ModelFailed: it can't be fetched, built or traced, or the process died of it.
+        OSError: the process can't be started.
+    """
+    fetched: set[str] = set()
+    if not kept.holds(TRACES, key):
+        fetch_weights(folder)  # what can't be fetched fails here, before a process imports torch for it
+    while True:
+        with cache.alone("trace"):
+            try:
+                return None if kept.holds(TRACES, key) else run("trace", folder, key, surroundings)
+            except NotFetched as error:  # of weights whose URL only their source knows
+                lacking = error
+                if lacking.url in fetched:
+                    raise
+        fetch(lacking.url, lacking.digest)
+        fetched.add(lacking.url)
+
+
 def run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
     """Have a process trace a model or export its backbone, and wait until what it made is kept, as far as it can be.
 
@@ -56,6 +102,7 @@ def run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -
 
     Raises:
         ModelFailed: the model can't be built or traced, or the process died of it.
+        NotFetched: it needs weights that aren't on this machine.
         OSError: it can't be started.
     """
     heard, telling = _SPAWN.Pipe(duplex=False)
@@ -64,14 +111,16 @@ def run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -
     telling.close()
     with heard:
         try:
-            failed = heard.recv_bytes().decode()
+            ended = msgspec.json.decode(heard.recv_bytes(), type=_Ended)
         except EOFError:
-            failed = None
+            ended = None
     process.join()
-    if failed is None:
+    if ended is None:
         raise ModelFailed(f"the process that {task}s the model {_how_it_died(process.exitcode or 0)}")
-    if failed:
-        raise ModelFailed(failed)
+    if ended.lacks is not None:
+        raise NotFetched(*ended.lacks)
+    if ended.failed:
+        raise ModelFailed(ended.failed)
 
 
 def _how_it_died(code: int) -> str:
@@ -81,21 +130,24 @@ def _how_it_died(code: int) -> str:
 
 
 def _run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings, telling: Connection) -> None:
-    """Entry point of the process, which tells what failed; nothing where nothing did."""
-    failed = ""
+    """Entry point of the process, which tells how it ended."""
+    ended = _Ended()
     try:
         _do(task, folder, key, surroundings)
+    except NotFetched as error:
+        ended = _Ended(lacks=(error.url, error.digest))
     except ServiceError as error:
-        failed = error.detail
+        ended = _Ended(error.detail)
     except BaseException as error:  # a plugin's exit as well: who waits is told what it was
-        failed = f"the model can't be {task.rstrip('e')}ed: {in_one_line(error)}"
-    telling.send_bytes(failed.encode())
+        ended = _Ended(f"the model can't be {task.rstrip('e')}ed: {in_one_line(error)}")
+    telling.send_bytes(msgspec.json.encode(ended))
 
 
 def _do(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
     setproctitle(f"gradcam: {task}")
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.nice(_NICE)
+    ELSEWHERE.set(True)  # who waits here keeps others from tracing
     logs.configure(surroundings.log_level)
     load_plugins(surroundings.plugins)
     tqdm.set_lock(threading.RLock())  # its own, which torch makes it create, is a semaphore that outlives the process

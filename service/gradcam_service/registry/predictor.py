@@ -38,6 +38,8 @@ _PASSING = (429, 502, 503, 504)
 """Statuses that may be others a moment later."""
 _WAIT = 0.5
 """Seconds before the second try; twice as many before the third."""
+_VERSIONS = 100
+"""Of its model, that are told of; a server may as well name a version for each answer."""
 _LONGEST_WAIT = 5.0
 """Seconds, of those that a predictor asks for."""
 
@@ -66,11 +68,7 @@ def predictor(folder: ModelFolder) -> Built:
         ModelFailed: it does not become ready, or takes or answers something else.
         PredictorFailed: it does not answer a picture.
     """
-    try:
-        options = Options.model_validate(folder.spec.options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelFailed(f"options.{first['loc'][0]}: {complaint(first, Options)}") from error
+    options = _options(folder)
     with httpx.Client(base_url=options.url, timeout=options.seconds) as client:
         protocol, said = _spoken(client, options)
     preprocess = folder.spec.preprocess or _preprocess(protocol, options)
@@ -78,6 +76,25 @@ def predictor(folder: ModelFolder) -> Built:
     content = hashlib.sha256(folder.spec.model_dump_json().encode() + said).hexdigest()
     reason = f"the predictor at {options.url} answers with scores, and has no gradients"
     return Built(black_box(module, preprocess, (module.classes,), reason), folder.labels() or [], preprocess, content)
+
+
+def wait_until_ready(folder: ModelFolder) -> None:
+    """Return when the predictor of a model says that it is ready.
+
+    Raises:
+        ModelFailed: it does not become ready.
+    """
+    options = _options(folder)
+    with httpx.Client(base_url=options.url, timeout=options.seconds) as client:
+        _spoken(client, options)
+
+
+def _options(folder: ModelFolder) -> Options:
+    try:
+        return Options.model_validate(folder.spec.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelFailed(f"options.{first['loc'][0]}: {complaint(first, Options)}") from error
 
 
 class Answer(NamedTuple):
@@ -150,7 +167,7 @@ class Predictor(nn.Module):
 
     def _note(self, version: str) -> None:
         """Tell of each version after the first: a canary, or another model, of which the digest knows nothing."""
-        if version and version not in self._versions:
+        if version and version not in self._versions and len(self._versions) < _VERSIONS:
             if self._versions:
                 log.warning("the predictor at %s answers by version %s of its model, too", self._url, version)
             self._versions.add(version)
@@ -221,7 +238,7 @@ def _spoken(client: httpx.Client, options: Options) -> tuple[PredictorProtocol, 
         if said != told:
             told = said
             log.warning("waiting for the predictor at %s to be ready: %s", options.url, said)
-            waits_for(f"the predictor at {options.url} to be ready: {said}")
+        waits_for(f"the predictor at {options.url} to be ready: {said}")  # each time, as it may be told not to wait
         sleep(1)
     raise ModelFailed(f"the predictor at {options.url} did not become ready within {_READY_SECONDS:g} s: {said}")
 

@@ -20,11 +20,10 @@ from gradcam_service.explain.network import Network
 from gradcam_service.explain.stored import NotStorable, Stored, restored, stored
 from gradcam_service.explain.tracing import Inputs
 from gradcam_service.registry import apart, cache, kept
-from gradcam_service.registry.apart import Surroundings
+from gradcam_service.registry.apart import TRACES, Surroundings
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.spec import Preprocess, Spec
 from gradcam_service.registry.threads import half_of_the_threads
-from gradcam_service.registry.weights import weights_file
 from gradcam_service.runtime import Workload, first_cause
 from gradcam_service.tasks import TASKS, has_value, speaks
 from gradcam_service.text import TOKENS, Text
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TRACES, _EXPORTS = "traces", "exports"
+_EXPORTS = "exports"
 _MODEL, _REFUSED = "backbone.onnx", "refused.txt"
 
 
@@ -144,15 +143,11 @@ def traced(folder: ModelFolder, surroundings: Surroundings | None = None) -> Tra
     if surroundings is None:
         return found or keep_trace(folder, key)
     if found is None:
-        with cache.alone("trace"):
-            if not kept.holds(_TRACES, key):
-                if "://" in str(folder.spec.weights):
-                    weights_file(folder)  # what can't be fetched fails here, before a process imports torch for it
-                apart.run("trace", folder, key, surroundings)
+        apart.trace(folder, key, surroundings)
         found = _found(folder, key)
     if found is None:  # the disk has not taken it
         return trace_of(folder)
-    if not surroundings.exports or folder.spec.runtime == "eager" or found.known.text is not None:
+    if not surroundings.exports or folder.spec.runtime == "eager":
         return found
     return replace(found, exporter=Exporter(folder, key, surroundings))
 
@@ -175,7 +170,7 @@ def keep_trace(folder: ModelFolder, key: str) -> Trace:
             files = {"known.json": known, "graph.json": network.graph, "tensors.safetensors": network.tensors}
         except NotStorable as error:
             files = {_REFUSED: str(error).encode()}
-        kept.keep(_TRACES, key, files)
+        kept.keep(TRACES, key, files)
     return made
 
 
@@ -199,7 +194,7 @@ def _exported(spec: Spec, made: Trace) -> dict[str, bytes]:
 
     shape = (spec.input.count, *made.known.preprocess.input_size)
     try:
-        backbone = Network(made.graph, shape, spec.layer, spec.activation).cut.backbone
+        backbone = Network(made.graph, examples(shape, made.known.text), spec.layer, spec.activation).of_images
         return {_MODEL: exported(Workload(backbone, torch.zeros(2, *shape), most=1))}
     except (MemoryError, OSError):  # of this machine now
         raise
@@ -209,7 +204,7 @@ def _exported(spec: Spec, made: Trace) -> dict[str, bytes]:
 
 def _found(folder: ModelFolder, key: str) -> Trace | None:
     """What was kept of a model; traced here if it is that it can't be."""
-    files = kept.find(_TRACES, key)
+    files = kept.find(TRACES, key)
     if files is None:
         return None
     if _REFUSED in files:
@@ -220,7 +215,7 @@ def _found(folder: ModelFolder, key: str) -> Trace | None:
         graph.meta[VALUES] = known.values
         return Trace(known, graph)
     except Exception as error:  # whatever is wrong with it, the model can be traced again
-        kept.drop(_TRACES, key, in_one_line(error))
+        kept.drop(TRACES, key, in_one_line(error))
         return None
 
 

@@ -11,7 +11,7 @@ _TELL: ContextVar[Callable[[str], object] | None] = ContextVar("tell", default=N
 
 @contextmanager
 def heard_by(tell: Callable[[str], object]) -> Iterator[None]:
-    """Have what is waited for in this thread told to somebody while the block runs."""
+    """Have what is waited for in this thread told to somebody while the block runs; who may raise, which ends it."""
     before = _TELL.set(tell)
     try:
         yield

@@ -8,6 +8,7 @@ import http.client
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,9 +20,31 @@ from gradcam_service.errors import ModelFailed, in_one_line
 from gradcam_service.registry import cache
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.packaged import SCHEME, packaged_file
+from gradcam_service.registry.waits import waits_for
 
+ELSEWHERE: ContextVar[bool] = ContextVar("elsewhere", default=False)
+"""Whether somebody else is to fetch what isn't here, whom `NotFetched` tells of it."""
 _STALLED = 30.0
 """Seconds without a byte after which a download is given up."""
+
+
+class NotFetched(ModelFailed):
+    """Weights have to be fetched first, where that is left to somebody else."""
+
+    def __init__(self, url: str, digest: str) -> None:
+        super().__init__(f"weights have yet to be fetched from {url}")
+        self.url = url
+        self.digest = digest
+
+
+def fetch_weights(folder: ModelFolder) -> None:
+    """Fetch the weights of a model whose ``model.yaml`` says from where, unless they are here.
+
+    Raises:
+        ModelFailed: they can't be fetched.
+    """
+    if "://" in str(folder.spec.weights):
+        weights_file(folder)
 
 
 def weights_file(folder: ModelFolder) -> Path:
@@ -86,6 +109,7 @@ def fetch(url: str, digest: str) -> Path:
 
     Raises:
         ModelFailed: the file can't be fetched, or is another one.
+        NotFetched: it isn't there, and `ELSEWHERE` is set.
     """
     try:
         name = f"{digest}-{urllib.parse.urlsplit(url).path.rsplit('/', 1)[-1][-100:]}"
@@ -94,6 +118,9 @@ def fetch(url: str, digest: str) -> Path:
     fetched: list[Path] = []
 
     def fill(folder: Path) -> None:
+        if ELSEWHERE.get():
+            raise NotFetched(url, digest)
+        waits_for(f"its weights from {url}")
         _download(url, folder / name)
         _verify(folder / name, digest, url)
         fetched.append(folder)

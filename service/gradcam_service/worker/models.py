@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic, perf_counter
+from typing import NamedTuple
 
 from gradcam_service import metrics
 from gradcam_service.errors import ModelFailed, in_one_line
 from gradcam_service.registry.apart import Surroundings
+from gradcam_service.registry.cache import Lease
 from gradcam_service.registry.listing import Model
-from gradcam_service.registry.loading import load
-from gradcam_service.registry.repository import Entry
+from gradcam_service.registry.loading import load, prepare
 from gradcam_service.registry.served import ServedModel, Waited
 from gradcam_service.registry.waits import heard_by
 from gradcam_service.runtime import Precision, _threads, can_compute_in
@@ -29,6 +30,20 @@ from gradcam_service.worker.table import Accelerate, Drop, Load, Table
 log = logging.getLogger(__name__)
 
 
+class _Prepared(NamedTuple):
+    """A load that has nothing to wait for any more.
+
+    Attributes:
+        load: which.
+        began: when, by `perf_counter`.
+        leases: of what it needs.
+    """
+
+    load: Load
+    began: float
+    leases: list[Lease]
+
+
 class Models:
     """Every model version and its state.
 
@@ -36,8 +51,9 @@ class Models:
     that they were queued for, so the old one goes when the last of them is done. A model answers as soon as it can, and
     is then made faster.
 
-    One thread loads, in the order asked; all else happens in the thread that calls. The loading thread reads the table,
-    which is never changed but replaced, and tells of its outcomes through queues.
+    What a load waits for, it waits for in a thread of its own; then one thread loads, in the order in which these end.
+    All else happens in the thread that calls. Those threads read the table, which is never changed but replaced, and
+    tell of their outcomes through queues.
 
     Args:
         device: where models are put.
@@ -71,7 +87,7 @@ class Models:
         self._table = Table(budget=budget)
         self._loaded: dict[int, ServedModel] = {}  # what answers, by the token of the load that made it
         # Unlike an executor's submit, its put may be called wherever a model happens to be collected as garbage.
-        self._work: SimpleQueue[Load | Accelerate | partial[None]] = SimpleQueue()
+        self._work: SimpleQueue[_Prepared | Accelerate | partial[None]] = SimpleQueue()
         self._waits: SimpleQueue[tuple[int, str]] = SimpleQueue()
         self._ended: SimpleQueue[tuple[int, ServedModel | str]] = SimpleQueue()
         self._accelerated: SimpleQueue[tuple[int, ServedModel | str | None]] = SimpleQueue()
@@ -185,10 +201,13 @@ class Models:
         """Decide what follows from what has happened, and have it done."""
         before, self._table = self._table, table.reconcile(happened)
         for step in table.todo(before, self._table):
-            if isinstance(step, Drop):
-                log.info("model unloaded", extra={"fields": {"model": step.version.entry.key}})
-            else:
-                self._work.put(step)
+            match step:
+                case Drop():
+                    log.info("model unloaded", extra={"fields": {"model": step.version.entry.key}})
+                case Load():
+                    threading.Thread(target=self._prepare, args=(step,), name="prepare", daemon=True).start()
+                case Accelerate():
+                    self._work.put(step)
         _log_aliases(before, self._table)
         present = self._table.models
         self._loaded = {token: model for token, model in self._loaded.items() if token in present}
@@ -203,48 +222,61 @@ class Models:
             fields = {"setting": "GRADCAM_PRECISION", "precision": self._precision, "device": self._device}
             log.warning("the setting has no effect: no runtime has units for it here", extra={"fields": fields})
         while True:
-            match self._work.get():
-                case Load(token, entry) if self._table.awaits(token):
-                    self._load(token, entry)
-                case Accelerate() as step:
-                    self._accelerate(step)
-                case partial() as left_to_do:
-                    try:
-                        left_to_do()
-                    except Exception:  # of a device that is lost; whoever runs the next batch ends the process
-                        log.exception("memory could not be given back")
+            self._do(self._work.get())
+
+    def _do(self, work: _Prepared | Accelerate | partial[None]) -> None:
+        match work:
+            case _Prepared(step) if self._table.awaits(step.token):
+                self._load(step, work.began)
+            case Accelerate():
+                self._accelerate(work)
+            case partial():
+                try:
+                    work()
+                except Exception:  # of a device that is lost; whoever runs the next batch ends the process
+                    log.exception("memory could not be given back")
 
     def _end_start(self) -> None:
         self._start.set()
         self._wake()
 
-    def _load(self, token: int, entry: Entry) -> None:
-        start = perf_counter()
-        outcome: ServedModel | str
+    def _prepare(self, step: Load) -> None:
+        """In a thread of its own, so that others are loaded meanwhile: wait for what a load needs."""
+        start, last = perf_counter(), ""
 
         def tell(what: str) -> None:
-            self._waits.put((token, what))
-            self._wake()
+            nonlocal last
+            if not self._table.awaits(step.token):
+                raise ModelFailed("nobody waits for it any more")
+            if what != last:
+                last = what
+                self._waits.put((step.token, what))
+                self._wake()
 
         try:
             with heard_by(tell):
-                outcome = load(
-                    *(entry, self._device, self._python_path, self._cache_bytes, self._surroundings, self._max_pixels)
-                )
-        except ModelFailed as error:
-            outcome = error.detail
-        except BaseException as error:  # whatever a model does, even exit: its callers are told and others are loaded
-            log.exception("model failed to load", extra={"fields": {"model": entry.key}})
-            outcome = in_one_line(error)
-        if isinstance(outcome, str):
-            log.error("model failed", extra={"fields": {"model": entry.key, "reason": outcome}})
+                self._work.put(_Prepared(step, start, prepare(step.entry, self._python_path, self._surroundings)))
+        except BaseException as error:
+            if self._table.awaits(step.token):
+                self._end_load(step, _failure(step, error))
+
+    def _load(self, step: Load, began: float) -> None:
+        outcome: ServedModel | str
+        try:
+            outcome = load(
+                *(step.entry, self._device, self._python_path, self._cache_bytes, self._surroundings, self._max_pixels)
+            )
+        except BaseException as error:
+            outcome = _failure(step, error)
         else:
-            seconds = perf_counter() - start
-            metrics.MODEL_LOAD.labels(entry.name).observe(seconds)
-            log.info("model ready", extra={"fields": {"model": entry.key, "seconds": round(seconds, 2)}})
+            seconds = perf_counter() - began
+            metrics.MODEL_LOAD.labels(step.entry.name).observe(seconds)
+            log.info("model ready", extra={"fields": {"model": step.entry.key, "seconds": round(seconds, 2)}})
             self._give_back_after(outcome)
-        self._ended.put((token, outcome))
-        del outcome  # the frame of an idle thread would hold the model
+        self._end_load(step, outcome)
+
+    def _end_load(self, step: Load, outcome: ServedModel | str) -> None:
+        self._ended.put((step.token, outcome))
         self._wake()
 
     def _accelerate(self, step: Accelerate) -> None:
@@ -280,6 +312,17 @@ class Models:
     def _give_back_after(self, model: ServedModel) -> None:
         """Have what a model took returned when nobody holds it any more."""
         weakref.finalize(model, self._work.put, partial(_give_back, self._device)).atexit = False
+
+
+def _failure(step: Load, error: BaseException) -> str:
+    """Why a load has failed, whatever a model does, even exit: its callers are told and others are loaded."""
+    if isinstance(error, ModelFailed):
+        reason = error.detail
+    else:
+        log.error("model failed to load", exc_info=error, extra={"fields": {"model": step.entry.key}})
+        reason = in_one_line(error)
+    log.error("model failed", extra={"fields": {"model": step.entry.key, "reason": reason}})
+    return reason
 
 
 def _give_back(device: str) -> None:

@@ -31,6 +31,7 @@ class Source:
         options: whether ``model.yaml`` may have options for the builder of the architecture.
         reproducible: whether ``model.yaml``, the files beside it and what is installed decide what it builds, so that
             what is made of it may be kept for the next start.
+        awaits: returns when what it needs beside files is there, such as another server; None where it needs nothing.
         opens: opens a version that needs no torch, in the place of ``build``, given how many pixels its sample may
             have; None where torch builds it.
         extra: of this package, which installs what ``build`` imports; empty where nothing more is needed.
@@ -43,6 +44,7 @@ class Source:
     output: bool = False
     options: bool = False
     reproducible: bool = False
+    awaits: Callable[[ModelFolder], None] | None = None
     opens: Callable[[Entry, int], ServedModel] | None = None
     extra: str = ""
 

@@ -21,4 +21,10 @@ def _build(folder: ModelFolder) -> Built:
     return predictor(folder)
 
 
-SOURCE = Source(_build, architecture=False, weights=False, own_weights="of the predictor", options=True)
+def _awaits(folder: ModelFolder) -> None:
+    from gradcam_service.registry.predictor import wait_until_ready
+
+    wait_until_ready(folder)
+
+
+SOURCE = Source(_build, architecture=False, weights=False, own_weights="of the predictor", options=True, awaits=_awaits)
