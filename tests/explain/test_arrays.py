@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from gradcam_service.explain.activation import probabilities
-from gradcam_service.explain.arrays import resized, softmax, taken
+from gradcam_service.explain.arrays import gather, resized, softmax
 from gradcam_service.explain.cut import gradient
 from gradcam_service.explain.methods.rise import _numbers
 from gradcam_service.explain.objectives import Contrast, Finer, Logit
@@ -32,20 +32,26 @@ OBJECTIVES = {
 
 
 @pytest.mark.parametrize("made", OBJECTIVES.values(), ids=OBJECTIVES)
-def test_an_objectives_slope_is_the_gradient_that_torch_finds(made):
+def test_an_objectives_gradient_is_the_one_that_torch_finds(made):
     outputs = drawn(3, 7)
     ours, in_torch = made(np.asarray), made(torch.tensor)
     leaf = torch.from_numpy(outputs)
     np.testing.assert_allclose(ours(outputs), in_torch(leaf).numpy(), rtol=1e-12)
     expected = gradient(in_torch, leaf).numpy()
-    np.testing.assert_allclose(ours.slope(outputs), expected, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(in_torch.slope(leaf).numpy(), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(ours.gradient(outputs), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(in_torch.gradient(leaf).numpy(), expected, rtol=0, atol=1e-12)
 
 
-def test_a_slope_is_of_the_outputs_type():
+@pytest.mark.parametrize("made", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_a_linear_objectives_gradient_is_the_same_everywhere(made):
+    at_zero, elsewhere = (made(np.asarray).gradient(outputs) for outputs in (np.zeros((3, 7)), drawn(3, 7)))
+    assert np.array_equal(at_zero, elsewhere) == made(np.asarray).linear
+
+
+def test_an_objectives_gradient_is_of_the_outputs_type():
     outputs = drawn(3, 7).astype(np.float32)
     for made in OBJECTIVES.values():
-        assert made(np.asarray).slope(outputs).dtype == np.float32
+        assert made(np.asarray).gradient(outputs).dtype == np.float32
 
 
 @pytest.mark.parametrize(("old", "new"), [((7, 7), (224, 224)), ((4, 9), (33, 20)), ((8, 8), (3, 5)), ((1, 2), (4, 4))])
@@ -83,8 +89,8 @@ def test_words_have_probabilities_at_each_position():
 def test_values_are_taken_for_each_row_or_the_same_for_all():
     values = np.arange(6).reshape(2, 3)
     for of in (np.asarray, torch.tensor):
-        assert taken(of(values), of([[0, 2], [1, 1]])).tolist() == [[0, 2], [4, 4]]
-        assert taken(of(values), of([[2]])).tolist() == [[2], [5]]
+        assert gather(of(values), of([[0, 2], [1, 1]])).tolist() == [[0, 2], [4, 4]]
+        assert gather(of(values), of([[2]])).tolist() == [[2], [5]]
 
 
 def test_what_both_engines_share_imports_no_torch():

@@ -238,7 +238,8 @@ def opened(
     def cut(layer: CompiledLayer) -> CompiledCut:
         weight = None if layer.weight is None else folder_of.array(folder, layer.weight)
         gradient = open_graph(folder / layer.gradient, "float32", kept) if layer.gradient else None
-        head = CompiledHead(open_graph(folder / layer.head, "float32", kept), gradient, layer.layout, weight)
+        scores = open_graph(folder / layer.head, "float32", kept)
+        head = CompiledHead(scores, gradient, layer.layout, manifest.outputs, weight)
         backbone = open_graph(folder / layer.backbone, precision, kept)
         return CompiledCut(Layer(layer.name, layer.channels, layer.layout), backbone, head, layer.axes)
 

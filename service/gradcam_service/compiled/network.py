@@ -16,7 +16,7 @@ from gradcam_service.explain import parts
 from gradcam_service.explain.activation import Activation, probabilities
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.layout import Layout
-from gradcam_service.explain.objectives import Objective, Sloped
+from gradcam_service.explain.objectives import Differentiable, Objective
 from gradcam_service.runtime import Graph
 
 NEEDS_FULL_MODEL = "compiled models don't have the gradient that this takes; the full model has, and needs torch"
@@ -30,12 +30,14 @@ class CompiledHead:
         graph: from the frontier and other inputs to scores.
         gradient: from the same and an objective to the gradient; None where the head is linear, or has none.
         layout: of the feature maps.
+        outputs: how many scores there are.
         weight: (classes, K), where it is global average pooling → linear.
     """
 
     graph: Graph
     gradient: Graph | None
     layout: Layout
+    outputs: int
     weight: np.ndarray | None = None
 
     def scores(self, frontier: Frontier, *others: np.ndarray) -> np.ndarray:
@@ -48,16 +50,18 @@ class CompiledHead:
         Raises:
             UnsupportedMethod: the objective doesn't know its own gradient, as one that is written in torch.
         """
-        if not isinstance(objective, Sloped):
+        if not isinstance(objective, Differentiable):
             raise UnsupportedMethod(f"this target is explained by differentiating it: {NEEDS_FULL_MODEL}")
-        slope = objective.slope(self.scores(frontier, *others)).astype(np.float32, copy=False)
+        unknown = np.zeros((len(frontier.features), self.outputs), np.float32)
+        outputs = unknown if objective.linear else self.scores(frontier, *others)
+        weights = objective.gradient(outputs).astype(np.float32, copy=False)
         if self.weight is not None:
             h, w = self.layout.seen
-            averaged = (slope @ self.weight / (h * w))[:, :, None, None]
+            averaged = (weights @ self.weight / (h * w))[:, :, None, None]
             return np.broadcast_to(averaged, (*averaged.shape[:2], h, w))
         if self.gradient is None:
             raise UnsupportedMethod(NEEDS_FULL_MODEL)
-        return self.gradient(frontier.features, *frontier.rest, *others, slope)[0]
+        return self.gradient(frontier.features, *frontier.rest, *others, weights)[0]
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,8 @@ def compile_model(model: LoadedModel, source: ModelFolder, key: str, layers: Seq
             "in its model.yaml would work"
         )
     cuts = {cut.layer.name: cut for cut in (network.cut_at(layer) for layer in ("auto", *layers))}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".gradcam-", dir=folder.parent) as place:
+    present = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".gradcam-", dir=present) as place:
         made = Path(place) / folder.name
         made.mkdir()
         (made / folder_of.WEIGHTS).touch()  # empty where every tensor stays in its graph
@@ -95,6 +95,7 @@ def compile_model(model: LoadedModel, source: ModelFolder, key: str, layers: Seq
         )
         (made / folder_of.NAME).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         prove(model, made)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         made.rename(folder)
 
 

@@ -24,7 +24,7 @@ def on_host(values: Array) -> Array:
     return values.astype(np.float32, copy=False) if isinstance(values, np.ndarray) else values.float().cpu()
 
 
-def taken(values: Array, index: Array) -> Array:
+def gather(values: Array, index: Array) -> Array:
     """Of each row (M, C) the values at some columns (M, R), or at the same ones (1, R) for all: (M, R)."""
     if isinstance(values, np.ndarray):
         return np.take_along_axis(values, np.broadcast_to(index, (len(values), index.shape[1])), 1)

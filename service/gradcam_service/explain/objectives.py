@@ -1,16 +1,16 @@
 """Objectives that maps explain: functions of a network's outputs, of which methods know nothing else.
 
 Those here are functions of arrays, of whichever library: an engine without automatic differentiation takes their
-`Sloped.slope`. Torch-free.
+`Differentiable.gradient`. Torch-free.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
-from gradcam_service.explain.arrays import Array, arrays, softmax, taken
+from gradcam_service.explain.arrays import Array, arrays, gather, softmax
 
 Objective = Callable[[Array], Array]
 """What rows are explained for: outputs (M, classes) → values (M,), each from its own row alone.
@@ -20,13 +20,16 @@ One made for a single target takes any number of rows, all of which are then exp
 
 
 @runtime_checkable
-class Sloped(Protocol):
+class Differentiable(Protocol):
     """An objective that knows its own gradient."""
+
+    linear: ClassVar[bool]
+    """Whether that is the same whatever the outputs are, so that nobody need know them."""
 
     def __call__(self, outputs: Array, /) -> Array:
         """Outputs (M, classes) → values (M,)."""
 
-    def slope(self, outputs: Array) -> Array:
+    def gradient(self, outputs: Array) -> Array:
         """The gradient of each row's value with respect to its outputs, of their shape."""
 
 
@@ -41,12 +44,13 @@ class Logit:
 
     targets: Array
     classes: int | None = None
+    linear: ClassVar[bool] = True
 
     def __call__(self, outputs: Array) -> Array:
         """Outputs (M, classes) → (M,)."""
-        return taken(outputs, self.targets[:, None])[:, 0]
+        return gather(outputs, self.targets[:, None])[:, 0]
 
-    def slope(self, outputs: Array) -> Array:
+    def gradient(self, outputs: Array) -> Array:
         """1 at c, 0 elsewhere."""
         return arrays(outputs).where(_is_at(self.targets, outputs), 1.0, arrays(outputs).zeros_like(outputs))
 
@@ -64,16 +68,17 @@ class Contrast:
     own: Array
     others: Array
     weights: Array
+    linear: ClassVar[bool] = True
 
     def __call__(self, outputs: Array) -> Array:
         """Outputs (M, classes) → (M,)."""
-        others = taken(outputs, self.others)
+        others = gather(outputs, self.others)
         weights = arrays(outputs).asarray(self.weights, dtype=outputs.dtype)
         return Logit(self.own)(outputs) - (weights * others).sum(axis=1)
 
-    def slope(self, outputs: Array) -> Array:
+    def gradient(self, outputs: Array) -> Array:
         """1 at P, −w_q at each q, 0 elsewhere."""
-        xp, found = arrays(outputs), Logit(self.own).slope(outputs)
+        xp, found = arrays(outputs), Logit(self.own).gradient(outputs)
         for other, weight in zip(self.others.swapaxes(0, 1), self.weights.swapaxes(0, 1), strict=True):
             own = xp.asarray(weight, dtype=outputs.dtype)[:, None]
             found = found - xp.where(_is_at(other, outputs), own, 0.0)
@@ -96,20 +101,21 @@ class Finer:
     logit: Logit
     gamma: float
     references: int
+    linear: ClassVar[bool] = False
 
     def __call__(self, outputs: Array) -> Array:
         """Outputs (M, classes) → (M,)."""
         nearest = self._nearest(outputs)
-        others = taken(outputs, nearest)
+        others = gather(outputs, nearest)
         return self.logit(outputs) - self.gamma * (softmax(others, 1) * others).sum(axis=1)
 
-    def slope(self, outputs: Array) -> Array:
+    def gradient(self, outputs: Array) -> Array:
         """1 at c, −γ s_d (1 + y_d − Σ_k s_k y_k) at each d, where s_d = p_d / Σ p_d."""
         nearest = self._nearest(outputs)
-        others = taken(outputs, nearest)
+        others = gather(outputs, nearest)
         shares = softmax(others, 1)
         weights = self.gamma * shares * (1 + others - (shares * others).sum(axis=1, keepdims=True))
-        return Contrast(self.logit.targets, nearest, weights).slope(outputs)
+        return Contrast(self.logit.targets, nearest, weights).gradient(outputs)
 
     def _nearest(self, outputs: Array) -> Array:
         """(M, R) int64, the classes whose scores are closest to each row's own."""

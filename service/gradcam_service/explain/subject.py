@@ -69,7 +69,7 @@ class Subject:
         scores = self.network.scores(images, *self.beside(len(images)))
         return self.values(self.network.probabilities(scores))
 
-    def slopes(self, images: Array, objective: Objective, guided: bool = False) -> Array:
+    def gradients(self, images: Array, objective: Objective, guided: bool = False) -> Array:
         """The gradient of each image's objective with respect to the image, (N, C, H, W).
 
         Args:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from gradcam_service.errors import BadOption, UnsupportedMethod, shortened
-from gradcam_service.explain.objectives import Sloped
+from gradcam_service.explain.objectives import Differentiable
 from gradcam_service.kinds import Kinds
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def objective(targets: Sequence[Target], outputs: Array) -> Objective:
         UnsupportedMethod: the outputs are a compiled model's, and the objective is written for torch.
     """
     made = TARGETS[targets[0].kind].objective([target.value for target in targets], outputs)
-    if isinstance(outputs, np.ndarray) and not isinstance(made, Sloped):
+    if isinstance(outputs, np.ndarray) and not isinstance(made, Differentiable):
         raise UnsupportedMethod(
             f"a target of kind {targets[0].kind} is explained by differentiating it, which compiled models can't; the "
             "full model can, and needs torch"

@@ -8,7 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
-from gradcam_service.explain.arrays import Array, arrays, log_sum_exp, on_host, taken
+from gradcam_service.explain.arrays import Array, arrays, gather, log_sum_exp, on_host
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.parts import Network
 from gradcam_service.text import Text
@@ -84,7 +84,7 @@ def spoken(
     return tokens, _scores(network, frontier, tokens, range(len(tokens)), most)
 
 
-def told(tokens: Array, scores: Array) -> Array:
+def word_scores(tokens: Array, scores: Array) -> Array:
     """Of each word of captions its logit and its log-probability, given those before it, (N, (T − 1) · 2).
 
     All scores of a caption are as many as the vocabulary has words, for each word: megabytes, of which nothing else is
@@ -96,7 +96,7 @@ def told(tokens: Array, scores: Array) -> Array:
     """
     xp, (rows, length) = arrays(tokens), tokens.shape
     logits = scores.reshape(rows, length, -1)[:, :-1]
-    own = taken(logits.reshape(rows * (length - 1), -1), tokens[:, 1:].reshape(-1, 1)).reshape(rows, length - 1)
+    own = gather(logits.reshape(rows * (length - 1), -1), tokens[:, 1:].reshape(-1, 1)).reshape(rows, length - 1)
     return xp.stack([own, own - log_sum_exp(logits, 2)], 2).reshape(rows, -1)
 
 

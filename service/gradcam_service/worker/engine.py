@@ -21,7 +21,7 @@ from gradcam_service.settings import Settings
 from gradcam_service.targets import objective
 from gradcam_service.tasks import TASKS
 from gradcam_service.text import BEAM, TOKENS
-from gradcam_service.worker.captions import spoken, told
+from gradcam_service.worker.captions import spoken, word_scores
 from gradcam_service.worker.messages import Answer, Inputs, Question
 from gradcam_service.worker.quality import measured, measuring_passes
 
@@ -91,7 +91,7 @@ def run(
             widths = [0 if TOKENS in own or refused[row] else _beam(own) for row, own in enumerate(inputs)]
             others[0], scores = spoken(model.network, frontier, others[0], scores, widths, text, model.card.batch)
             tokens = [np.array(row, np.int64) for row in others[0].tolist()]
-        answered = told(others[0], scores) if model.card.speaks else scores
+        answered = word_scores(others[0], scores) if model.card.speaks else scores
         host_scores = np.asarray(on_host(answered))  # waits for the device
         classes = model.network.of_classes(scores)
         predicted = perf_counter()

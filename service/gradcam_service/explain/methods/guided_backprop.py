@@ -28,7 +28,7 @@ def guided_backprop(subject: Subject) -> Steps:
     for first in range(0, len(subject.objectives), subject.chunk):
         some = subject.objectives[first : first + subject.chunk]
         images = subject.image.expand(len(some), -1, -1, -1)
-        maps.append(subject.slopes(images, each(some), guided=True))
+        maps.append(subject.gradients(images, each(some), guided=True))
         yield
     return torch.cat(maps)
 

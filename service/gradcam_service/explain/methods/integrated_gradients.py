@@ -36,8 +36,8 @@ def integrated_gradients(subject: Subject, steps: int) -> Steps:
         total = torch.zeros_like(subject.image[0])
         for some, share in zip(torch.split(alphas, subject.chunk), torch.split(shares, subject.chunk), strict=True):
             path = subject.image * some[:, None, None, None]
-            slopes = subject.slopes(path, objective)
-            total += torch.einsum("s,schw->chw", share, slopes)
+            gradients = subject.gradients(path, objective)
+            total += torch.einsum("s,schw->chw", share, gradients)
             yield
         maps.append(total * subject.image[0])
     return torch.stack(maps)

@@ -38,8 +38,8 @@ def smoothgrad(subject: Subject, samples: int, noise: float, seed: int) -> Steps
                 for _ in range(first, min(samples, first + subject.chunk))
             ]
             some = image + sigma * torch.stack(drawn).to(image)
-            slopes = subject.slopes(some, objective)
-            total += slopes.sum(dim=0)
+            gradients = subject.gradients(some, objective)
+            total += gradients.sum(dim=0)
             yield
         maps.append(total / samples)
     return torch.stack(maps)
