@@ -1,26 +1,40 @@
-# The service as an image, for a CPU or, with TORCH_INDEX empty, for NVIDIA GPUs: `make image`, `make image DEVICE=cuda`.
+# The service as an image, for a CPU or, with TORCH_INDEX empty, for NVIDIA GPUs, or without torch, for compiled models:
+# `make image`, `make image DEVICE=cuda`, `make image TARGET=slim`.
 
 # The Python that constraints.txt is tried with.
 ARG BASE=python:3.11-slim-bookworm
 
-# What is installed from elsewhere: gigabytes that change rarely, a layer of their own.
-FROM ${BASE} AS dependencies
+FROM ${BASE} AS python
 WORKDIR /build
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 # Where the service comes to lie: it heeds no PYTHONPATH.
 RUN echo /opt/service > "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/service.pth"
-COPY pyproject.toml constraints.txt ./
+COPY pyproject.toml constraints.txt deploy/requirements.py ./
+
+# What is installed from elsewhere: gigabytes that change rarely, a layer of their own.
+FROM python AS dependencies
 # The default index has torch for GPUs; PyTorch's own has it for CPUs, a tenth of the size.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install --no-cache-dir --no-deps -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; \
-        extras = sum((e[extra] for extra in ('s3', 'tracing', 'dicom', 'transformers', 'grpc')), []); \
-        print(*p['dependencies'], *extras, 'setuptools', sep='\n')" > requirements.txt \
-    && pip install --no-cache-dir -c constraints.txt -r requirements.txt
+RUN python requirements.py > requirements.txt && pip install --no-cache-dir -c constraints.txt -r requirements.txt
+
+# The same without torch, and without what no process of a service opens: drivers of other devices, readers of other
+# formats and AWS's other services, tests, what fetches and converts models, and pip.
+FROM python AS slim-dependencies
+RUN python requirements.py slim > requirements.txt && pip install --no-cache-dir -c constraints.txt -r requirements.txt \
+    && pip uninstall --yes hf-xet huggingface-hub setuptools pip
+WORKDIR /opt/venv/lib/python3.11/site-packages
+RUN find numpy scipy -type d -name tests -prune -exec rm -r {} + \
+    && find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name 'sso*' ! -name sts -exec rm -r {} + \
+    && find openvino/frontend -mindepth 1 -maxdepth 1 -type d ! -name onnx ! -name __pycache__ -exec rm -r {} + \
+    && rm -r openvino/include openvino/tools openvino/libs/cache.json openvino/libs/*_intel_[gn]pu_plugin.* \
+        openvino/libs/*_gguf_* openvino/libs/*_paddle_* openvino/libs/*_pytorch_* openvino/libs/*_tensorflow_* \
+        onnxruntime/capi/libonnxruntime.so.* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers
 
 # The service itself: a few megabytes.
-FROM dependencies AS service
+FROM python AS service
+RUN pip install --no-cache-dir -c constraints.txt setuptools
 COPY . .
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --target /opt/service .
 
@@ -31,7 +45,7 @@ COPY --from=service /opt/service /opt/service
 USER 10001:10001
 ENTRYPOINT ["locust"]
 
-FROM ${BASE}
+FROM ${BASE} AS run
 ARG VERSION
 ARG REVISION
 LABEL org.opencontainers.image.title="gradcam-service" \
@@ -42,8 +56,6 @@ LABEL org.opencontainers.image.title="gradcam-service" \
 # All that is written goes to /dev/shm (sockets, metrics), /tmp and /cache (what was fetched from URLs), so that the rest
 # can be read-only.
 RUN install -d -o 10001 -g 10001 /cache
-COPY --from=dependencies /opt/venv /opt/venv
-COPY --from=service /opt/service /opt/service
 ENV PATH=/opt/service/bin:/opt/venv/bin:$PATH \
     HOME=/cache \
     XDG_CACHE_HOME=/cache \
@@ -58,3 +70,11 @@ c.request('GET', '/readyz'); \
 sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["gradcam"]
 CMD ["serve"]
+
+FROM run AS slim
+COPY --from=slim-dependencies /opt/venv /opt/venv
+COPY --from=service /opt/service /opt/service
+
+FROM run
+COPY --from=dependencies /opt/venv /opt/venv
+COPY --from=service /opt/service /opt/service

@@ -74,10 +74,10 @@ zoo: TRAINING = $(if $(filter-out scenes,$(MODEL)),$(subst -,_,$(MODEL)).)train
 zoo: $(VENV)/.zoo  ## train an embedded model from nothing; MODEL is scenes, policy, …, ZOO=--help has all options
 	$(BIN)/python -m gradcam_service.zoo.$(TRAINING) $(ZOO)
 
-image:  ## build the container image for a CPU; make image DEVICE=cuda for GPUs
-	BUILDAH_FORMAT=docker $(ENGINE) build \
-	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
-	    $(if $(filter cuda,$(DEVICE)),--build-arg TORCH_INDEX= --tag gradcam-service:$(VERSION)-cuda,--tag gradcam-service:$(VERSION)) .
+image:  ## build the container image for a CPU; make image DEVICE=cuda for GPUs, make image TARGET=slim without torch
+	BUILDAH_FORMAT=docker $(ENGINE) build $(addprefix --target ,$(TARGET)) \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) $(if $(filter cuda,$(DEVICE)),--build-arg TORCH_INDEX=) \
+	    --tag gradcam-service:$(VERSION)$(addprefix -,$(or $(TARGET),$(filter cuda,$(DEVICE)))) .
 
 build/%/.installed: tests/%/requirements.txt
 	$(PYTHON) -m venv --clear $(@D)

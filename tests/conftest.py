@@ -18,6 +18,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from gradcam_service.registry.repository import EMBEDDED
 from live import ADMIN_TOKEN, Service, running_eagerly
+from torchless import environment
 from traces import keep_traces
 
 TESTS = Path(__file__).parent
@@ -152,6 +153,12 @@ def fuzz(request: pytest.FixtureRequest) -> bool:
 def chaos(request: pytest.FixtureRequest) -> bool:
     """Whether faults are injected at full length."""
     return bool(request.config.getoption("--chaos"))
+
+
+@pytest.fixture(scope="session")
+def torchless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that has what the slim image has, and no torch."""
+    return environment(tmp_path_factory.mktemp("torchless"))
 
 
 @pytest.fixture(scope="session")

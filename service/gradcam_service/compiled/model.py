@@ -14,7 +14,7 @@ from gradcam_service import __version__
 from gradcam_service.compiled import manifest as folder_of
 from gradcam_service.compiled.manifest import NAME, CompiledLayer, Manifest
 from gradcam_service.compiled.network import CompiledCut, CompiledHead, CompiledNetwork, Layer
-from gradcam_service.errors import ModelFailed, first_line
+from gradcam_service.errors import ModelFailed, UnknownLayer, first_line
 from gradcam_service.explain.costs import forward_passes
 from gradcam_service.explain.methods import DEFAULT, METHODS, in_order
 from gradcam_service.inputs import OWN_PIXELS
@@ -164,6 +164,8 @@ def load(entry: Entry, max_pixels: int = OWN_PIXELS) -> CompiledModel:
         scored = (manifest.outputs - manifest.values) // manifest.positions
         if scored != len(labels):
             raise ModelFailed(other_number(spec, scored, len(labels)))
+        if spec.layer not in ("auto", *(names := [layer.name for layer in manifest.layers])):
+            raise ModelFailed(UnknownLayer.named(spec.layer, names, names).detail)
         name = _FIRST if spec.runtime in ("auto", "eager") else spec.runtime
         try:
             network = opened(folder.path, manifest, spec, name)
@@ -243,7 +245,8 @@ def opened(
         backbone = open_graph(folder / layer.backbone, precision, kept)
         return CompiledCut(Layer(layer.name, layer.channels, layer.layout), backbone, head, layer.axes)
 
-    cuts = {layer.name: cut(layer) for layer in manifest.layers}
+    default_first = sorted(manifest.layers, key=lambda layer: layer.name != spec.layer)
+    cuts = {layer.name: cut(layer) for layer in default_first}
     return CompiledNetwork(cuts, spec.activation, manifest.positions, manifest.values, manifest.others)
 
 

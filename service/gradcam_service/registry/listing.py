@@ -60,7 +60,8 @@ def version_order(version: str) -> tuple[int, str]:
 def resolve(models: Iterable[Model], reference: str) -> Model:
     """Resolve a reference: ``name``, ``name@version`` or ``name@alias``.
 
-    A bare name means its highest ready version, or one that was ready and made room for another model.
+    A bare name means its highest version that is ready, or was and made room for another model; while there is none,
+    the highest that has not failed.
 
     Raises:
         UnknownModel: naming what is there.
@@ -73,7 +74,8 @@ def resolve(models: Iterable[Model], reference: str) -> Model:
         meant, there_are = did_you_mean(name, names), ", ".join(names) or "none"
         raise UnknownModel(f"there is no model {shortened(name)!r}{meant}; there are: {there_are}")
     if not wanted:
-        return next((model for model in reversed(versions) if model.state == "ready" or model.card), versions[-1])
+        answering = [model for model in versions if model.state == "ready" or model.card]
+        return (answering or [model for model in versions if model.state != "failed"] or versions)[-1]
     for model in sorted(versions, key=lambda model: wanted != model.version):
         if wanted == model.version or wanted in model.aliases:
             return model

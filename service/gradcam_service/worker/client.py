@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from time import monotonic
 from typing import Literal
 
-from gradcam_service.errors import CrashesWorker, DeadlineExceeded, ModelLoading, NotReady, TooExpensive, WorkerLost
+from msgspec.structs import replace
+
+from gradcam_service.errors import (
+    CrashesWorker,
+    DeadlineExceeded,
+    ModelFailed,
+    ModelLoading,
+    NotReady,
+    TooExpensive,
+    WorkerLost,
+)
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.listing import Model, resolve
 from gradcam_service.worker.link import WorkerLink
@@ -65,20 +74,29 @@ class Workers:
     async def ready_model(self, reference: str, deadline: float) -> tuple[Model, Card]:
         """The model that ``name``, ``name@version`` or ``name@alias`` means, loaded on demand.
 
+        While no version of a bare name is ready, as after a worker's end, one that can't be loaded yields to the next.
+
         Raises:
             NotReady: no worker was up by ``deadline``.
             UnknownModel: there is no such model.
             ModelFailed: it can't be loaded.
             ModelLoading: it was not loaded by ``deadline``.
         """
+        failures: dict[str, ModelFailed] = {}
         while True:
             await self._worker_is_up(deadline)
-            model = resolve(self.models(), reference)
+            known = [replace(model, state="failed") if model.key in failures else model for model in self.models()]
+            model = resolve(known, reference)
+            if model.key in failures:
+                raise failures[model.key]
             if model.state == "ready" and model.card is not None:
                 return model, model.card
-            reference = model.key
-            with suppress(WorkerLost):
+            try:
                 await self.load(model.key, deadline)
+            except WorkerLost:
+                pass
+            except ModelFailed as error:
+                failures[model.key] = error
 
     async def load(self, model: str, deadline: float, again: bool = False) -> None:
         """Have every worker load ``name@version``, ``again`` even where it is loaded.
