@@ -79,8 +79,10 @@ image:  ## build the container image for a CPU; make image DEVICE=cuda for GPUs,
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) $(if $(filter cuda,$(DEVICE)),--build-arg TORCH_INDEX=) \
 	    --tag gradcam-service:$(VERSION)$(addprefix -,$(or $(TARGET),$(filter cuda,$(DEVICE)))) .
 
-build/%/.installed: tests/%/requirements.txt
-	$(PYTHON) -m venv --clear $(@D)
+build/%/.installed: LIBRARIES = python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+build/%/.installed: tests/%/requirements.txt | $(VENV)/.dev
+	$(BIN)/python -m venv --clear $(@D)
+	$(BIN)/$(LIBRARIES) > $$($(@D)/bin/$(LIBRARIES))/shared.pth  # torch and the like, after what is its own
 	$(@D)/bin/pip install --disable-pip-version-check -r $<
 	@touch $@
 

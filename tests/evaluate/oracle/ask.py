@@ -1,7 +1,8 @@
 """Writes answers.json: what Quantus says of the pictures, maps and network in given.py. Run by ``make oracle``.
 
-Quantus runs in an environment of its own, since it needs another build of OpenCV than this project does. Its random
-choices are drawn from the generator that ours are drawn from, so that both look at the same sets and the same noise.
+Quantus runs in an environment of its own, since it needs another build of OpenCV than this project does; torch and the
+like it finds in this project's. Its random choices are drawn from the generator that ours are drawn from, so that both
+look at the same sets and the same noise.
 """
 
 import json
