@@ -19,7 +19,7 @@ class Failures(Protocol):
         "model took it for, and that of what it is. The error is the model's, the same for every method."
     )
     paper = "https://arxiv.org/abs/1610.02391"
-    figures = {"wrong": Figure("top-1 error of the model", "less")}  # noqa: RUF012  a constant
+    figures = {"wrong": Figure("top-1 error of the model", "")}  # noqa: RUF012  a constant
     top = 1
     options = {"shown": Option(default=12, description="mistakes in the gallery", ge=0, le=200)}  # noqa: RUF012
 

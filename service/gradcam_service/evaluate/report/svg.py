@@ -23,7 +23,7 @@ def intervals(figures: Mapping[str, Averages]) -> str:
     height = _ROW * len(figures) + 30
 
     def x(value: float) -> float:
-        return names + (value - low) / (high - low) * (_WIDTH - names - 70)
+        return names + (value - low) / (high - low) * (_WIDTH - names - 76)
 
     parts = [
         f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="4" y2="{height - 22}"/>'
