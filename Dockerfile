@@ -32,7 +32,7 @@ RUN find numpy scipy -type d -name tests -prune -exec rm -r {} + \
         openvino/libs/*_gguf_* openvino/libs/*_paddle_* openvino/libs/*_pytorch_* openvino/libs/*_tensorflow_* \
         onnxruntime/capi/libonnxruntime.so.* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers
 
-# The service itself: a few megabytes.
+# The service itself: tens of megabytes, mostly the embedded models.
 FROM python AS service
 RUN pip install --no-cache-dir -c constraints.txt setuptools
 COPY . .

@@ -4,11 +4,12 @@ BIN := $(VENV)/bin
 PORT ?= $(or $(GRADCAM_PORT),8000)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DEVICE ?= cpu
+ZOO_MODELS = service/gradcam_service/zoo/models
 PYTEST = $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(CI),--durations=25)
 CLIENTS = $(patsubst tests/dialects/%,build/dialects/%/.installed,$(patsubst %/,%,$(dir $(wildcard tests/dialects/*/requirements.txt tests/dialects/*/package.json))))
 ENGINE = $(firstword $(shell command -v docker podman buildah))
 
-.PHONY: serve test test-all test-dialects oracle chaos fuzz docs load bench bench-gpu sizing rolling protocol lint format zoo image clean
+.PHONY: serve test test-all test-dialects oracle chaos fuzz docs load bench bench-gpu sizing rolling protocol lint format zoo compiled image clean
 
 serve: $(VENV)/.installed  ## start the service; HOST is the address to listen on
 	@exec $(BIN)/python -E -P -m gradcam_service serve --host $(or $(HOST),$(GRADCAM_HOST),127.0.0.1) --port $(PORT)
@@ -73,6 +74,11 @@ format: $(VENV)/.dev
 zoo: TRAINING = $(if $(filter-out scenes,$(MODEL)),$(subst -,_,$(MODEL)).)train
 zoo: $(VENV)/.zoo  ## train an embedded model from nothing; MODEL is scenes, policy, …, ZOO=--help has all options
 	$(BIN)/python -m gradcam_service.zoo.$(TRAINING) $(ZOO)
+
+compiled: $(VENV)/.installed  ## compile the embedded models anew; MODELS names some
+	for model in $(or $(MODELS),$(notdir $(wildcard $(ZOO_MODELS)/*))); do \
+	    rm -rf $(ZOO_MODELS)/$$model/1/compiled && $(BIN)/gradcam compile $$model -o $(ZOO_MODELS)/$$model/1/compiled || exit; \
+	done
 
 image:  ## build the container image for a CPU; make image DEVICE=cuda for GPUs, make image TARGET=slim without torch
 	BUILDAH_FORMAT=docker $(ENGINE) build $(addprefix --target ,$(TARGET)) \

@@ -17,7 +17,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from gradcam_service import metrics as defined
 from gradcam_service.api.problems import fault
 from gradcam_service.core.options import METHOD_OPTIONS, ExplainOptions, alternatives
-from gradcam_service.errors import BadSettings, ServiceError, from_code
+from gradcam_service.errors import BadSettings, NeedsFullModel, ServiceError, from_code
 from gradcam_service.explain.method import Case, Iterative
 from gradcam_service.explain.methods import METHODS, in_order
 from gradcam_service.export.program import program_for
@@ -165,7 +165,7 @@ def _default(value: object) -> str:
 def _kinds(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
     """The classes below, but for those that nobody is answered with."""
     for below in kind.__subclasses__():
-        if below is not BadSettings:
+        if below not in (BadSettings, NeedsFullModel):
             yield below
             yield from _kinds(below)
 

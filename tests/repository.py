@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -27,6 +28,12 @@ def instructions(name: str) -> list[str]:
 def image_environment() -> dict[str, str]:
     """What the last stage of the Dockerfile sets."""
     return dict(pair.split("=", 1) for pair in instructions("ENV")[-1].split())
+
+
+def in_full(name: str, repository: Path) -> Path:
+    """The folder of an embedded model's version, copied into a repository without its compiled form."""
+    version = ROOT / "service" / "gradcam_service" / "zoo" / "models" / name / "1"
+    return Path(shutil.copytree(version, repository / name / "1", ignore=shutil.ignore_patterns("compiled")))
 
 
 def healthcheck() -> list[str]:

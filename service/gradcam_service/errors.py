@@ -30,6 +30,7 @@
     │   ├── WorkerLost            the worker died while it held the job
     │   ├── OutOfMemory           the device's memory does not hold it
     │   ├── ModelLoading          still loading when the deadline came
+    │   │   └── NeedsFullModel        its compiled form answers, which can't do this
     │   ├── ModelFailed           the model can't be loaded
     │   └── PredictorFailed       another server, which has the model, does not answer
     ├── DeadlineExceeded      not done in time
@@ -285,6 +286,12 @@ class ModelLoading(Unavailable):
 
     code = "model_loading"
     title = "Model loading"
+
+
+class NeedsFullModel(ModelLoading):
+    """The model's compiled form answers, which can't do this; the model itself is yet to be brought in."""
+
+    code = "needs_full_model"
 
 
 class ModelFailed(Unavailable):

@@ -1,10 +1,8 @@
 """What becomes of models in the worker's table."""
 
 import logging
-import shutil
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +14,7 @@ from gradcam_service.worker import models
 from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import Snapshot
 from live import PATIENCE
-from repository import EMBEDDED_KEYS
+from repository import EMBEDDED_KEYS, in_full
 from traces import keep_traces
 
 
@@ -25,7 +23,7 @@ def test_the_reason_of_a_failure_is_one_line_whatever_is_raised(monkeypatch):
         raise RuntimeError("no such layer\n  at line 1\n  at line 2")
 
     woken = threading.Event()
-    monkeypatch.setattr(models, "load", fail)
+    monkeypatch.setattr(models, "load_form", fail)
     table = Models(torch.device("cpu"), 0, None, woken.set)
     table.apply(Snapshot(scan(()), frozenset(EMBEDDED_KEYS - {"scenes@1"})))
     assert woken.wait(PATIENCE)
@@ -46,7 +44,7 @@ def test_it_is_told_once_that_a_precision_has_no_effect(caplog, precision):
     assert told == [{"setting": "GRADCAM_PRECISION", "precision": "bfloat16", "device": "cpu"}] * in_vain
 
 
-def test_the_start_ends_when_what_it_left_behind_has_been_given_back(monkeypatch):
+def test_the_start_ends_when_what_it_left_behind_has_been_given_back(monkeypatch, tmp_path):
     woken, while_giving_back = threading.Event(), []
     table = Models(torch.device("cpu"), 0, None, woken.set)
 
@@ -55,8 +53,8 @@ def test_the_start_ends_when_what_it_left_behind_has_been_given_back(monkeypatch
         while_giving_back.append(table.started)
 
     monkeypatch.setattr(models, "_give_back", give_back)
-    listing = scan(())
-    table.apply(Snapshot(listing, frozenset(entry.key for entry in listing if entry.name != "scenes")))
+    in_full("scenes", tmp_path)
+    table.apply(Snapshot(scan((tmp_path,), embedded=False)))
     runtimes = set()
     while not table.started:
         assert woken.wait(PATIENCE)
@@ -69,9 +67,7 @@ def test_the_start_ends_when_what_it_left_behind_has_been_given_back(monkeypatch
 
 def test_the_start_waits_for_a_runtime_but_not_for_an_export(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    entry = next(entry for entry in scan(()) if entry.name == "scenes")
-    folder = Path(shutil.copytree(entry.folder(), tmp_path / "models" / "scenes" / "1"))
-    with (folder / "model.yaml").open("a") as file:
+    with (in_full("scenes", tmp_path / "models") / "model.yaml").open("a") as file:
         file.write("runtime: onnxruntime\n")
     keep_traces([tmp_path / "models"])
     snapshot = Snapshot(scan((tmp_path / "models",), embedded=False))

@@ -16,9 +16,10 @@ from gradcam_service.registry.listing import version_order
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry, Listing
 from gradcam_service.registry.spec import Preprocess
-from gradcam_service.worker import table
+from gradcam_service.worker import steps, table
 from gradcam_service.worker.poller import Snapshot
-from gradcam_service.worker.table import Accelerate, Drop, Load, Table
+from gradcam_service.worker.steps import Accelerate, Complete, Drop, Load
+from gradcam_service.worker.table import Table
 
 Event = Callable[[Table, float], Table]
 
@@ -82,6 +83,18 @@ def no_faster(token: str) -> Event:
     return lambda known, now: table.accelerated(known, int(token), None)
 
 
+def needed_whole(key: str) -> Event:
+    return lambda known, now: table.needed_whole(known, key, now)
+
+
+def whole(token: str, more: str = "10") -> Event:
+    return lambda known, now: table.completed(known, int(token), int(more), now)
+
+
+def not_whole(token: str) -> Event:
+    return lambda known, now: table.completed(known, int(token), "it is broken", now)
+
+
 def used(key: str) -> Event:
     return lambda known, now: table.used(known, key, now)
 
@@ -102,7 +115,10 @@ def refused(*words: str) -> Event:
     return refuse
 
 
-EVENTS = (listed, asked, reloaded, unloaded, loaded, failed, faster, no_faster, used, wait, refused)
+EVENTS = (
+    *(listed, asked, reloaded, unloaded, loaded, failed, faster, no_faster),
+    *(needed_whole, whole, not_whole, used, wait, refused),
+)
 
 
 def event_of(words: tuple[str, ...] | list[str]) -> Event:
@@ -110,13 +126,15 @@ def event_of(words: tuple[str, ...] | list[str]) -> Event:
     return by_name[words[0]](*words[1:])
 
 
-def told(step: Load | Accelerate | Drop) -> str:
+def told(step: Load | Accelerate | Complete | Drop) -> str:
     match step:
         case Load(token, entry):
             content = dict(entry.stamps)["model.yaml"]
             return f"load {entry.key}{content and '='}{content} #{token}"
         case Accelerate(token, version):
             return f"speed up {version.entry.key} #{token}"
+        case Complete(token, entry):
+            return f"complete {entry.key} #{token}"
         case Drop(token, version):
             return f"drop {version.entry.key} #{token}"
 
@@ -160,7 +178,7 @@ def test_what_becomes_of_versions(story: Story):
         words = happens.split()
         now += float(words[1]) if words[0] == "wait" else 1.0
         after = table.reconcile(event_of(words)(known, now))
-        assert ", ".join(told(step) for step in table.todo(known, after)) == done, happens
+        assert ", ".join(told(step) for step in steps.todo(known, after)) == done, happens
         known = after
     states = [f"{key} {version.state}" for key, version in known.versions.items()]
     aliases = [f"{alias}:{version}" for alias, version in known.aliases.get("a", {}).items()]
@@ -264,6 +282,8 @@ def an_event(chance: random.Random, known: Table, under_way: list[int]) -> Event
     if known.versions:
         key = chance.choice(sorted(known.versions))
         choices += [lambda: asked(key), lambda: reloaded(key), lambda: unloaded(key), lambda: used(key)]
+        choices += [lambda: needed_whole(key), lambda: not_whole(str(chance.randrange(1, known.loads + 2)))]
+        choices += [lambda: whole(str(chance.randrange(1, known.loads + 2)), chance.choice(("5", "40")))]
     if under_way:
         token = str(under_way.pop(chance.randrange(len(under_way))))
         choices = [lambda: loaded(token, chance.choice(("5", "10", "40"))), lambda: failed(token)]
@@ -282,7 +302,7 @@ def test_whatever_happens_nothing_is_stuck_lost_or_too_much(seed: int):
         after = known
         with suppress(ModelFailed):  # it failed a moment ago
             after = table.reconcile(event(known, float(second)))
-        for step in table.todo(known, after):
+        for step in steps.todo(known, after):
             match step:
                 case Load(token):
                     assert token not in begun
@@ -302,7 +322,9 @@ def test_whatever_happens_nothing_is_stuck_lost_or_too_much(seed: int):
         wanted = [
             version
             for key, version in known.versions.items()
-            if version.entry.name == name and key not in known.snapshot.on_demand and not version.failure
+            if version.entry.name == name
+            and key not in known.snapshot.on_demand
+            and (version.model is not None or not version.failure)  # what was before answers where newer content fails
         ]
         highest = max(wanted, key=lambda version: version_order(version.entry.version), default=None)
         assert highest is None or highest.state == "ready" or highest.evicted

@@ -23,8 +23,9 @@ import numpy as np
 
 from gradcam_service.errors import ModelFailed
 from gradcam_service.explain.layout import Frame, Layout
-from gradcam_service.registry.card import CheckCard
+from gradcam_service.registry.card import Card
 from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.kept import contents
 
 NAME = "compiled.json"
 WEIGHTS = "weights.bin"
@@ -81,28 +82,28 @@ class Manifest(msgspec.Struct, frozen=True):
 
     Attributes:
         model: ``name@version`` of what it was made from.
-        digest: of that.
         made_by: versions of gradcam-service and torch that made it.
+        made_of: SHA-256 of each file of that, and of what of its ``model.yaml`` decides an answer.
+        card: what that says of itself.
         layers: the default one first.
         outputs: how many scores there are, values included.
         positions: of words, at how many places each has a score.
         values: how many of the outputs, the last, are values beside those of classes.
         others: names of the inputs beside the image.
         refused: methods that can't explain it, and why.
-        checks: what was looked at when what it was made from was loaded.
         files: SHA-256 of each file.
     """
 
     model: str
-    digest: str
     made_by: str
+    made_of: dict[str, str]
+    card: Card
     layers: Annotated[tuple[CompiledLayer, ...], msgspec.Meta(min_length=1)]
     outputs: int
     positions: Annotated[int, msgspec.Meta(ge=1)]
     values: int
     others: tuple[str, ...]
     refused: dict[str, str]
-    checks: list[CheckCard]
     files: dict[str, str]
 
 
@@ -125,6 +126,15 @@ def read(folder: ModelFolder) -> Manifest:
     except msgspec.DecodeError as error:
         raise ModelFailed(f"{NAME} is not what gradcam compile writes: {error}") from error
     return manifest
+
+
+def decisive(folder: ModelFolder) -> dict[str, str]:
+    """SHA-256 of each file of a model, and of what of its ``model.yaml`` decides an answer, by name.
+
+    Raises:
+        ModelFailed, OSError: one can't be read.
+    """
+    return {"model.yaml": hashlib.sha256(folder.spec.decisive().encode()).hexdigest(), **contents(folder)}
 
 
 def sha256(file: Path) -> str:

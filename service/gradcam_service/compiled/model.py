@@ -25,6 +25,7 @@ from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.labels import other_number
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.sample import checked_sample
+from gradcam_service.registry.served import Question
 from gradcam_service.registry.spec import Spec
 from gradcam_service.runtime import RUNTIMES, Contender, Outcome, Precision, in_precision, raced, way
 from gradcam_service.text import TOKENS
@@ -58,6 +59,10 @@ class CompiledModel:
     leases: tuple[cache.Lease, ...] = ()
     others: tuple[str, ...] = ()
     exporter: None = None
+
+    def answers(self, question: Question | None) -> bool:
+        """What it can't, it refuses."""
+        return True
 
     def placed(self, values: np.ndarray) -> np.ndarray:
         """They are where it computes."""
@@ -157,22 +162,25 @@ def load(entry: Entry, max_pixels: int = OWN_PIXELS) -> CompiledModel:
         ModelFailed: saying what is wrong with it.
     """
     with cache.holding() as leases:
-        spec = entry.spec()
-        folder = ModelFolder(spec, entry.folder())
-        manifest = folder_of.read(folder)
-        labels, text = folder.labels() or [], folder.text()
-        scored = (manifest.outputs - manifest.values) // manifest.positions
-        if scored != len(labels):
-            raise ModelFailed(other_number(spec, scored, len(labels)))
-        if spec.layer not in ("auto", *(names := [layer.name for layer in manifest.layers])):
-            raise ModelFailed(UnknownLayer.named(spec.layer, names, names).detail)
-        name = _FIRST if spec.runtime in ("auto", "eager") else spec.runtime
-        try:
-            network = opened(folder.path, manifest, spec, name)
-        except ModelFailed:
-            raise
-        except Exception as error:  # of several libraries, without a common base
-            raise ModelFailed(f"{name} can't open the model: {first_line(error)}") from error
+        return replace(load_folder(ModelFolder(entry.spec(), entry.folder()), max_pixels), leases=tuple(leases))
+
+
+def load_folder(folder: ModelFolder, max_pixels: int) -> CompiledModel:
+    """Open what is in a folder; see `load`."""
+    spec, manifest = folder.spec, folder_of.read(folder)
+    labels, text = folder.labels() or [], folder.text()
+    scored = (manifest.outputs - manifest.values) // manifest.positions
+    if scored != len(labels):
+        raise ModelFailed(other_number(spec, scored, len(labels)))
+    if spec.layer not in ("auto", *(names := [layer.name for layer in manifest.layers])):
+        raise ModelFailed(UnknownLayer.named(spec.layer, names, names).detail)
+    name = _FIRST if spec.runtime in ("auto", "eager") else spec.runtime
+    try:
+        network = opened(folder.path, manifest, spec, name)
+    except ModelFailed:
+        raise
+    except Exception as error:  # of several libraries, without a common base
+        raise ModelFailed(f"{name} can't open the model: {first_line(error)}") from error
     card = Card(
         digest=_digest(spec, folder.path, labels),
         source=spec.source,
@@ -190,12 +198,12 @@ def load(entry: Entry, max_pixels: int = OWN_PIXELS) -> CompiledModel:
             LayerCard(cut.layer.name, (cut.layer.channels, *cut.layer.layout.seen)) for cut in network.cuts.values()
         ],
         methods=_methods(network, manifest, folder.preprocess().input_size),
-        checks=manifest.checks,
+        checks=manifest.card.checks,
         method=spec.method,
         text=text,
         has_value=manifest.values > 0,
     )
-    model = CompiledModel(spec, card, network, folder.path, manifest, leases=tuple(leases))
+    model = CompiledModel(spec, card, network, folder.path, manifest)
     _check_answer(model)
     return (
         model if spec.sample is None else replace(model, sample=checked_sample(model, spec.sample, folder, max_pixels))
@@ -259,8 +267,7 @@ def _methods(network: CompiledNetwork, manifest: Manifest, size: tuple[int, int]
 
 def _digest(spec: Spec, folder: Path, labels: list[str]) -> str:
     """``sha256:…`` of everything that decides an answer in float32: the manifest has the digests of all files."""
-    decisive = spec.model_dump_json(exclude={"runtime", "precision", "description"}, exclude_defaults=True)
-    total = hashlib.sha256("\n".join([decisive, *labels]).encode())
+    total = hashlib.sha256("\n".join([spec.decisive(), *labels]).encode())
     total.update((folder / folder_of.NAME).read_bytes())
     return f"sha256:{total.hexdigest()}"
 

@@ -72,6 +72,7 @@ def compile_model(model: LoadedModel, source: ModelFolder, key: str, layers: Seq
             "in its model.yaml would work"
         )
     cuts = {cut.layer.name: cut for cut in (network.cut_at(layer) for layer in ("auto", *layers))}
+    made_of = folder_of.decisive(source)
     present = next(parent for parent in folder.absolute().parents if parent.is_dir())
     with tempfile.TemporaryDirectory(prefix=".gradcam-", dir=present) as place:
         made = Path(place) / folder.name
@@ -82,15 +83,15 @@ def compile_model(model: LoadedModel, source: ModelFolder, key: str, layers: Seq
         _model_yaml(model, source, made)
         manifest = Manifest(
             model=key,
-            digest=model.card.digest,
             made_by=f"gradcam-service {gradcam_service.__version__}, torch {torch.__version__}",
+            made_of=made_of,
+            card=model.card,
             layers=tuple(written),
             outputs=network.classes * network.positions + network.values,
             positions=network.positions,
             values=network.values,
             others=network.others,
             refused=_refused(model),
-            checks=model.card.checks,
             files={path.name: folder_of.sha256(path) for path in sorted(made.iterdir()) if path.name != "model.yaml"},
         )
         (made / folder_of.NAME).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))

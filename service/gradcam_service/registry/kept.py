@@ -27,6 +27,8 @@ from gradcam_service.registry.sources import SOURCES
 
 log = logging.getLogger(__name__)
 
+COMPILED = "compiled"
+"""Folder in that of a version that holds its compiled form, see `gradcam_service.compiled.form`."""
 _DIGESTS = "sha256.json"
 _OF_SERVING = {"description", "method", "runtime", "precision", "batch", "load", "sample"}
 """Fields of a ``model.yaml`` that say what is done with a model; nothing that is kept of it is made by them."""
@@ -45,10 +47,22 @@ def key_of(folder: ModelFolder) -> str | None:
         return None
     total = hashlib.sha256(f"{_installed()}\n{plugins_digest()}\n".encode())
     total.update(folder.spec.model_dump_json(exclude=_OF_SERVING).encode())
-    for name, _ in LocalPlace(folder.path).stamps():
-        if name != "model.yaml":
-            total.update(f"{name}\0{_content(folder.path, name)}\n".encode())
+    for name, digest in contents(folder).items():
+        total.update(f"{name}\0{digest}\n".encode())
     return total.hexdigest()
+
+
+def contents(folder: ModelFolder) -> dict[str, str]:
+    """The digest of each file beside ``model.yaml`` that may decide an answer, by name.
+
+    Neither its compiled form does nor what is there for people.
+
+    Raises:
+        OSError, ModelFailed: one can't be read.
+    """
+    names = [name for name, _ in LocalPlace(folder.path).stamps()]
+    others = ("model.yaml", *(name for name in names if name.startswith(f"{COMPILED}/") or name.endswith(".md")))
+    return {name: _content(folder.path, name) for name in names if name not in others}
 
 
 def _content(folder: Path, name: str) -> str:

@@ -26,6 +26,7 @@ from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.labels import other_number
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.sample import checked_sample
+from gradcam_service.registry.served import Question
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.registry.spec import Spec
 from gradcam_service.registry.threads import half_of_the_threads
@@ -82,6 +83,10 @@ class LoadedModel:
         from gradcam_service.registry.acceleration import accelerated
 
         return accelerated(self, precision, cache_bytes)
+
+    def answers(self, question: Question | None) -> bool:
+        """Nothing is left to another."""
+        return True
 
     def placed(self, values: np.ndarray) -> Tensor:
         """Numbers on the model's device."""

@@ -81,6 +81,22 @@ def _loader() -> ModuleType:
     return loader
 
 
+def load_form(entry: Entry, device: str, cache_bytes: int = 0, max_pixels: int = 0) -> ServedModel | None:
+    """Load what answers for a model, where it has a compiled form; see `gradcam_service.compiled.form`.
+
+    Raises:
+        ModelFailed: the files of the model itself can't be read.
+    """
+    if device != "cpu":
+        return None
+    from gradcam_service.compiled.form import form_of
+
+    try:
+        return form_of(entry, max(max_pixels, OWN_PIXELS))
+    finally:
+        cache.prune(cache_bytes)
+
+
 def load(
     entry: Entry,
     device: str,
@@ -89,7 +105,7 @@ def load(
     surroundings: Surroundings | None = None,
     max_pixels: int = 0,
 ) -> ServedModel:
-    """Load a model; see `gradcam_service.registry.loader.load` and `gradcam_service.compiled.model.load`.
+    """Load a model itself; see `gradcam_service.registry.loader.load` and `gradcam_service.compiled.model.load`.
 
     Raises:
         ModelFailed: saying what is wrong with it.

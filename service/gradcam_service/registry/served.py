@@ -7,11 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
+from gradcam_service.explain import batch
 from gradcam_service.explain.arrays import Array
 from gradcam_service.explain.parts import Network
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.spec import Spec
 from gradcam_service.runtime import Precision
+from gradcam_service.targets import Target
 
 
 class Waited(Protocol):
@@ -22,6 +24,26 @@ class Waited(Protocol):
 
     def export(self) -> None:
         """Have it made."""
+
+
+class Measure(Protocol):
+    """What is to be measured of each map, besides."""
+
+    @property
+    def against(self) -> str:
+        """The method whose map it is compared with; empty for none."""
+
+
+class Question(batch.Question, Protocol):
+    """Question about one image, see `gradcam_service.worker.messages.Question`."""
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What is to be explained; empty for what the model's task has explained by default."""
+
+    @property
+    def measure(self) -> Measure | None:
+        """None for nothing."""
 
 
 class ServedModel(Protocol):
@@ -46,6 +68,9 @@ class ServedModel(Protocol):
     @property
     def exporter(self) -> Waited | None:
         """What has to be waited for before it can be made faster."""
+
+    def answers(self, question: Question | None) -> bool:
+        """Whether it is what answers this, and not the full model that it is the compiled form of."""
 
     def batch(self, inputs: Sequence[Mapping[str, np.ndarray]]) -> tuple[Array, ...]:
         """The network's inputs of a batch: images (N, C, H, W) float32, and tokens (N, T) int64 where it takes any."""

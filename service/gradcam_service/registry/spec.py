@@ -194,6 +194,10 @@ class Spec(BaseModel):
     load: Literal["start", "demand"] = Field("start", description="when the model is loaded")
     sample: Sample | None = Field(None, description="checked before the model answers anybody")
 
+    def decisive(self) -> str:
+        """What of it decides an answer in float32, as JSON."""
+        return self.model_dump_json(exclude={"runtime", "precision", "description"}, exclude_defaults=True)
+
     @field_validator(*_CHOICES)
     @classmethod
     def _known(cls, name: str, info: ValidationInfo) -> str:

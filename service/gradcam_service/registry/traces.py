@@ -285,8 +285,7 @@ def _memory(module: nn.Module) -> int:
 
 def _digest(spec: Spec, built: Built, text: Text | None) -> str:
     """``sha256:…`` of everything that decides an answer in float32."""
-    decisive = spec.model_dump_json(exclude={"runtime", "precision", "description"}, exclude_defaults=True)
-    digest = hashlib.sha256(decisive.encode())
+    digest = hashlib.sha256(spec.decisive().encode())
     digest.update("\n".join(built.labels).encode())
     digest.update(built.content.encode())
     digest.update(msgspec.json.encode(text) if text else b"")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Literal
 
@@ -14,6 +15,7 @@ from gradcam_service.errors import (
     DeadlineExceeded,
     ModelFailed,
     ModelLoading,
+    NeedsFullModel,
     NotReady,
     TooExpensive,
     WorkerLost,
@@ -108,7 +110,12 @@ class Workers:
             WorkerLost: the worker died.
             ModelFailed, ModelLoading: as `ready_model`.
         """
-        loads = [asyncio.create_task(link.load(model, deadline, again)) for link in self._require_worker()]
+        await self._load(model, self._require_worker(), deadline, again)
+
+    async def _load(
+        self, model: str, links: Sequence[WorkerLink], deadline: float, again: bool = False, whole: bool = False
+    ) -> None:
+        loads = [asyncio.create_task(link.load(model, deadline, again, whole)) for link in links]
         waiting = set(loads)
         try:
             while waiting:
@@ -161,6 +168,9 @@ class Workers:
             link = min(able, key=lambda link: (link.outstanding, link.used))  # in turns where there is no difference
             try:
                 return await link.infer(model, digest, inputs, question, deadline, alone=suspicion.suspected)
+            except NeedsFullModel:
+                with suppress(WorkerLost):
+                    await self._load(model, [link], deadline, whole=True)
             except WorkerLost as lost:
                 crashed = lost.crashed or lost.overlong is not None
                 if lost.step is not None and suspicion.died(lost.step, crashed):

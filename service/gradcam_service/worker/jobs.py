@@ -69,10 +69,10 @@ class Jobs:
 
     def put(self, caller: bytes, job: Job, frames: Sequence[zmq.Frame]) -> None:
         """Queue a job for the model as it is now."""
-        model = self._models.find(job.model, job.digest)
-        if model is None:
-            gone = ModelLoading(f"model {job.model} has been replaced or unloaded; try again")
-            self._callers.fail(caller, job.id, gone)
+        try:
+            model = self._models.find(job.model, job.digest, job.question)
+        except ModelLoading as error:
+            self._callers.fail(caller, job.id, error)
             return
         try:
             inputs = {

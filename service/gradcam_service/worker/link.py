@@ -125,6 +125,7 @@ class WorkerLink:
 
         Raises:
             ModelLoading: it is another one by now, or none.
+            NeedsFullModel: its compiled form alone is there, and can't answer this.
             DeadlineExceeded, WorkerLost, ServiceError: as the worker says.
         """
         frames = {name: np.asarray(values, order="C") for name, values in inputs.items()}  # a number stays one
@@ -136,13 +137,13 @@ class WorkerLink:
             raise Internal("the worker took a job for something else")
         return answer
 
-    async def load(self, model: str, deadline: float, again: bool = False) -> None:
-        """Have a model loaded; returns when it is ready.
+    async def load(self, model: str, deadline: float, again: bool = False, whole: bool = False) -> None:
+        """Have a model loaded, and where ``whole`` not its compiled form alone; returns when it is ready.
 
         Raises:
             ModelFailed, DeadlineExceeded, WorkerLost: it isn't.
         """
-        await self._ask(Load(next(self._ids), model, again), deadline)
+        await self._ask(Load(next(self._ids), model, again, whole), deadline)
 
     async def unload(self, model: str, deadline: float) -> None:
         """Have a model forgotten."""

@@ -45,7 +45,7 @@ class Management:
     def load(self, caller: bytes, load: Load) -> None:
         """Have a model loaded."""
         try:
-            under_way = self._models.load(load.model, load.again)
+            under_way = self._models.load(load.model, load.again, load.whole)
         except (UnknownModel, ModelFailed) as error:
             self._callers.fail(caller, load.id, error)
             return

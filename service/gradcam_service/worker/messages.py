@@ -120,11 +120,13 @@ class Load(msgspec.Struct, tag=True, frozen=True):
 
     Attributes:
         again: even if it is ready, or has failed lately; it goes on answering until the new one is ready.
+        whole: and where its compiled form answers, the full model beside that.
     """
 
     id: int
     model: str
     again: bool = False
+    whole: bool = False
 
 
 class Unload(msgspec.Struct, tag=True, frozen=True):

@@ -14,18 +14,19 @@ from time import monotonic, perf_counter
 from typing import NamedTuple
 
 from gradcam_service import metrics
-from gradcam_service.errors import ModelFailed, in_one_line
+from gradcam_service.errors import ModelFailed, ModelLoading, NeedsFullModel, in_one_line
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.cache import Lease
 from gradcam_service.registry.listing import Model
-from gradcam_service.registry.loading import load, prepare
-from gradcam_service.registry.served import ServedModel, Waited
+from gradcam_service.registry.loading import load, load_form, prepare
+from gradcam_service.registry.served import Question, ServedModel, Waited
 from gradcam_service.registry.waits import heard_by
 from gradcam_service.runtime import Precision, _threads, can_compute_in
-from gradcam_service.worker import memory, table
+from gradcam_service.worker import memory, steps, table
 from gradcam_service.worker.memory import device_type
 from gradcam_service.worker.poller import Snapshot
-from gradcam_service.worker.table import Accelerate, Drop, Load, Table
+from gradcam_service.worker.steps import Accelerate, Complete, Drop, Load
+from gradcam_service.worker.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +35,16 @@ class _Prepared(NamedTuple):
     """A load that has nothing to wait for any more.
 
     Attributes:
-        load: which.
+        step: which.
         began: when, by `perf_counter`.
         leases: of what it needs.
+        form: the compiled form of the model, which is all that has to be loaded; None where the model itself has to be.
     """
 
-    load: Load
+    step: Load | Complete
     began: float
     leases: list[Lease]
+    form: ServedModel | None
 
 
 class Models:
@@ -86,11 +89,13 @@ class Models:
         self._wake = wake
         self._table = Table(budget=budget)
         self._loaded: dict[int, ServedModel] = {}  # what answers, by the token of the load that made it
+        self._full: dict[int, ServedModel] = {}  # of the compiled forms among those
         # Unlike an executor's submit, its put may be called wherever a model happens to be collected as garbage.
         self._work: SimpleQueue[_Prepared | Accelerate | partial[None]] = SimpleQueue()
         self._waits: SimpleQueue[tuple[int, str]] = SimpleQueue()
         self._ended: SimpleQueue[tuple[int, ServedModel | str]] = SimpleQueue()
         self._accelerated: SimpleQueue[tuple[int, ServedModel | str | None]] = SimpleQueue()
+        self._completed: SimpleQueue[tuple[int, ServedModel | str]] = SimpleQueue()
         self._start = threading.Event()
         self._start_ends = False
         threading.Thread(target=self._run, name="loader", daemon=True).start()
@@ -107,35 +112,48 @@ class Models:
         """Every version in its present state."""
         return self._table.status()
 
-    def find(self, key: str, digest: str) -> ServedModel | None:
-        """The version ``key`` if it is ready and still has that digest, for a job."""
+    def find(self, key: str, digest: str, question: Question | None = None) -> ServedModel:
+        """What answers a question to the version ``key``, for a job.
+
+        Raises:
+            ModelLoading: it is not ready, or has another digest by now.
+            NeedsFullModel: its compiled form alone is ready, and can't answer that.
+        """
         version = self._table.versions.get(key)
-        if version is None or version.model is None:
-            return None
-        model = self._loaded[version.model]
-        if model.card.digest != digest:
-            return None
+        model = None if version is None or version.model is None else self._loaded[version.model]
+        if version is None or model is None or model.card.digest != digest:
+            raise ModelLoading(f"model {key} has been replaced or unloaded; try again")
         self._table = table.used(self._table, key, monotonic())
-        return model
+        if model.answers(question):
+            return model
+        if version.model not in self._full:
+            raise NeedsFullModel(f"model {key} is yet to be brought in for this; try again")
+        return self._full[version.model]
 
     def apply(self, snapshot: Snapshot) -> None:
         """Take over what the repositories hold now."""
         self._become(table.found(self._table, snapshot))
 
-    def load(self, key: str, again: bool) -> bool:
+    def load(self, key: str, again: bool, whole: bool = False) -> bool:
         """Have a version loaded; False if it is there already.
 
         Args:
             key: ``name@version``.
             again: even if it is loaded, or has failed lately.
+            whole: and where its compiled form answers, the full model beside that.
 
         Raises:
             UnknownModel: there is no such version.
             ModelFailed: it failed so lately that trying again would only keep others waiting.
         """
-        ready = key in self._table.versions and self._table.versions[key].model is not None
+        token = self._table.versions[key].model if key in self._table.versions else None
+        if whole:
+            if token in self._full:
+                return False
+            self._become(table.needed_whole(self._table, key, monotonic()))
+            return True
         self._become(table.asked(self._table, key, again, monotonic()))
-        return again or not ready
+        return again or token is None
 
     def unload(self, key: str) -> None:
         """Forget a version, loaded or being loaded, until it is asked for again.
@@ -146,8 +164,9 @@ class Models:
         self._become(table.unloaded(self._table, key))
 
     def is_loading(self, key: str) -> bool:
-        """Whether a load of this version has not ended."""
-        return key in self._table.versions and self._table.versions[key].load is not None
+        """Whether a load of this version, or of the full model beside its compiled form, has not ended."""
+        version = self._table.versions.get(key)
+        return version is not None and (version.load is not None or version.completing)
 
     def failure(self, key: str) -> str | None:
         """Why the version's content is not loaded; None if it is, or nobody wants it to be."""
@@ -165,6 +184,8 @@ class Models:
             self._take(token, outcome)
         while not self._accelerated.empty():
             self._take_faster(*self._accelerated.get())
+        while not self._completed.empty():
+            self._take_full(*self._completed.get())
 
     def _take(self, token: int, outcome: ServedModel | str) -> None:
         if isinstance(outcome, str):
@@ -197,20 +218,34 @@ class Models:
             self._loaded[token] = outcome
             self._become(table.accelerated(self._table, token, card))
 
+    def _take_full(self, token: int, outcome: ServedModel | str) -> None:
+        """Take a full model beside its compiled form, or why there is none."""
+        _threads.tell_torch()
+        if not isinstance(outcome, str) and token in self._loaded:
+            form = self._loaded[token].card
+            if outcome.card.on_runtime("", form.precision, 0).digest != form.digest:
+                outcome = "its files have changed since its compiled form was loaded"
+        more = outcome if isinstance(outcome, str) else outcome.card.memory
+        happened = table.completed(self._table, token, more, monotonic())
+        if not isinstance(outcome, str) and happened != self._table and not happened.models[token].incomplete:
+            self._full[token] = outcome
+        self._become(happened)
+
     def _become(self, happened: Table) -> None:
         """Decide what follows from what has happened, and have it done."""
         before, self._table = self._table, table.reconcile(happened)
-        for step in table.todo(before, self._table):
+        for step in steps.todo(before, self._table):
             match step:
                 case Drop():
                     log.info("model unloaded", extra={"fields": {"model": step.version.entry.key}})
-                case Load():
+                case Load() | Complete():
                     threading.Thread(target=self._prepare, args=(step,), name="prepare", daemon=True).start()
                 case Accelerate():
                     self._work.put(step)
         _log_aliases(before, self._table)
         present = self._table.models
         self._loaded = {token: model for token, model in self._loaded.items() if token in present}
+        self._full = {token: model for token, model in self._full.items() if token in present}
         _publish(before, self._table)
         if not (self._start_ends or self._table.busy):
             self._start_ends = True
@@ -226,8 +261,8 @@ class Models:
 
     def _do(self, work: _Prepared | Accelerate | partial[None]) -> None:
         match work:
-            case _Prepared(step) if self._table.awaits(step.token):
-                self._load(step, work.began)
+            case _Prepared(step) if self._awaits(step):
+                self._load(work)
             case Accelerate():
                 self._accelerate(work)
             case partial():
@@ -240,13 +275,19 @@ class Models:
         self._start.set()
         self._wake()
 
-    def _prepare(self, step: Load) -> None:
+    def _awaits(self, step: Load | Complete) -> bool:
+        """Whether the outcome of a step would change anything."""
+        if isinstance(step, Load):
+            return self._table.awaits(step.token)
+        return step.token in self._table.models and self._table.models[step.token].completing
+
+    def _prepare(self, step: Load | Complete) -> None:
         """In a thread of its own, so that others are loaded meanwhile: wait for what a load needs."""
         start, last = perf_counter(), ""
 
         def tell(what: str) -> None:
             nonlocal last
-            if not self._table.awaits(step.token):
+            if not self._awaits(step):
                 raise ModelFailed("nobody waits for it any more")
             if what != last:
                 last = what
@@ -255,28 +296,34 @@ class Models:
 
         try:
             with heard_by(tell):
-                self._work.put(_Prepared(step, start, prepare(step.entry, self._python_path, self._surroundings)))
+                form, leases = None, list[Lease]()
+                if isinstance(step, Load):
+                    form = load_form(step.entry, self._device, self._cache_bytes, self._max_pixels)
+                if form is None:
+                    leases = prepare(step.entry, self._python_path, self._surroundings)
+                self._work.put(_Prepared(step, start, leases, form))
         except BaseException as error:
-            if self._table.awaits(step.token):
+            if self._awaits(step):
                 self._end_load(step, _failure(step, error))
 
-    def _load(self, step: Load, began: float) -> None:
-        outcome: ServedModel | str
+    def _load(self, prepared: _Prepared) -> None:
+        step, outcome = prepared.step, prepared.form
         try:
-            outcome = load(
+            outcome = outcome or load(
                 *(step.entry, self._device, self._python_path, self._cache_bytes, self._surroundings, self._max_pixels)
             )
         except BaseException as error:
-            outcome = _failure(step, error)
-        else:
-            seconds = perf_counter() - began
-            metrics.MODEL_LOAD.labels(step.entry.name).observe(seconds)
-            log.info("model ready", extra={"fields": {"model": step.entry.key, "seconds": round(seconds, 2)}})
-            self._give_back_after(outcome)
+            self._end_load(step, _failure(step, error))
+            return
+        seconds = perf_counter() - prepared.began
+        metrics.MODEL_LOAD.labels(step.entry.name).observe(seconds)
+        what = "model ready" if isinstance(step, Load) else "full model ready"
+        log.info(what, extra={"fields": {"model": step.entry.key, "seconds": round(seconds, 2)}})
+        self._give_back_after(outcome)
         self._end_load(step, outcome)
 
-    def _end_load(self, step: Load, outcome: ServedModel | str) -> None:
-        self._ended.put((step.token, outcome))
+    def _end_load(self, step: Load | Complete, outcome: ServedModel | str) -> None:
+        (self._ended if isinstance(step, Load) else self._completed).put((step.token, outcome))
         self._wake()
 
     def _accelerate(self, step: Accelerate) -> None:
@@ -314,7 +361,7 @@ class Models:
         weakref.finalize(model, self._work.put, partial(_give_back, self._device)).atexit = False
 
 
-def _failure(step: Load, error: BaseException) -> str:
+def _failure(step: Load | Complete, error: BaseException) -> str:
     """Why a load has failed, whatever a model does, even exit: its callers are told and others are loaded."""
     if isinstance(error, ModelFailed):
         reason = error.detail

@@ -1,9 +1,9 @@
 """Model table of a worker, and its pure decisions: what to load, accelerate and evict. Torch-free.
 
 Functions here take a `Table` and return the next one; none waits, looks at a clock or touches a model. First one says
-what has happened (`found`, `asked`, `unloaded`, `waits`, `ended`, `accelerated`, `used`), then `reconcile` decides what
-becomes of it, and `todo` says what that takes. A load is known by its token, so that the outcome of one that nobody
-waits for any more changes nothing.
+what has happened (`found`, `asked`, `ended` and the like), then `reconcile` decides what
+becomes of it; `gradcam_service.worker.steps` says what that takes. A load is known by its token, so that the outcome of
+one that nobody waits for any more changes nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from operator import itemgetter
+
+import msgspec
 
 from gradcam_service.errors import ModelFailed, UnknownModel
 from gradcam_service.registry.card import Card
@@ -34,8 +35,10 @@ class Version:
         model: token of the load that made what answers: of ``entry`` or, while that is not loaded, of what was before.
         card: of the content last loaded.
         accelerating: whether ``model`` is being made faster.
+        completing: whether the full model, of which ``model`` is the compiled form, is being brought in.
+        incomplete: why that can't be; empty where it can, or nobody has tried.
         failure: why ``entry`` can't be loaded; empty where it can, or nobody has tried.
-        failed_at: when that was found, seconds.
+        failed_at: when the one or the other was found, seconds.
         pinned: whether somebody asked for this very version to be loaded.
         evicted: unloaded, to make room or on request, and not to be loaded before it is asked for.
         used: when it last got a job, seconds.
@@ -47,6 +50,8 @@ class Version:
     model: int | None = None
     card: Card | None = None
     accelerating: bool = False
+    completing: bool = False
+    incomplete: str = ""
     failure: str = ""
     failed_at: float = 0.0
     pinned: bool = False
@@ -64,7 +69,7 @@ class Version:
 
     def dropped(self) -> Version:
         """Without the model that answers; what is queued for it still holds it."""
-        return replace(self, model=None, accelerating=False, pinned=False)
+        return replace(self, model=None, accelerating=False, completing=False, incomplete="", pinned=False)
 
 
 @dataclass(frozen=True)
@@ -220,6 +225,20 @@ def asked(table: Table, key: str, again: bool, now: float) -> Table:
     return table._loading(version) if version.load is None else table._with(version)
 
 
+def needed_whole(table: Table, key: str, now: float) -> Table:
+    """Somebody asks a version something that its compiled form, which answers, leaves to the full model.
+
+    Raises:
+        UnknownModel, ModelFailed: as `asked`.
+    """
+    version = table.known(key)
+    if version.model is None:
+        return asked(table, key, False, now)
+    if version.incomplete and now - version.failed_at < RETRY:
+        raise ModelFailed(f"model {key} can't be loaded: {version.incomplete}")
+    return table._with(replace(version, completing=True))
+
+
 def unloaded(table: Table, key: str) -> Table:
     """Somebody wants a version forgotten until it is asked for again.
 
@@ -245,8 +264,8 @@ def ended(table: Table, token: int, outcome: Card | str, now: float) -> Table:
         outcome = f"it takes {outcome.memory} bytes; GRADCAM_MEMORY_BUDGET leaves {table.budget} for all models"
     if isinstance(outcome, str):
         return table._with(replace(version, load=None, failure=outcome, failed_at=now))
-    ready = replace(version, load=None, model=token, card=outcome, accelerating=True)
-    return table._with(replace(ready, failure="", evicted=False, used=now))
+    fresh = replace(version.dropped(), pinned=version.pinned, load=None, model=token, card=outcome, accelerating=True)
+    return table._with(replace(fresh, failure="", evicted=False, used=now))
 
 
 def accelerated(table: Table, token: int, card: Card | None) -> Table:
@@ -255,6 +274,20 @@ def accelerated(table: Table, token: int, card: Card | None) -> Table:
     if version is None:
         return table
     return table._with(replace(version, accelerating=False, card=card or version.card))
+
+
+def completed(table: Table, token: int, more: int | str, now: float) -> Table:
+    """The full model is there beside the compiled form that a load made, and takes so many bytes more; or why not."""
+    version = table.models.get(token)
+    if version is None or version.card is None or not version.completing:
+        return table
+    memory = version.card.memory
+    if isinstance(more, int) and 0 < table.budget < memory + more:
+        more = f"it takes {memory + more} bytes; GRADCAM_MEMORY_BUDGET leaves {table.budget} for all models"
+    if isinstance(more, str):
+        return table._with(replace(version, completing=False, incomplete=more, failed_at=now))
+    card = msgspec.structs.replace(version.card, memory=memory + more)
+    return table._with(replace(version, completing=False, incomplete="", card=card, used=now))
 
 
 def used(table: Table, key: str, now: float) -> Table:
@@ -336,41 +369,3 @@ def moves(before: Table, after: Table) -> list[tuple[str, str | None, str | None
         for table in (before, after)
     )
     return [(alias, was.get(alias), now.get(alias)) for alias in was | now if was.get(alias) != now.get(alias)]
-
-
-# What it takes
-
-
-@dataclass(frozen=True)
-class Load:
-    """Load what the repository holds; then `ended` wants to be told."""
-
-    token: int
-    entry: Entry
-
-
-@dataclass(frozen=True)
-class Accelerate:
-    """Keep the model that this load made, and make it faster; then `accelerated` wants to be told."""
-
-    token: int
-    version: Version
-
-
-@dataclass(frozen=True)
-class Drop:
-    """Let go of the model that this load made."""
-
-    token: int
-    version: Version
-
-
-def todo(before: Table, after: Table) -> list[Load | Accelerate | Drop]:
-    """What has to be done for what was decided between two tables."""
-    old, new = before.models, after.models
-    begun = [(version.load, version.entry) for version in after.versions.values() if version.load is not None]
-    return [
-        *(Drop(token, version) for token, version in old.items() if token not in new),
-        *(Accelerate(token, version) for token, version in new.items() if token not in old),
-        *(Load(token, entry) for token, entry in sorted(begun, key=itemgetter(0)) if token > before.loads),
-    ]

@@ -1,0 +1,121 @@
+"""The compiled form of a model: graphs that answer for it, so that it is loaded only for what they can't. Torch-free.
+
+It is what `gradcam compile` writes: in the folder ``compiled`` beside the model's own ``model.yaml``, or kept in the
+cache. It says of itself what the model says, digest included, since both answer alike to the rounding of what computes
+them, as a model does on whichever runtime is the fastest. One that isn't whole, or was made of other files than the
+version has, is set aside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from gradcam_service.compiled import manifest as folder_of
+from gradcam_service.compiled.model import CompiledModel, load_folder
+from gradcam_service.errors import ModelFailed, ServiceError
+from gradcam_service.registry import cache
+from gradcam_service.registry.card import Card
+from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.kept import COMPILED
+from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.repository import Entry
+from gradcam_service.registry.served import Question
+from gradcam_service.registry.sources import SOURCES
+from gradcam_service.runtime import RUNTIMES
+from gradcam_service.targets import objective
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledForm(CompiledModel):
+    """Compiled model that answers for the one it was made from, and leaves to that what it can't."""
+
+    def answers(self, question: Question | None) -> bool:
+        """Whether it can, its layers, methods and targets considered."""
+        if question is None:
+            return True
+        methods = {question.method, question.measure.against if question.measure else ""}
+        if question.layer not in ("auto", *self.network.cuts) or methods & self._left.keys():
+            return False
+        if self.card.speaks:  # words, which become targets when the caption is known
+            return True
+        outputs = np.zeros((1, len(self.card.labels)), np.float32)
+        try:
+            for target in question.targets:
+                objective([target], outputs)
+        except ServiceError:
+            return False
+        return True
+
+    @property
+    def _left(self) -> dict[str, str]:
+        """Methods that the model has, and this one hasn't, and why."""
+        able = self.card.method_names()
+        return {name: reason for name, reason in self.manifest.refused.items() if name in able}
+
+
+def form_of(entry: Entry, max_pixels: int) -> CompiledForm | None:
+    """The compiled form of a version; None where there is none that can be used.
+
+    Raises:
+        ModelFailed: the version's own files can't be read.
+    """
+    spec = entry.spec()
+    runtime = RUNTIMES.get(spec.runtime)
+    if not SOURCES[spec.source].reproducible or (spec.runtime != "auto" and (runtime is None or runtime.open is None)):
+        return None
+    with cache.holding() as leases:
+        folder = ModelFolder(spec, entry.folder())
+        for path in _places(folder):
+            try:
+                return replace(_opened(folder, path, max_pixels), leases=tuple(leases))
+            except (ModelFailed, OSError) as error:
+                fields = {"model": entry.key, "reason": str(error)}
+                log.warning("compiled form is set aside", extra={"fields": fields})
+    return None
+
+
+def _places(folder: ModelFolder) -> Iterator[Path]:
+    if (beside := folder.path / COMPILED).is_dir():
+        yield beside
+
+
+def _opened(folder: ModelFolder, path: Path, max_pixels: int) -> CompiledForm:
+    """Open the form of a model that is in a folder.
+
+    Raises:
+        ModelFailed: it isn't whole, or is of another model.
+        OSError: a file of the model can't be read.
+    """
+    chosen = {name: getattr(folder.spec, name) for name in ("runtime", "precision", "description")}
+    spec = Entry(path.parent.name, path.name, LocalPlace(path)).spec().model_copy(update=chosen)
+    model = load_folder(ModelFolder(spec, path), max_pixels)
+    if model.manifest.made_of != folder_of.decisive(folder):
+        raise ModelFailed("it was made of other files than the version has; compile it again")
+    parts = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    return CompiledForm(**parts | {"card": _card(model)})
+
+
+def _card(model: CompiledModel) -> Card:
+    """What the full model says of itself; where it can't be loaded, as torch isn't installed, what the form can do."""
+    told, own = model.manifest.card, model.card
+    card = msgspec.structs.replace(told, runtime=own.runtime, memory=own.memory, torch="")
+    if _has_torch():
+        return card
+    return msgspec.structs.replace(card, layers=own.layers, inner_layers=[], methods=own.methods)
+
+
+def _has_torch() -> bool:
+    try:
+        return find_spec("torch") is not None
+    except ModuleNotFoundError:
+        return False
