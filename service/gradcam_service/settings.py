@@ -67,6 +67,11 @@ class Settings(BaseSettings):
         description="of feature maps, for models that don't say: `float32`, exact; `bfloat16`, where the device has "
         "units for it and a model's answers stay what they are; `auto`, the faster of both",
     )
+    compile: Literal["off", "auto"] = Field(
+        "off",
+        description="`auto`: models that a CPU has loaded are compiled for the next start, one at a time beside all "
+        "else, which then imports torch for what compiled models can't do",
+    )
     memory_budget: int = Field(
         0,
         ge=0,

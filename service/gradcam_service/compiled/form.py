@@ -9,6 +9,7 @@ version has, is set aside.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +22,8 @@ import numpy as np
 from gradcam_service.compiled import manifest as folder_of
 from gradcam_service.compiled.model import CompiledModel, load_folder
 from gradcam_service.errors import ModelFailed, ServiceError
-from gradcam_service.registry import cache
+from gradcam_service.registry import apart, cache, kept
+from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.kept import COMPILED
@@ -33,6 +35,9 @@ from gradcam_service.runtime import RUNTIMES
 from gradcam_service.targets import objective
 
 log = logging.getLogger(__name__)
+
+FORMS = "forms"
+"""The kind of what is kept of them in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,19 +68,22 @@ class CompiledForm(CompiledModel):
         return {name: reason for name, reason in self.manifest.refused.items() if name in able}
 
 
-def form_of(entry: Entry, max_pixels: int) -> CompiledForm | None:
+def form_of(entry: Entry, max_pixels: int, kept_too: bool = False) -> CompiledForm | None:
     """The compiled form of a version; None where there is none that can be used.
+
+    Args:
+        entry: the version.
+        max_pixels: that its sample may have.
+        kept_too: whether what `make_form` has kept counts.
 
     Raises:
         ModelFailed: the version's own files can't be read.
     """
-    spec = entry.spec()
-    runtime = RUNTIMES.get(spec.runtime)
-    if not SOURCES[spec.source].reproducible or (spec.runtime != "auto" and (runtime is None or runtime.open is None)):
-        return None
     with cache.holding() as leases:
-        folder = ModelFolder(spec, entry.folder())
-        for path in _places(folder):
+        folder = _of_one(entry)
+        if folder is None:
+            return None
+        for path in _places(folder, kept_too):
             try:
                 return replace(_opened(folder, path, max_pixels), leases=tuple(leases))
             except (ModelFailed, OSError) as error:
@@ -84,9 +92,54 @@ def form_of(entry: Entry, max_pixels: int) -> CompiledForm | None:
     return None
 
 
-def _places(folder: ModelFolder) -> Iterator[Path]:
+def make_form(entry: Entry, surroundings: Surroundings) -> None:
+    """Have a process compile a version for the next start, if it may have a form and has none; wait until it has one.
+
+    One at a time on this machine, as each takes a gigabyte.
+
+    Raises:
+        ModelFailed: it can't be loaded there, or the process died.
+        OSError: it can't be started, or a file can't be read.
+    """
+    with cache.holding():
+        folder = _of_one(entry)
+        if folder is None or (folder.path / COMPILED).is_dir():
+            return
+        with cache.alone("export"):
+            if not kept.holds(FORMS, key := key_of(folder)):
+                apart.run("compile", folder, key, surroundings)
+
+
+def key_of(folder: ModelFolder) -> str:
+    """Hex SHA-256 of all that decides the form of a model whose source is reproducible.
+
+    Raises:
+        OSError, ModelFailed: a file can't be read.
+    """
+    return hashlib.sha256(f"{kept.key_of(folder)}\n{folder.spec.decisive()}".encode()).hexdigest()
+
+
+def _of_one(entry: Entry) -> ModelFolder | None:
+    """The folder of a version that may have a form.
+
+    Not one whose source's code may decide anything, that is compiled itself, or for which a runtime is wanted that
+    opens no graphs.
+    """
+    spec = entry.spec()
+    source, runtime = SOURCES[spec.source], RUNTIMES.get(spec.runtime)
+    opens = spec.runtime == "auto" or (runtime is not None and runtime.open is not None)
+    if not opens or not source.reproducible or source.opens is not None:
+        return None
+    return ModelFolder(spec, entry.folder())
+
+
+def _places(folder: ModelFolder, kept_too: bool) -> Iterator[Path]:
     if (beside := folder.path / COMPILED).is_dir():
         yield beside
+    elif kept_too:
+        found = kept.folder_of(FORMS, key_of(folder))
+        if found is not None and (found / folder_of.NAME).exists():  # else it can't be compiled
+            yield found
 
 
 def _opened(folder: ModelFolder, path: Path, max_pixels: int) -> CompiledForm:

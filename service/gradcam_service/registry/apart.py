@@ -1,4 +1,4 @@
-"""Traces or exports a model in a process of its own, which keeps what it makes where others find it.
+"""Traces, exports or compiles a model in a process of its own, which keeps what it makes where others find it.
 
 torch does both in Python, for seconds, with about a gigabyte that nothing else needs: in the worker, every batch would
 wait for the interpreter, and the memory would stay. Each is a process, so that neither holds what the other one needed.
@@ -28,11 +28,11 @@ from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.weights import ELSEWHERE, NotFetched, fetch, fetch_weights
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-Task = Literal["trace", "export"]
+Task = Literal["trace", "export", "compile"]
 TRACES = "traces"
 """What the cache calls traced models."""
-_NICE = 5
-"""By how much what answers requests goes before it where both want a processor."""
+_NICE: dict[Task, int] = {"trace": 5, "export": 5, "compile": 19}
+"""By how much what answers requests goes before it where both want a processor; for a compilation nobody waits."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,13 @@ class Surroundings:
         plugins: folder of more kinds.
         log_level: least severe record that is logged.
         exports: whether a model's backbone is wanted as an ONNX model, too.
+        compiles: whether a model is wanted compiled, for the next start.
     """
 
     plugins: Path | None = None
     log_level: str = "info"
     exports: bool = True
+    compiles: bool = False
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -92,10 +94,12 @@ def trace(folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
 
 
 def run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
-    """Have a process trace a model or export its backbone, and wait until what it made is kept, as far as it can be.
+    """Have a process trace or compile a model or export its backbone, and wait until what it made is kept.
+
+    Nothing is kept where the disk takes nothing.
 
     Args:
-        task: which of both.
+        task: which of these.
         folder: of the model.
         key: of what it keeps.
         surroundings: of the process.
@@ -146,7 +150,7 @@ def _run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings, 
 def _do(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
     setproctitle(f"gradcam: {task}")
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.nice(_NICE)
+    os.nice(_NICE[task])
     ELSEWHERE.set(True)  # who waits here keeps others from tracing
     logs.configure(surroundings.log_level)
     load_plugins(surroundings.plugins)
@@ -154,13 +158,11 @@ def _do(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -
     gc.disable()  # it ends soon
     import torch
 
+    from gradcam_service.compiled.keep import keep_form
     from gradcam_service.registry.traces import keep_export, keep_trace
 
     torch.set_num_threads(1)
-    if task == "trace":
-        keep_trace(folder, key)
-    else:
-        keep_export(folder, key)
+    {"trace": keep_trace, "export": keep_export, "compile": keep_form}[task](folder, key)
 
 
 def _end_with_parent() -> None:

@@ -53,7 +53,7 @@ def cached(kind: str, name: str, fill: Callable[[Path], None]) -> Path:
     """Return the folder of an item, filled if need be, which `holding` keeps from being deleted.
 
     Args:
-        kind: ``models``, ``weights``, ``traces``, ``exports`` or ``compiled``.
+        kind: ``models``, ``weights``, ``traces``, ``exports``, ``forms`` or ``compiled``.
         name: says all that its content depends on.
         fill: called with an empty folder where the item is not there.
 
@@ -84,6 +84,18 @@ def compilations(*decisive: str) -> Path | None:
     except OSError as error:
         log.warning("what is compiled can't be kept", extra={"fields": {"reason": str(error)}})
         return None
+
+
+def held(kind: str, name: str) -> Path | None:
+    """The folder of an item that is there, which `holding` keeps from being deleted; None where there is none.
+
+    Raises:
+        OSError: it can't be opened.
+    """
+    lease = _leased(_root() / kind / name)
+    if lease is not None and (leases := _HOLDER.get()) is not None:
+        leases.append(lease)
+    return None if lease is None else lease.path
 
 
 @contextmanager

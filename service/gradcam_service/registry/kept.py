@@ -20,7 +20,7 @@ from pathlib import Path
 import gradcam_service
 from gradcam_service.errors import ModelFailed
 from gradcam_service.kinds import plugins_digest
-from gradcam_service.registry.cache import cached, discard, holding, opened
+from gradcam_service.registry.cache import cached, discard, held, holding, opened
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.places import LocalPlace, inside
 from gradcam_service.registry.sources import SOURCES
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 COMPILED = "compiled"
 """Folder in that of a version that holds its compiled form, see `gradcam_service.compiled.form`."""
 _DIGESTS = "sha256.json"
+_DAMAGED = "it is damaged: not what was written"
 _OF_SERVING = {"description", "method", "runtime", "precision", "batch", "load", "sample"}
 """Fields of a ``model.yaml`` that say what is done with a model; nothing that is kept of it is made by them."""
 
@@ -94,6 +95,22 @@ def find(kind: str, key: str) -> dict[str, bytes] | None:
         return None
 
 
+def folder_of(kind: str, key: str) -> Path | None:
+    """The folder of an item, which `gradcam_service.registry.cache.holding` keeps; None where there is none whole."""
+    try:
+        path = held(kind, key)
+        if path is None:
+            return None
+        digests = json.loads((path / _DIGESTS).read_bytes())
+        if digests and digests == {name: _content(path, name) for name in digests}:
+            return path
+    except (OSError, ValueError, TypeError, ModelFailed) as error:
+        log.warning("what was kept can't be read, and is made again: %s", error)
+        return None
+    _drop(path, _DAMAGED)
+    return None
+
+
 def _whole(path: Path) -> dict[str, bytes] | None:
     try:
         digests = json.loads((path / _DIGESTS).read_bytes())
@@ -102,7 +119,7 @@ def _whole(path: Path) -> dict[str, bytes] | None:
             return files
     except (OSError, ValueError, TypeError):
         pass  # it is damaged as well, whatever Python calls that
-    _drop(path, "it is damaged: not what was written")
+    _drop(path, _DAMAGED)
     return None
 
 

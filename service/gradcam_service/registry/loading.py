@@ -81,8 +81,10 @@ def _loader() -> ModuleType:
     return loader
 
 
-def load_form(entry: Entry, device: str, cache_bytes: int = 0, max_pixels: int = 0) -> ServedModel | None:
-    """Load what answers for a model, where it has a compiled form; see `gradcam_service.compiled.form`.
+def load_form(
+    entry: Entry, device: str, cache_bytes: int = 0, max_pixels: int = 0, kept_too: bool = False
+) -> ServedModel | None:
+    """Load what answers for a model, where it has a compiled form; see `gradcam_service.compiled.form.form_of`.
 
     Raises:
         ModelFailed: the files of the model itself can't be read.
@@ -92,7 +94,7 @@ def load_form(entry: Entry, device: str, cache_bytes: int = 0, max_pixels: int =
     from gradcam_service.compiled.form import form_of
 
     try:
-        return form_of(entry, max(max_pixels, OWN_PIXELS))
+        return form_of(entry, max(max_pixels, OWN_PIXELS), kept_too)
     finally:
         cache.prune(cache_bytes)
 

@@ -46,7 +46,9 @@ class Worker:
         self._wakeup.bind("inproc://wakeup")
         self._callers = Callers(address, self._forget)
         budget = placement.share(settings.memory_budget)
-        surroundings = Surroundings(settings.plugins, settings.log_level, exports=memory.device_type(device) == "cpu")
+        on_cpu = memory.device_type(device) == "cpu"
+        compiles = on_cpu and settings.compile == "auto"
+        surroundings = Surroundings(settings.plugins, settings.log_level, exports=on_cpu, compiles=compiles)
         models = Models(
             *(device, budget, settings.python_path, _wake, settings.cache_bytes, settings.precision, surroundings),
             max_pixels=settings.max_pixels,

@@ -19,10 +19,11 @@ from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.cache import Lease
 from gradcam_service.registry.listing import Model
 from gradcam_service.registry.loading import load, load_form, prepare
+from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.served import Question, ServedModel, Waited
 from gradcam_service.registry.waits import heard_by
 from gradcam_service.runtime import Precision, _threads, can_compute_in
-from gradcam_service.worker import memory, steps, table
+from gradcam_service.worker import memory, reports, steps, table
 from gradcam_service.worker.memory import device_type
 from gradcam_service.worker.poller import Snapshot
 from gradcam_service.worker.steps import Accelerate, Complete, Drop, Load
@@ -242,11 +243,11 @@ class Models:
                     threading.Thread(target=self._prepare, args=(step,), name="prepare", daemon=True).start()
                 case Accelerate():
                     self._work.put(step)
-        _log_aliases(before, self._table)
+        reports.log_aliases(before, self._table)
         present = self._table.models
         self._loaded = {token: model for token, model in self._loaded.items() if token in present}
         self._full = {token: model for token, model in self._full.items() if token in present}
-        _publish(before, self._table)
+        reports.publish(before, self._table)
         if not (self._start_ends or self._table.busy):
             self._start_ends = True
             self._work.put(partial(self._end_start))  # behind all that the start has left to do
@@ -298,7 +299,7 @@ class Models:
             with heard_by(tell):
                 form, leases = None, list[Lease]()
                 if isinstance(step, Load):
-                    form = load_form(step.entry, self._device, self._cache_bytes, self._max_pixels)
+                    form = load_form(step.entry, self._device, self._cache_bytes, self._max_pixels, self._compiles)
                 if form is None:
                     leases = prepare(step.entry, self._python_path, self._surroundings)
                 self._work.put(_Prepared(step, start, leases, form))
@@ -348,6 +349,8 @@ class Models:
         self._accelerated.put((token, outcome))
         del model, outcome  # as above
         self._wake()
+        if self._compiles:
+            threading.Thread(target=self._compile, args=(step.version.entry,), daemon=True).start()
 
     def _accelerate_later(self, step: Accelerate, exporter: Waited) -> None:
         """In a thread of its own, so that others are loaded meanwhile: have a model exported."""
@@ -355,6 +358,22 @@ class Models:
             exporter.export()
         finally:  # else nobody would learn that there is nothing faster
             self._work.put(step)
+
+    @property
+    def _compiles(self) -> bool:
+        """Whether models are compiled for the next start, and what was compiled before is used."""
+        return self._surroundings is not None and self._surroundings.compiles
+
+    def _compile(self, entry: Entry) -> None:
+        """In a thread of its own, so that nobody waits: have a model compiled for the next start."""
+        from gradcam_service.compiled.form import make_form
+
+        try:
+            assert self._surroundings is not None
+            make_form(entry, self._surroundings)
+        except (ModelFailed, OSError) as error:
+            fields = {"model": entry.key, "reason": str(error)}
+            log.warning("model is not compiled for the next start", extra={"fields": fields})
 
     def _give_back_after(self, model: ServedModel) -> None:
         """Have what a model took returned when nobody holds it any more."""
@@ -379,31 +398,3 @@ def _give_back(device: str) -> None:
 
         forget_sources()
     memory.give_back(device)
-
-
-def _log_aliases(before: Table, after: Table) -> None:
-    for alias, was, now in table.moves(before, after):
-        log.info("alias moved", extra={"fields": {"alias": alias, "from": was, "to": now}})
-    for stuck in after.stuck():
-        if stuck not in before.stuck():
-            fields = {"alias": f"{stuck.name}@{stuck.alias}", "reason": str(stuck)}
-            log.warning("an alias can't move", extra={"fields": fields})
-
-
-def _publish(before: Table, after: Table) -> None:
-    """Tell Prometheus which models are ready and which have failed."""
-    old, new = _cards(before), _cards(after)
-    for ready, cards in ((0, old - new), (1, new - old)):
-        for labels in cards:
-            metrics.MODEL_INFO.labels(*labels).set(ready)
-    for key in before.versions.keys() | after.versions.keys():
-        was, now = (bool(of.versions[key].failure) if key in of.versions else False for of in (before, after))
-        if was != now or key not in before.versions:
-            name, _, number = key.partition("@")
-            metrics.MODEL_FAILED.labels(name, number).set(now)
-
-
-def _cards(table: Table) -> set[tuple[str, str, str]]:
-    """The name, version and digest of what can answer."""
-    found = [(version.entry, version.card) for version in table.models.values()]
-    return {(entry.name, entry.version, card.digest) for entry, card in found if card is not None}
