@@ -2,8 +2,10 @@
 
     PYTHONPATH=tests python load_tests/loads.py densenet169     # the model that is loaded under load
     PYTHONPATH=tests python load_tests/loads.py --starts        # wall time, processor time and memory of each process
+    PYTHONPATH=tests python load_tests/loads.py --starts resnet50    # the same with that model alone, of torchvision
 
-Each round begins with an empty cache, so that the model is traced and exported; calm and loads are measured in turns.
+Each round begins with an empty cache, so that the model is traced and exported: loaded while nothing else is asked for,
+and under load, which is measured without loads in turns with it.
 """
 
 from __future__ import annotations
@@ -31,47 +33,61 @@ def disturbed(architecture: str, folder: Path) -> None:
     version = folder / "repository" / architecture / "1"
     version.mkdir(parents=True)
     (version / "model.yaml").write_text(MODEL.format(architecture))
-    calm, beside, loads = Answers(), Answers(), []
+    calm, beside, alone, loads = Answers(), Answers(), [], []
     settings = {"model_repository": folder / "repository", "admin_token": ADMIN_TOKEN, "timeout_ms": 600_000}
     with running(**settings) as service, ThreadPoolExecutor(1) as thread:
         ask = Request(f"{service.url}/explain", PHOTO.read_bytes())
         until(lambda: runtime(service, "scenes") != "eager")
         one_by_one(ask, CONNECTIONS, CALM)
         for _ in range(ROUNDS):
+            alone.append(_loaded(service, architecture, folder))
             calm.add(one_by_one(ask, CONNECTIONS, CALM))
-            for kind in ("traces", "exports"):
-                shutil.rmtree(folder / "gradcam" / kind, ignore_errors=True)
-            loading = thread.submit(_loaded, service, architecture)
+            loading = thread.submit(_loaded, service, architecture, folder)
             while not loading.done():
                 beside.add(one_by_one(ask, CONNECTIONS, 5 * CONNECTIONS))
             loads.append(loading.result())
-            _manage(service, architecture, "unload")
     print(
         f"scenes, {CONNECTIONS} connections: p99 beside loads of {architecture} ÷ without: "
         f"{beside.percentile(0.99) / calm.percentile(0.99):.2f} ({_told(beside)} and {_told(calm)}; "
-        f"until it answered, and was faster: {'; '.join(loads)})"
+        f"until it answered, and was faster: {'; '.join(loads)}; with no requests {'; '.join(alone)})"
     )
 
 
-def _loaded(service: Service, model: str) -> str:
+def _loaded(service: Service, model: str, cache: Path) -> str:
     """How long a model took to answer, and then to be on another runtime than eager PyTorch, a minute at most."""
+    for kind in ("traces", "exports"):
+        shutil.rmtree(cache / "gradcam" / kind, ignore_errors=True)
     start = time.perf_counter()
     _manage(service, model, "load")
     answers = time.perf_counter() - start
     while runtime(service, model) == "eager" and time.perf_counter() - start < answers + 60:
         time.sleep(0.5)
-    return f"{answers:.1f} and {time.perf_counter() - start:.1f} s"
+    faster = time.perf_counter() - start
+    _manage(service, model, "unload")
+    return f"{answers:.1f} and {faster:.1f} s"
 
 
 def _told(answers: Answers) -> str:
     return f"p99 {1e3 * answers.percentile(0.99):.0f} ms, p50 {1e3 * answers.percentile(0.5):.0f} ms"
 
 
-def starts(model: str) -> None:
-    """Print what each start takes until it is ready, of which the first finds nothing kept."""
+def starts(folder: Path, architecture: str = "") -> None:
+    """Print what each start takes until it is ready, of which the first finds nothing kept.
+
+    Args:
+        folder: an empty one.
+        architecture: of the only model; the embedded ones where there is none.
+    """
+    model = architecture or "imagenet"
+    settings: dict[str, object] = {}
+    if architecture:
+        version = folder / "repository" / architecture / "1"
+        version.mkdir(parents=True)
+        (version / "model.yaml").write_text(MODEL.format(architecture))
+        settings = {"model_repository": folder / "repository", "embedded": False}
     for number in range(STARTS):
         start = time.perf_counter()
-        with running(default_model=model, log_level="warning") as service:
+        with running(default_model=model, log_level="warning", **settings) as service:
             ready = time.perf_counter() - start
             processes = [psutil.Process(service.process.pid), *service.children()]
             each = "; ".join(map(_described, processes))
@@ -99,7 +115,7 @@ def runtime(service: Service, model: str) -> str:
 if __name__ == "__main__":
     with TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache
-        if sys.argv[1:] == ["--starts"]:
-            starts("imagenet")
+        if sys.argv[1:2] == ["--starts"]:
+            starts(Path(cache), *sys.argv[2:])
         else:
             disturbed(*(sys.argv[1:] or ["densenet169"]), Path(cache))

@@ -15,7 +15,7 @@ from torch import nn
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import refusals
-from gradcam_service.runtime import RUNTIMES, Workload, onnxruntime, openvino
+from gradcam_service.runtime import RUNTIMES, Contender, Workload, onnxruntime, openvino, raced
 from gradcam_service.runtime import fastest as fastest_of
 from gradcam_service.runtime._export import exported
 from gradcam_service.runtime._fold import folded
@@ -54,6 +54,23 @@ def assert_same(backbone, eager, images):
         for count in (1, 2, 3, 5):
             some = images[:count]
             assert error(backbone(some).cpu(), eager(some).cpu()) < 1e-4  # both sides' rounding; as in the race
+
+
+def test_what_is_hopelessly_slow_is_tried_twice_and_what_is_alone_not_at_all():
+    tried = []
+
+    def timed(seconds):
+        tried.append(seconds)
+        return seconds
+
+    others = [Contender("quick", "float32", 1.0), Contender("close", "float32", 1.4), "one can't"]
+    found = raced(("slow", 3.0), others, timed, lambda _: "", may_stay=True)
+    assert str(found.winner) == "quick"
+    assert found.reasons == ("one can't", "close takes 1.40 of the time of quick")
+    assert [tried.count(seconds) for seconds in (3.0, 1.0, 1.4)] == [2, 5, 5]
+    tried.clear()
+    assert raced(("slow", 3.0), others[:1], timed, lambda _: "", may_stay=False).winner is others[0]
+    assert not tried
 
 
 @pytest.mark.parametrize(
