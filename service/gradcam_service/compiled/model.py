@@ -11,7 +11,9 @@ from time import perf_counter
 import numpy as np
 
 from gradcam_service import __version__
+from gradcam_service.compiled import choice
 from gradcam_service.compiled import manifest as folder_of
+from gradcam_service.compiled.choice import Choice
 from gradcam_service.compiled.manifest import NAME, CompiledLayer, Manifest
 from gradcam_service.compiled.network import CompiledCut, CompiledHead, CompiledNetwork, Layer
 from gradcam_service.errors import ModelFailed, UnknownLayer, first_line
@@ -92,15 +94,36 @@ class CompiledModel:
 
     def accelerated(self, precision: Precision, cache_bytes: int) -> CompiledModel | str:
         """The same model on a runtime that computes its feature maps faster, and as well; why there is none."""
+        wanted = self.spec.precision or precision
         with cache.holding() as leases:
-            folder = cache.compilations(self.card.digest, __version__)
-            found = in_precision(self.spec.precision or precision, lambda asked: self._race(asked, folder))
+            folder = _compilations(self.folder)
+            found = self._chosen_before(wanted, folder) or self._raced(wanted, folder)
         cache.prune(cache_bytes)
         if (winner := found.winner) is None:
             return "; ".join(found.reasons) or f"it stays on {self.card.runtime}"
         card = self.card.on_runtime(winner.runtime, winner.precision, 0)
         kept = (*self.leases, *leases)
         return replace(self, network=winner.made, card=card, leases=kept, others=found.reasons)
+
+    def _chosen_before(self, wanted: Precision, folder: Path | None) -> Outcome[CompiledNetwork] | None:
+        """The outcome of the same race before on this machine; None where there was none."""
+        before = choice.read(folder)
+        if before is None or before.asked != f"{self.spec.runtime} in {wanted}":
+            return None
+        if (before.runtime, before.precision) == (self.card.runtime, "float32"):
+            return Outcome(None, before.others)
+        found = self._opened(before.runtime, before.precision, folder, next(self.real_batches()))
+        return None if isinstance(found, str) else Outcome(found, before.others)
+
+    def _raced(self, wanted: Precision, folder: Path | None) -> Outcome[CompiledNetwork]:
+        """The outcome of a race, which is kept."""
+        found = in_precision(wanted, lambda asked: self._race(asked, folder))
+        runtime, precision = (
+            (found.winner.runtime, found.winner.precision) if found.winner else (self.card.runtime, "float32")
+        )
+        asked = f"{self.spec.runtime} in {wanted}"
+        choice.write(folder, Choice(asked, runtime, precision, found.reasons, choice.machine()))
+        return found
 
     def _race(self, precisions: Sequence[str], folder: Path | None) -> Outcome[CompiledNetwork]:
         """Open its graphs on the runtimes that may be, in these precisions, and take the fastest."""
@@ -174,9 +197,12 @@ def load_folder(folder: ModelFolder, max_pixels: int) -> CompiledModel:
         raise ModelFailed(other_number(spec, scored, len(labels)))
     if spec.layer not in ("auto", *(names := [layer.name for layer in manifest.layers])):
         raise ModelFailed(UnknownLayer.named(spec.layer, names, names).detail)
-    name = _FIRST if spec.runtime in ("auto", "eager") else spec.runtime
+    kept = _compilations(folder.path)
+    before = choice.read(kept)
+    named = spec.runtime not in ("auto", "eager")
+    name = spec.runtime if named else before.runtime if before else _FIRST
     try:
-        network = opened(folder.path, manifest, spec, name)
+        network = opened(folder.path, manifest, spec, name, kept=kept)
     except ModelFailed:
         raise
     except Exception as error:  # of several libraries, without a common base
@@ -208,6 +234,11 @@ def load_folder(folder: ModelFolder, max_pixels: int) -> CompiledModel:
     return (
         model if spec.sample is None else replace(model, sample=checked_sample(model, spec.sample, folder, max_pixels))
     )
+
+
+def _compilations(folder: Path) -> Path | None:
+    """Where runtimes keep what they compile of the graphs in a folder, whatever its ``model.yaml`` says."""
+    return cache.compilations(folder_of.sha256(folder / NAME), __version__)
 
 
 def _check_answer(model: CompiledModel) -> None:

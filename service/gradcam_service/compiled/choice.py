@@ -1,0 +1,68 @@
+"""The runtime that was the fastest for a model on this machine, kept so that the next start opens it at once.
+
+Torch-free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import uuid
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+from gradcam_service.runtime._threads import computing
+
+_NAME = "choice.json"
+_LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "openvino")
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """Outcome of a race.
+
+    Attributes:
+        asked: which runtimes and precisions took part.
+        runtime: what is to compute.
+        precision: in which.
+        others: why none of the others.
+        machine: where that was.
+    """
+
+    asked: str
+    runtime: str
+    precision: str
+    others: tuple[str, ...]
+    machine: str
+
+
+def read(folder: Path | None) -> Choice | None:
+    """What was chosen for the model whose compilations are in a folder; None where nothing was, or elsewhere."""
+    try:
+        found = msgspec.json.decode((folder / _NAME).read_bytes(), type=Choice) if folder else None
+    except (OSError, msgspec.DecodeError):
+        return None
+    return found if found and found.machine == machine() else None
+
+
+def write(folder: Path | None, choice: Choice) -> None:
+    """Keep a choice, where there is a folder that takes it."""
+    if folder is not None:
+        with suppress(OSError):  # which costs another race
+            partial = folder / f".{uuid.uuid4().hex}"
+            partial.write_bytes(msgspec.json.encode(choice))
+            partial.replace(folder / _NAME)
+
+
+def machine() -> str:
+    """Digest of all that decides which runtime is the fastest: the processor, the libraries, how many threads."""
+    said = [platform.machine(), platform.processor(), f"{computing()} threads"]
+    with suppress(OSError):  # Linux has it, others don't
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        said += sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            said.append(f"{name} {version(name)}")
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()
