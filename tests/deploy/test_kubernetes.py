@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -31,7 +32,8 @@ MANIFESTS = ROOT / "deploy/kubernetes"
 OVERLAYS = sorted(folder.name for folder in (MANIFESTS / "overlays").iterdir())
 BUCKETS = [f"{overlay}+s3" for overlay in OVERLAYS]
 KUBERNETES = ("1.30", "1.37")
-CUSTOM = ("PrometheusRule", "ScaledObject", "ServiceMonitor")
+CUSTOM = ("InterceptorRoute", "PrometheusRule", "ScaledObject", "ServiceMonitor")
+INTERCEPTOR_ROUTE = json.loads(Path(__file__).with_name("http_add_on_schema.json").read_text())
 
 Manifest = dict[str, Any]
 
@@ -97,8 +99,19 @@ def names_of(overlay: str) -> list[str]:
 def size_of(overlay: str, volume: str) -> int:
     """Most bytes that a volume may hold."""
     limits = {one["name"]: one["emptyDir"]["sizeLimit"] for one in pod_of(overlay)["volumes"] if one.get("emptyDir")}
+    return bytes_of(limits[volume])
+
+
+def bytes_of(quantity: str) -> int:
     units = {"Mi": 2**20, "Gi": 2**30}
-    return int(limits[volume][:-2]) * units[limits[volume][-2:]]
+    return int(quantity[:-2]) * units[quantity[-2:]]
+
+
+def variant_of(overlay: str) -> str:
+    """What an overlay's image is beside the one for a CPU: its tag's end."""
+    if container_of(overlay)["resources"]["limits"].get("nvidia.com/gpu", 0):
+        return "-cuda"
+    return "-slim" if overlay.startswith("slim") else ""
 
 
 overlays = pytest.mark.parametrize("overlay", [*OVERLAYS, *BUCKETS])
@@ -123,6 +136,9 @@ def test_the_operators_take_theirs(overlay: str):
     custom = [manifest for manifest in render(overlay) if manifest["kind"] in CUSTOM]
     assert custom
     for manifest in custom:
+        if manifest["kind"] == "InterceptorRoute":
+            jsonschema.validate(manifest, INTERCEPTOR_ROUTE)
+            continue
         read = models[manifest["kind"]].model_validate(manifest)
         # What the model doesn't know it drops.
         assert read.model_dump(by_alias=True, exclude_unset=True, mode="json") == manifest
@@ -214,8 +230,7 @@ def test_the_pod_is_the_image(overlay: str):
     assert writable == {"/tmp", "/dev/shm", environment["XDG_CACHE_HOME"]}
     assert environment["TORCH_HOME"].startswith(environment["XDG_CACHE_HOME"])
     image, _, tag = container_of(overlay)["image"].partition(":")
-    gpus = container_of(overlay)["resources"]["limits"].get("nvidia.com/gpu", 0)
-    assert (image, tag) == ("gradcam-service", f"{VERSION}-cuda" if gpus else VERSION)
+    assert (image, tag) == ("gradcam-service", VERSION + variant_of(overlay))
 
 
 @overlays
@@ -228,8 +243,7 @@ def test_the_service_understands_its_environment(overlay: str, monkeypatch: pyte
     mounts = {mount["mountPath"]: mount for mount in container_of(overlay)["volumeMounts"]}
     folders = [place for place in settings.model_repository if "://" not in place]
     assert all(mounts[path]["readOnly"] for path in (*folders, str(settings.api_keys.parent)))
-    gpus = container_of(overlay)["resources"]["limits"].get("nvidia.com/gpu", 0)
-    assert settings.device == ("cuda:0" if gpus else "cpu")
+    assert settings.device == ("cuda:0" if variant_of(overlay) == "-cuda" else "cpu")
 
 
 @overlays
@@ -243,7 +257,7 @@ def test_what_is_written_has_room(overlay: str):
     assert int(environment_of(overlay)["GRADCAM_CACHE_BYTES"]) <= 0.8 * size_of(overlay, "cache")
     assert size_of(overlay, "shm") >= 2 * serving._ROOM
     limit = container_of(overlay)["resources"]["limits"]["memory"]
-    assert size_of(overlay, "shm") < int(limit.removesuffix("Gi")) * 2**30  # of which it is a part
+    assert size_of(overlay, "shm") < bytes_of(limit)  # of which it is a part
 
 
 @overlays
@@ -251,7 +265,8 @@ def test_threads_are_as_many_as_the_cores_that_are_requested(overlay: str):
     container = container_of(overlay)
     (variable,) = [one for one in container["env"] if one["name"] == "GRADCAM_CPUS"]
     assert variable["valueFrom"] == {"resourceFieldRef": {"resource": "requests.cpu"}}
-    assert int(container["resources"]["requests"]["cpu"]) >= 1
+    requested = container["resources"]["requests"]["cpu"]  # of which the variable has the next whole number
+    assert requested == "500m" if overlay.startswith("slim") else int(requested) >= 1
     assert "cpu" not in container["resources"]["limits"]
 
 
@@ -304,7 +319,7 @@ def test_selectors_find_the_pods(overlay: str):
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     selectors = [deployment["spec"]["selector"]["matchLabels"], service["spec"]["selector"]]
     selectors += [find(overlay, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"]]
-    if overlay.removesuffix("+s3") in ("autoscaled", "ha", "keda"):
+    if overlay.removesuffix("+s3") in ("autoscaled", "ha", "keda", "slim", "slim-keda"):
         selectors += [find(overlay, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"]]
         selectors += [s["labelSelector"]["matchLabels"] for s in pod_of(overlay)["topologySpreadConstraints"]]
     for selector in selectors:
