@@ -7,7 +7,10 @@ ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS python
 WORKDIR /build
 RUN python -m venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH
+# With a date, bytecode is written that goes by what its source says, not by when it was written: copied to another stage
+# by buildah, that is rounded up or down, and what seems stale would be compiled at every start.
+ENV PATH=/opt/venv/bin:$PATH \
+    SOURCE_DATE_EPOCH=315532800
 # Where the service comes to lie: it heeds no PYTHONPATH.
 RUN echo /opt/service > "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/service.pth"
 COPY pyproject.toml constraints.txt deploy/requirements.py ./
@@ -26,6 +29,7 @@ RUN python requirements.py slim > requirements.txt && pip install --no-cache-dir
     && pip uninstall --yes hf-xet huggingface-hub setuptools pip
 WORKDIR /opt/venv/lib/python3.11/site-packages
 RUN find numpy scipy -type d -name tests -prune -exec rm -r {} + \
+    && find . -name "*.py[ix]" -delete \
     && find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name 'sso*' ! -name sts -exec rm -r {} + \
     && find openvino/frontend -mindepth 1 -maxdepth 1 -type d ! -name onnx ! -name __pycache__ -exec rm -r {} + \
     && rm -r openvino/include openvino/tools openvino/libs/cache.json openvino/libs/*_intel_[gn]pu_plugin.* \

@@ -55,6 +55,16 @@ print(json.dumps(lacking))
     assert lacking <= {*map(package, requirements(project))} - {*map(package, requirements(project, slim=True))}
 
 
+def test_a_gpu_is_left_alone(torchless: Path):
+    script = """
+from pathlib import Path
+Path.exists = lambda path: True
+from gradcam_service.worker.engine import pick_device
+print(pick_device("auto"))
+"""
+    assert subprocess.check_output([torchless, "-P", "-c", script], text=True) == "cpu\n"
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One with `scenes` compiled, and a model that torch would have to compute."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from live import Service, running_eagerly, until
+from live import GRADCAM, Service, running_eagerly, until
 
 from . import answering, faulty
 
@@ -26,6 +27,18 @@ def faults(folder: Path) -> Iterator[Service]:
     answering.write(folder)
     with running_eagerly(**settings) as service:
         yield service
+
+
+@pytest.fixture
+def start_faulty() -> Callable[[Path], AbstractContextManager[Service]]:
+    """Starts a service with the model of `faulty`, written to a folder."""
+    return lambda folder: running_eagerly(**faulty.write(folder))
+
+
+@pytest.fixture
+def program() -> list[str]:
+    """The command that starts a service."""
+    return [str(GRADCAM), "serve"]
 
 
 @pytest.fixture

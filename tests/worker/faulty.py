@@ -11,38 +11,47 @@ import httpx
 from PIL import Image
 
 from api.calls import encoded
+from gradcam_service.registry.folder import ModelFolder
+from gradcam_service.registry.loading import load
+from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.repository import Entry
 from gradcam_service.zoo.scenes import scene
 from live import Service
 
-CODE = '''
-"""A network whose first operator does what the first pixel of a picture tells it to."""
-
+FAULTS = """
 import os
 import signal
 import time
 from pathlib import Path
 
-import torch
-from torch import nn
-
 busy = Path(__file__).with_name("busy")
 
 
-@torch.library.custom_op("faulty::obey", mutates_args=())
-def obey(images: torch.Tensor) -> torch.Tensor:
-    codes = (images[:, 0, 0, 0] * 255).round().int().tolist()
+def fail(codes, out_of_memory):
     if 66 in codes:
         os.kill(os.getpid(), signal.SIGSEGV)
     if 77 in codes:
         os.kill(os.getpid(), signal.SIGSTOP)
     if 88 in codes and len(codes) > 2 or 99 in codes:
-        raise torch.OutOfMemoryError("there is no such amount of memory")
+        raise out_of_memory("there is no such amount of memory")
     if 55 in codes:
         raise RuntimeError("this picture can't be had")
     if 44 in codes:
         busy.touch()
         while busy.exists():
             time.sleep(0.01)
+"""
+
+CODE = f'''
+"""A network whose first operator does what the first pixel of a picture tells it to."""
+{FAULTS}
+import torch
+from torch import nn
+
+
+@torch.library.custom_op("faulty::obey", mutates_args=())
+def obey(images: torch.Tensor) -> torch.Tensor:
+    fail((images[:, 0, 0, 0] * 255).round().int().tolist(), torch.OutOfMemoryError)
     answer = images.clone()
     answer[(images[:, 0, 0, 0] * 255).round() == 33] = float("nan")
     return answer
@@ -53,15 +62,48 @@ def _(images):
     return torch.empty_like(images)
 
 
-class Network(nn.Module):
+class Sound(nn.Module):
     def __init__(self):
         super().__init__()
         self.convolution = nn.Conv2d(3, 8, 3, stride=4)
         self.head = nn.Linear(8, 4)
 
     def forward(self, images):
-        features = torch.relu(self.convolution(obey(images)))
+        features = torch.relu(self.convolution(images))
         return self.head(features.mean((2, 3)))
+
+
+class Network(Sound):
+    def forward(self, images):
+        return super().forward(obey(images))
+'''
+
+RUNTIME = f'''
+"""A runtime that does what the first pixel of a picture tells it to, then computes as ONNX Runtime does."""
+{FAULTS}
+import numpy as np
+
+from gradcam_service.runtime import Runtime
+from gradcam_service.runtime.onnxruntime import RUNTIME as REAL
+
+
+def _obeying(graph):
+    def computed(images):
+        codes = (images[:, 0, 0, 0] * 255).round().astype(int)
+        fail(codes.tolist(), MemoryError)
+        features, *rest = graph(images)
+        features[codes == 33] = np.nan
+        return [features, *rest]
+
+    return computed
+
+
+def _open(model, precision, folder=None):
+    graph = REAL.open(model, precision, folder)
+    return _obeying(graph) if model.name.startswith("backbone") else graph
+
+
+RUNTIME = Runtime(REAL.build, devices=("cpu",), open=_open)
 '''
 
 YAML = """\
@@ -86,6 +128,24 @@ def write(folder: Path) -> dict[str, object]:
     code.mkdir()
     (code / "faulty.py").write_text(CODE)
     return {"model_repository": folder / "models", "python_path": code, "default_model": "faulty"}
+
+
+def write_compiled(folder: Path) -> dict[str, object]:
+    """The same of the model compiled, whose faults are its runtime's."""
+    from gradcam_service.compiled.write import compile_model  # which takes seconds to import
+
+    sound, faulty = folder / "sound" / "1", folder / "models" / "faulty" / "1"
+    sound.mkdir(parents=True)
+    (sound / "model.yaml").write_text(YAML.replace("faulty:Network", "sound:Sound"))
+    (folder / "sound.py").write_text(CODE)
+    model = load(Entry("faulty", "1", LocalPlace(sound)), "cpu", folder)
+    compile_model(model, ModelFolder(model.spec, sound, folder), "faulty@1", (), faulty)
+    with (faulty / "model.yaml").open("a") as file:
+        file.write("runtime: faulty\n")
+    code = folder / "code"
+    code.mkdir()
+    (code / "faulty.py").write_text(RUNTIME)
+    return {"model_repository": folder / "models", "plugins": code, "default_model": "faulty"}
 
 
 def picture(seed: int, fault: int = 0) -> bytes:

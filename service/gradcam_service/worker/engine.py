@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 
@@ -226,7 +227,8 @@ def pick_device(name: str) -> str:
     name = name.partition(",")[0].strip()
     if name != "auto":
         return name
-    if not Path("/dev/nvidiactl").exists():  # spares the second that asking torch takes
+    # Spares the second that asking torch takes; and without torch, a GPU is of no use.
+    if not Path("/dev/nvidiactl").exists() or find_spec("torch") is None:
         return "cpu"
     import torch
 
