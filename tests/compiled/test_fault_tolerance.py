@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -27,8 +28,8 @@ from worker.test_fault_tolerance import (  # noqa: F401
 )
 from worker.test_processes import picture
 
-from compiled.test_compiled import altered
 from exposed import value
+from gradcam_service.registry.repository import EMBEDDED
 from live import Service
 from torchless import running_torchless, serve
 
@@ -38,7 +39,8 @@ pytestmark = pytest.mark.exhaustive
 @pytest.fixture(scope="module")
 def start(torchless: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., AbstractContextManager[Service]]:
     """Starts a service with `scenes` compiled."""
-    repository = altered(tmp_path_factory.mktemp("tolerant"), "scenes").parents[1]
+    repository = tmp_path_factory.mktemp("tolerant")
+    shutil.copytree(EMBEDDED / "scenes" / "1" / "compiled", repository / "scenes" / "1")
     return partial(running_torchless, torchless, model_repository=repository, api_processes=2)
 
 

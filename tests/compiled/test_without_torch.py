@@ -14,22 +14,28 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from conftest import SMALL
 from worker.test_processes import picture, ready
 
 import gradcam_service
 from api.calls import values
-from compiled.test_compiled import answers, both, near
+from compiled.test_compiled import answers, near
 from exposed import value
 from gradcam_service.compiled.network import NEEDS_FULL_MODEL
+from gradcam_service.registry import loader
 from gradcam_service.registry.loading import NEEDS_TORCH
+from gradcam_service.registry.places import LocalPlace
+from gradcam_service.registry.repository import EMBEDDED, Entry
 from gradcam_service.worker.messages import Question
 from gradcam_service.zoo.scenes import scene
 from live import Service, repeated, until
 from repository import ROOT
 from requirements import package, requirements
 from torchless import running_torchless
+
+SCENES = EMBEDDED / "scenes" / "1"
 
 
 def test_every_module_is_imported_or_lacks_what_was_left_out(torchless: Path):
@@ -67,9 +73,9 @@ print(pick_device("auto"))
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One with `scenes` compiled, and a model that torch would have to compute."""
+    """One with `scenes` compiled, as `drawn`, and a model that torch would have to compute."""
     root = tmp_path_factory.mktemp("torchless") / "models"
-    shutil.copytree(both("scenes")[1].folder, root / "scenes" / "1")
+    shutil.copytree(SCENES / "compiled", root / "drawn" / "1")
     (root / "small" / "1").mkdir(parents=True)
     (root / "small" / "1" / "model.yaml").write_text(SMALL)
     return root
@@ -77,7 +83,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(torchless: Path, repository: Path) -> Iterator[Service]:
-    with running_torchless(torchless, model_repository=repository, poll_seconds=0.2, api_processes=2) as started:
+    settings = {"model_repository": repository, "embedded": True, "default_model": "drawn", "poll_seconds": 0.2}
+    with running_torchless(torchless, **settings, api_processes=2) as started:
         yield started
 
 
@@ -88,7 +95,8 @@ def version(service: Service) -> str:
 
 
 def test_a_compiled_model_answers_as_torch_does(service: Service):
-    (expected,) = answers(both("scenes")[0], [{"image": scene(0).image}], [Question("gradcam")])
+    in_torch = loader.load(Entry("scenes", "1", LocalPlace(SCENES)), torch.device("cpu"))
+    (expected,) = answers(in_torch, [{"image": scene(0).image}], [Question("gradcam")])
     told = service.post("/explain", files={"image": picture(0)}, data={"method": "gradcam", "output": "map"})
     (result,) = told.json()["results"]
     (explanation,) = result["explanations"]
@@ -106,8 +114,16 @@ def test_a_model_that_needs_torch_says_so_and_costs_nothing_else(service: Servic
     assert value(service.client, "gradcam_worker_restarts_total") == 0
 
 
-def test_a_method_that_needs_torch_is_refused_by_name(service: Service):
-    refused = service.post("/explain", files={"image": picture(0)}, data={"method": "smoothgrad"})
+def test_embedded_models_answer(service: Service):
+    for model in ("imagenet", "scenes"):
+        answer = service.post("/explain", files={"image": picture(0)}, data={"model": model})
+        assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("model", ["drawn", "scenes"])
+def test_a_method_that_needs_torch_is_refused_by_name(service: Service, model: str):
+    options = {"model": model, "method": "smoothgrad"}
+    refused = service.post("/explain", files={"image": picture(0)}, data=options)
     assert (refused.status_code, refused.json()["code"]) == (422, "unsupported_method")
     assert NEEDS_FULL_MODEL in refused.json()["detail"]
 
@@ -124,15 +140,15 @@ def test_versions_are_swapped_and_a_worker_is_killed_and_no_request_fails(servic
             failures.append(answer.text)
 
     with repeated(ask, 2, pause=0.05):
-        put(repository / "scenes" / "2")
+        put(repository / "drawn" / "2")
         until(lambda: version(service), "2")
-        put(repository / "scenes" / "3", source="zoo", architecture="scenes", weights="random:1")
-        until(lambda: service.get("/models/scenes@3").json().get("reason"), NEEDS_TORCH)
+        put(repository / "drawn" / "3", source="zoo", architecture="scenes", weights="random:1")
+        until(lambda: service.get("/models/drawn@3").json().get("reason"), NEEDS_TORCH)
         os.kill(service.pids("worker")[-1], signal.SIGKILL)
         until(lambda: len(service.pids("worker")), 2)
         until(lambda: ready(service))
         for number in "32":
-            (repository / "scenes" / number).rename(repository.parent / f"gone {number}")
+            (repository / "drawn" / number).rename(repository.parent / f"gone {number}")
         until(lambda: version(service), "1")
     assert not failures, failures[:3]
     assert versions == {"1", "2"}
