@@ -3,9 +3,14 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
+
+from gradcam_service.runtime.onnxruntime import open_session
 
 OPENS = """
 from onnx import TensorProto, helper
@@ -33,3 +38,14 @@ def test_it_keeps_no_events_and_no_number_of_the_machine(tmp_path: Path):
     if "deviceid" not in left_by(BARE, tmp_path / "bare"):
         pytest.skip("this package of ONNX Runtime has no telemetry")
     assert left_by(OURS, tmp_path / "ours") == []
+
+
+def test_it_does_not_hold_the_file_that_it_was_opened_from():
+    value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT, shape=[1])
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [value("x")], [value("y")])
+    opsets = [helper.make_opsetid("", 18)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    before = sys.getrefcount(model)
+    session = open_session(model)
+    assert sys.getrefcount(model) == before
+    assert session.run(None, {"x": np.ones(1, np.float32)}) == [-1]

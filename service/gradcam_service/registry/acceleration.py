@@ -16,7 +16,7 @@ from gradcam_service.registry.acceptance import compare, real_pictures
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.checks import made_up
 from gradcam_service.registry.loader import LoadedModel
-from gradcam_service.runtime import Contender, Precision, Workload, fastest
+from gradcam_service.runtime import RUNTIMES, Contender, Precision, Workload, fastest
 
 
 def accelerated(model: LoadedModel, precision: Precision = "float32", cache_bytes: int = 0) -> LoadedModel | str:
@@ -59,7 +59,7 @@ def _unacceptable(model: LoadedModel, backbone: Backbone) -> str:
 
 
 def _faster(card: Card, winner: Contender[Backbone], backbone: nn.Module) -> Card:
-    """The card of a model that a runtime computes, which holds the weights of the backbone once more."""
+    """The card of a model that a runtime computes, which holds the weights of the backbone once more, or twice."""
     bits = torch.finfo(getattr(torch, winner.precision)).bits
     weights = sum(tensor.nbytes for tensor in backbone.state_dict().values()) * bits // 32
-    return card.on_runtime(winner.runtime, winner.precision, weights)
+    return card.on_runtime(winner.runtime, winner.precision, RUNTIMES[winner.runtime].copies * weights)

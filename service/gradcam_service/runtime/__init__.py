@@ -71,6 +71,7 @@ class Runtime:
         precisions: those that it computes in where the device has units for them.
         races: those in which it may be the fastest, so that ``auto`` tries it.
         has_units: whether this machine's device has units for one of them.
+        copies: how often it holds the weights of what it computes, as they were and as it has packed them.
         open: opens an ONNX model, or the file of one, to compute in a precision on a CPU; a folder is where what it
             compiles of it may be kept. None of one that takes no ONNX models. It raises as ``build`` does, and needs no
             torch.
@@ -81,6 +82,7 @@ class Runtime:
     precisions: tuple[str, ...] = ("float32",)
     races: tuple[str, ...] = ()
     has_units: Callable[[str], bool] = lambda _: True
+    copies: int = 1
     open: Callable[[bytes | Path, str, Path | None], Graph] | None = None
 
 

@@ -29,7 +29,9 @@ def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
     # Within a batch its threads spin while they wait for each other; between batches, pictures need the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    session._model_bytes = None  # kept to open it once more on another provider, and as large as the model
+    return session
 
 
 def _open(model: bytes | Path, precision: str, folder: Path | None = None) -> Graph:

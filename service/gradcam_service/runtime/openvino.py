@@ -138,5 +138,6 @@ RUNTIME = Runtime(
     precisions=("float32", "bfloat16"),
     races=("float32", "bfloat16"),
     has_units=_has_units,
+    copies=2,
     open=_open,
 )
