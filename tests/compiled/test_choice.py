@@ -6,7 +6,8 @@ from msgspec.structs import replace
 
 from gradcam_service.compiled import choice
 from gradcam_service.compiled.choice import Choice, machine
-from gradcam_service.compiled.model import _compilations
+from gradcam_service.compiled.model import compilations
+from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.loading import load
 from gradcam_service.worker.messages import Question
 
@@ -22,7 +23,7 @@ def test_what_was_the_fastest_on_this_machine_is_opened_at_once(was, tmp_path, m
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     first = load(entry(altered(tmp_path, "scenes")), "cpu")
     assert first.card.runtime == "onnxruntime"
-    choice.write(_compilations(first.folder), replace(was, machine=machine()))
+    choice.write(compilations(first.folder), replace(was, machine=machine()))
     again = load(entry(first.folder), "cpu")
     assert (again.card.runtime, again.card.digest) == ("openvino", first.card.digest)
     given, asked = [inputs(both("scenes")[0])], [Question("gradcam")]
@@ -36,7 +37,7 @@ def test_a_race_is_run_once(tmp_path, monkeypatch):
     first = load(entry(altered(tmp_path, "scenes")), "cpu")
     won = first.accelerated("float32", 0)
     runtime = first.card.runtime if isinstance(won, str) else won.card.runtime
-    kept = choice.read(_compilations(first.folder))
+    kept = choice.read(compilations(first.folder))
     assert kept is not None
     assert (kept.asked, kept.runtime, kept.precision) == ("auto in float32", runtime, "float32")
     again = load(entry(first.folder), "cpu")
@@ -52,3 +53,27 @@ def test_another_machines_choice_and_a_damaged_one_are_none(content, tmp_path):
     here = replace(CHOSEN, machine=machine())
     choice.write(tmp_path, here)
     assert choice.read(tmp_path) == here
+
+
+def test_a_process_of_its_own_races_and_what_lost_never_was_in_this_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = load(entry(altered(tmp_path, "scenes")), "cpu", surroundings=Surroundings(log_level="warning", threads=2))
+    assert not model.exporter.is_ready()
+    model.exporter.export()
+    assert (model.exporter.is_ready(), model.exporter.failure) == (True, "")
+    kept = msgspec.json.decode(next(tmp_path.glob("gradcam/compiled/*/choice.json")).read_bytes(), type=Choice)
+    monkeypatch.setattr(choice, "machine", lambda: kept.machine)  # as many threads as that process has
+    taken = model.accelerated("float32", 0)
+    assert (model.card.runtime if isinstance(taken, str) else taken.card.runtime) == kept.runtime
+    again = load(entry(model.folder), "cpu", surroundings=Surroundings(threads=2))
+    assert (again.exporter.is_ready(), again.card.runtime) == (True, kept.runtime)
+
+
+def test_a_model_stays_as_it_is_where_the_process_that_races_dies(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = altered(tmp_path, "scenes")
+    model = load(entry(folder), "cpu", surroundings=Surroundings(log_level="warning"))
+    (folder / "head.onnx").write_bytes(b"")
+    model.exporter.export()
+    assert model.exporter.is_ready()
+    assert model.accelerated("float32", 0) == "head.onnx is not what gradcam compile wrote; compile the model again"

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from gradcam_service.registry.spec import Spec
+from gradcam_service.runtime import Precision
 from gradcam_service.runtime._threads import computing
 
 _NAME = "choice.json"
@@ -36,6 +38,11 @@ class Choice(msgspec.Struct, frozen=True):
     precision: str
     others: tuple[str, ...]
     machine: str
+
+
+def asked(spec: Spec, precision: Precision) -> str:
+    """Which runtimes and precisions take part, of a model that is computed in a precision unless it says another."""
+    return f"{spec.runtime} in {spec.precision or precision}"
 
 
 def read(folder: Path | None) -> Choice | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,6 +33,9 @@ from gradcam_service.registry.spec import Spec
 from gradcam_service.runtime import RUNTIMES, Contender, Outcome, Precision, in_precision, raced, way
 from gradcam_service.text import TOKENS
 
+if TYPE_CHECKING:
+    from gradcam_service.compiled.race import Race
+
 _FIRST = "onnxruntime"
 """The runtime that opens a model soonest."""
 
@@ -49,7 +53,7 @@ class CompiledModel:
         sample: its own sample (H, W, C), as it receives it; None where it has none.
         leases: of what was fetched or compiled for it.
         others: why it isn't on this or that runtime, once it has been made faster.
-        exporter: nothing has to be exported.
+        exporter: the race of its runtimes, where a process of its own runs it.
     """
 
     spec: Spec
@@ -60,7 +64,7 @@ class CompiledModel:
     sample: np.ndarray | None = None
     leases: tuple[cache.Lease, ...] = ()
     others: tuple[str, ...] = ()
-    exporter: None = None
+    exporter: Race | None = None
 
     def answers(self, question: Question | None) -> bool:
         """What it can't, it refuses."""
@@ -96,7 +100,9 @@ class CompiledModel:
         """The same model on a runtime that computes its feature maps faster, and as well; why there is none."""
         wanted = self.spec.precision or precision
         with cache.holding() as leases:
-            folder = _compilations(self.folder)
+            folder = compilations(self.folder)
+            if self.exporter is not None and self.exporter.failure:
+                return self.exporter.failure
             found = self._chosen_before(wanted, folder) or self._raced(wanted, folder)
         cache.prune(cache_bytes)
         if (winner := found.winner) is None:
@@ -108,7 +114,7 @@ class CompiledModel:
     def _chosen_before(self, wanted: Precision, folder: Path | None) -> Outcome[CompiledNetwork] | None:
         """The outcome of the same race before on this machine; None where there was none."""
         before = choice.read(folder)
-        if before is None or before.asked != f"{self.spec.runtime} in {wanted}":
+        if before is None or before.asked != choice.asked(self.spec, wanted):
             return None
         if (before.runtime, before.precision) == (self.card.runtime, "float32"):
             return Outcome(None, before.others)
@@ -121,7 +127,7 @@ class CompiledModel:
         runtime, precision = (
             (found.winner.runtime, found.winner.precision) if found.winner else (self.card.runtime, "float32")
         )
-        asked = f"{self.spec.runtime} in {wanted}"
+        asked = choice.asked(self.spec, wanted)
         choice.write(folder, Choice(asked, runtime, precision, found.reasons, choice.machine()))
         return found
 
@@ -197,7 +203,7 @@ def load_folder(folder: ModelFolder, max_pixels: int) -> CompiledModel:
         raise ModelFailed(other_number(spec, scored, len(labels)))
     if spec.layer not in ("auto", *(names := [layer.name for layer in manifest.layers])):
         raise ModelFailed(UnknownLayer.named(spec.layer, names, names).detail)
-    kept = _compilations(folder.path)
+    kept = compilations(folder.path)
     before = choice.read(kept)
     named = spec.runtime not in ("auto", "eager")
     name = spec.runtime if named else before.runtime if before else _FIRST
@@ -236,7 +242,7 @@ def load_folder(folder: ModelFolder, max_pixels: int) -> CompiledModel:
     )
 
 
-def _compilations(folder: Path) -> Path | None:
+def compilations(folder: Path) -> Path | None:
     """Where runtimes keep what they compile of the graphs in a folder, whatever its ``model.yaml`` says."""
     return cache.compilations(folder_of.sha256(folder / NAME), __version__)
 

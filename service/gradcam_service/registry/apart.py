@@ -26,12 +26,13 @@ from gradcam_service.kinds import load_plugins
 from gradcam_service.registry import cache, kept
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.weights import ELSEWHERE, NotFetched, fetch, fetch_weights
+from gradcam_service.runtime import Precision
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-Task = Literal["trace", "export", "compile"]
+Task = Literal["trace", "export", "compile", "race"]
 TRACES = "traces"
 """What the cache calls traced models."""
-_NICE: dict[Task, int] = {"trace": 5, "export": 5, "compile": 19}
+_NICE: dict[Task, int] = {"trace": 5, "export": 5, "race": 5, "compile": 19}
 """By how much what answers requests goes before it where both want a processor; for a compilation nobody waits."""
 
 
@@ -44,12 +45,16 @@ class Surroundings:
         log_level: least severe record that is logged.
         exports: whether a model's backbone is wanted as an ONNX model, too.
         compiles: whether a model is wanted compiled, for the next start.
+        precision: that feature maps are to be computed in.
+        threads: that the one that starts it computes with.
     """
 
     plugins: Path | None = None
     log_level: str = "info"
     exports: bool = True
     compiles: bool = False
+    precision: Precision = "float32"
+    threads: int = 1
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -156,6 +161,11 @@ def _do(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -
     load_plugins(surroundings.plugins)
     tqdm.set_lock(threading.RLock())  # its own, which torch makes it create, is a semaphore that outlives the process
     gc.disable()  # it ends soon
+    if task == "race":
+        from gradcam_service.compiled.race import keep_choice
+
+        keep_choice(folder, surroundings)
+        return
     import torch
 
     from gradcam_service.compiled.keep import keep_form

@@ -82,7 +82,12 @@ def _loader() -> ModuleType:
 
 
 def load_form(
-    entry: Entry, device: str, cache_bytes: int = 0, max_pixels: int = 0, kept_too: bool = False
+    entry: Entry,
+    device: str,
+    cache_bytes: int = 0,
+    max_pixels: int = 0,
+    kept_too: bool = False,
+    surroundings: Surroundings | None = None,
 ) -> ServedModel | None:
     """Load what answers for a model, where it has a compiled form; see `gradcam_service.compiled.form.form_of`.
 
@@ -92,9 +97,11 @@ def load_form(
     if device != "cpu":
         return None
     from gradcam_service.compiled.form import form_of
+    from gradcam_service.compiled.race import racing
 
     try:
-        return form_of(entry, max(max_pixels, OWN_PIXELS), kept_too)
+        found = form_of(entry, max(max_pixels, OWN_PIXELS), kept_too)
+        return None if found is None else racing(found, surroundings)
     finally:
         cache.prune(cache_bytes)
 
@@ -115,7 +122,7 @@ def load(
     _threads.tell_torch()
     if (opens := SOURCES[entry.spec().source].opens) is not None:
         try:
-            return opens(entry, max(max_pixels, OWN_PIXELS))
+            return opens(entry, max(max_pixels, OWN_PIXELS), surroundings)
         finally:
             cache.prune(cache_bytes)
     loader = _loader()

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from gradcam_service import logs, metrics
 from gradcam_service.kinds import load_plugins
 from gradcam_service.registry.apart import Surroundings
+from gradcam_service.runtime._threads import computing
 from gradcam_service.settings import Settings
 from gradcam_service.worker import engine, memory
 from gradcam_service.worker.callers import Callers
@@ -48,7 +49,9 @@ class Worker:
         budget = placement.share(settings.memory_budget)
         on_cpu = memory.device_type(device) == "cpu"
         compiles = on_cpu and settings.compile == "auto"
-        surroundings = Surroundings(settings.plugins, settings.log_level, exports=on_cpu, compiles=compiles)
+        surroundings = Surroundings(
+            *(settings.plugins, settings.log_level, on_cpu, compiles, settings.precision, computing())
+        )
         models = Models(
             *(device, budget, settings.python_path, _wake, settings.cache_bytes, settings.precision, surroundings),
             max_pixels=settings.max_pixels,

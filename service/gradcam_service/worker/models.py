@@ -299,7 +299,16 @@ class Models:
             with heard_by(tell):
                 form, leases = None, list[Lease]()
                 if isinstance(step, Load):
-                    form = load_form(step.entry, self._device, self._cache_bytes, self._max_pixels, self._compiles)
+                    form = load_form(
+                        *(
+                            step.entry,
+                            self._device,
+                            self._cache_bytes,
+                            self._max_pixels,
+                            self._compiles,
+                            self._surroundings,
+                        )
+                    )
                 if form is None:
                     leases = prepare(step.entry, self._python_path, self._surroundings)
                 self._work.put(_Prepared(step, start, leases, form))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gradcam_service.kinds import Kinds
 
 if TYPE_CHECKING:
+    from gradcam_service.registry.apart import Surroundings
     from gradcam_service.registry.built import Built
     from gradcam_service.registry.folder import ModelFolder
     from gradcam_service.registry.repository import Entry
@@ -33,7 +34,7 @@ class Source:
             what is made of it may be kept for the next start.
         awaits: returns when what it needs beside files is there, such as another server; None where it needs nothing.
         opens: opens a version that needs no torch, in the place of ``build``, given how many pixels its sample may
-            have; None where torch builds it.
+            have and of what a process of its own would race its runtimes; None where torch builds it.
         extra: of this package, which installs what ``build`` imports; empty where nothing more is needed.
     """
 
@@ -45,7 +46,7 @@ class Source:
     options: bool = False
     reproducible: bool = False
     awaits: Callable[[ModelFolder], None] | None = None
-    opens: Callable[[Entry, int], ServedModel] | None = None
+    opens: Callable[[Entry, int, Surroundings | None], ServedModel] | None = None
     extra: str = ""
 
 
