@@ -1,11 +1,13 @@
 """What becomes of models in the worker's table."""
 
+import json
 import logging
 import threading
 import time
 
 import pytest
 import torch
+from registry.predictors import serving
 
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.repository import scan
@@ -92,3 +94,24 @@ def test_the_start_waits_for_a_runtime_but_not_for_an_export(monkeypatch, tmp_pa
         woken.clear()
         first.collect()
     assert runtime(started()[0]) == "onnxruntime"
+
+
+def test_nobody_waits_for_a_predictor_whose_model_is_not_wanted_any_more(tmp_path):
+    (tmp_path / "late" / "1").mkdir(parents=True)
+    woken = threading.Event()
+    with serving(lambda path, body: (503, {})) as url:
+        options = {"url": f"http://{url}", "model": "late"}
+        spec = {"source": "predictor", "activation": "none", "options": options, "load": "demand"}
+        (tmp_path / "late" / "1" / "model.yaml").write_text(json.dumps(spec))
+        table = Models("cpu", 0, None, woken.set)
+        table.apply(Snapshot(scan((tmp_path,), embedded=False), frozenset({"late@1"})))
+        assert table.load("late@1", again=False)
+        while "it waits for the predictor" not in table.status()[0].reason:
+            assert woken.wait(PATIENCE)
+            woken.clear()
+            table.collect()
+        (waiting,) = (thread for thread in threading.enumerate() if thread.name == "prepare")
+        table.unload("late@1")
+        waiting.join(PATIENCE)
+        assert not waiting.is_alive()
+    assert table.status()[0].state == "unloaded"
