@@ -19,10 +19,10 @@ from time import perf_counter
 from urllib.parse import urlsplit
 
 from bench import photograph
-from loads import MODEL, runtime
+from loads import MODEL, runtime, wait_for_runtime
 
 from gradcam_service.registry.repository import EMBEDDED
-from live import Service, running, until
+from live import Service, running
 
 WARM, COUNT = 50, 500
 
@@ -56,7 +56,7 @@ def main(model: str) -> None:
             (version / "model.yaml").write_text(MODEL.format(model))
         with running(model_repository=folder, default_model=model, api_processes=1, log_level="warning") as service:
             service.post(f"/explain?model={model}", content=photograph(), headers={"Content-Type": "image/jpeg"})
-            until(lambda: runtime(service, model) != "eager")
+            wait_for_runtime(service, model)
             measured(service, model, WARM)
             stages = measured(service, model, COUNT)
             print(f"{model} on {runtime(service, model)}, {COUNT} explanations")
