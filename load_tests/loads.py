@@ -10,6 +10,7 @@ and under load, which is measured without loads in turns with it.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sys
@@ -22,6 +23,7 @@ import psutil
 from drive import Answers, Request, one_by_one
 
 from live import ADMIN_TOKEN, Service, running, until
+from repository import in_full
 
 PHOTO = Path(__file__).parent.parent / "service" / "gradcam_service" / "pictures" / "cross-star.jpg"
 MODEL = "source: torchvision\narchitecture: {}\nweights: random:0\nload: demand\n"
@@ -82,22 +84,29 @@ def starts(folder: Path, architecture: str = "") -> None:
 
     Args:
         folder: an empty one.
-        architecture: of the only model; the embedded ones where there is none.
+        architecture: of the only model; where there is none, there are starts of ``imagenet`` and ``scenes`` as they
+            are embedded and as copies without their compiled forms, in turns.
     """
-    model = architecture or "imagenet"
-    settings: dict[str, object] = {}
+    repository = folder / "repository"
+    alone = {"model_repository": repository, "embedded": False}
+    sides: dict[str, dict[str, object]] = {"compiled forms": {"default_model": "imagenet"}}
     if architecture:
-        version = folder / "repository" / architecture / "1"
+        version = repository / architecture / "1"
         version.mkdir(parents=True)
         (version / "model.yaml").write_text(MODEL.format(architecture))
-        settings = {"model_repository": folder / "repository", "embedded": False}
-    for number in range(STARTS):
+        sides = {architecture: {"default_model": architecture, **alone}}
+    else:
+        for name in ("imagenet", "scenes"):
+            in_full(name, repository)
+        sides["torch"] = {"default_model": "imagenet", **alone}
+    for number, (side, settings) in itertools.product(range(1, STARTS + 1), sides.items()):
+        os.environ["XDG_CACHE_HOME"] = str(folder / side)
         start = time.perf_counter()
-        with running(default_model=model, log_level="warning", **settings) as service:
+        with running(log_level="warning", **settings) as service:
             ready = time.perf_counter() - start
             processes = [psutil.Process(service.process.pid), *service.children()]
             each = "; ".join(map(_described, processes))
-        print(f"{model}, start {number + 1}: ready after {ready:.1f} s; {each}")
+        print(f"{side}, start {number}: ready after {ready:.1f} s; {each}", flush=True)
 
 
 def _described(process: psutil.Process) -> str:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
+from gradcam_service.compiled.form import CompiledForm
 from gradcam_service.core.admission import Capacity
 from gradcam_service.core.arrays import received
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
@@ -29,7 +31,7 @@ from gradcam_service.maps import MapKind
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.listing import Model, resolve
-from gradcam_service.registry.loading import load
+from gradcam_service.registry.loading import load, load_form
 from gradcam_service.registry.repository import Entry, scan
 from gradcam_service.registry.served import ServedModel
 from gradcam_service.settings import Settings
@@ -69,9 +71,19 @@ class Local:
         """
         from gradcam_service.registry.loader import LoadedModel
 
-        if not isinstance(self.model, LoadedModel):
+        full = self._full
+        if not isinstance(full, LoadedModel):
             raise UnsupportedMethod(f"{what} needs the full model; {self.key} is a compiled one")
-        return self.model
+        return full
+
+    @cached_property
+    def _full(self) -> ServedModel:
+        """The model itself, which is loaded where its compiled form is here."""
+        return _loaded(self._found(), self.settings) if isinstance(self.model, CompiledForm) else self.model
+
+    def _answering(self, *questions: Question | None) -> ServedModel:
+        """What answers all of these: what is here, or the full model, which is loaded then."""
+        return self.model if all(map(self.model.answers, questions)) else self._full
 
     def folder(self) -> ModelFolder:
         """What the model was loaded from.
@@ -79,11 +91,20 @@ class Local:
         Raises:
             ModelFailed: it is gone, or can't be fetched any more.
         """
+        entry = self._found()
+        return ModelFolder(entry.spec(), entry.folder(), self.settings.python_path)
+
+    def _found(self) -> Entry:
+        """Where it is described.
+
+        Raises:
+            ModelFailed: nowhere any more.
+        """
         listing = scan(self.settings.model_repository, self.settings.embedded)
         entry = next((entry for entry in listing if entry.key == self.key), None)
         if entry is None:
             raise ModelFailed(f"{self.key} is not in the repository any more")
-        return ModelFolder(self.model.spec, entry.folder(), self.settings.python_path)
+        return entry
 
     @property
     def key(self) -> str:
@@ -112,9 +133,9 @@ class Local:
         Raises:
             UnknownLayer: the model has no such layer.
         """
-        cut, targets = self.model.network.cut_at(options.layer), len(options.target or ())
-        given = options.method_options
+        given, targets = options.method_options, len(options.target or ())
         known = [name for name in methods if name in METHODS]
+        cut = self._answering(*(Question(name, options.layer) for name in known)).network.cut_at(options.layer)
         able = [name for name in known if not (refusal_at(METHODS[name], cut) or METHODS[name].wrong_with(given))]
         return sum(self._passes(name, options.layer, targets, given) for name in able)
 
@@ -188,7 +209,7 @@ class Local:
             ServiceError: why there is no answer.
         """
         with self._blamed():
-            result = run(self.model, [inputs], [question], self.settings.max_forward_passes)
+            result = run(self._answering(question), [inputs], [question], self.settings.max_forward_passes)
             (answer,) = result.answers
             finished = self._worked_out(answer, question)
         if isinstance(finished, ServiceError):
@@ -210,10 +231,9 @@ class Local:
             raise ModelFailed(f"the model {self.key} fails on this picture: {in_one_line(error)}") from error
 
     def _passes(self, method: str, layer: str, targets: int, given: Mapping[str, float]) -> int:
-        size, known = self.model.card.preprocess.input_size, METHODS[method]
-        return forward_passes(
-            known, self.model.network, layer, size, targets or self.model.card.default_targets, known.own(given)
-        )
+        model, known = self._answering(Question(method, layer)), METHODS[method]
+        size, targets = model.card.preprocess.input_size, targets or model.card.default_targets
+        return forward_passes(known, model.network, layer, size, targets, known.own(given))
 
     def _worked_out(self, answer: Answer | Pending | ServiceError, asked: Question | None) -> Answer | ServiceError:
         """The answer once all of its steps are taken. A step counts as a batch of passes; what is more comes last."""
@@ -262,7 +282,7 @@ def load_all(versions: Iterable[tuple[Entry, Model]], settings: Settings) -> Ite
     device = str(pick_device(settings.device))
     for entry, model in versions:
         try:
-            loaded = _loaded(entry, settings)
+            loaded = _answering(entry, settings)
             described = {"card": loaded.card, "description": loaded.spec.description}
             yield Tried(entry, msgspec.structs.replace(model, state="ready", **described), device)
         except ModelFailed as error:
@@ -283,8 +303,15 @@ def open_model(reference: str | None, settings: Settings) -> Local:
     listing = scan(settings.model_repository, settings.embedded)
     model = resolve(listing.models(), reference or settings.default_among(model.name for model in listing.models()))
     entry = next(entry for entry in listing if entry.key == model.key)
-    loaded = _loaded(entry, settings)
+    loaded = _answering(entry, settings)
     return Local(model, loaded, settings.model_copy(update={"timeout_ms": _PATIENCE}))
+
+
+def _answering(entry: Entry, settings: Settings) -> ServedModel:
+    """The compiled form of a model, where there is one; else the model itself."""
+    kept_too = settings.compile == "auto"
+    form = load_form(entry, pick_device(settings.device), settings.cache_bytes, settings.max_pixels, kept_too)
+    return form or _loaded(entry, settings)
 
 
 def _loaded(entry: Entry, settings: Settings) -> ServedModel:

@@ -31,6 +31,7 @@ from gradcam_service.registry.repository import EMBEDDED, Entry
 from gradcam_service.targets import Target
 from gradcam_service.worker import engine
 from gradcam_service.worker.messages import Answer, Measure, Question
+from repository import EMBEDDED_MODELS, in_full
 
 MODEL_YAML = """\
 source: {source}
@@ -328,9 +329,9 @@ for method in methods:
     options = {"masks": 10} if method == "rise" else {}
     told = local.explain(picture, ExplainOptions(method=method, output=["map"], **options))
     print(method, told.explanations[0].name)
-listing = scan((), True)
-tried = [one for one in load_all(zip(listing, listing.models()), settings) if one.entry.name == "scenes"]
-print(tried[0].model.reason)
+listing = scan(settings.model_repository, True)
+for tried in load_all(zip(listing, listing.models()), settings):
+    print(tried.entry.name, tried.model.reason or tried.model.state)
 """
 )
 
@@ -338,6 +339,7 @@ print(tried[0].model.reason)
 @pytest.mark.parametrize("name", ["scenes", "scenes-captions"])
 def test_without_torch_it_explains_and_what_needs_torch_says_so(name, tmp_path):
     folder = altered(tmp_path, name)
+    in_full("easy-vqa", folder.parents[1])
     picture = next(Path(proof.__file__).parents[1].glob("pictures/*.jpg"))
     methods = both(name)[1].card.method_names() if name == "scenes" else ["gradcam"]
     ran = subprocess.run(
@@ -346,9 +348,10 @@ def test_without_torch_it_explains_and_what_needs_torch_says_so(name, tmp_path):
         text=True,
     )
     assert ran.returncode == 0, ran.stderr
-    *explained, refused = ran.stdout.splitlines()
+    explained, tried = ran.stdout.splitlines()[: len(methods)], ran.stdout.splitlines()[len(methods) :]
     assert [line.split()[0] for line in explained] == methods
-    assert refused == "model needs torch: compile it, or use the full image"
+    refused = "model needs torch: compile it, or use the full image"
+    assert sorted(tried) == [f"{model} {refused if model == 'easy-vqa' else 'ready'}" for model in EMBEDDED_MODELS]
 
 
 @pytest.mark.parametrize("command", [("evaluate", "scenes", "--model", "scenes"), ("export", "scenes")])

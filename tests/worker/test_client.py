@@ -201,6 +201,38 @@ def test_kills_at_different_steps_are_no_fault_of_the_job(tmp_path: Path):
     between(tmp_path, play)
 
 
+def test_what_needs_the_full_model_waits_until_the_worker_that_was_asked_has_it(tmp_path: Path):
+    async def play(workers: Workers, peers: list[Peer]) -> None:
+        job = ask(workers)
+        await peers[0].say(Failed((await hear_job(peers[0])).id, "needs_full_model", "not yet"))
+        load = await peers[0].hear(Load)
+        assert (load.model, load.again, load.whole) == ("a@1", False, True)
+        other = ask(workers)  # which the form answers meanwhile
+        await answer(peers[1], await hear_job(peers[1]))
+        await other
+        await peers[0].say(Managed(load.id))
+        await answer(peers[0], await hear_job(peers[0]))
+        await job
+
+    between(tmp_path, play)
+
+
+def test_what_needs_the_full_model_is_told_why_there_is_none(tmp_path: Path):
+    async def play(workers: Workers, peers: list[Peer]) -> None:
+        job = ask(workers)
+        await peers[0].say(Failed((await hear_job(peers[0])).id, "needs_full_model", "not yet"))
+        load = await peers[0].hear(Load)
+        await peers[0].say(Failed(load.id, "model_failed", "it needs torch"))
+        with pytest.raises(ModelFailed, match="it needs torch"):
+            await job
+        late = ask(workers, 1.0)
+        await peers[1].say(Failed((await hear_job(peers[1])).id, "needs_full_model", "not yet"))
+        with pytest.raises(ModelLoading, match="still being loaded"):
+            await late
+
+    between(tmp_path, play)
+
+
 def test_a_model_that_one_worker_can_load_is_loaded(tmp_path: Path):
     async def play(workers: Workers, peers: list[Peer]) -> None:
         load = asyncio.create_task(workers.load("a@1", monotonic() + PATIENCE))

@@ -123,8 +123,9 @@ def test_its_preprocessing_is_that_of_the_reference(model: LoadedModel):
     assert model.card.preprocess.interpolation == "bicubic"
 
 
-def test_nothing_of_it_is_in_the_package_but_text():
-    assert sorted(path.suffix for path in Path(FOLDER).iterdir()) == [".md", ".txt", ".yaml"]
+def test_nothing_of_it_is_in_the_package_but_text_and_its_compiled_form():
+    assert sorted(path.suffix for path in Path(FOLDER).iterdir() if path.is_file()) == [".md", ".txt", ".yaml"]
+    assert sum(path.stat().st_size for path in Path(FOLDER, "compiled").iterdir()) < 20e6
 
 
 def test_the_second_version_of_the_docs_names_photographs_too(tmp_path: Path):

@@ -38,9 +38,8 @@ def on_fastest_runtime(local: Local, before: Entry | None = None) -> Local:
         model = replace(model, spec=model.spec.model_copy(update={"runtime": before.runtime}))
         precision = before.precision if precision == "auto" else precision  # type: ignore[assignment]
     faster = accelerated(model, precision, local.settings.cache_bytes)
-    if not isinstance(faster, LoadedModel):
-        return local
-    return replace(local, model=faster, entry=msgspec.structs.replace(local.entry, card=faster.card))
+    chosen = faster if isinstance(faster, LoadedModel) else model
+    return replace(local, model=chosen, entry=msgspec.structs.replace(local.entry, card=chosen.card))
 
 
 @dataclass(frozen=True, eq=False)

@@ -160,15 +160,17 @@ class Workers:
             TooExpensive: a step of it takes so long that workers are taken for hung.
             NotReady, ModelFailed, ModelLoading, UnknownModel: none came up again with this model.
         """
-        suspicion = Suspicion()
+        suspicion, whole = Suspicion(), set[WorkerLink]()
         while True:
             able = [link for link in self.links if link.up and link.has(model, digest)]
             if not able:
                 raise ModelLoading(f"model {model} is not loaded any more; try again")
-            link = min(able, key=lambda link: (link.outstanding, link.used))  # in turns where there is no difference
+            # One that has brought in the full model for this; else in turns, where there is no difference.
+            link = min(able, key=lambda link: (link not in whole, link.outstanding, link.used))
             try:
                 return await link.infer(model, digest, inputs, question, deadline, alone=suspicion.suspected)
             except NeedsFullModel:
+                whole.add(link)
                 with suppress(WorkerLost):
                     await self._load(model, [link], deadline, whole=True)
             except WorkerLost as lost:
