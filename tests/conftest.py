@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import gc
 import os
 import random
@@ -13,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from xdist.scheduler import LoadFileScheduling
 
 from gradcam_service.registry.repository import EMBEDDED
@@ -103,6 +104,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     On a machine that has it, weights that tests name would be fetched.
     """
+    gc.disable()  # until all tests are collected, which stay
     if hasattr(config, "workerinput"):
         return  # which has the environment of the process that started it
     for name in filter(OTHERS.match, list(os.environ)):
@@ -129,6 +131,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Have a test and its fixtures draw the same numbers always, whichever tests ran in the process before."""
+    import torch  # which the process that hands the tests out needs not
+
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
@@ -137,10 +141,29 @@ def pytest_runtest_setup() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _economical() -> Iterator[None]:
     """Threads of several test processes that wait for each other would spin; the services in the tests have theirs."""
+    import torch
+
     torch.set_num_threads(1)
+    _read_functions_of_onnx_once()
     gc.freeze()  # what has been imported stays; while networks are traced, it would be looked through again and again
+    gc.set_threshold(20_000, 10, 10)  # of the usual 700, looking for garbage takes a tenth of the time of all tests
+    gc.enable()
     yield
     gc.unfreeze()
+
+
+def _read_functions_of_onnx_once() -> None:
+    """Spare each export the half second in which torch reads what ONNX has for its operators."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    read = functools.cache(ONNXRegistry.from_torchlib)
+
+    def from_torchlib(**opset: int) -> ONNXRegistry:
+        registry = copy.copy(read(**opset))
+        registry.functions = {operator: [*functions] for operator, functions in registry.functions.items()}
+        return registry
+
+    ONNXRegistry.from_torchlib = staticmethod(from_torchlib)  # type: ignore[method-assign, assignment]
 
 
 @pytest.fixture(scope="session")

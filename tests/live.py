@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -184,6 +184,14 @@ def running_eagerly(*command: str, **settings: object) -> Iterator[Service]:
         keep_traces(filter(Path.is_dir, (Path(folder), Path(str(given)))), settings.get("plugins"))
         with running(*command, model_repository=f"{given},{folder}" if given else folder, **settings) as service:
             yield service
+
+
+def running_lightly(*command: str, **settings: object) -> AbstractContextManager[Service]:
+    """The same where the embedded models' compiled forms answer, and no worker imports torch for them.
+
+    A start takes half of the processors' time of an eager one: for tests to which it is all alike who computes.
+    """
+    return running(*command, **{"device": "cpu", "timeout_ms": 120_000} | settings)
 
 
 def _read(process: subprocess.Popen[str], output: list[str], ready: threading.Event) -> None:

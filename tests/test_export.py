@@ -111,8 +111,8 @@ def file(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("name", "layer"),
     [
-        ("resnet18", "auto"),
-        pytest.param("scenes", "auto", marks=LARGE),
+        ("scenes", "auto"),
+        pytest.param("resnet18", "auto", marks=LARGE),
         pytest.param("squeezenet1_1", "auto", marks=LARGE),
         pytest.param("vgg11", "auto", marks=LARGE),
         pytest.param("resnet18", "layer3", marks=LARGE),

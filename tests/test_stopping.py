@@ -16,7 +16,7 @@ import pytest
 
 from api.calls import BINARY, encoded, photo
 from collector import Collector
-from live import PATIENCE, Service, free_port, fresh, repeated, running_eagerly, until
+from live import PATIENCE, Service, free_port, fresh, repeated, running_lightly, until
 from rolling import balanced, ready
 
 PICTURE = encoded(photo(60, 40), "PNG")
@@ -88,7 +88,7 @@ def stopped(service: Service) -> Stopped:
     with Collector() as collector, pytest.MonkeyPatch.context() as environment:
         environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")  # so that spans are sent at the end
-        with running_eagerly(notice_seconds=NOTICE, api_processes=2, tracing=True) as stopping:
+        with running_lightly(notice_seconds=NOTICE, api_processes=2, tracing=True) as stopping:
             caller = HTTPConnection("127.0.0.1", stopping.client.base_url.port, timeout=PATIENCE)
             caller.putrequest("POST", "/explain")
             for name, value in (headers(TRACES[0]) | {"Content-Length": str(len(PICTURE))}).items():

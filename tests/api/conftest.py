@@ -8,7 +8,7 @@ from inputs.models import written
 from tasks import agents, answerers
 
 from collector import Collector
-from live import running_eagerly
+from live import running_eagerly, running_lightly
 
 from .calls import encoded, photo
 
@@ -24,7 +24,7 @@ def limited():
     """A service with small limits, one API process, the embedded models only, and no admin token."""
     bounds = {"max_body_bytes": 200_000, "max_bytes_in_flight": 400_000, "max_pixels": 1_000_000}
     bounds |= {"cors_origins": "https://app.example.com, http://localhost:3000"}
-    with running_eagerly(**bounds, max_images=3, max_targets=2, queue_size=3, max_drawn_pixels=1_000_000) as started:
+    with running_lightly(**bounds, max_images=3, max_targets=2, queue_size=3, max_drawn_pixels=1_000_000) as started:
         yield started
 
 

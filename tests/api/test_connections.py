@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from exposed import value
-from live import PATIENCE, fresh, running_eagerly, until
+from live import PATIENCE, fresh, running_lightly, until
 
 HEAD = b"GET /livez HTTP/1.1\r\nHost: here\r\n"
 OTHER = HEAD.replace(b"livez", b"healthz")
@@ -16,7 +16,7 @@ OTHER = HEAD.replace(b"livez", b"healthz")
 
 @pytest.fixture(scope="module")
 def strict():
-    with running_eagerly(read_seconds=1, max_connections=6, cors_origins="https://a.com") as started:
+    with running_lightly(read_seconds=1, max_connections=6, cors_origins="https://a.com") as started:
         yield started
 
 

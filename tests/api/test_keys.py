@@ -13,7 +13,7 @@ from gradcam_service.api.keys import Keys
 from gradcam_service.errors import BadSettings
 from gradcam_service.serving import check_access
 from gradcam_service.settings import Settings
-from live import GRADCAM, PATIENCE, running_eagerly, until
+from live import GRADCAM, PATIENCE, running_lightly, until
 
 from .calls import BINARY, answered, problem
 
@@ -49,7 +49,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def guarded(file):
-    with running_eagerly(
+    with running_lightly(
         api_keys=file, admin_token=TOKEN, log_level="debug", host="0.0.0.0", cors_origins="*"
     ) as started:
         yield started

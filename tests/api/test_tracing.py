@@ -11,7 +11,7 @@ import gradcam_service
 from collector import Collector
 from gradcam_service.api.observe import Observation
 from gradcam_service.api.tracing import Tracing
-from live import PATIENCE, closed_port, running_eagerly, until
+from live import PATIENCE, closed_port, running_lightly, until
 
 from .calls import BINARY, ask, encoded, logged, photo, predict, problem
 from .test_headers import timings
@@ -157,7 +157,7 @@ def test_a_collector_that_is_not_there_or_says_nothing_harms_no_answer(monkeypat
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://{}:{}".format(*silent.getsockname()))
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # seconds; what the last spans may delay the end
-    with running_eagerly(tracing=True) as started:
+    with running_lightly(tracing=True) as started:
         first = logits(started.client)
         until(lambda: "Connection refused" in "".join(started.output))
         assert logits(started.client) == pytest.approx(first, abs=1e-4)

@@ -1,6 +1,7 @@
 """Captioners that answer with the logits of the next word alone become those of every position."""
 
-from functools import partial
+from copy import deepcopy
+from functools import cache, partial
 
 import pytest
 import torch
@@ -34,10 +35,16 @@ def inputs(rows=3):
     return torch.randn(rows, 3, SIDE, SIDE), torch.randint(1, len(WORDS), (rows, LENGTH))
 
 
+@cache
+def traced(kind):
+    """The graph of a network of the next word, of every position."""
+    images, tokens = inputs(2)
+    return after_each_token(trace(made(partial(Next, kind)), {"image": images, "tokens": tokens}), pad=0)
+
+
 @pytest.mark.parametrize("kind", [Recurrent, Transformer, TwoEyes])
 def test_scores_after_each_token_are_those_of_each_beginning_alone(kind):
-    module, (images, tokens) = made(partial(Next, kind)), inputs()
-    graph = after_each_token(trace(module, {"image": images[:2], "tokens": tokens[:2]}), pad=0)
+    module, graph, (images, tokens) = made(partial(Next, kind)), traced(kind), inputs()
     with torch.no_grad():
         alone = [module(images, tokens[:, : at + 1]) for at in range(LENGTH)]
         torch.testing.assert_close(graph(images, tokens), torch.stack(alone, 1), rtol=1e-5, atol=1e-4)
@@ -45,9 +52,8 @@ def test_scores_after_each_token_are_those_of_each_beginning_alone(kind):
 
 @pytest.mark.parametrize("layer", ["auto", "inner.one.encoder.1", "inner.other.cnn.1"])
 def test_the_head_of_any_rows_is_the_network(layer):
-    module, (images, tokens) = made(partial(Next, TwoEyes)), inputs()
-    graph = after_each_token(trace(module, {"image": images[:2], "tokens": tokens[:2]}), pad=0)
-    network = Network(graph, {"image": images[:2], "tokens": tokens[:2]}, layer)
+    images, tokens = inputs()
+    network = Network(deepcopy(traced(TwoEyes)), {"image": images[:2], "tokens": tokens[:2]}, layer)
     assert network.positions == LENGTH
     rows = [2, 0, 0]
     frontier = network.cut.frontier(images, tokens).rows(rows)

@@ -18,7 +18,7 @@ from gradcam_service.registry import apart, kept, traces
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loader import load
-from gradcam_service.registry.repository import parse_spec, scan
+from gradcam_service.registry.repository import Entry, parse_spec, scan
 from gradcam_service.registry.weights import NotFetched
 from gradcam_service.runtime.onnxruntime import open_session
 from live import closed_port
@@ -31,13 +31,18 @@ def cache(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def resnet(folder: Path, architecture: str = "resnet18") -> ModelFolder:
-    text = f"source: torchvision\narchitecture: {architecture}\nweights: random:0"
+def resnet(folder: Path) -> ModelFolder:
+    text = "source: torchvision\narchitecture: resnet18\nweights: random:0"
     return ModelFolder(parse_spec(text, "model.yaml"), folder)
 
 
+def embedded(name: str) -> Entry:
+    """An embedded model; `policy` is traced and exported soonest."""
+    return next(entry for entry in scan(()) if entry.name == name)
+
+
 def test_it_is_the_one_traced_here_and_comes_with_its_backbone(monkeypatch, tmp_path):
-    entry = next(entry for entry in scan(()) if entry.name == "scenes")
+    entry = embedded("policy")
     here = load(entry, torch.device("cpu"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
     with monkeypatch.context() as patched:
@@ -53,7 +58,7 @@ def test_it_is_the_one_traced_here_and_comes_with_its_backbone(monkeypatch, tmp_
 
 
 def test_what_is_wrong_with_a_model_is_said_as_if_it_were_traced_here(tmp_path):
-    folder = resnet(tmp_path, "resnet81")
+    folder = ModelFolder(parse_spec("source: zoo\narchitecture: seas\nweights: random:0", "model.yaml"), tmp_path)
     with pytest.raises(ModelFailed) as here:
         traces.traced(folder)
     with pytest.raises(ModelFailed) as apart:
@@ -133,7 +138,7 @@ TASK = None
 
 def test_nothing_of_the_process_outlives_it(tmp_path):
     (tmp_path / "semaphores.py").write_text(SEMAPHORES)
-    entry = next(entry for entry in scan(()) if entry.name == "scenes")
+    entry = embedded("policy")
     traces.traced(ModelFolder(entry.spec(), entry.folder()), Surroundings(tmp_path))
 
 
@@ -168,7 +173,7 @@ def test_models_are_exported_one_at_a_time(tmp_path, monkeypatch):
 
 
 def test_the_export_of_other_files_than_the_keys_is_not_kept(tmp_path, monkeypatch):
-    entry = next(entry for entry in scan(()) if entry.name == "scenes")
+    entry = embedded("scenes")
     folder = ModelFolder(entry.spec(), Path(shutil.copytree(entry.folder(), tmp_path / "model")))
     monkeypatch.setattr(traces, "_exported", lambda *_: {"backbone.onnx": b"of what is there now"})
     key = kept.key_of(folder)

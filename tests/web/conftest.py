@@ -155,8 +155,11 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    """A fresh page of 1280×900 pixels that remembers nothing of any other."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    """A fresh page of 1280×900 pixels that remembers nothing of any other, for somebody who wants less motion.
+
+    An eighth of Chromium's time goes into what moves.
+    """
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     yield Visit(context.new_page())
     context.close()
 

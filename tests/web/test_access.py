@@ -1,5 +1,7 @@
 """The page for everyone: by keyboard alone, to screen readers, in the dark, on a phone."""
 
+import itertools
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
@@ -14,15 +16,18 @@ VIEWS = {
 }
 
 
-SCREENS = [
-    (1280, "light"),
-    (390, "dark"),
-    *(pytest.param(*other, marks=pytest.mark.exhaustive) for other in ((1280, "dark"), (390, "light"))),
-]
+SCREENS = {"classes": [(1280, "light"), (390, "dark")], "methods": [(390, "dark")], "models": [(1280, "light")]}
+SCREENS |= {"a photograph that scenes doesn't know": [(390, "dark")], "no picture": [(1280, "light")]}
+"""Those on which `make test` looks at a view, of wide and narrow ones by day and by night; each view on one."""
 
 
-@pytest.mark.parametrize(("width", "scheme"), SCREENS)
-@pytest.mark.parametrize("view", VIEWS)
+def on_screens():
+    """Each view on each screen, the rest of them for `make test-all`."""
+    for view, screen in itertools.product(VIEWS, itertools.product((1280, 390), ("light", "dark"))):
+        yield pytest.param(view, *screen, marks=() if screen in SCREENS[view] else pytest.mark.exhaustive)
+
+
+@pytest.mark.parametrize(("view", "width", "scheme"), on_screens())
 def test_axe_finds_no_violations_and_nothing_is_wider_than_the_screen(visit, service, width, scheme, view):
     visit.page.set_viewport_size({"width": width, "height": 844})
     visit.page.emulate_media(reduced_motion="reduce", color_scheme=scheme)

@@ -96,7 +96,7 @@ def test_every_method_on_the_stage_is_in_the_commands(playground, tmp_path):
         assert Image.open(file).size == (512, 512)
 
 
-@pytest.mark.parametrize("name", ['it\'s mine; really, "so".png', "a b.png", "-x.png", "$(touch gone).png"])
+@pytest.mark.parametrize("name", ['it\'s mine; really, "so" $(touch gone).png', "-x.png"])
 def test_odd_file_names_are_quoted(playground, own, tmp_path, name):
     playground.open(tiles=2)
     playground.paste(own, name, "image/png")

@@ -14,20 +14,19 @@ from live import PATIENCE
 
 from .conftest import KEY, NAMES, Playground, admitted
 
+NO_PICTURES = [
+    (b"%PDF-1.7 and more", "paper.pdf", "application/pdf", "look like PDF"),
+    (b"\x89PNG\r\n\x1a\n and nothing", "half.png", "image/png", "PNG can't be decoded"),
+    (b"hello", "words.txt", "text/plain", "look like text"),
+]
 
-@pytest.mark.parametrize(
-    ("data", "name", "media_type", "said"),
-    [
-        (b"%PDF-1.7 and more", "paper.pdf", "application/pdf", "look like PDF"),
-        (b"\x89PNG\r\n\x1a\n and nothing", "half.png", "image/png", "PNG can't be decoded"),
-        (b"hello", "words.txt", "text/plain", "look like text"),
-    ],
-)
-def test_a_file_that_is_no_picture_is_told_of_beside_the_pictures(playground, data, name, media_type, said):
+
+def test_a_file_that_is_no_picture_is_told_of_beside_the_pictures(playground):
     playground.open("#picture=fish-star")
-    playground.paste(data, name, media_type)
-    playground.page.locator("#picture-error").get_by_text(said).wait_for()
-    assert playground.titles() == ["fish"]  # what was there is still there
+    for data, name, media_type, said in NO_PICTURES:
+        playground.paste(data, name, media_type)
+        playground.page.locator("#picture-error").get_by_text(said).wait_for()
+        assert playground.titles() == ["fish"]  # what was there is still there
     playground.page.get_by_role("button", name="a cross and a star").click()
     playground.until("document.getElementById('picture-error').textContent === ''")
 

@@ -42,7 +42,7 @@ class Load:
 
 
 @contextmanager
-def mixed_load(service: Service, connections: int = 8) -> Iterator[Load]:
+def mixed_load(service: Service, connections: int = 4) -> Iterator[Load]:
     """Predictions and explanations of every price, without a pause, while the block runs."""
     load = Load()
     methods = offered(service, METHODS)
@@ -95,7 +95,7 @@ def test_no_request_fails_when_workers_are_killed_but_one_that_will_not_wait(mor
             assert (hurried.status_code, hurried.json()["code"]) == (503, "not_ready")
             assert int(hurried.headers["retry-after"]) > 0
             until(lambda: ready(mortal))
-        answered(load, 20)
+        answered(load, 10)
     assert restarts(mortal, "SIGKILL") - before == kills
     assert value(mortal.client, "gradcam_worker_up") == 1
     until(lambda: value(mortal.client, "gradcam_in_flight"), 0)
@@ -109,7 +109,7 @@ def test_a_worker_that_stops_is_replaced_and_no_request_fails(mortal: Service):
         os.kill(stopped, signal.SIGSTOP)
         until(lambda: restarts(mortal, "hung"), 1)
         assert not Path(f"/proc/{stopped}").exists()
-        answered(load, 20)
+        answered(load, 10)
     assert set(load.statuses) == {200}, load.failures[:3]
 
 
