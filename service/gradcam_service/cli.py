@@ -319,8 +319,8 @@ def _strip(words: Sequence[Explanation], options: ExplainOptions) -> Image.Image
 def evaluate(model: str | None, **given: Any) -> None:  # noqa: ANN401  click's values
     """Whether the model's maps are to be trusted: protocols and metrics over DATA, and a report of them.
 
-    DATA is a folder of class folders, a COCO JSON file, a CSV of file,label[,x0,y0,x1,y1][,group], or the word scenes.
-    docs/evaluation.md has the protocols.
+    DATA is a folder of class folders, a COCO JSON file, a CSV of file,label[,x0,y0,x1,y1][,group][,question], or the
+    word scenes. docs/evaluation.md has the protocols.
     """
     from gradcam_service.cli_evaluate import Order
     from gradcam_service.cli_evaluate import evaluate as carry_out

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from gradcam_service.registry.card import Card
 
 
+_TASKS = ("classification", "vqa")
+"""Whose models' scores are of classes, or answers, which data sets can name."""
+
+
 @dataclass(frozen=True)
 class Order:
     """What was ordered on the command line.
@@ -65,10 +69,10 @@ def evaluate(local: Local, order: Order) -> None:
         ServiceError: what is wrong with the order, the data set or the model.
     """
     card = local.model.card
-    if card.task != "classification":
+    if card.task not in _TASKS:
         raise BadRequest(
-            f"{local.key} is a model of {card.task}; gradcam evaluate takes those of classification; POST /explain "
-            "with quality=true measures single maps of it"
+            f"{local.key} is a model of {card.task}; gradcam evaluate takes those of {' and '.join(_TASKS)}; "
+            "POST /explain with quality=true measures single maps of it"
         )
     methods = _methods(order.methods, card)
     settings = _settings(order.settings)
@@ -76,7 +80,7 @@ def evaluate(local: Local, order: Order) -> None:
     classes = datasets.classes_of(order.classes, len(card.labels)) if order.classes else ()
     collected = datasets.collect(datasets.Source(order.data, order.boxes, order.limit), card.labels, classes)
     samples = _chosen(collected.samples, order)
-    protocols = _protocols(order, names, settings, methods, samples)
+    protocols = _protocols(order, names, settings, methods, samples, card)
     with opened(order.report, resume=order.resume) as journal:
         local = on_fastest_runtime(local, journal.latest)
         plan = Plan(Explainer(local), samples, methods, protocols, order.seed)
@@ -124,11 +128,12 @@ def _protocols(
     settings: Mapping[str, dict[str, int | float]],
     methods: Sequence[str],
     samples: Sequence[Sample],
+    card: Card,
 ) -> list[Planned]:
     """Those of the protocols that the data set allows, each with its options.
 
     Raises:
-        BadOption: the data set hasn't what a named one needs, or suits none.
+        BadOption: the data set hasn't what a named one needs, it can't measure the model, or none can.
     """
     planned = []
     for name in names:
@@ -136,10 +141,13 @@ def _protocols(
         lacking = [need.value for need in protocol.needs if not any(_has(sample, need) for sample in samples)]
         if lacking and name in order.protocols:
             raise BadOption(f"--protocols {name} needs {' and '.join(lacking)}, which data set {order.data!r} hasn't")
+        beyond = protocol.of_pictures and card.text is not None
+        if beyond and name in order.protocols:
+            raise BadOption(f"--protocols {name} is for models that take pictures alone; this one takes text, too")
         options = {option: known.default for option, known in protocol.options.items()} | settings.get(name, {})
         costs = [protocol.passes(m, 1, lambda _: 1.0, **options) for m in methods]
         costs.append(protocol.shared_passes(1, lambda _: 1.0, **options))
-        if not lacking and (order.protocols or not any(costs)):
+        if not (lacking or beyond) and (order.protocols or not any(costs)):
             planned.append(Planned(name, protocol, options))
     if not planned:
         raise BadOption(f"no protocol suits data set {order.data!r}; there are {', '.join(PROTOCOLS)}")

@@ -19,7 +19,9 @@ import pytest
 from PIL import Image
 
 from browser import Visit, chromium
-from command import gradcam
+from command import gradcam, opened
+from gradcam_service.core.options import ExplainOptions
+from gradcam_service.explain.arrays import resized
 from gradcam_service.zoo.scenes import CLASSES, scene
 from live import GRADCAM, PATIENCE
 
@@ -204,7 +206,17 @@ def test_what_can_not_be_done_is_one_line_that_says_what_would_work(models: Path
         assert failed.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("model", ["policy", "easy-vqa", "scenes-captions"])
+def test_the_data_set_of_a_package_is_questions_with_the_shape_for_a_mask(tmp_path: Path):
+    pytest.importorskip("easy_vqa")
+    arguments = ("easy-vqa", "--model", "easy-vqa", "--limit", 40, "-o", tmp_path)
+    done = gradcam("evaluate", *arguments, "--protocols", "pointing,failures", cpus=1)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "results.json").read_text())["protocols"]
+    assert found["failures"]["methods"]["hirescam"]["wrong"]["mean"] <= 0.1
+    assert found["pointing"]["methods"]["hirescam"]["hit"]["mean"] >= 0.8
+
+
+@pytest.mark.parametrize("model", ["policy", "scenes-captions"])
 def test_models_of_other_tasks_are_refused_and_what_works_is_said(tmp_path: Path, model: str):
     failed = gradcam("evaluate", "scenes", "--model", model, "-o", tmp_path / "report", cpus=1)
     assert failed.returncode == 2
@@ -290,3 +302,36 @@ def test_bias_by_a_csv_files_groups_is_found_where_it_is_and_not_made_up(models:
     assert any("group 'left' more of the map lies in row 2, column 1" in note for note in said["planted"])
     assert any("group 'right' more of the map lies in row 2, column 3" in note for note in said["planted"])
     assert said["fair"] == []
+
+
+def test_answers_to_questions_are_measured_as_single_ones_are(tmp_path: Path):
+    """Deletion and insertion of an answer's map, as POST /explain gives them, and the share of that map in the box."""
+    pixels = np.full((64, 64, 3), 230, np.uint8)
+    pixels[12:30, 36:52] = (200, 20, 20)
+    Image.fromarray(pixels).save(tmp_path / "red.png")
+    asked = {"what color is the rectangle?": "red", "is there a red shape?": "yes", "is it a unicorn?": "no"}
+    lines = [f"red.png,{answer},36,12,52,30,{question}" for question, answer in asked.items()]
+    (tmp_path / "data.csv").write_text("\n".join(["file,label,x0,y0,x1,y1,question", *lines]) + "\n")
+    arguments = (tmp_path / "data.csv", "--model", "easy-vqa", "--methods", "gradcam", "-o", tmp_path / "report")
+    done = gradcam("evaluate", *arguments, "--protocols", "energy,deletion,pointing", cpus=1)
+    assert done.returncode == 0, done.stderr
+    assert "left out or changed: 1 × unreadable question" in done.stdout
+    kept = [json.loads(line) for line in (tmp_path / "report" / "measured.jsonl").read_text().splitlines()]
+    found = {(line["protocol"], line["sample"]): line["rows"][0] for line in kept if line["rows"]}
+    model, pictures = opened("easy-vqa"), (tmp_path / "red.png").read_bytes()
+    for question, answer in [*asked.items()][:2]:
+        wanted = {"question": question, "target": [answer], "method": "gradcam", "output": ["map"], "quality": True}
+        (single,) = model.explain(pictures, ExplainOptions.model_validate(wanted)).explanations
+        assert single.quality is not None
+        name = f"red.png: {question}"
+        areas = found["deletion", name]
+        assert (areas["deletion"], areas["insertion"]) == pytest.approx(
+            (single.quality.deletion, single.quality.insertion), abs=1e-4
+        )
+        large = resized(np.asarray(single.map, np.float32)[None], (64, 64))[0]
+        assert found["energy", name]["inside"] == pytest.approx(large[12:30, 36:52].sum() / large.sum(), abs=1e-4)
+    first, second, _ = (found.get(("deletion", f"red.png: {question}")) for question in asked)
+    assert first != second
+    refused = gradcam("evaluate", *arguments[:-1], tmp_path / "other", "--protocols", "sanity", cpus=1)
+    assert refused.returncode == 2
+    assert "sanity is for models that take pictures alone" in refused.stderr

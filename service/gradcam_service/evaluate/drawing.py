@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import Any
 
 from PIL import Image
 
@@ -12,7 +13,7 @@ from gradcam_service.explain.methods import METHODS
 from gradcam_service.local import Local
 
 
-def drawn(local: Local, data: bytes, side: int, method: str = "", label: int | None = None) -> str:
+def drawn(local: Local, data: bytes, side: int, method: str = "", label: int | None = None, question: str = "") -> str:
     """A picture under the map of a class, as the data URI of a JPEG; a map of signed colours alone.
 
     Args:
@@ -21,13 +22,15 @@ def drawn(local: Local, data: bytes, side: int, method: str = "", label: int | N
         side: most pixels of its longest side.
         method: of the map; empty for the picture alone.
         label: index of the class; None for the model's top class.
+        question: asked about the picture, of a model that answers one.
 
     Raises:
         ServiceError: it can't be drawn.
     """
     alone = not method
     shown = "heatmap" if method and METHODS[method].kind == "signed_colour" else "overlay"
-    asked = {"alpha": 0} if alone else {"method": method, "target": None if label is None else [label]}
+    asked: dict[str, Any] = {"alpha": 0} if alone else {"method": method, "target": None if label is None else [label]}
+    asked |= {"question": question} if question else {}
     options = ExplainOptions.model_validate({**asked, "output": [shown], "max_side": side, "format": "png"})
     (explanation,) = local.explain(data, options).explanations
     picture = explanation.heatmap or explanation.overlay

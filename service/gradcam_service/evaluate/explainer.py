@@ -48,11 +48,13 @@ class Predicted:
 
     Attributes:
         images: (N, C, H, W), on the device.
+        others: the network's other inputs, likewise, N rows each.
         frontier: what crosses the cut at the default layer.
         scores: (N, classes), on the device.
     """
 
     images: torch.Tensor
+    others: tuple[torch.Tensor, ...]
     frontier: Frontier
     scores: torch.Tensor
 
@@ -71,9 +73,12 @@ class Explainer:
 
     Attributes:
         local: on the runtime that answers.
+        tokens: (T,) int64, the question about pictures that are asked of without one of their own; None where the
+            model takes none.
     """
 
     local: Local
+    tokens: np.ndarray | None = None
 
     @property
     def model(self) -> LoadedModel:
@@ -86,7 +91,7 @@ class Explainer:
         Raises:
             ModelFailed: the model fails on them.
         """
-        return _blamed(lambda: self._predict(self.model.batch(inputs)[0]))
+        return _blamed(lambda: self._predict(*self.model.batch(inputs)))
 
     def maps(self, of: Predicted, method: str, labels: Sequence[Sequence[int]]) -> list[dict[int, np.ndarray]]:
         """Maps of classes in each picture, (h, w) or (H, W, C) float32, by class; of none, where none are wanted.
@@ -107,12 +112,15 @@ class Explainer:
 
     def _parts(self, pictures: np.ndarray) -> list[Predicted]:
         device, size = self.model.device, self.model.card.batch
-        parts = torch.split(torch.from_numpy(np.ascontiguousarray(pictures, np.float32)), size)
-        return [_blamed(partial(self._predict, part.to(device))) for part in parts]
+        parts = torch.split(torch.from_numpy(np.ascontiguousarray(pictures, np.float32)).to(device), size)
+        beside = () if self.tokens is None else (torch.from_numpy(self.tokens).to(device),)
+        return [
+            _blamed(partial(self._predict, part, *(text.expand(len(part), -1) for text in beside))) for part in parts
+        ]
 
-    def _predict(self, images: torch.Tensor) -> Predicted:
+    def _predict(self, images: torch.Tensor, *others: torch.Tensor) -> Predicted:
         with self.model.network.undisturbed():
-            return Predicted(images, *self.model.network.predict(images))
+            return Predicted(images, others, *self.model.network.predict(images, *others))
 
     def _maps(self, of: Predicted, method: str, labels: Sequence[Sequence[int]]) -> list[dict[int, np.ndarray]]:
         network = self.model.network
@@ -120,7 +128,8 @@ class Explainer:
             Question(method, targets=tuple(Target("class_", label) for label in own)) if own else None for own in labels
         ]
         with network.undisturbed():
-            answers = batch.explain(network, of.images, of.frontier, of.scores, asked, self.model.card.batch, objective)
+            given = (of.frontier, of.scores, asked, self.model.card.batch, objective, of.others)
+            answers = batch.explain(network, of.images, *given)
             explained = [_finished(answer) for answer in answers]
         return [
             {} if one is None else dict(zip(own, one.maps.numpy(), strict=True))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from gradcam_service import __version__
-from gradcam_service.errors import BadRequest, ModelFailed, OutOfMemory, ServiceError
+from gradcam_service.errors import BadOption, BadRequest, ModelFailed, OutOfMemory, ServiceError
 from gradcam_service.evaluate.case import Case
 from gradcam_service.evaluate.explainer import Explainer, Predicted, check_finite
 from gradcam_service.evaluate.journal import Entry, Journal, key_of
@@ -19,7 +19,10 @@ from gradcam_service.evaluate.sample import Problem, Sample, fitting
 from gradcam_service.explain.costs import forward_passes
 from gradcam_service.explain.method import Batched
 from gradcam_service.explain.methods import METHODS
-from gradcam_service.inputs import INPUTS, Received
+from gradcam_service.images.geometry import PreparedImage
+from gradcam_service.inputs import INPUTS
+from gradcam_service.tasks import beside as inputs_beside
+from gradcam_service.text import TOKENS
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ class _Job:
     """A sample of which something is yet to be measured."""
 
     sample: Sample  # its boxes fit its picture
-    received: Received
+    inputs: Mapping[str, np.ndarray]  # of the network: the picture, and what is asked about it
+    prepared: PreparedImage
     missing: dict[str, list[Planned]]
     passes: dict[str, float]  # of what is missing, by method
     known: dict[Hashable, Any] = field(default_factory=dict)  # see `Case.known`
@@ -152,7 +156,7 @@ def run(plan: Plan, journal: Journal, progress: Callable[[float], object]) -> No
         jobs = _jobs(plan, some, journal)
         if any(any(job.missing.values()) for job in jobs):
             # The same batch as at the first time, since a network's last digits depend on what is beside a picture.
-            predicted = plan.explainer.predict([job.received.inputs for job in jobs])
+            predicted = plan.explainer.predict([job.inputs for job in jobs])
             for method in plan.methods:
                 _measure(plan, jobs, predicted, method, journal, progress)
         progress(expected - sum(sum(job.passes.values()) for job in jobs))
@@ -211,15 +215,17 @@ def _job(plan: Plan, sample: Sample, missing: dict[str, list[Planned]], journal:
     most = plan.explainer.local.settings.max_pixels
     try:
         received = INPUTS[card.input.reader].receive(sample.read(), card.input, card.preprocess, most)
+        beside = inputs_beside(card.task, card.text, {"question": sample.question} if sample.question else {}, {})
     except (ServiceError, OSError) as error:
         reason = error.detail if isinstance(error, ServiceError) else error.strerror or str(error)
-        _keep(plan, journal, Entry(key, sample.name, problems=[("unreadable picture", reason)], usable=False))
+        kind = "unreadable question" if isinstance(error, BadOption) else "unreadable picture"
+        _keep(plan, journal, Entry(key, sample.name, problems=[(kind, reason)], usable=False))
         return None
     fitted, problems = fitting(sample, received.prepared.image_size)
     if journal.get(key) is None:
         warned = [("picture with a warning", warning) for warning in received.warnings]
         _keep(plan, journal, Entry(key, sample.name, problems=[*((p.kind, p.detail) for p in problems), *warned]))
-    return _Job(fitted, received, missing, plan.passes(sample, missing))
+    return _Job(fitted, {**received.inputs, **beside}, received.prepared, missing, plan.passes(sample, missing))
 
 
 def _measure(
@@ -243,11 +249,11 @@ def _measure(
         case = Case(
             job.sample,
             method,
-            job.received.prepared,
+            job.prepared,
             predicted.image(row),
             predicted.score(row),
             maps[row],
-            plan.explainer,
+            replace(plan.explainer, tokens=job.inputs.get(TOKENS)),
             plan.seed,
             job.known,
         )

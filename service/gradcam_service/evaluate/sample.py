@@ -46,6 +46,7 @@ class Sample:
         read: its encoded bytes. Raises OSError.
         things: what is in it; several of one class, too.
         group: the picture's, where the data set has groups.
+        question: asked about it, of models that answer one.
         size: (width, height) that the annotations are made for; None where they don't say.
     """
 
@@ -53,6 +54,7 @@ class Sample:
     read: Callable[[], bytes]
     things: tuple[Thing, ...]
     group: str = ""
+    question: str = ""
     size: tuple[int, int] | None = None
 
     @property
@@ -84,9 +86,11 @@ class Sample:
         return covered if things else None
 
     def digest(self, data: bytes) -> str:
-        """Hex SHA-256 of the picture's bytes and of what is said to be where in it."""
+        """Hex SHA-256 of the picture's bytes, of what is said to be where in it, and of what is asked about it."""
         truth = [(t.index, t.box, "" if t.mask is None else np.packbits(t.mask()).tobytes()) for t in self.things]
-        return hashlib.sha256(repr((hashlib.sha256(data).digest(), truth, self.group)).encode()).hexdigest()
+        return hashlib.sha256(
+            repr((hashlib.sha256(data).digest(), truth, self.group, self.question)).encode()
+        ).hexdigest()
 
 
 @dataclass(frozen=True, order=True)

@@ -31,7 +31,8 @@ def summed_up(
     samples = {sample.name: sample for sample in plan.samples}
 
     def draw(tile: Tile) -> str:
-        return drawn(local, samples[tile.sample].read(), _SIDE, tile.method, tile.label)
+        sample = samples[tile.sample]
+        return drawn(local, sample.read(), _SIDE, tile.method, tile.label, sample.question)
 
     sections = [
         Section(

@@ -90,9 +90,10 @@ def collect(source: Source, labels: Sequence[str], classes: Sequence[str] = ()) 
     if not known.samples:
         said = f"{found.problems[0].detail or found.problems[0].kind}" if found.problems else ""
         said = known.problems[0].detail or said if known.problems else said
+        hint = ". --classes tells what a data set calls the classes" if found.samples else ""
         raise BadRequest(
             f"data set {source.data!r} has nothing that can be evaluated ({len(found.samples)} labelled pictures"
-            f"{'; ' + said if said else ''}); there are: {formats}. --classes tells what a data set calls the classes"
+            f"{'; ' + said if said else ''}); there are: {formats}{hint}"
         )
     return known
 

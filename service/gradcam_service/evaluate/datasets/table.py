@@ -1,4 +1,4 @@
-"""A CSV file: file,label[,x0,y0,x1,y1][,group], a line for each object."""
+"""A CSV file: file,label[,x0,y0,x1,y1][,group][,question], a line for each object."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from gradcam_service.evaluate.datasets import Source
 from gradcam_service.evaluate.sample import Box, Collected, Problem, Sample, Thing
 
 _EDGES = ("x0", "y0", "x1", "y1")
-_COLUMNS = ("file", "label", *_EDGES, "group")
+_COLUMNS = ("file", "label", *_EDGES, "group", "question")
 
 
 class Table:
-    """See `gradcam_service.evaluate.datasets.Format`. Several lines of one file are several objects of one picture."""
+    """See `gradcam_service.evaluate.datasets.Format`.
 
-    described = "a .csv file of file,label[,x0,y0,x1,y1][,group], files relative to it"
+    Several lines of one file are several objects of one picture; of another question, a sample of their own.
+    """
+
+    described = "a .csv file of file,label[,x0,y0,x1,y1][,group][,question], files relative to it"
 
     def reads(self, source: Source) -> bool:
         """Files whose name ends in .csv."""
@@ -28,10 +31,11 @@ class Table:
         Raises:
             BadRequest: it has no columns of these names.
         """
-        found, by_file, groups = Collected(), dict[str, list[Thing]](), dict[str, str]()
+        found, groups = Collected(), dict[str, str]()
+        asked: dict[tuple[str, str], list[Thing]] = {}
         for number, line in enumerate(_lines(source.path), start=2):
             name = (line.get("file") or "").strip()
-            label, group = ((line.get(column) or "").strip() for column in ("label", "group"))
+            label, group, question = ((line.get(column) or "").strip() for column in ("label", "group", "question"))
             if not name or not label:
                 found.problems.append(Problem("line without a file or a label", name, f"line {number}"))
                 continue
@@ -43,10 +47,11 @@ class Table:
             except ValueError as error:
                 found.problems.append(Problem("box that can't be read", name, f"line {number}: {error}"))
                 thing = Thing(label)
-            by_file.setdefault(name, []).append(thing)
-        for name, things in by_file.items():
-            path = source.path.parent / name
-            found.samples.append(Sample(name, path.read_bytes, tuple(things), groups[name]))
+            asked.setdefault((name, question), []).append(thing)
+        for (name, question), things in asked.items():
+            read = (source.path.parent / name).read_bytes
+            called = f"{name}: {question}" if question else name
+            found.samples.append(Sample(called, read, tuple(things), groups[name], question))
         return found
 
 
@@ -56,7 +61,7 @@ def _lines(file: Path) -> list[dict[str, str]]:
             reader = csv.DictReader(text)
             columns = reader.fieldnames or []
             if not {"file", "label"} <= set(columns):
-                raise BadRequest(f"{file} has the columns {', '.join(columns) or 'none'}; needed are {_COLUMNS[:2]}")
+                raise BadRequest(f"{file} has the columns {', '.join(columns) or 'none'}; needed are file and label")
             if strange := sorted(set(columns) - set(_COLUMNS)):
                 raise BadRequest(f"{file} has a column {strange[0]!r}; there are {', '.join(_COLUMNS)}")
             return list(reader)

@@ -142,6 +142,7 @@ class Protocol(ABC):
         needs: what it can't do without.
         top: of how many of the model's top classes it wants maps, besides those of the sample's classes.
         options: by name; numbers.
+        of_pictures: whether it asks the network of pictures alone, so that models that take text, too, are beyond it.
     """
 
     title: str
@@ -151,6 +152,7 @@ class Protocol(ABC):
     needs: frozenset[Need] = frozenset()
     top: int = 0
     options: Mapping[str, Option] = {}
+    of_pictures: bool = False
 
     def passes(self, method: str, maps: int, cost: Callable[[str], float], **options: float) -> float:
         """Forward passes that each method takes on a sample besides those of its maps, and besides `shared_passes`.

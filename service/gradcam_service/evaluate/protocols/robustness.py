@@ -41,6 +41,7 @@ class Robustness(Protocol):
         "before": Figure("hits before"),
         "after": Figure("hits after"),
     }
+    of_pictures = True
     options = {  # noqa: RUF012  likewise
         "epsilon": Option(default=8.0, description="most that a pixel changes, of 255 to white", gt=0, le=255),
         "steps": Option(default=10, description="of a quarter of epsilon, or one of all of it", ge=1, le=1000),

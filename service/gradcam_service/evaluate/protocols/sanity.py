@@ -38,6 +38,7 @@ class Sanity(Protocol):
     )
     paper = "https://arxiv.org/abs/1810.03292"
     figures = {"ssim": Figure("SSIM", "less"), "rank": Figure("ρ", "less")}  # noqa: RUF012  a constant
+    of_pictures = True
     options = {  # noqa: RUF012  likewise
         "stages": Option(default=4, description="networks, each of which is in memory", ge=1, le=200)
     }
