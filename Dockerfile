@@ -23,16 +23,16 @@ RUN pip install --no-cache-dir --no-deps -c constraints.txt ${TORCH_INDEX:+--ind
 RUN python requirements.py > requirements.txt && pip install --no-cache-dir -c constraints.txt -r requirements.txt
 
 # The same without torch, and without what no process of a service opens: drivers of other devices, readers of other
-# formats and AWS's other services, tests, what fetches and converts models, and pip.
+# formats and AWS's other services, tests, sources, what fetches and converts models, and pip.
 FROM python AS slim-dependencies
 RUN python requirements.py slim > requirements.txt && pip install --no-cache-dir -c constraints.txt -r requirements.txt \
     && pip uninstall --yes hf-xet huggingface-hub setuptools pip
 WORKDIR /opt/venv/lib/python3.11/site-packages
-RUN find numpy scipy -type d -name tests -prune -exec rm -r {} + \
-    && find . -name "*.py[ix]" -delete \
+RUN find . -type d -name tests -prune -exec rm -r {} + \
+    && find . -regex '.*\.\(a\|h\|pxd\|pyi\|pyx\)' -delete \
     && find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name 'sso*' ! -name sts -exec rm -r {} + \
     && find openvino/frontend -mindepth 1 -maxdepth 1 -type d ! -name onnx ! -name __pycache__ -exec rm -r {} + \
-    && rm -r openvino/include openvino/tools openvino/libs/cache.json openvino/libs/*_intel_[gn]pu_plugin.* \
+    && rm -r numpy/f2py openvino/include openvino/tools openvino/libs/cache.json openvino/libs/*_intel_[gn]pu_plugin.* \
         openvino/libs/*_gguf_* openvino/libs/*_paddle_* openvino/libs/*_pytorch_* openvino/libs/*_tensorflow_* \
         onnxruntime/capi/libonnxruntime.so.* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers
 

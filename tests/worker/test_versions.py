@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -15,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from api.calls import ADMIN, encoded
+from api.calls import ADMIN, BINARY, encoded
 from exposed import samples
 from gradcam_service.images.geometry import prepare
 from gradcam_service.registry.built import build
@@ -24,7 +27,7 @@ from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry
 from gradcam_service.zoo.network import scenes_network
 from gradcam_service.zoo.scenes import CLASSES, scene
-from live import ADMIN_TOKEN, Service, repeated, running_eagerly, until
+from live import ADMIN_TOKEN, Service, fresh, repeated, running_eagerly, until
 from repository import EMBEDDED_MODELS
 from traces import keep_traces
 
@@ -37,7 +40,7 @@ labels: labels.txt
 preprocess: {{pad: 128, mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}}
 runtime: {runtime}
 """
-POLL = 0.2
+SETTINGS = {"poll_seconds": 0.2, "default_model": "demo", "admin_token": ADMIN_TOKEN, "api_processes": 2}
 PICTURE = Image.fromarray(scene(1).image)
 PNG = encoded(PICTURE, "PNG")
 
@@ -59,9 +62,31 @@ def put(repository: Path, version: str, seed: int, more: str = "", name: str = "
     return folder
 
 
-def alias(repository: Path, text: str) -> None:
-    (repository / "demo" / "aliases.tmp").write_text(text)
-    (repository / "demo" / "aliases.tmp").rename(repository / "demo" / "aliases.yaml")
+@dataclass(frozen=True)
+class Repository:
+    """Where versions of `demo` are published.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    def put(self, version: str, seed: int, more: str = "", runtime: str = "eager") -> None:
+        """Publish a version with the weights of a seed."""
+        put(self.path, version, seed, more, runtime=runtime)
+
+    def rewrite(self, version: str, seed: int, more: str = "", runtime: str = "eager") -> None:
+        """Give a version that is there the weights of another seed."""
+        (self.folder(version) / "model.yaml").write_text(model_yaml(seed, runtime) + more)
+
+    def folder(self, version: str) -> Path:
+        return self.path / "demo" / version
+
+    def alias(self, text: str) -> None:
+        """Say which versions aliases name."""
+        (self.folder("aliases.tmp")).write_text(text)
+        (self.folder("aliases.tmp")).rename(self.folder("aliases.yaml"))
 
 
 def remove(folder: Path) -> None:
@@ -83,35 +108,34 @@ ATTIC = "layer: attic\n"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory, chaos: bool) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, chaos: bool) -> Repository:
     """The repository of `serving`."""
     if not chaos:
         models = (1, ""), (2, ""), (3, ""), (4, ""), (1, ATTIC), (3, ATTIC)
         traced_beforehand(tmp_path_factory.mktemp("beforehand"), *models)
-    root = tmp_path_factory.mktemp("repository") / "models"
-    put(root, "1", 1)
+    root = Repository(tmp_path_factory.mktemp("repository") / "models")
+    root.put("1", 1)
     return root
 
 
 @pytest.fixture(scope="module")
-def serving(root: Path) -> Iterator[Service]:
-    settings = {"poll_seconds": POLL, "default_model": "demo", "admin_token": ADMIN_TOKEN, "api_processes": 2}
-    with running_eagerly(model_repository=root, **settings) as started:
+def serving(root: Repository) -> Iterator[Service]:
+    with running_eagerly(model_repository=root.path, **SETTINGS) as started:
         yield started
 
 
 @pytest.fixture
-def repository(root: Path, serving: Service) -> Path:
+def repository(root: Repository, serving: Service) -> Repository:
     """The repository with nothing but version 1, which is ready."""
-    shutil.rmtree(root / "demo")
+    shutil.rmtree(root.path / "demo")
     until(lambda: not listed(serving))  # so that nothing is remembered of it
-    put(root, "1", 1)
+    root.put("1", 1)
     until(lambda: state(serving, "1"), "ready")
     return root
 
 
 @pytest.fixture
-def live(serving: Service, repository: Path) -> Service:
+def live(serving: Service, repository: Repository) -> Service:
     """The service as it is when it has that repository."""
     return serving
 
@@ -142,23 +166,23 @@ def failed(service: Service) -> set[str]:
     return {dict(labels)["version"] for _, labels in found if ("model", "demo") in labels}
 
 
-def test_a_new_version_takes_over_and_the_old_one_is_unloaded(live: Service, repository: Path):
+def test_a_new_version_takes_over_and_the_old_one_is_unloaded(live: Service, repository: Repository):
     assert answered_by(live, "demo") == "1"
-    put(repository, "2", 2)
+    repository.put("2", 2)
     until(lambda: answered_by(live, "demo"), "2")
     until(lambda: state(live, "1"), "unloaded")
     assert answered_by(live, "demo@1") == "1"  # and is loaded again for whoever wants it
     assert answered_by(live, "demo") == "2"
-    remove(repository / "demo" / "2")
+    remove(repository.folder("2"))
     until(lambda: "2" not in listed(live))
     assert answered_by(live, "demo") == "1"
     assert ask(live, "demo@2").status_code == 404
 
 
-def test_versions_that_fail_replace_nothing(live: Service, repository: Path):
-    put(repository, "2", 2, more="colour: red\n")
-    put(repository, "3", 3, more=ATTIC)
-    put(repository, "4", 4, more="sample: {image: labels.txt, label: star}\n")
+def test_versions_that_fail_replace_nothing(live: Service, repository: Repository):
+    repository.put("2", 2, more="colour: red\n")
+    repository.put("3", 3, more=ATTIC)
+    repository.put("4", 4, more="sample: {image: labels.txt, label: star}\n")
     until(lambda: [state(live, version) for version in "234"], ["failed"] * 3)
     assert failed(live) == {"2", "3", "4"}
     assert answered_by(live, "demo") == "1"
@@ -166,70 +190,90 @@ def test_versions_that_fail_replace_nothing(live: Service, repository: Path):
     assert "colour" in reasons["2"]
     assert "attic" in reasons["3"]
     assert "sample labels.txt" in reasons["4"]
-    folder = repository / "demo" / "3"  # mended, it is noticed without being asked for
-    (folder / "model.yaml").write_text(model_yaml(3))
+    repository.rewrite("3", 3)  # mended, it is noticed without being asked for
     until(lambda: answered_by(live, "demo"), "3")
-    remove(repository / "demo" / "4")
+    remove(repository.folder("4"))
     until(lambda: failed(live), {"2"})
 
 
-def test_new_content_of_a_version_takes_over_unless_it_fails(live: Service, repository: Path):
+def test_new_content_of_a_version_takes_over_unless_it_fails(live: Service, repository: Repository):
     before = listed(live)["1"]
-    path = repository / "demo" / "1" / "model.yaml"
-    path.write_text(model_yaml(1) + ATTIC)
+    repository.rewrite("1", 1, ATTIC)
     until(lambda: "attic" in str(listed(live)["1"].get("reason")))
     after = listed(live)["1"]
     assert after == before | {name: after[name] for name in ("reason", "runtime")}
     assert answered_by(live, "demo") == "1"
-    path.write_text(model_yaml(4))
+    repository.rewrite("1", 4)
     until(lambda: listed(live)["1"].get("weights"), "random:4")
     assert "reason" not in listed(live)["1"]
     assert ask(live, "demo").json()["model"]["digest"] == listed(live)["1"]["digest"] != before["digest"]
 
 
-def test_an_alias_moves_when_the_version_it_names_can_answer_and_back(live: Service, repository: Path):
-    alias(repository, "stable: 1\n")
+def test_an_alias_moves_when_the_version_it_names_can_answer_and_back(live: Service, repository: Repository):
+    repository.alias("stable: 1\n")
     until(lambda: listed(live)["1"]["aliases"], ["stable"])
-    put(repository, "2", 2)
+    repository.put("2", 2)
     until(lambda: answered_by(live, "demo"), "2")
     assert answered_by(live, "demo@stable") == "1"
     assert state(live, "1") == "ready"  # since it has a name
-    put(repository, "3", 3, more=ATTIC)
-    alias(repository, "stable: 3\n")
+    repository.put("3", 3, more=ATTIC)
+    repository.alias("stable: 3\n")
     until(lambda: state(live, "3"), "failed")
     assert answered_by(live, "demo@stable") == "1"
-    alias(repository, "stable: 7\n")  # which is yet to come
+    repository.alias("stable: 7\n")  # which is yet to come
     live.client.post("/models/reload", headers=ADMIN)
     assert answered_by(live, "demo@stable") == "1"
     stays = "alias stable stays at 1: version 7, which it should name, is not there"
     until(lambda: listed(live)["1"].get("notes"), [stays])
-    alias(repository, "stable: 2\n")
+    repository.alias("stable: 2\n")
     until(lambda: answered_by(live, "demo@stable"), "2")
     until(lambda: state(live, "1"), "unloaded")
-    alias(repository, "stable: 1\n")  # roll back
+    repository.alias("stable: 1\n")  # roll back
     until(lambda: answered_by(live, "demo@stable"), "1")
     assert "notes" not in listed(live)["1"]
     records = [record for record in live.records() if record.get("alias") == "demo@stable"]
     assert stays in [record["reason"] for record in records if record["message"] == "an alias can't move"]
     moves = [(record["from"], record["to"]) for record in records if record["message"] == "alias moved"]
     assert moves[-3:] == [(None, "1"), ("1", "2"), ("2", "1")]
-    alias(repository, "")
+    repository.alias("")
     until(lambda: ask(live, "demo@stable").status_code == 404 or bool(listed(live)["1"]["aliases"]))
 
 
-def test_what_can_not_be_read_changes_nothing(live: Service, repository: Path):
+def test_what_can_not_be_read_changes_nothing(live: Service, repository: Repository):
     before = listed(live)
-    repository.rename(repository.with_name("elsewhere"))
+    repository.path.rename(repository.path.with_name("elsewhere"))
     refused = live.client.post("/models/reload", headers=ADMIN)
     assert (refused.status_code, refused.json()["code"]) == (503, "model_failed")
     assert "can't be read" in refused.json()["detail"]
     assert listed(live) == before
     assert answered_by(live, "demo") == "1"
-    repository.with_name("elsewhere").rename(repository)
+    repository.path.with_name("elsewhere").rename(repository.path)
 
 
 def test_rescanning_needs_the_admin_token(live: Service):
     assert live.client.post("/models/reload").status_code == 401
+
+
+def test_a_killed_worker_finds_its_way_back_past_a_version_that_fails(live: Service, repository: Repository):
+    repository.put("2", 2)
+    until(lambda: answered_by(live, "demo"), "2")
+    repository.put("3", 3, more=ATTIC)
+    until(lambda: state(live, "3"), "failed")
+    statuses = Counter[int]()
+    workers = len(live.pids("worker"))
+
+    def look(_: int) -> None:
+        with fresh(live.url) as client:
+            statuses[client.post("/predict", content=PNG, headers=BINARY, params={"model": "demo"}).status_code] += 1
+
+    with repeated(look, 2, pause=0.02):
+        os.kill(live.pids("worker")[-1], signal.SIGKILL)
+        until(lambda: len(live.pids("worker")), workers + 1)
+        until(lambda: state(live, "2"), "ready")
+        before = statuses.total()
+        until(lambda: statuses.total() > before + 4)
+    assert set(statuses) == {200}
+    assert answered_by(live, "demo") == "2"
 
 
 def expected_logits(tmp_path: Path, seeds: list[int]) -> dict[int, np.ndarray]:
@@ -247,10 +291,10 @@ def expected_logits(tmp_path: Path, seeds: list[int]) -> dict[int, np.ndarray]:
 
 
 def test_no_request_fails_whatever_happens_to_versions_and_each_says_who_computed_it(
-    live: Service, repository: Path, tmp_path: Path, chaos: bool
+    live: Service, repository: Repository, tmp_path: Path, chaos: bool
 ):
     runtime = "auto" if chaos else "eager"
-    alias(repository, "stable: 1\n")
+    repository.alias("stable: 1\n")
     until(lambda: listed(live)["1"]["aliases"], ["stable"])
     expected = expected_logits(tmp_path, [1, 2, 4, 5])
     statuses, wrong = Counter[int](), []
@@ -272,19 +316,19 @@ def test_no_request_fails_whatever_happens_to_versions_and_each_says_who_compute
             wrong.append(f"{answer['model']} did not compute {said}")
 
     with repeated(look, 2, pause=0.1):
-        put(repository, "2", 2, runtime=runtime)
+        repository.put("2", 2, runtime=runtime)
         until(lambda: ("demo", "2") in versions)
-        alias(repository, "stable: 2\n")
+        repository.alias("stable: 2\n")
         until(lambda: ("demo@stable", "2") in versions)
-        put(repository, "3", 3, more=ATTIC)
+        repository.put("3", 3, more=ATTIC)
         until(lambda: state(live, "3"), "failed")
-        (repository / "demo" / "2" / "model.yaml").write_text(model_yaml(4, runtime))  # the same version anew
+        repository.rewrite("2", 4, runtime=runtime)  # the same version anew
         until(lambda: listed(live)["2"].get("weights"), "random:4")
-        put(repository, "4", 5, runtime=runtime)  # which is traced now
+        repository.put("4", 5, runtime=runtime)  # which is traced now
         until(lambda: ("demo", "4") in versions)
-        remove(repository / "demo" / "4")
+        remove(repository.folder("4"))
         until(lambda: "4" not in listed(live))
-        alias(repository, "stable: 1\n")
+        repository.alias("stable: 1\n")
         until(lambda: ("demo@stable", "1") in versions)
         until(lambda: bool(wrong) or statuses.total() > 100)
     print(f"answered: {dict(statuses)}")
@@ -334,9 +378,9 @@ def test_a_model_larger_than_the_budget_is_refused_and_the_others_stay(cramped: 
     assert ask(cramped, "scenes").status_code == 200
 
 
-def test_models_loaded_and_unloaded_leave_no_memory_behind(live: Service, repository: Path, chaos: bool):
+def test_models_loaded_and_unloaded_leave_no_memory_behind(live: Service, repository: Repository, chaos: bool):
     """The worker's resident memory after 5 more cycles, or 50, is that after the first three, give or take 2 %."""
-    put(repository, "2", 2, runtime="auto" if chaos else "eager")
+    repository.put("2", 2, runtime="auto" if chaos else "eager")
     until(lambda: answered_by(live, "demo"), "2")
     worker = psutil.Process(live.pids("worker")[-1])
 
