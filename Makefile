@@ -45,7 +45,7 @@ oracle: build/evaluate/oracle/.installed  ## ask Quantus anew what the tests hol
 	build/evaluate/oracle/bin/python tests/evaluate/oracle/ask.py
 
 chaos: $(VENV)/.dev  ## every fault that docs/operations.md promises to tolerate, at full length
-	$(BIN)/pytest tests/worker/test_fault_tolerance.py tests/worker/test_tasks_under_faults.py tests/worker/test_two_workers.py tests/worker/test_versions.py --chaos --timeout 1800 -rP --show-capture=stdout
+	$(BIN)/pytest -m 'not clients' tests/worker/test_fault_tolerance.py tests/compiled/test_fault_tolerance.py tests/worker/test_tasks_under_faults.py tests/worker/test_two_workers.py tests/worker/test_versions.py --chaos --timeout 1800 -rP --show-capture=stdout
 
 fuzz: $(VENV)/.dev  ## thousands of made-up requests and damaged pictures
 	$(BIN)/pytest -n 2 tests/fuzz --fuzz --timeout 1800 -rP --show-capture=stdout

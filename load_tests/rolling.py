@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from live import free_port, running_eagerly
@@ -73,15 +73,15 @@ def wait(done: Callable[[], bool], what: str) -> None:
         time.sleep(0.2)
 
 
-def main(options: list[str]) -> int:
-    """Replace both, and return the exit code."""
+def main(options: list[str], serve: Callable[..., AbstractContextManager[object]] = running_eagerly) -> int:
+    """Replace both, and return the exit code; `serve` runs a replica with some settings."""
     slots = [free_port() for _ in range(3)]
     with balanced(slots) as url, ExitStack() as all_replicas:
         replicas: list[ExitStack] = []
 
         def start(slot: int) -> None:
             replica = all_replicas.enter_context(ExitStack())
-            replica.enter_context(running_eagerly(port=slots[slot], notice_seconds=NOTICE))
+            replica.enter_context(serve(port=slots[slot], notice_seconds=NOTICE))
             replicas.append(replica)
 
         # a shell lets what it starts in the background ignore it
