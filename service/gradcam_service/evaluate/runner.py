@@ -239,20 +239,21 @@ def _measure(
     """Explain a batch by one method, and have all protocols measure it that haven't."""
     if not any(job.missing[method] for job in jobs):
         return
-    together = isinstance(METHODS[method], Batched)  # one by one, a picture that is done needn't be explained again
+    together = isinstance(METHODS[method], Batched)  # one by one, each picture is kept as soon as it is done
     wanted = [
         plan.labels(job.sample, predicted.score(row)) if together or job.missing[method] else []
         for row, job in enumerate(jobs)
     ]
-    maps = plan.explainer.maps(predicted, method, wanted)
+    maps = plan.explainer.maps(predicted, method, wanted) if together else []
     for row, job in enumerate(jobs):
+        alone = [of if place == row else [] for place, of in enumerate(wanted)]
         case = Case(
             job.sample,
             method,
             job.prepared,
             predicted.image(row),
             predicted.score(row),
-            maps[row],
+            maps[row] if together else plan.explainer.maps(predicted, method, alone)[row],
             replace(plan.explainer, tokens=job.inputs.get(TOKENS)),
             plan.seed,
             job.known,
