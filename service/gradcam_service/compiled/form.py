@@ -89,25 +89,23 @@ def form_of(entry: Entry, max_pixels: int, kept_too: bool = False) -> CompiledFo
             except (ModelFailed, OSError) as error:
                 fields = {"model": entry.key, "reason": str(error)}
                 log.warning("compiled form is set aside", extra={"fields": fields})
+                kept.drop(FORMS, path.name, str(error))  # where it is one of these
     return None
 
 
 def make_form(entry: Entry, surroundings: Surroundings) -> None:
-    """Have a process compile a version for the next start, if it may have a form and has none; wait until it has one.
+    """Have a process compile a version for the next start, if it may have a form; wait until it has one.
 
-    One at a time on this machine, as each takes a gigabyte.
-
-    Raises:
-        ModelFailed: it can't be loaded there, or the process died.
-        OSError: it can't be started, or a file can't be read.
+    One at a time on this machine, as each takes a gigabyte. What goes wrong is told the log.
     """
-    with cache.holding():
-        folder = _of_one(entry)
-        if folder is None or (folder.path / COMPILED).is_dir():
-            return
-        with cache.alone("export"):
-            if not kept.holds(FORMS, key := key_of(folder)):
+    try:
+        with cache.holding(), cache.alone("export"):
+            folder = _of_one(entry)
+            if folder is not None and not kept.holds(FORMS, key := key_of(folder)):
                 apart.run("compile", folder, key, surroundings)
+    except (ModelFailed, OSError) as error:
+        fields = {"model": entry.key, "reason": str(error)}
+        log.warning("model is not compiled for the next start", extra={"fields": fields})
 
 
 def key_of(folder: ModelFolder) -> str:
@@ -136,7 +134,7 @@ def _of_one(entry: Entry) -> ModelFolder | None:
 def _places(folder: ModelFolder, kept_too: bool) -> Iterator[Path]:
     if (beside := folder.path / COMPILED).is_dir():
         yield beside
-    elif kept_too:
+    if kept_too:
         found = kept.folder_of(FORMS, key_of(folder))
         if found is not None and (found / folder_of.NAME).exists():  # else it can't be compiled
             yield found

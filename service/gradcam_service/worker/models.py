@@ -14,12 +14,12 @@ from time import monotonic, perf_counter
 from typing import NamedTuple
 
 from gradcam_service import metrics
+from gradcam_service.compiled.form import make_form
 from gradcam_service.errors import ModelFailed, ModelLoading, NeedsFullModel, in_one_line
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.cache import Lease
 from gradcam_service.registry.listing import Model
 from gradcam_service.registry.loading import load, load_form, prepare
-from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.served import Question, ServedModel, Waited
 from gradcam_service.registry.waits import heard_by
 from gradcam_service.runtime import Precision, _threads, can_compute_in
@@ -299,16 +299,8 @@ class Models:
             with heard_by(tell):
                 form, leases = None, list[Lease]()
                 if isinstance(step, Load):
-                    form = load_form(
-                        *(
-                            step.entry,
-                            self._device,
-                            self._cache_bytes,
-                            self._max_pixels,
-                            self._compiles,
-                            self._surroundings,
-                        )
-                    )
+                    about = (self._device, self._cache_bytes, self._max_pixels, self._compiles, self._surroundings)
+                    form = load_form(step.entry, *about)
                 if form is None:
                     leases = prepare(step.entry, self._python_path, self._surroundings)
                 self._work.put(_Prepared(step, start, leases, form))
@@ -356,10 +348,11 @@ class Models:
         if not isinstance(outcome, str):
             self._give_back_after(outcome)
         self._accelerated.put((token, outcome))
+        if self._compiles and model.card.torch:
+            own = (step.version.entry, self._surroundings)
+            threading.Thread(target=make_form, args=own, name="compile", daemon=True).start()
         del model, outcome  # as above
         self._wake()
-        if self._compiles:
-            threading.Thread(target=self._compile, args=(step.version.entry,), daemon=True).start()
 
     def _accelerate_later(self, step: Accelerate, exporter: Waited) -> None:
         """In a thread of its own, so that others are loaded meanwhile: have a model exported."""
@@ -372,17 +365,6 @@ class Models:
     def _compiles(self) -> bool:
         """Whether models are compiled for the next start, and what was compiled before is used."""
         return self._surroundings is not None and self._surroundings.compiles
-
-    def _compile(self, entry: Entry) -> None:
-        """In a thread of its own, so that nobody waits: have a model compiled for the next start."""
-        from gradcam_service.compiled.form import make_form
-
-        try:
-            assert self._surroundings is not None
-            make_form(entry, self._surroundings)
-        except (ModelFailed, OSError) as error:
-            fields = {"model": entry.key, "reason": str(error)}
-            log.warning("model is not compiled for the next start", extra={"fields": fields})
 
     def _give_back_after(self, model: ServedModel) -> None:
         """Have what a model took returned when nobody holds it any more."""
