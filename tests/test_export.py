@@ -49,9 +49,10 @@ LARGE = pytest.mark.exhaustive
 def local(network: Network, side: int) -> Local:
     """The network as a loaded model, with a card made from that of scenes."""
     known = opened("scenes")
+    model = known.in_torch("a test")
     preprocess = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), resize=side + 8, crop=side)
-    card = msgspec.structs.replace(known.model.card, preprocess=preprocess, activation=network.activation)
-    return Local(known.entry, replace(known.model, card=card, network=network), known.settings)
+    card = msgspec.structs.replace(model.card, preprocess=preprocess, activation=network.activation)
+    return Local(known.entry, replace(model, card=card, network=network), known.settings)
 
 
 def maps(network: Network, layer: str, frontier: Frontier, target: torch.Tensor) -> torch.Tensor:
