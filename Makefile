@@ -9,7 +9,7 @@ PYTEST = $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(CI),--
 CLIENTS = $(patsubst tests/dialects/%,build/dialects/%/.installed,$(patsubst %/,%,$(dir $(wildcard tests/dialects/*/requirements.txt tests/dialects/*/package.json))))
 ENGINE = $(firstword $(shell command -v docker podman buildah))
 
-.PHONY: serve test test-all test-dialects oracle chaos fuzz docs load bench bench-gpu sizing rolling protocol lint format zoo compiled image clean
+.PHONY: serve test test-all test-dialects oracle chaos fuzz docs load bench bench-compiled bench-gpu sizing rolling protocol lint format zoo compiled image clean
 
 serve: $(VENV)/.installed  ## start the service; HOST is the address to listen on
 	@exec $(BIN)/python -E -P -m gradcam_service serve --host $(or $(HOST),$(GRADCAM_HOST),127.0.0.1) --port $(PORT)
@@ -31,6 +31,9 @@ load: $(VENV)/.dev  ## put load on a service; HOST=URL KEY=… are of one that r
 
 bench: $(VENV)/.dev  ## measure what load_tests/PERFORMANCE.md claims, in one run; the table is build/bench.md
 	PYTHONPATH=tests $(BIN)/python load_tests/bench.py $(BENCH)
+
+bench-compiled: $(VENV)/.dev  ## measure compiled models beside torch; the table is build/bench_compiled.md
+	PYTHONPATH=tests $(BIN)/python load_tests/bench_compiled.py $(BENCH)
 
 bench-gpu: $(VENV)/.dev  ## measure the first GPU; the table is build/bench_gpu.md
 	PYTHONPATH=tests $(BIN)/python load_tests/bench_gpu.py $(BENCH)

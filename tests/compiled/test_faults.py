@@ -123,6 +123,7 @@ RUNTIME = Runtime(REAL.build, devices=("cpu",), open=_open)
 def test_a_runtime_that_computes_another_head_or_gradient_takes_nothing_over(bent, told, tmp_path, monkeypatch):
     plugin = tmp_path / "bent.py"
     plugin.write_text(BENT.format(bent=bent))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # or what was found of another file is known
     monkeypatch.setitem(kinds._PLUGINS["RUNTIME"], "bent", plugin)
     model = both("squeezenet1_1")[1]
     model = replace(model, spec=model.spec.model_copy(update={"runtime": "bent"}))

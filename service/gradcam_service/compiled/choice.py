@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from gradcam_service.kinds import plugins_digest
 from gradcam_service.registry.spec import Spec
 from gradcam_service.runtime import Precision
 from gradcam_service.runtime._threads import computing
@@ -64,8 +65,8 @@ def write(folder: Path | None, choice: Choice) -> None:
 
 
 def machine() -> str:
-    """Digest of all that decides which runtime is the fastest: the processor, the libraries, how many threads."""
-    said = [platform.machine(), platform.processor(), f"{computing()} threads"]
+    """Digest of all that decides which runtime is the fastest: processor, threads, libraries and plugins."""
+    said = [platform.machine(), platform.processor(), f"{computing()} threads", plugins_digest()]
     with suppress(OSError):  # Linux has it, others don't
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         said += sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
