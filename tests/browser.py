@@ -14,14 +14,8 @@ from live import PATIENCE
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium"))), None)
 """The shell, where it is installed: it has no window, whose own pages take longer than those that are tested."""
 ARGUMENTS = [
-    *(
-        "--no-sandbox",
-        "--disable-gpu",
-        "--in-process-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-    ),
-    *("--disable-default-apps", "--disable-sync", "--no-first-run", "--disable-dev-shm-usage"),
+    *("--no-sandbox", "--disable-gpu", "--in-process-gpu", "--disable-background-networking", "--disable-sync"),
+    *("--disable-component-update", "--disable-default-apps", "--no-first-run", "--disable-dev-shm-usage"),
 ]
 
 

@@ -42,7 +42,7 @@ class Load:
 
 
 @contextmanager
-def mixed_load(service: Service, connections: int = 4) -> Iterator[Load]:
+def mixed_load(service: Service, connections: int) -> Iterator[Load]:
     """Predictions and explanations of every price, without a pause, while the block runs."""
     load = Load()
     methods = offered(service, METHODS)
@@ -86,7 +86,7 @@ def restarts(service: Service, reason: str) -> float:
 
 def test_no_request_fails_when_workers_are_killed_but_one_that_will_not_wait(mortal: Service, chaos: bool):
     kills, before = 10 if chaos else 1, restarts(mortal, "SIGKILL")
-    with mixed_load(mortal) as load:
+    with mixed_load(mortal, 8 if chaos else 4) as load:
         for _ in range(kills):
             answered(load, 8)
             os.kill(mortal.pids("worker")[-1], signal.SIGKILL)
@@ -102,8 +102,8 @@ def test_no_request_fails_when_workers_are_killed_but_one_that_will_not_wait(mor
     assert set(load.statuses) == {200}, load.failures[:3]
 
 
-def test_a_worker_that_stops_is_replaced_and_no_request_fails(mortal: Service):
-    with mixed_load(mortal) as load:
+def test_a_worker_that_stops_is_replaced_and_no_request_fails(mortal: Service, chaos: bool):
+    with mixed_load(mortal, 8 if chaos else 4) as load:
         answered(load, 8)
         stopped = mortal.pids("worker")[-1]
         os.kill(stopped, signal.SIGSTOP)
