@@ -73,7 +73,10 @@ class Local:
 
         full = self._full
         if not isinstance(full, LoadedModel):
-            raise UnsupportedMethod(f"{what} needs the full model; {self.key} is a compiled one")
+            made_from = full.card.weights
+            raise UnsupportedMethod(
+                f"{what} needs the full model; {self.key} is a compiled one, made from {made_from}, which would work"
+            )
         return full
 
     @cached_property

@@ -298,7 +298,7 @@ def test_the_command_tells_of_a_layer_that_is_not_there_and_of_a_model_that_is_c
     folder = altered(tmp_path / "models", "scenes")
     again = gradcam("compile", "scenes", "-o", tmp_path / "b" / "1", model_repository=folder.parents[1], embedded=False)
     assert again.returncode == 2
-    assert "needs the full model; scenes@1 is a compiled one" in again.stderr
+    assert "needs the full model; scenes@1 is a compiled one, made from scenes@1, which would work" in again.stderr
     assert not (tmp_path / "mine").exists()
 
 
