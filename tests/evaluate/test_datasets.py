@@ -189,7 +189,7 @@ def test_a_data_set_with_nothing_in_it_says_what_would_work(tmp_path: Path):
     picture(tmp_path / "dragon" / "a.png")
     with pytest.raises(BadRequest, match=r"nothing that can be evaluated .*no class is labelled 'dragon'"):
         collect(Source(str(tmp_path)), LABELS)
-    with pytest.raises(BadRequest, match=r"columns file, class"):
+    with pytest.raises(BadRequest, match=r"columns file, class; needed are file and label"):
         collect(Source(table(tmp_path / "a.csv", ("file", "class"), ("a.png", "star"))), LABELS)
     (tmp_path / "classes.txt").write_text("n01\nn02\n")
     with pytest.raises(BadRequest, match="2 lines; the model has 3 classes"):
