@@ -29,12 +29,13 @@ RUN python requirements.py slim > requirements.txt && pip install --no-cache-dir
     && pip uninstall --yes hf-xet huggingface-hub setuptools pip
 WORKDIR /opt/venv/lib/python3.11/site-packages
 RUN find . -type d -name tests -prune -exec rm -r {} + \
-    && find . -regex '.*\.\(a\|h\|pxd\|pyi\|pyx\)' -delete \
+    && find . -regex '.*\.\(a\|c\|h\|pxd\|pyi\|pyx\)\|.*/RECORD' -delete \
     && find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name 'sso*' ! -name sts -exec rm -r {} + \
     && find openvino/frontend -mindepth 1 -maxdepth 1 -type d ! -name onnx ! -name __pycache__ -exec rm -r {} + \
-    && rm -r numpy/f2py openvino/include openvino/tools openvino/libs/cache.json openvino/libs/*_intel_[gn]pu_plugin.* \
+    && rm -r openvino/include openvino/tools openvino/libs/cache.json openvino/libs/*_intel_[gn]pu_plugin.* \
         openvino/libs/*_gguf_* openvino/libs/*_paddle_* openvino/libs/*_pytorch_* openvino/libs/*_tensorflow_* \
-        onnxruntime/capi/libonnxruntime.so.* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers
+        onnxruntime/capi/libonnxruntime.so.* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers \
+    && python -B -c "import onnxruntime, openvino, s3fs, scipy.ndimage, scipy.sparse.linalg, scipy.stats, tokenizers"
 
 # The service itself: tens of megabytes, mostly the embedded models.
 FROM python AS service
