@@ -7,7 +7,6 @@ and written to build/bench.md.
 from __future__ import annotations
 
 import base64
-import io
 import json
 import statistics
 import subprocess
@@ -19,21 +18,17 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import compute
-import grpc
 import psutil
 from compute import Aside
+from dialect_rates import dialect_rates
 from drive import Answers, Request, as_they_come, one_after_the_other, one_by_one
 from fairness import IMAGES, SMALL, TARGETS, fairness
-from PIL import Image
 from record import Row, in_turns, once, record
+from subject import DRAWN, MODEL, PHOTO, photograph, resident, runtime_of, settled
 
-from dialects.channel import SERVICE, address, pictures
-from gradcam_service.api.grpc.protocol import inference_pb2
 from live import Service, free_port, running, until
 
 HERE = Path(__file__).parent
-PHOTO = HERE.parent / "service" / "gradcam_service" / "pictures" / "coffee.jpg"
-MODEL = "source: torchvision\narchitecture: {}\nweights: random:0\n"
 KINDS = ("vit_b_16", "swin_t", "convnext_tiny", "densenet121", "vgg16")
 """Networks of other kinds than ResNet, in both precisions."""
 BFLOAT16 = "precision: bfloat16\n"
@@ -77,10 +72,10 @@ class Bench:
                 yield from measured()
 
     def _resnet50(self) -> Iterator[Row]:
-        with running(model_repository=self._repository, default_model="resnet50", log_level="warning") as service:
-            until_accelerated(service, "resnet50")
+        with running(model_repository=self._repository, default_model="resnet50") as service:
+            settled(service, "resnet50")
             if self._bfloat16:
-                until_accelerated(service, "resnet50-bfloat16")
+                settled(service, "resnet50-bfloat16")
             yield from self._http(service)
             yield from self._arrivals(service)
 
@@ -243,9 +238,9 @@ class Bench:
 
     def _imagenet(self) -> Iterator[Row]:
         start = time.perf_counter()
-        with running(default_model="imagenet", log_level="warning") as service:
+        with running(default_model="imagenet") as service:
             ready = time.perf_counter() - start
-            until_accelerated(service, "imagenet")
+            settled(service, "imagenet")
             predict, explain = (Request(f"{service.url}/{path}", self._picture) for path in ("predict", "explain"))
             loop = (compute.bare_loop, self._repository, self._picture, 100)
             rate = self._turns(
@@ -270,7 +265,8 @@ class Bench:
             yield self._imagenet_in_bfloat16()
 
     def _imagenet_in_bfloat16(self) -> Row:
-        with running(default_model="imagenet", precision="bfloat16", log_level="warning") as service:
+        with running(default_model="imagenet", precision="bfloat16") as service:
+            settled(service, "imagenet")
             explain = Request(f"{service.url}/explain", self._picture)
             loop = (compute.bare_loop, self._repository, self._picture, 100, True, "openvino-bfloat16")
             rate = self._turns(
@@ -285,9 +281,9 @@ class Bench:
         )
 
     def _scenes(self) -> Iterator[Row]:
-        picture = (PHOTO.parent / "cross-star.jpg").read_bytes()
+        picture = DRAWN.read_bytes()
         with running() as service:
-            until_accelerated(service, "scenes")
+            settled(service, "scenes")
             explain = Request(f"{service.url}/explain", picture)
             rate = self._turns(
                 http=lambda: one_by_one(explain, 8, 400).rate(),
@@ -324,30 +320,20 @@ class Bench:
         )
 
     def _start(self) -> Iterator[Row]:
-        picture = (PHOTO.parent / "cross-star.jpg").read_bytes()
         ready, ratios = [], []
         for _ in range(self._rounds):
             start = time.perf_counter()
-            with running(log_level="warning") as service:
+            with running() as service:
                 ready.append(time.perf_counter() - start)
-                explain = Request(f"{service.url}/explain", picture)
+                explain = Request(f"{service.url}/explain", DRAWN.read_bytes())
                 first = one_by_one(explain, 1, 1).percentile(0.5)
-                until_accelerated(service, "scenes")
+                settled(service, "scenes")
                 ratios.append(first / one_by_one(explain, 1, 50).percentile(0.5))
         yield Row("scenes: ready after start", statistics.median(ready), "≤ 5", "s")
         yield Row("scenes: first request after ready ÷ steady p50", statistics.median(ratios), "≤ 2")
 
     def _dialects(self) -> Iterator[Row]:
-        """The fastest model, of whose answers the way in and out is the largest share."""
-        picture = (PHOTO.parent / "cross-star.jpg").read_bytes()
-        with running(log_level="warning", grpc_port=0) as service:
-            until_accelerated(service, "scenes")
-            asked = of_dialects(service.url, picture)
-            sides = {
-                name: lambda request=request: one_by_one(request, 8, 400).rate() for name, request in asked.items()
-            }
-            call = of_grpc(address(service), picture)
-            rate = self._turns(**sides, gRPC=lambda: one_by_one(call, 8, 400, Called).rate())
+        rate = dialect_rates(self._rounds)
         goals = (("V2 binary", "raw body", "≥ 0.95"), ("gRPC", "raw body", "≥ 0.95"), ("V1 JSON", "JSON", "≥ 0.9"))
         for name, of, goal in goals:
             yield Row(
@@ -358,77 +344,14 @@ class Bench:
             )
 
 
-def of_dialects(url: str, picture: bytes) -> dict[str, Request]:
-    """The same question, a picture's heatmap, as several protocols ask it."""
-    coded, size = base64.b64encode(picture).decode(), len(picture)
-    image = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 4 + size}}
-    wanted = [{"name": "heatmap", "parameters": {"binary_data": True}}]
-    head = json.dumps({"inputs": [image], "outputs": wanted}).encode()
-    binary = head + size.to_bytes(4, "little") + picture
-    length = (f"Inference-Header-Content-Length: {len(head)}",)
-    instances = json.dumps({"instances": [{"image": {"b64": coded}}]}).encode()
-    return {
-        "raw body": Request(f"{url}/explain", picture),
-        "V2 binary": Request(f"{url}/v2/models/scenes-explain/infer", binary, "application/octet-stream", length),
-        "JSON": Request(f"{url}/explain", json.dumps({"image": coded}).encode(), "application/json"),
-        "V1 JSON": Request(f"{url}/v1/models/scenes:explain", instances, "application/json"),
-    }
-
-
 def each(rate: dict[str, float]) -> str:
     """Every rate by its name."""
     return ", ".join(f"{name} {value:.1f}/s" for name, value in rate.items())
 
 
-def of_grpc(target: str, picture: bytes) -> Request:
-    """The same question as a message."""
-    wanted = [inference_pb2.ModelInferRequest.InferRequestedOutputTensor(name="heatmap")]
-    message = inference_pb2.ModelInferRequest(model_name="scenes-explain", outputs=wanted, **pictures(picture))
-    return Request(target, message.SerializeToString())
-
-
-class Called:
-    """A connection of gRPC."""
-
-    def __init__(self, request: Request) -> None:
-        channel = grpc.insecure_channel(request.url, [("grpc.use_local_subchannel_pool", 1)])
-        self._call = channel.unary_unary(f"/{SERVICE}/ModelInfer")
-        self._message = request.body
-
-    def ask(self) -> int:
-        """200, once the answer is whole."""
-        self._call(self._message)
-        return 200
-
-
 def ms_of(answers: Answers, share: float) -> str:
     """A percentile for people."""
     return f"{1e3 * answers.percentile(share):.0f} ms"
-
-
-def resident(process: psutil.Process) -> float:
-    """Resident memory, MB."""
-    size: int = process.memory_info().rss
-    return size / 1e6
-
-
-def until_accelerated(service: Service, model: str) -> None:
-    """Have a model loaded, and wait until another runtime than eager PyTorch computes it."""
-    one_by_one(Request(f"{service.url}/predict?model={model}", photograph()), 1, 1)
-    until(lambda: runtime_of(service, model) != "eager")
-
-
-def runtime_of(service: Service, model: str) -> str:
-    """What computes its feature maps now."""
-    runtime: str = service.client.get(f"/models/{model}").json()["runtime"]
-    return runtime
-
-
-def photograph() -> bytes:
-    """A JPEG file of 500×375 pixels."""
-    file = io.BytesIO()
-    Image.open(PHOTO).resize((500, 375)).save(file, "JPEG", quality=90)
-    return file.getvalue()
 
 
 @contextmanager

@@ -17,9 +17,10 @@ from tempfile import TemporaryDirectory
 
 import compute
 import psutil
-from bench import MODEL, each, photograph, resident, runtime_of
+from bench import each
 from drive import Request, one_by_one
 from record import Row, in_turns, record
+from subject import MODEL, photograph, resident, runtime_of, settled
 
 from gradcam_service.registry.kept import COMPILED
 from gradcam_service.registry.repository import EMBEDDED
@@ -111,17 +112,6 @@ def timed(cache: str) -> Iterator[tuple[Service, float]]:
     environment = ("env", f"XDG_CACHE_HOME={cache}", str(GRADCAM), "serve")
     with running(*environment, default_model="imagenet", api_processes=1) as service:
         yield service, time.perf_counter() - start
-
-
-def settled(service: Service, model: str) -> None:
-    """Wait until it is found which runtime is the fastest for a model, and that computes."""
-
-    def is_found() -> bool:
-        ended = ("model is faster now", "model stays on")
-        records = [record for record in service.records() if record["message"].startswith(ended)]
-        return any(record["model"].startswith(f"{model}@") for record in records)
-
-    until(is_found)
 
 
 def _explaining(service: Service, count: int, connections: int = 8) -> Callable[[], float]:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import compute
-from bench import MODEL, photograph, runtime_of, until_accelerated
 from drive import Request, one_by_one
 from record import Row, in_turns, record
+from subject import MODEL, photograph, runtime_of, settled
 
 from live import running
 
@@ -51,9 +51,9 @@ def _engine(repository: Path, rounds: int, batch: int) -> Iterator[Row]:
 
 
 def _http(repository: Path, rounds: int) -> Iterator[Row]:
-    settings = {"default_model": "resnet50", "device": DEVICE, "queue_size": 1000, "log_level": "warning"}
+    settings = {"default_model": "resnet50", "device": DEVICE, "queue_size": 1000}
     with running(model_repository=repository, **settings) as service:
-        until_accelerated(service, "resnet50")
+        settled(service, "resnet50")
         explain, predict = (Request(f"{service.url}/{path}", photograph()) for path in ("explain", "predict"))
         found = in_turns(
             rounds,

@@ -21,12 +21,11 @@ from tempfile import TemporaryDirectory
 
 import psutil
 from drive import Answers, Request, one_by_one
+from subject import DRAWN, MODEL, settled
 
-from live import ADMIN_TOKEN, Service, running, until
+from live import ADMIN_TOKEN, Service, running
 from repository import in_full
 
-PHOTO = Path(__file__).parent.parent / "service" / "gradcam_service" / "pictures" / "cross-star.jpg"
-MODEL = "source: torchvision\narchitecture: {}\nweights: random:0\nload: demand\n"
 CONNECTIONS, CALM, ROUNDS, STARTS = 8, 400, 3, 3
 
 
@@ -34,12 +33,12 @@ def disturbed(architecture: str, folder: Path) -> None:
     """Print p99 of explanations by ``scenes`` beside loads of a model, and without."""
     version = folder / "repository" / architecture / "1"
     version.mkdir(parents=True)
-    (version / "model.yaml").write_text(MODEL.format(architecture))
+    (version / "model.yaml").write_text(MODEL.format(architecture) + "load: demand\n")
     calm, beside, alone, loads = Answers(), Answers(), [], []
     settings = {"model_repository": folder / "repository", "admin_token": ADMIN_TOKEN, "timeout_ms": 600_000}
     with running(**settings) as service, ThreadPoolExecutor(1) as thread:
-        ask = Request(f"{service.url}/explain", PHOTO.read_bytes())
-        until(lambda: runtime(service, "scenes") != "eager")
+        ask = Request(f"{service.url}/explain", DRAWN.read_bytes())
+        settled(service, "scenes")
         one_by_one(ask, CONNECTIONS, CALM)
         for _ in range(ROUNDS):
             alone.append(_loaded(service, architecture, folder))
@@ -56,23 +55,16 @@ def disturbed(architecture: str, folder: Path) -> None:
 
 
 def _loaded(service: Service, model: str, cache: Path) -> str:
-    """How long a model took to answer, and then to be on another runtime than eager PyTorch, a minute at most."""
+    """How long a model took to answer, and then to be on the runtime that is the fastest."""
     for kind in ("traces", "exports"):
         shutil.rmtree(cache / "gradcam" / kind, ignore_errors=True)
     start = time.perf_counter()
     _manage(service, model, "load")
     answers = time.perf_counter() - start
-    wait_for_runtime(service, model)
+    settled(service, model)
     faster = time.perf_counter() - start
     _manage(service, model, "unload")
     return f"{answers:.1f} and {faster:.1f} s"
-
-
-def wait_for_runtime(service: Service, model: str) -> None:
-    """Wait until something else than eager PyTorch computes a model, a minute at most: it may be the fastest."""
-    end = time.perf_counter() + 60
-    while runtime(service, model) == "eager" and time.perf_counter() < end:
-        time.sleep(0.5)
 
 
 def _told(answers: Answers) -> str:
@@ -119,12 +111,6 @@ def _described(process: psutil.Process) -> str:
 def _manage(service: Service, model: str, action: str) -> None:
     answer = service.post(f"/models/{model}/{action}", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
     answer.raise_for_status()
-
-
-def runtime(service: Service, model: str) -> str:
-    """What computes a model's feature maps now."""
-    found: str = service.get(f"/models/{model}").json().get("runtime", "eager")
-    return found
 
 
 if __name__ == "__main__":

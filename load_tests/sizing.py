@@ -19,9 +19,9 @@ from itertools import product
 from pathlib import Path
 
 import psutil
-from bench import MODEL, photograph
 from drive import Request, as_they_come, one_by_one
 from record import conditions
+from subject import MODEL, photograph, settled
 
 from gradcam_service.runtime import openvino
 from live import GRADCAM, Service, running
@@ -32,7 +32,7 @@ MODELS = {
     "densenet121": MODEL.format("densenet121"),
     "vit_b_16": MODEL.format("vit_b_16"),
 }
-"""model.yaml of each. Random weights take as long as any."""
+"""``model.yaml`` of each."""
 
 LOAD = 2 / 3
 """Of the most that a replica answers, what it is asked while waits are measured."""
@@ -81,6 +81,7 @@ def measured(model: str, cores: list[int], seconds: float, precision: str) -> Re
     start = time.perf_counter()
     with started(model, cores, precision) as service:
         ready = time.perf_counter() - start
+        settled(service, model)
         explain = Request(f"{service.url}/explain", photograph())
         guess = one_by_one(explain, CONNECTIONS, 4 * CONNECTIONS).rate()
         rate = one_by_one(explain, CONNECTIONS, max(4 * CONNECTIONS, int(guess * seconds))).rate()
@@ -99,7 +100,7 @@ def started(model: str, cores: list[int], precision: str) -> Iterator[Service]:
             folder = Path(repository, model, "1")
             folder.mkdir(parents=True)
             (folder / "model.yaml").write_text(MODELS[model])
-        settings = {"default_model": model, "precision": precision, "log_level": "warning"}
+        settings = {"default_model": model, "precision": precision}
         with running(*command, model_repository=repository, **settings) as service:
             yield service
 

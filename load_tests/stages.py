@@ -18,8 +18,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from urllib.parse import urlsplit
 
-from bench import photograph
-from loads import MODEL, runtime, wait_for_runtime
+from subject import MODEL, photograph, runtime_of, settled
 
 from gradcam_service.registry.repository import EMBEDDED
 from live import Service, running
@@ -54,12 +53,11 @@ def main(model: str) -> None:
             version = Path(folder, model, "1")
             version.mkdir(parents=True)
             (version / "model.yaml").write_text(MODEL.format(model))
-        with running(model_repository=folder, default_model=model, api_processes=1, log_level="warning") as service:
-            service.post(f"/explain?model={model}", content=photograph(), headers={"Content-Type": "image/jpeg"})
-            wait_for_runtime(service, model)
+        with running(model_repository=folder, default_model=model, api_processes=1) as service:
+            settled(service, model)
             measured(service, model, WARM)
             stages = measured(service, model, COUNT)
-            print(f"{model} on {runtime(service, model)}, {COUNT} explanations")
+            print(f"{model} on {runtime_of(service, model)}, {COUNT} explanations")
             print("\n| stage, ms | median | least |\n|---|--:|--:|")
             for stage, each in stages.items():
                 print(f"| {stage} | {median(each):.2f} | {min(each):.2f} |")
