@@ -30,14 +30,16 @@ def on_fastest_runtime(local: Local, before: Entry | None = None) -> Local:
 
     Args:
         local: the model, as it was loaded.
-        before: what is gone on with, on the runtime of which the model stays unless ``model.yaml`` names one: another
-            may be the fastest today, and its last digits are others.
+        before: what is gone on with, on the runtime and in the precision of which the model stays unless others are
+            named: another may be the fastest today, and its last digits are others.
     """
-    model, precision = local.in_torch("an evaluation"), local.settings.precision
-    if before is not None and model.spec.runtime == "auto" and before.runtime in {"eager", *RUNTIMES}:
-        model = replace(model, spec=model.spec.model_copy(update={"runtime": before.runtime}))
-        precision = before.precision if precision == "auto" else precision  # type: ignore[assignment]
-    faster = accelerated(model, precision, local.settings.cache_bytes)
+    model, settings = local.in_torch("an evaluation"), local.settings
+    if before is not None and model.spec.runtime in ("auto", before.runtime) and before.runtime in {"eager", *RUNTIMES}:
+        stays = {"runtime": before.runtime}
+        if (model.spec.precision or settings.precision) == "auto":
+            stays["precision"] = before.precision
+        model = replace(model, spec=model.spec.model_copy(update=stays))
+    faster = accelerated(model, settings.precision, settings.cache_bytes)
     chosen = faster if isinstance(faster, LoadedModel) else model
     return replace(local, model=chosen, entry=msgspec.structs.replace(local.entry, card=chosen.card))
 
