@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,28 +87,43 @@ class Journal:
 def opened(folder: Path, *, resume: bool) -> Iterator[Journal]:
     """The journal of a report's folder, which is made where it isn't there.
 
-    A line that was cut off while it was written is dropped.
+    Its last line is dropped where it was cut off while it was written.
 
     Raises:
-        BadRequest: it has entries, and is not to be gone on with.
+        BadRequest: another process writes it; it has entries, and is not to be gone on with; or a line before the last
+            is none of its entries.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / FILE
-    if path.exists() and path.stat().st_size and not resume:
-        raise BadRequest(f"{folder} has results already; --resume goes on with them, another -o begins anew")
-    with path.open("a+b") as file:
+    with (folder / FILE).open("a+b") as file:
+        _lock(file)
         file.seek(0)
-        known: dict[str, Entry] = {}
-        whole = 0
-        for line in file:
-            entry = _entry(line)
-            if entry is None:
-                break
-            known[entry.key] = entry
-            whole += len(line)
-        file.truncate(whole)
-        file.seek(0, 2)
-        yield Journal(known, file)
+        lines = file.readlines()
+        if lines and not resume:
+            raise BadRequest(f"{folder} has results already; --resume goes on with them, another -o begins anew")
+        entries = [_entry(line) for line in lines]
+        if None in entries[:-1]:
+            bad = entries.index(None) + 1
+            raise BadRequest(f"{file.name}, line {bad}, is no measure; without that line --resume would work")
+        if entries and entries[-1] is None:
+            file.truncate(file.tell() - len(lines[-1]))
+            file.seek(0, os.SEEK_END)
+        yield Journal({entry.key: entry for entry in entries if entry is not None}, file)
+
+
+def _lock(file: BinaryIO) -> None:
+    """Keep others from the file until it is closed, or this process ends.
+
+    Raises:
+        BadRequest: another process does that.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BadRequest(
+            f"another gradcam evaluate writes {file.name}; --resume works when that has ended, another -o now"
+        ) from None
+    except OSError:  # not every network's file system knows locks
+        pass
 
 
 def _entry(line: bytes) -> Entry | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,12 +61,24 @@ class Plan:
         model = card.digest, card.runtime, card.precision
         return key_of(__version__, self._digest(sample), model, method, of, self.seed)
 
+    def read(self, sample: Sample) -> bytes:
+        """A sample's encoded picture, which decides its key from now on, as it does where it can't be read.
+
+        Raises:
+            OSError: it can't be.
+        """
+        try:
+            data = sample.read()
+        except OSError:
+            self._digests[sample.name] = f"unreadable {sample.name}"
+            raise
+        self._digests[sample.name] = sample.digest(data)
+        return data
+
     def _digest(self, sample: Sample) -> str:
         if sample.name not in self._digests:
-            try:
-                self._digests[sample.name] = sample.digest(sample.read())
-            except OSError:
-                self._digests[sample.name] = f"unreadable {sample.name}"
+            with suppress(OSError):
+                self.read(sample)
         return self._digests[sample.name]
 
     def labels(self, sample: Sample, scores: np.ndarray) -> list[int]:
@@ -211,18 +224,17 @@ def _jobs(plan: Plan, samples: Sequence[Sample], journal: Journal) -> list[_Job]
 
 def _job(plan: Plan, sample: Sample, missing: dict[str, list[Planned]], journal: Journal) -> _Job | None:
     """A sample, decoded; None of one that can't be, of which that is kept."""
-    card, key = plan.explainer.model.card, plan.key(sample)
-    most = plan.explainer.local.settings.max_pixels
+    card, most = plan.explainer.model.card, plan.explainer.local.settings.max_pixels
     try:
-        received = INPUTS[card.input.reader].receive(sample.read(), card.input, card.preprocess, most)
+        received = INPUTS[card.input.reader].receive(plan.read(sample), card.input, card.preprocess, most)
         beside = inputs_beside(card.task, card.text, {"question": sample.question} if sample.question else {}, {})
     except (ServiceError, OSError) as error:
         reason = error.detail if isinstance(error, ServiceError) else error.strerror or str(error)
         kind = "unreadable question" if isinstance(error, BadOption) else "unreadable picture"
-        _keep(plan, journal, Entry(key, sample.name, problems=[(kind, reason)], usable=False))
+        _keep(plan, journal, Entry(plan.key(sample), sample.name, problems=[(kind, reason)], usable=False))
         return None
     fitted, problems = fitting(sample, received.prepared.image_size)
-    if journal.get(key) is None:
+    if journal.get(key := plan.key(sample)) is None:
         warned = [("picture with a warning", warning) for warning in received.warnings]
         _keep(plan, journal, Entry(key, sample.name, problems=[*((p.kind, p.detail) for p in problems), *warned]))
     return _Job(fitted, {**received.inputs, **beside}, received.prepared, missing, plan.passes(sample, missing))
