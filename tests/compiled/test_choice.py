@@ -9,6 +9,7 @@ from gradcam_service.compiled.choice import Choice, machine
 from gradcam_service.compiled.model import compilations
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.loading import load
+from gradcam_service.runtime import openvino
 from gradcam_service.worker.messages import Question
 
 from .test_compiled import altered, answers, both, entry, inputs, near
@@ -30,6 +31,31 @@ def test_what_was_the_fastest_on_this_machine_is_opened_at_once(was, tmp_path, m
     near(answers(again, given, asked)[0].maps, answers(first, given, asked)[0].maps)
     said = again.accelerated("float32", 0)
     assert (said == CHOSEN.others[0]) == (was is CHOSEN)  # else there is a race
+
+
+def test_a_choice_that_can_not_be_opened_now_yields_to_what_can(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = load(entry(altered(tmp_path, "scenes")), "cpu")
+    choice.write(compilations(first.folder), replace(CHOSEN, machine=machine()))
+
+    def lacking() -> None:
+        raise ImportError("libtbb.so: cannot open shared object file")
+
+    monkeypatch.setattr(openvino, "core", lacking)
+    again = load(entry(first.folder), "cpu")
+    assert again.card.runtime == "onnxruntime"
+    assert "openvino, which was the fastest here, can't open the model: libtbb.so" in caplog.text
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["opened at once", "taken later"])
+def test_openvino_holds_the_weights_twice(at_once, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = load(entry(altered(tmp_path, "scenes")), "cpu")
+    weights = len(first.network.cuts) * (first.folder / "weights.bin").stat().st_size
+    assert first.card.memory == weights
+    choice.write(compilations(first.folder), replace(CHOSEN, machine=machine()))
+    taken = load(entry(first.folder), "cpu") if at_once else first.accelerated("float32", 0)
+    assert (taken.card.runtime, taken.card.memory) == ("openvino", 2 * weights)
 
 
 def test_a_race_is_run_once(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ from gradcam_service.text import TOKENS
 
 if TYPE_CHECKING:
     from gradcam_service.compiled.race import Race
+
+log = logging.getLogger(__name__)
 
 _FIRST = "onnxruntime"
 """The runtime that opens a model soonest."""
@@ -107,7 +110,10 @@ class CompiledModel:
         cache.prune(cache_bytes)
         if (winner := found.winner) is None:
             return "; ".join(found.reasons) or f"it stays on {self.card.runtime}"
-        card = self.card.on_runtime(winner.runtime, winner.precision, 0)
+        more = _memory(self.folder, self.manifest, winner.runtime) - _memory(
+            self.folder, self.manifest, self.card.runtime
+        )
+        card = self.card.on_runtime(winner.runtime, winner.precision, more)
         kept = (*self.leases, *leases)
         return replace(self, network=winner.made, card=card, leases=kept, others=found.reasons)
 
@@ -205,19 +211,16 @@ def load_folder(folder: ModelFolder, max_pixels: int) -> CompiledModel:
         raise ModelFailed(UnknownLayer.named(spec.layer, names, names).detail)
     kept = compilations(folder.path)
     before = choice.read(kept)
-    named = spec.runtime not in ("auto", "eager")
-    name = spec.runtime if named else before.runtime if before else _FIRST
-    try:
-        network = opened(folder.path, manifest, spec, name, kept=kept)
-    except ModelFailed:
-        raise
-    except Exception as error:  # of several libraries, without a common base
-        raise ModelFailed(f"{name} can't open the model: {first_line(error)}") from error
+    if spec.runtime not in ("auto", "eager"):
+        names = [spec.runtime]
+    else:
+        names = [before.runtime, _FIRST] if before else [_FIRST]
+    name, network = _opened_by(names, folder, manifest, kept)
     card = Card(
         digest=_digest(spec, folder.path, labels),
         source=spec.source,
         weights=manifest.model,
-        memory=(folder.path / folder_of.WEIGHTS).stat().st_size,
+        memory=_memory(folder.path, manifest, name),
         task=spec.task,
         activation=spec.activation,
         labels=labels,
@@ -240,6 +243,33 @@ def load_folder(folder: ModelFolder, max_pixels: int) -> CompiledModel:
     return (
         model if spec.sample is None else replace(model, sample=checked_sample(model, spec.sample, folder, max_pixels))
     )
+
+
+def _opened_by(
+    names: Sequence[str], folder: ModelFolder, manifest: Manifest, kept: Path | None
+) -> tuple[str, CompiledNetwork]:
+    """The first of these runtimes that can open a folder, and the network on it.
+
+    Raises:
+        ModelFailed: none can; saying why the last can't.
+    """
+    for name in names[:-1]:
+        try:
+            return name, opened(folder.path, manifest, folder.spec, name, kept=kept)
+        except Exception as error:  # of several libraries, without a common base
+            log.warning("%s, which was the fastest here, can't open the model: %s", name, first_line(error))
+    name = names[-1]
+    try:
+        return name, opened(folder.path, manifest, folder.spec, name, kept=kept)
+    except ModelFailed:
+        raise
+    except Exception as error:  # likewise
+        raise ModelFailed(f"{name} can't open the model: {first_line(error)}") from error
+
+
+def _memory(folder: Path, manifest: Manifest, runtime: str) -> int:
+    """Bytes of the weights that a runtime holds: as often as it does, in the graphs of each layer."""
+    return (folder / folder_of.WEIGHTS).stat().st_size * len(manifest.layers) * RUNTIMES[runtime].copies
 
 
 def compilations(folder: Path) -> Path | None:
