@@ -22,7 +22,7 @@ from gradcam_service.api.oip.tensors import Tensor, from_bytes, from_values, to_
 from gradcam_service.core.options import Call, ExplainOptions
 from gradcam_service.core.results import Answers, Explanation, Result
 from gradcam_service.errors import BadRequest, NotOffered, TooLarge, TooManyTargets
-from gradcam_service.registry.card import Card
+from gradcam_service.registry.card import Card, Computed
 from gradcam_service.registry.listing import Model
 from gradcam_service.registry.spec import Preprocess
 from gradcam_service.settings import Settings
@@ -274,7 +274,7 @@ def test_targets_beyond_the_bound_are_refused_before_anything_is_made_of_them(fo
 def captioned(words):
     """What a captioner of 3 words says, which has explained so many of them."""
     one = Explanation("a", None, "gradcam", "layer", "unsigned", (0, 0, 1, 1), (1, 1), np.zeros((2, 2), np.float32))
-    return Result(None, np.zeros(4 * 3, np.float32), [one] * words, "eager")
+    return Result(None, np.zeros(4 * 3, np.float32), [one] * words, Computed("eager", "float32", "sha256:0"))
 
 
 @pytest.mark.parametrize(

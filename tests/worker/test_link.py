@@ -18,7 +18,7 @@ import zmq
 import zmq.asyncio
 
 from gradcam_service.errors import DeadlineExceeded, Internal, ModelFailed, TooExpensive, WorkerLost
-from gradcam_service.registry.card import Card
+from gradcam_service.registry.card import Card, Computed
 from gradcam_service.registry.listing import Model
 from gradcam_service.registry.spec import Preprocess
 from gradcam_service.targets import Target
@@ -128,7 +128,8 @@ def ask(link: WorkerLink, seconds: float = PATIENCE) -> asyncio.Task[tuple[Answe
 
 
 def done(job: Job, maps: tuple[int, ...] = MAPS.shape) -> Done:
-    return Done(job.id, Timings(0, 0, 0), "eager", (Target("class_", 0), Target("class_", 1)), "layer", maps)
+    computed, targets = Computed("eager", "float32", "sha256:0"), (Target("class_", 0), Target("class_", 1))
+    return Done(job.id, Timings(0, 0, 0), computed, targets, "layer", maps)
 
 
 def test_an_answer_arrives_as_it_was_sent(tmp_path: Path):

@@ -189,14 +189,14 @@ def _size(answers: Answers) -> int:
 
 def _written(answers: Answers, request_id: str, explained: Sequence[str] | None) -> Iterator[bytes]:
     """A `PredictResponse` or an `ExplainResponse` as JSON, an explanation at a time."""
-    model, card = answers.model, answers.card
+    model, computed = answers.model, answers.computed
     answering = AnsweringModel(
         name=model.name,
         version=model.version,
-        digest=card.digest,
-        weights=card.weights,
-        runtime=", ".join(answers.runtimes) or card.runtime,
-        precision=card.precision,
+        digest=computed.digest,
+        weights=answers.card.weights,
+        runtime=computed.runtime,
+        precision=computed.precision,
     )
     yield b'{"request_id":%b,"model":%b,"results":[' % (to_json(request_id), to_json(answering))
     for number, result in enumerate(answers.results):

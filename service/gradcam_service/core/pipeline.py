@@ -244,13 +244,13 @@ class Pipeline:
         spoken = {} if (tokens := inferred.answer.tokens) is None else {"tokens": tokens}
         said = TASKS[work.card.task].predict(work.card, scores, work.options.top_k, **spoken)
         if not isinstance(work.options, ExplainOptions):
-            return Result(said, scores, [], inferred.answer.runtime, inferred.image.warnings)
+            return Result(said, scores, [], inferred.answer.computed, inferred.image.warnings)
         with _timed(work.seen, "render"):
             image = inferred.image
             draws = drawings(work.card, inferred.answer, image.prepared, image.photo, work.options, shared)
             in_turn = partial(work.admission.run, work.deadline)
             drawn = await asyncio.gather(*map(in_turn, draws))
-            return Result(said, scores, drawn, inferred.answer.runtime, image.warnings)
+            return Result(said, scores, drawn, inferred.answer.computed, image.warnings)
 
     def _look(self, sent: Image, work: _Work) -> tuple[Inputs, _Seen]:
         """What the model takes of what was sent, and what is kept of it.

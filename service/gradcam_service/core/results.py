@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from gradcam_service.errors import ServiceError, UnknownTarget
 from gradcam_service.images.canvas import Box
 from gradcam_service.images.render import Picture
 from gradcam_service.maps import MapKind
-from gradcam_service.registry.card import Card
+from gradcam_service.registry.card import Card, Computed
 from gradcam_service.registry.listing import Model
 from gradcam_service.worker.client import Quality
 
@@ -87,14 +88,14 @@ class Result:
         scores: (classes,) float32, logit units, which that was made of, and the model's value behind them if it gives
             one.
         explanations: one for each target; empty where only predictions were asked for.
-        runtime: what computed the feature maps.
+        computed: by what.
         warnings: about the input, a sentence each.
     """
 
     prediction: Any
     scores: np.ndarray = field(compare=False)
     explanations: list[Explanation]
-    runtime: str
+    computed: Computed
     warnings: tuple[str, ...] = ()
 
     def told(self) -> dict[str, Any]:
@@ -133,6 +134,12 @@ class Answers:
         return not self.card.speaks and result.scores.shape == (len(self.card.labels),)
 
     @property
-    def runtimes(self) -> list[str]:
-        """What computed the feature maps; two where the model became faster between two images."""
-        return list(dict.fromkeys(result.runtime for result in self.results if isinstance(result, Result)))
+    def computed(self) -> Computed:
+        """By what; two runtimes where the model became faster between two images.
+
+        It need not be what its card says: where the compiled form of a model leaves a method to the model itself, that
+        is on another runtime, and in float32.
+        """
+        found = [result.computed for result in self.results if isinstance(result, Result)] or [self.card.computed]
+        runtimes = dict.fromkeys(each.runtime for each in found)
+        return msgspec.structs.replace(found[0], runtime=", ".join(runtimes))

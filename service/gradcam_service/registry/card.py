@@ -55,6 +55,20 @@ class CheckCard(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class Computed(msgspec.Struct, frozen=True):
+    """What computed an answer.
+
+    Attributes:
+        runtime: the feature maps.
+        precision: in which.
+        digest: of the model in that precision.
+    """
+
+    runtime: str
+    precision: str
+    digest: str
+
+
 class Card(msgspec.Struct, frozen=True):
     """The card of a loaded model: what it is and can do, as ``GET /models`` tells.
 
@@ -114,6 +128,11 @@ class Card(msgspec.Struct, frozen=True):
             "precision": precision,
         }
         return msgspec.structs.replace(self, **changed)
+
+    @property
+    def computed(self) -> Computed:
+        """What computes its answers."""
+        return Computed(self.runtime, self.precision, self.digest)
 
     def of_classes(self, scores: np.ndarray) -> np.ndarray:
         """Scores (classes,), without the value behind them."""

@@ -199,7 +199,7 @@ def _outcome(
     if not np.isfinite(scores).all():
         return _non_finite()
     if explanation is None:
-        return Answer(scores, (), "", np.empty((0, 0, 0), np.float32), model.card.runtime, (), tokens)
+        return Answer(scores, (), "", np.empty((0, 0, 0), np.float32), model.card.computed, (), tokens)
     if not isinstance(explanation, batch.Explanation):
         return Pending(model, scores, explanation, tokens)
     try:
@@ -215,7 +215,7 @@ def _answer(
     if not np.isfinite(maps).all():
         raise _non_finite()
     quality = explanation.quality
-    return Answer(scores, explanation.targets, explanation.layer, maps, model.card.runtime, quality, tokens)
+    return Answer(scores, explanation.targets, explanation.layer, maps, model.card.computed, quality, tokens)
 
 
 def _non_finite() -> NonFinite:

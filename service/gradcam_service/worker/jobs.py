@@ -180,7 +180,7 @@ class Jobs:
     def _done(self, waiting: Waiting, answer: Answer, timings: Timings) -> None:
         shape, told = answer.maps.shape, answer.quality
         tokens = () if answer.tokens is None else tuple(answer.tokens.tolist())
-        done = Done(waiting.job.id, timings, answer.runtime, answer.targets, answer.layer, shape, told, tokens)
+        done = Done(waiting.job.id, timings, answer.computed, answer.targets, answer.layer, shape, told, tokens)
         self._callers.reply(waiting.caller, done, answer.scores, np.ascontiguousarray(answer.maps))
 
     def _fail(self, waiting: Waiting, error: ServiceError) -> None:

@@ -263,5 +263,5 @@ def _answer(done: Done, frames: Sequence[bytes]) -> tuple[Answer, Timings]:
     scores, maps = (np.frombuffer(frame, np.float32) for frame in frames)
     tokens = np.array(done.tokens, np.int64) if done.tokens else None
     shaped = maps.reshape(done.maps)
-    answer = Answer(scores, done.targets, done.layer, shaped, done.runtime, done.quality, tokens)
+    answer = Answer(scores, done.targets, done.layer, shaped, done.computed, done.quality, tokens)
     return answer, done.timings

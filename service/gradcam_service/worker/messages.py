@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 import msgspec
 import numpy as np
 
+from gradcam_service.registry.card import Computed
 from gradcam_service.registry.listing import Model
 from gradcam_service.targets import Target
 
@@ -152,7 +153,7 @@ class Answer:
         targets: what was explained; empty where nothing was asked.
         layer: the layer explained; empty likewise.
         maps: (targets, h, w) or, a value for each band of the input, (targets, H, W, C) float32.
-        runtime: what computed the feature maps.
+        computed: by what.
         quality: of each map; empty where it was not asked for.
         tokens: (T,) int64, the caption that was given or found; None of a model that speaks of none.
     """
@@ -161,7 +162,7 @@ class Answer:
     targets: tuple[Target, ...]
     layer: str
     maps: np.ndarray
-    runtime: str
+    computed: Computed
     quality: tuple[Quality, ...] = ()
     tokens: np.ndarray | None = None
 
@@ -194,14 +195,14 @@ class Done(msgspec.Struct, tag=True, frozen=True):
         targets: what was explained.
         layer: the layer explained; empty where nothing was asked.
         maps: shape (targets, h, w) or (targets, H, W, C) of the float32 maps in the last frame.
-        runtime: what computed the feature maps.
+        computed: by what.
         quality: of each map; empty where it was not asked for.
         tokens: of the caption; empty where there is none.
     """
 
     id: int
     timings: Timings
-    runtime: str
+    computed: Computed
     targets: tuple[Target, ...] = ()
     layer: str = ""
     maps: tuple[int, ...] = (0, 0, 0)
