@@ -1,7 +1,8 @@
-"""Traces, exports or compiles a model in a process of its own, which keeps what it makes where others find it.
+"""Traces, exports or compiles a model, or races its runtimes, in a process of its own, which keeps what it finds.
 
-torch does both in Python, for seconds, with about a gigabyte that nothing else needs: in the worker, every batch would
-wait for the interpreter, and the memory would stay. Each is a process, so that neither holds what the other one needed.
+torch does the first three in Python, for seconds, with about a gigabyte that nothing else needs: in the worker, every
+batch would wait for the interpreter, and the memory would stay, as would that of the runtimes which lost. Each is a
+process, so that none holds what another one needed. A race imports no torch.
 """
 
 from __future__ import annotations
@@ -99,18 +100,18 @@ def trace(folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
 
 
 def run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
-    """Have a process trace or compile a model or export its backbone, and wait until what it made is kept.
+    """Have a process do a task with a model, and wait until what it found is kept.
 
     Nothing is kept where the disk takes nothing.
 
     Args:
-        task: which of these.
+        task: trace or compile the model, export its backbone, or, of a compiled one, race its runtimes.
         folder: of the model.
-        key: of what it keeps.
+        key: of what it keeps; a race keeps its outcome where the runtimes keep what they compile.
         surroundings: of the process.
 
     Raises:
-        ModelFailed: the model can't be built or traced, or the process died of it.
+        ModelFailed: that can't be done with the model, or the process died of it.
         NotFetched: it needs weights that aren't on this machine.
         OSError: it can't be started.
     """
