@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,19 +17,25 @@ from api.calls import values
 from compiled.test_compiled import entry, near
 from compiled.test_worker import holds_torch, picture
 from gradcam_service import kinds
+from gradcam_service.api.results import _written
 from gradcam_service.compiled.form import CompiledForm
 from gradcam_service.compiled.proof import prove
 from gradcam_service.core.options import ExplainOptions, PredictOptions
+from gradcam_service.core.results import Answers
+from gradcam_service.errors import NeedsFullModel
 from gradcam_service.explain.method import Need
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.local import Local, open_model
+from gradcam_service.registry.card import Computed
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.registry.loading import load, load_form
-from gradcam_service.registry.repository import EMBEDDED
+from gradcam_service.registry.repository import EMBEDDED, scan
 from gradcam_service.settings import Settings
 from gradcam_service.targets import Target
 from gradcam_service.worker.messages import Measure, Question
-from live import Service, repeated, running
+from gradcam_service.worker.models import Models
+from gradcam_service.worker.poller import Snapshot
+from live import PATIENCE, Service, repeated, running
 from repository import EMBEDDED_MODELS
 
 
@@ -72,6 +81,21 @@ def test_one_that_is_damaged_or_of_other_files_is_set_aside(file, reason, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("changed", "to", "named"),
+    [("activation: sigmoid", "activation: softmax", "activation"), ("- 0.25\n", "- 0.5\n", "preprocess")],
+)
+def test_its_own_model_yaml_can_not_make_it_answer_otherwise_under_the_models_digest(
+    changed, to, named, tmp_path, caplog
+):
+    file = copied(tmp_path) / "compiled" / "model.yaml"
+    file.write_text(file.read_text().replace(changed, to))
+    with caplog.at_level(logging.WARNING):
+        assert form_of(file.parents[1]) is None
+    (told,) = [record.fields["reason"] for record in caplog.records]
+    assert named in told
+
+
+@pytest.mark.parametrize(
     ("more", "usable"),
     [
         ("runtime: onnxruntime\ndescription: mine\nprecision: auto\n", True),
@@ -104,6 +128,45 @@ def test_what_it_leaves_to_the_full_model(monkeypatch):
     assert not form.answers(Question("gradcam", measure=Measure(4, "guided_backprop")))
     assert not form.answers(Question("gradcam", "layer1"))
     assert not form.answers(Question("gradcam", targets=(Target("class_", 0), Target("product", [0, 1]))))
+
+
+def test_an_answer_says_what_computed_it_where_that_was_not_the_form():
+    local = open_model("scenes", Settings())
+    full = local.model.card
+    in_bfloat16 = full.on_runtime("openvino", "bfloat16", 0)
+    local = replace(local, model=replace(local.model, card=in_bfloat16))
+    for method, computed in (
+        ("gradcam", in_bfloat16.computed),
+        ("smoothgrad", Computed("eager", "float32", full.digest)),
+    ):
+        result = local.explain(picture(), ExplainOptions(method=method, output=["map"]))
+        written = b"".join(_written(Answers(local.entry, in_bfloat16, [result]), "1", None))
+        told = json.loads(written)["model"]
+        assert Computed(told["runtime"], told["precision"], told["digest"]) == computed
+
+
+def test_one_of_another_model_is_set_aside_when_that_is_brought_in(tmp_path, caplog):
+    version = copied(tmp_path)
+    file, digest, other = version / "compiled" / "compiled.json", form_of(version).card.digest, f"sha256:{'0' * 64}"
+    file.write_text(file.read_text().replace(digest, other))
+    woken = threading.Event()
+    models = Models("cpu", 0, None, woken.set)
+    models.apply(Snapshot(scan((tmp_path,), embedded=False)))
+
+    def settled(digest: str) -> None:
+        while (card := models.status()[0].card) is None or card.digest != digest or card.runtime == "eager":
+            assert woken.wait(PATIENCE)
+            woken.clear()
+            models.collect()
+
+    settled(other)
+    with pytest.raises(NeedsFullModel):
+        models.find("scenes@1", other, Question("smoothgrad"))
+    assert models.load("scenes@1", again=False, whole=True)
+    settled(digest)  # and faster, since torch knows no threads where it traces
+    assert isinstance(models.find("scenes@1", digest, Question("smoothgrad")), LoadedModel)
+    (told,) = [record.fields["reason"] for record in caplog.records if "set aside" in record.getMessage()]
+    assert told == f"its compiled form answers for {other}, and the model is {digest}; compile it again"
 
 
 @pytest.fixture(scope="module")

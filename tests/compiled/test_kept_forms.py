@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import threading
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from api.calls import values
 from compiled.test_compiled import answers, entry, inputs, near
 from compiled.test_worker import holds_torch, picture
-from gradcam_service.compiled.form import CompiledForm, key_of
+from gradcam_service.compiled.form import CompiledForm, key_of, make_form
 from gradcam_service.compiled.keep import keep_form
-from gradcam_service.registry import kept
+from gradcam_service.errors import ModelFailed
+from gradcam_service.registry import apart, kept
+from gradcam_service.registry import cache as cached
+from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loading import load, load_form
 from gradcam_service.worker.messages import Question
-from live import Service, running, until
+from live import PATIENCE, Service, running, until
 from repository import in_full
 from traces import keep_traces
 
@@ -61,6 +67,21 @@ def test_the_next_start_needs_no_torch_and_answers_alike(folder, cache, monkeypa
         assert holds_torch(service)
 
 
+def test_one_that_can_not_be_opened_now_stays(folder, cache, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    key = key_of(ModelFolder(entry(folder).spec(), folder))
+    if not kept.holds("forms", key):
+        keep_form(ModelFolder(entry(folder).spec(), folder), key)
+
+    def too_many(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as now:
+        now.setattr(onnxruntime, "InferenceSession", too_many)
+        assert form_of(folder) is None
+    assert form_of(folder) is not None
+
+
 def test_one_that_is_damaged_costs_time_alone(folder, cache, monkeypatch, caplog):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     key = key_of(ModelFolder(entry(folder).spec(), folder))
@@ -94,6 +115,51 @@ def test_one_that_can_not_be_compiled_is_not_tried_again(tmp_path, monkeypatch):
         file.write("method: smoothgrad\n")
     folder = ModelFolder(entry(version).spec(), version)
     keep_form(folder, key_of(folder))
-    assert kept.holds("forms", key_of(folder))
+    monkeypatch.delattr(apart, "run")  # what would compile it
+    make_form(entry(version), Surroundings())
     assert form_of(version) is None
-    assert kept.holds("forms", key_of(folder))
+    make_form(entry(version), Surroundings())
+
+
+def test_one_that_fails_again_and_again_is_not_tried_for_ever(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    version, tried = in_full("scenes", tmp_path), []
+
+    def run(*task: object) -> None:
+        tried.append(task[0])
+        raise ModelFailed("the process that compiles the model was killed")
+
+    monkeypatch.setattr(apart, "run", run)
+    for _ in range(5):
+        make_form(entry(version), Surroundings())
+    assert tried == ["compile"] * 3
+    assert sum("is not compiled" in record.getMessage() for record in caplog.records) == 3
+
+
+def test_a_compilation_keeps_no_export_waiting_and_waits_for_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    version, asked, exported = in_full("scenes", tmp_path), threading.Event(), threading.Event()
+    order = []
+
+    def export() -> None:
+        with cached.alone("export"):
+            order.append("export")
+        exported.set()
+
+    def run(*_: object) -> None:
+        order.append("compile")
+        threading.Thread(target=export, daemon=True).start()
+        assert exported.wait(PATIENCE)
+
+    def compile_() -> None:
+        asked.set()
+        make_form(entry(version), Surroundings())
+
+    monkeypatch.setattr(apart, "run", run)
+    with cached.alone("export"):
+        compiling = threading.Thread(target=compile_)
+        compiling.start()
+        assert asked.wait(PATIENCE)
+        order.append("the first export")
+    compiling.join(PATIENCE)
+    assert order == ["the first export", "compile", "export"]

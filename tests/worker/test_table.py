@@ -95,6 +95,10 @@ def not_whole(token: str) -> Event:
     return lambda known, now: table.completed(known, int(token), "it is broken", now)
 
 
+def outdated(token: str) -> Event:
+    return lambda known, now: table.outdated(known, int(token), "it is another model's", now)
+
+
 def used(key: str) -> Event:
     return lambda known, now: table.used(known, key, now)
 
@@ -117,7 +121,7 @@ def refused(*words: str) -> Event:
 
 EVENTS = (
     *(listed, asked, reloaded, unloaded, loaded, failed, faster, no_faster),
-    *(needed_whole, whole, not_whole, used, wait, refused),
+    *(needed_whole, whole, not_whole, outdated, used, wait, refused),
 )
 
 

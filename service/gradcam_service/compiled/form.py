@@ -38,6 +38,12 @@ log = logging.getLogger(__name__)
 
 FORMS = "forms"
 """The kind of what is kept of them in the cache."""
+FAILURES = "failures"
+"""The kind of what is kept there of each attempt that failed."""
+_ATTEMPTS = 3
+"""How often a model is compiled in vain: the machine may have lacked memory but once."""
+_OF_MODEL_YAML = ("task", "activation", "labels", "input", "preprocess", "batch", "layer", "method", "text")
+"""What the ``model.yaml`` of a form says as that of its model does, since it answers under its digest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,26 +92,54 @@ def form_of(entry: Entry, max_pixels: int, kept_too: bool = False) -> CompiledFo
         for path in _places(folder, kept_too):
             try:
                 return replace(_opened(folder, path, max_pixels), leases=tuple(leases))
-            except (ModelFailed, OSError) as error:
+            except (ModelFailed, OSError) as error:  # what was kept stays: it is as it was written, and would be again
                 fields = {"model": entry.key, "reason": str(error)}
                 log.warning("compiled form is set aside", extra={"fields": fields})
-                kept.drop(FORMS, path.name, str(error))  # where it is one of these
     return None
+
+
+def unlike(form: Card, model: Card) -> str:
+    """Why a compiled form doesn't answer for a model, as that was loaded; empty where it does."""
+    digest = model.on_runtime("", form.precision, 0).digest
+    if digest == form.digest:
+        return ""
+    return f"its compiled form answers for {form.digest}, and the model is {digest}; compile it again"
 
 
 def make_form(entry: Entry, surroundings: Surroundings) -> None:
     """Have a process compile a version for the next start, if it may have a form; wait until it has one.
 
-    One at a time on this machine, as each takes a gigabyte. What goes wrong is told the log.
+    One at a time on this machine, as each takes a gigabyte, and none begins while models are traced, exported or raced,
+    which don't wait for one that has begun. What goes wrong is told the log, and after a few starts not tried again.
     """
     try:
-        with cache.holding(), cache.alone("export"):
+        with cache.holding(), cache.alone("compile"):
+            for sooner in ("trace", "export", "race"):
+                with cache.alone(sooner):
+                    pass
             folder = _of_one(entry)
             if folder is not None and not kept.holds(FORMS, key := key_of(folder)):
-                apart.run("compile", folder, key, surroundings)
+                _compile(folder, key, surroundings)
     except (ModelFailed, OSError) as error:
         fields = {"model": entry.key, "reason": str(error)}
         log.warning("model is not compiled for the next start", extra={"fields": fields})
+
+
+def _compile(folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
+    """Have a model compiled, unless that has failed too often; that it fails is kept.
+
+    Raises:
+        ModelFailed: it can't be loaded, or the process died of it.
+        OSError: the process can't be started.
+    """
+    for attempt in (f"{key}-{number}" for number in range(_ATTEMPTS)):
+        if not kept.holds(FAILURES, attempt):
+            try:
+                apart.run("compile", folder, key, surroundings)
+            except ModelFailed as error:
+                kept.keep(FAILURES, attempt, {"reason.txt": error.detail.encode()})
+                raise
+            return
 
 
 def key_of(folder: ModelFolder) -> str:
@@ -152,6 +186,9 @@ def _opened(folder: ModelFolder, path: Path, max_pixels: int) -> CompiledForm:
     model = load_folder(ModelFolder(spec, path), max_pixels)
     if model.manifest.made_of != folder_of.decisive(folder):
         raise ModelFailed("it was made of other files than the version has; compile it again")
+    told = model.manifest.card
+    if changed := [name for name in _OF_MODEL_YAML if getattr(model.card, name) != getattr(told, name)]:
+        raise ModelFailed(f"its own model.yaml says another {changed[0]} than the model has; compile it again")
     parts = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
     return CompiledForm(**parts | {"card": _card(model)})
 

@@ -53,7 +53,7 @@ def cached(kind: str, name: str, fill: Callable[[Path], None]) -> Path:
     """Return the folder of an item, filled if need be, which `holding` keeps from being deleted.
 
     Args:
-        kind: ``models``, ``weights``, ``traces``, ``exports``, ``forms`` or ``compiled``.
+        kind: ``models``, ``weights``, ``traces``, ``exports``, ``forms``, ``failures`` or ``compiled``.
         name: says all that its content depends on.
         fill: called with an empty folder where the item is not there.
 

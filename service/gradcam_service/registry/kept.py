@@ -99,16 +99,26 @@ def folder_of(kind: str, key: str) -> Path | None:
     """The folder of an item, which `gradcam_service.registry.cache.holding` keeps; None where there is none whole."""
     try:
         path = held(kind, key)
-        if path is None:
-            return None
-        digests = json.loads((path / _DIGESTS).read_bytes())
-        if digests and digests == {name: _content(path, name) for name in digests}:
+        if path is None or _is_whole(path):
             return path
-    except (OSError, ValueError, TypeError, ModelFailed) as error:
-        log.warning("what was kept can't be read, and is made again: %s", error)
+    except OSError as error:
+        log.warning("what was kept can't be read: %s", error)
         return None
     _drop(path, _DAMAGED)
     return None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the files of an item are as they were written.
+
+    Raises:
+        OSError: one that is there can't be read now.
+    """
+    try:
+        digests = json.loads((path / _DIGESTS).read_bytes())
+        return bool(digests) and digests == {name: _content(path, name) for name in digests}
+    except (FileNotFoundError, ValueError, TypeError, ModelFailed):
+        return False
 
 
 def _whole(path: Path) -> dict[str, bytes] | None:

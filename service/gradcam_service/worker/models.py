@@ -14,12 +14,13 @@ from time import monotonic, perf_counter
 from typing import NamedTuple
 
 from gradcam_service import metrics
-from gradcam_service.compiled.form import make_form
+from gradcam_service.compiled.form import make_form, unlike
 from gradcam_service.errors import ModelFailed, ModelLoading, NeedsFullModel, in_one_line
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.cache import Lease
 from gradcam_service.registry.listing import Model
 from gradcam_service.registry.loading import load, load_form, prepare
+from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.served import Question, ServedModel, Waited
 from gradcam_service.registry.waits import heard_by
 from gradcam_service.runtime import Precision, _threads, can_compute_in
@@ -91,6 +92,7 @@ class Models:
         self._table = Table(budget=budget)
         self._loaded: dict[int, ServedModel] = {}  # what answers, by the token of the load that made it
         self._full: dict[int, ServedModel] = {}  # of the compiled forms among those
+        self._stale: frozenset[Entry] = frozenset()  # whose compiled forms are of other models
         # Unlike an executor's submit, its put may be called wherever a model happens to be collected as garbage.
         self._work: SimpleQueue[_Prepared | Accelerate | partial[None]] = SimpleQueue()
         self._waits: SimpleQueue[tuple[int, str]] = SimpleQueue()
@@ -222,10 +224,12 @@ class Models:
     def _take_full(self, token: int, outcome: ServedModel | str) -> None:
         """Take a full model beside its compiled form, or why there is none."""
         _threads.tell_torch()
-        if not isinstance(outcome, str) and token in self._loaded:
-            form = self._loaded[token].card
-            if outcome.card.on_runtime("", form.precision, 0).digest != form.digest:
-                outcome = "its files have changed since its compiled form was loaded"
+        version, card = self._table.models.get(token), None if isinstance(outcome, str) else outcome.card
+        if version and card and (reason := unlike(self._loaded[token].card, card)):
+            log.warning("compiled form is set aside", extra={"fields": {"model": version.entry.key, "reason": reason}})
+            self._stale |= {version.entry}
+            self._become(table.outdated(self._table, token, reason, monotonic()))
+            return
         more = outcome if isinstance(outcome, str) else outcome.card.memory
         happened = table.completed(self._table, token, more, monotonic())
         if not isinstance(outcome, str) and happened != self._table and not happened.models[token].incomplete:
@@ -298,7 +302,7 @@ class Models:
         try:
             with heard_by(tell):
                 form, leases = None, list[Lease]()
-                if isinstance(step, Load):
+                if isinstance(step, Load) and step.entry not in self._stale:
                     about = (self._device, self._cache_bytes, self._max_pixels, self._compiles, self._surroundings)
                     form = load_form(step.entry, *about)
                 if form is None:

@@ -290,6 +290,15 @@ def completed(table: Table, token: int, more: int | str, now: float) -> Table:
     return table._with(replace(version, completing=False, incomplete="", card=card, used=now))
 
 
+def outdated(table: Table, token: int, reason: str, now: float) -> Table:
+    """The compiled form that a load made turns out to be another model's: the full model is loaded in its place."""
+    version = table.models.get(token)
+    if version is None:
+        return table
+    version = replace(version, completing=False, incomplete=reason, failed_at=now)
+    return table._loading(version) if version.load is None else table._with(version)
+
+
 def used(table: Table, key: str, now: float) -> Table:
     """A version has got a job."""
     return table._with(replace(table.versions[key], used=now))
