@@ -83,7 +83,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(torchless: Path, repository: Path) -> Iterator[Service]:
+    (plugins := repository.parent / "plugins").mkdir()
+    shutil.copy(ROOT / "tests" / "plugins" / "product.py", plugins)
     settings = {"model_repository": repository, "embedded": True, "default_model": "drawn", "poll_seconds": 0.2}
+    settings |= {"plugins": plugins}
     with running_torchless(torchless, **settings, api_processes=2) as started:
         yield started
 
@@ -126,6 +129,15 @@ def test_a_method_that_needs_torch_is_refused_by_name(service: Service, model: s
     refused = service.post("/explain", files={"image": picture(0)}, data=options)
     assert (refused.status_code, refused.json()["code"]) == (422, "unsupported_method")
     assert NEEDS_FULL_MODEL in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("model", ["drawn", "scenes"])
+def test_a_target_that_is_written_in_torch_is_refused(service: Service, model: str):
+    options = {"model": model, "target": '{"product": [0, 1]}'}
+    refused = service.post("/explain", files={"image": picture(0)}, data=options)
+    assert (refused.status_code, refused.json()["code"]) == (422, "unsupported_method")
+    assert "a target of kind product" in refused.json()["detail"]
+    assert value(service.client, "gradcam_worker_restarts_total") == 0
 
 
 def test_versions_are_swapped_and_a_worker_is_killed_and_no_request_fails(service: Service, repository: Path):

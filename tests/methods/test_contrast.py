@@ -12,9 +12,9 @@ from gradcam_service.explain.batch import explain
 from gradcam_service.explain.cut import gradient
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
-from gradcam_service.explain.objectives import Logit, each
+from gradcam_service.explain.objectives import Differentiable, Logit, each
 from gradcam_service.explain.suitability import refusals
-from gradcam_service.targets import TARGETS, Target, objective
+from gradcam_service.targets import TARGETS, Target, is_differentiable, objective
 
 from .networks import CLASSES, Asked, cheaply, error, finished, picture, tiny, tiny_module
 
@@ -171,6 +171,22 @@ def test_kinds_of_target_are_known_by_their_files_names():
     assert set(TARGETS) == {"class_", "contrast", "state_value", "value", "word"}
     assert isinstance(TARGETS["class_"].objective([1], torch.zeros(1, 3)), Logit)
     assert [name for name in TARGETS if TARGETS[name].is_logit] == ["class_", "value"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        Target("class_", 1),
+        Target("contrast", (0, (1,))),
+        Target("state_value", 2),
+        Target("value", 1),
+        Target("word", [0, 1]),
+        Target("word", [0, 1, 2]),
+    ],
+)
+def test_kinds_that_say_so_know_their_gradients(target):
+    assert is_differentiable(target.kind)
+    assert isinstance(objective([target], np.zeros((1, 3), np.float32)), Differentiable)
 
 
 def test_numbers_by_hand():

@@ -17,11 +17,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from gradcam_service.compiled import manifest as folder_of
 from gradcam_service.compiled.model import CompiledModel, load_folder
-from gradcam_service.errors import ModelFailed, ServiceError
+from gradcam_service.errors import ModelFailed
 from gradcam_service.registry import apart, cache, kept
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.card import Card
@@ -32,7 +31,7 @@ from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.served import Question
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.runtime import RUNTIMES
-from gradcam_service.targets import objective
+from gradcam_service.targets import is_differentiable
 
 log = logging.getLogger(__name__)
 
@@ -51,21 +50,14 @@ class CompiledForm(CompiledModel):
     """Compiled model that answers for the one it was made from, and leaves to that what it can't."""
 
     def answers(self, question: Question | None) -> bool:
-        """Whether it can, its layers, methods and targets considered."""
-        if question is None:
-            return True
+        """Whether it can, its layers, methods and targets considered, or nothing else could: then it refuses."""
+        return question is None or self._can(question) or not _has_torch()
+
+    def _can(self, question: Question) -> bool:
         methods = {question.method, question.measure.against if question.measure else ""}
         if question.layer not in ("auto", *self.network.cuts) or methods & self._left.keys():
             return False
-        if self.card.speaks:  # words, which become targets when the caption is known
-            return True
-        outputs = np.zeros((1, len(self.card.labels)), np.float32)
-        try:
-            for target in question.targets:
-                objective([target], outputs)
-        except ServiceError:
-            return False
-        return True
+        return all(is_differentiable(target.kind) for target in question.targets)
 
     @property
     def _left(self) -> dict[str, str]:

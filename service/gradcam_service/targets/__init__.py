@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 
 from gradcam_service.errors import BadOption, UnsupportedMethod, shortened
-from gradcam_service.explain.objectives import Differentiable
 from gradcam_service.kinds import Kinds
 
 if TYPE_CHECKING:
@@ -38,7 +37,8 @@ class TargetKind(Protocol):
     """A kind of target.
 
     One that only models of some tasks have names these in ``tasks``; models of such a task have no others, unless it
-    says ``beside_classes``: then they have those of no task as well.
+    says ``beside_classes``: then they have those of no task as well. One whose objectives know their own gradients (see
+    `gradcam_service.explain.objectives.Differentiable`) says ``differentiable``: compiled models explain no others.
     """
 
     @property
@@ -121,13 +121,18 @@ def objective(targets: Sequence[Target], outputs: Array) -> Objective:
     Raises:
         UnsupportedMethod: the outputs are a compiled model's, and the objective is written for torch.
     """
-    made = TARGETS[targets[0].kind].objective([target.value for target in targets], outputs)
-    if isinstance(outputs, np.ndarray) and not isinstance(made, Differentiable):
+    kind = targets[0].kind
+    if isinstance(outputs, np.ndarray) and not is_differentiable(kind):
         raise UnsupportedMethod(
-            f"a target of kind {targets[0].kind} is explained by differentiating it, which compiled models can't; the "
-            "full model can, and needs torch"
+            f"a target of kind {kind} is explained by differentiating it, which compiled models can't; the full model "
+            "can, and needs torch"
         )
-    return made
+    return TARGETS[kind].objective([target.value for target in targets], outputs)
+
+
+def is_differentiable(kind: str) -> bool:
+    """Whether objectives of a kind know their own gradients, found without making one, which may import torch."""
+    return bool(getattr(TARGETS[kind], "differentiable", False))
 
 
 def _parsed(text: str) -> object:

@@ -33,6 +33,7 @@ class Class:
     described: type = ExplainedClass
     is_logit = True
     is_difference = False
+    differentiable = True
     tasks: Sequence[str] = ()
 
     def reads(self, written: object) -> bool:

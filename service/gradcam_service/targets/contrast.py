@@ -65,6 +65,7 @@ class Contrast:
     described = ExplainedContrast
     is_logit = False
     is_difference = True
+    differentiable = True
 
     def reads(self, written: object) -> bool:
         """Objects that say what a class is compared with."""

@@ -44,6 +44,7 @@ class StateValue:
     described = ExplainedStateValue
     is_logit = False
     is_difference = False
+    differentiable = True
     tasks: Sequence[str] = ("policy",)
     beside_classes = True
 

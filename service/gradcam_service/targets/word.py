@@ -45,6 +45,7 @@ class CaptionWord:
     described: type = ExplainedWord
     is_logit = False
     is_difference = False
+    differentiable = True
     tasks: Sequence[str] = ("captioning",)
 
     def reads(self, written: object) -> bool:

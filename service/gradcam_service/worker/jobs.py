@@ -71,8 +71,10 @@ class Jobs:
         """Queue a job for the model as it is now."""
         try:
             model = self._models.find(job.model, job.digest, job.question)
-        except ModelLoading as error:
-            self._callers.fail(caller, job.id, error)
+        except Exception as error:  # of a plugin as well: its caller gets an answer and the log gets the reason
+            if not isinstance(error, ModelLoading):
+                log.exception("job can't be queued", extra={"fields": {"model": job.model}})
+            self._callers.fail(caller, job.id, _as_service_error(error))
             return
         try:
             inputs = {
