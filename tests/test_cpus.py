@@ -70,3 +70,27 @@ def test_torch_computes_with_as_many_threads(monkeypatch):
             assert torch.get_num_threads() == each
     finally:
         torch.set_num_threads(threads)
+
+
+def test_nobody_waits_for_torch_that_another_thread_imports(tmp_path):
+    (tmp_path / "torch.py").write_text(
+        "import builtins\nbuiltins.begun.set()\nassert builtins.asked.wait(60)\n"
+        "get_num_threads = lambda: 7\nset_num_threads = lambda count: print('told', count)\n"
+    )
+    code = """
+import builtins, threading
+from gradcam_service.runtime import _threads
+builtins.begun, builtins.asked = threading.Event(), threading.Event()
+importing = threading.Thread(target=lambda: __import__("torch"))
+importing.start()
+assert builtins.begun.wait(60)
+_threads.choose(3)
+print(_threads.computing())
+builtins.asked.set()
+importing.join()
+_threads.tell_torch()
+print(_threads.computing())
+"""
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split("\n") == ["3", "told 3", "7", ""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from types import ModuleType
 
 import psutil
 
@@ -12,10 +13,8 @@ _CHOSEN: list[int] = []
 
 def computing() -> int:
     """How many threads what is opened now computes with: as many as torch has, where it is imported."""
-    if "torch" in sys.modules:
-        import torch
-
-        return torch.get_num_threads()
+    if (torch := _torch()) is not None:
+        return int(torch.get_num_threads())
     return _CHOSEN[-1] if _CHOSEN else _processors()
 
 
@@ -27,10 +26,14 @@ def choose(count: int) -> None:
 
 def tell_torch() -> None:
     """Have torch, where it is imported, compute with as many threads as were chosen; for each thread that calls it."""
-    if "torch" in sys.modules and _CHOSEN:
-        import torch
-
+    if _CHOSEN and (torch := _torch()) is not None:
         torch.set_num_threads(_CHOSEN[-1])
+
+
+def _torch() -> ModuleType | None:
+    """What ``import torch`` would give at once: nothing while another thread is at it, for seconds."""
+    torch = sys.modules.get("torch")
+    return None if getattr(getattr(torch, "__spec__", None), "_initializing", False) else torch
 
 
 def _processors() -> int:
