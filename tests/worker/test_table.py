@@ -216,6 +216,12 @@ def test_what_a_load_waits_for_is_told_until_it_ends():
     assert reasons(listed("a@1"), waiting("1"), unloaded("a@1"), waiting("1"))[2:] == ["", ""]
     newer = reasons(listed("a@1"), loaded("1"), listed("a@1=new"), waiting("2"), loaded("2"))
     assert newer[2:] == ["", "the newer content is not loaded yet: it waits for its predictor", ""]
+    whole_one = [listed("a@1"), loaded("1"), needed_whole("a@1"), waiting("1")]
+    for end in (whole("1"), not_whole("1")):
+        assert reasons(*whole_one, end)[2:] == ["", "the full model waits for its predictor", ""]
+    both = reasons(*whole_one[:3], listed("a@1=new"), waiting("1"), waiting("2"), failed("2"))
+    assert both[3:5] == ["", ""]
+    assert both[5:] == [newer[3], "the newer content can't be loaded: it is broken"]
 
 
 def test_an_alias_that_can_not_move_says_where_it_stays_and_why():
@@ -250,6 +256,20 @@ def test_no_other_makes_room_for_a_model_to_become_faster():
     assert table.no_room(known, 1, card(memory=15)) == ""
     assert table.no_room(known, 1, card(memory=16)) == "it takes 16 bytes there; GRADCAM_MEMORY_BUDGET leaves 15"
     assert table.no_room(Table(), 1, card(memory=10**12)) == ""
+    for event in (needed_whole("b@1"), whole("2", "5")):  # which counts, be it its own or another's
+        known = table.reconcile(event(known, 0.0))
+    for token, most in ((1, 10), (2, 10)):
+        assert table.no_room(known, token, card(memory=most)) == ""
+        assert table.no_room(known, token, card(memory=most + 1)).endswith("leaves 10")
+
+
+def test_the_full_model_counts_beside_its_form_whichever_is_there_first():
+    known = Table()
+    for event in (listed("a@1"), loaded("1"), needed_whole("a@1"), whole("1", "20"), faster("1")):
+        known = table.reconcile(event(known, 0.0))
+    (model,) = known.status()
+    assert model.card is not None
+    assert (model.card.runtime, model.card.memory) == ("onnxruntime", 30)
 
 
 def test_aliases_that_can_not_be_read_stay_and_every_version_says_so():

@@ -31,11 +31,12 @@ class Version:
     Attributes:
         entry: what the repository holds now.
         load: token of the load of ``entry`` that is under way.
-        waits: what that load waits for, where it has said so.
+        waits: what that load waits for, where it has said so; without one, what the full model does.
         model: token of the load that made what answers: of ``entry`` or, while that is not loaded, of what was before.
-        card: of the content last loaded.
+        card: of the content last loaded, of its compiled form where that answers.
         accelerating: whether ``model`` is being made faster.
         completing: whether the full model, of which ``model`` is the compiled form, is being brought in.
+        whole: bytes that the full model takes beside that; 0 where it isn't there.
         incomplete: why that can't be; empty where it can, or nobody has tried.
         failure: why ``entry`` can't be loaded; empty where it can, or nobody has tried.
         failed_at: when the one or the other was found, seconds.
@@ -51,6 +52,7 @@ class Version:
     card: Card | None = None
     accelerating: bool = False
     completing: bool = False
+    whole: int = 0
     incomplete: str = ""
     failure: str = ""
     failed_at: float = 0.0
@@ -67,9 +69,22 @@ class Version:
             return "loading"
         return "failed" if self.failure else "unloaded"
 
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes, of the compiled form and of the full model."""
+        return 0 if self.card is None else self.card.memory + self.whole
+
+    @property
+    def waiting(self) -> int | None:
+        """Token of what may be waiting: of the load that is under way, or of what is being completed; None for none."""
+        if self.load is not None:
+            return self.load
+        return self.model if self.completing else None
+
     def dropped(self) -> Version:
         """Without the model that answers; what is queued for it still holds it."""
-        return replace(self, model=None, accelerating=False, completing=False, incomplete="", pinned=False)
+        gone = replace(self, model=None, accelerating=False, completing=False, whole=0, incomplete="")
+        return replace(gone, pinned=False)
 
 
 @dataclass(frozen=True)
@@ -166,14 +181,15 @@ class Table:
             lacking = "can't be loaded"
         if version.model is not None and reason:
             reason = f"the newer content {lacking}: {reason}"
+        elif version.completing and version.waits:
+            reason = f"the full model waits for {version.waits}"
         aliases = [alias for alias, of in self.aliases.get(entry.name, {}).items() if of == entry.version]
         on_demand, description = self.snapshot.waits(entry), self.snapshot.descriptions.get(entry.key, "")
         notes = [str(one) for one in stuck if one.name == entry.name and one.at in (entry.version, None)]
         if wrong := self.snapshot.listing.unusable.get(entry.name):
             notes.append(f"aliases stay as they are: {wrong}")
-        return Model(
-            entry.name, entry.version, aliases, version.state, reason, version.card, on_demand, description, notes
-        )
+        card = version.card and msgspec.structs.replace(version.card, memory=version.memory)
+        return Model(entry.name, entry.version, aliases, version.state, reason, card, on_demand, description, notes)
 
     def _with(self, *versions: Version) -> Table:
         return replace(self, versions={**self.versions, **{version.entry.key: version for version in versions}})
@@ -250,8 +266,8 @@ def unloaded(table: Table, key: str) -> Table:
 
 
 def waits(table: Table, token: int, what: str) -> Table:
-    """A load waits for something."""
-    version = next((version for version in table.versions.values() if version.load == token), None)
+    """A load waits for something, or the full model that is brought in beside what a load made."""
+    version = next((version for version in table.versions.values() if version.waiting == token), None)
     return table if version is None else table._with(replace(version, waits=what))
 
 
@@ -263,9 +279,9 @@ def ended(table: Table, token: int, outcome: Card | str, now: float) -> Table:
     if isinstance(outcome, Card) and 0 < table.budget < outcome.memory:
         outcome = f"it takes {outcome.memory} bytes; GRADCAM_MEMORY_BUDGET leaves {table.budget} for all models"
     if isinstance(outcome, str):
-        return table._with(replace(version, load=None, failure=outcome, failed_at=now))
+        return table._with(replace(version, load=None, waits="", failure=outcome, failed_at=now))
     fresh = replace(version.dropped(), pinned=version.pinned, load=None, model=token, card=outcome, accelerating=True)
-    return table._with(replace(fresh, failure="", evicted=False, used=now))
+    return table._with(replace(fresh, waits="", failure="", evicted=False, used=now))
 
 
 def accelerated(table: Table, token: int, card: Card | None) -> Table:
@@ -279,15 +295,15 @@ def accelerated(table: Table, token: int, card: Card | None) -> Table:
 def completed(table: Table, token: int, more: int | str, now: float) -> Table:
     """The full model is there beside the compiled form that a load made, and takes so many bytes more; or why not."""
     version = table.models.get(token)
-    if version is None or version.card is None or not version.completing:
+    if version is None or not version.completing:
         return table
-    memory = version.card.memory
+    memory = version.memory
     if isinstance(more, int) and 0 < table.budget < memory + more:
         more = f"it takes {memory + more} bytes; GRADCAM_MEMORY_BUDGET leaves {table.budget} for all models"
+    version = replace(version, completing=False, waits="" if version.load is None else version.waits)
     if isinstance(more, str):
-        return table._with(replace(version, completing=False, incomplete=more, failed_at=now))
-    card = msgspec.structs.replace(version.card, memory=memory + more)
-    return table._with(replace(version, completing=False, incomplete="", card=card, used=now))
+        return table._with(replace(version, incomplete=more, failed_at=now))
+    return table._with(replace(version, incomplete="", whole=more, used=now))
 
 
 def outdated(table: Table, token: int, reason: str, now: float) -> Table:
@@ -306,7 +322,7 @@ def used(table: Table, key: str, now: float) -> Table:
 
 def no_room(table: Table, token: int, card: Card) -> str:
     """Why a model can't be as fast as this card says; empty where it can. No other makes room for that."""
-    others = sum(version.card.memory for of, version in table.models.items() if of != token and version.card)
+    others = sum(version.whole if of == token else version.memory for of, version in table.models.items())
     if 0 < table.budget < others + card.memory:
         return f"it takes {card.memory} bytes there; GRADCAM_MEMORY_BUDGET leaves {max(0, table.budget - others)}"
     return ""
@@ -366,7 +382,7 @@ def _wanted(table: Table, name: str, versions: list[Version]) -> list[Version]:
 def _with_room(table: Table) -> Table:
     """Without what was used longest ago, so that the rest fits."""
     ready = sorted(table.models.values(), key=lambda version: version.used)
-    while 0 < table.budget < sum(version.card.memory for version in ready if version.card):
+    while 0 < table.budget < sum(version.memory for version in ready):
         table = table._with(replace(ready.pop(0).dropped(), evicted=True))
     return table
 
