@@ -233,6 +233,22 @@ def test_what_needs_the_full_model_is_told_why_there_is_none(tmp_path: Path):
     between(tmp_path, play)
 
 
+def test_what_needs_a_full_model_that_workers_die_of_is_refused_in_the_end(tmp_path: Path):
+    async def play(workers: Workers, peers: list[Peer]) -> None:
+        job = ask(workers)
+        for number in (0, 1, 0):
+            peer = peers[number]
+            await peer.say(Failed((await hear_job(peer)).id, "needs_full_model", "not yet"))
+            await peer.hear(Load)
+            peer.die()
+            peers[number] = Peer(peer.address)
+            await greet(peers[number])
+        with pytest.raises(ModelFailed, match="workers have died while they loaded it"):
+            await job
+
+    between(tmp_path, play)
+
+
 def test_a_model_that_one_worker_can_load_is_loaded(tmp_path: Path):
     async def play(workers: Workers, peers: list[Peer]) -> None:
         load = asyncio.create_task(workers.load("a@1", monotonic() + PATIENCE))

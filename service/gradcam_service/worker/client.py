@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from time import monotonic
 from typing import Literal
 
@@ -155,12 +154,14 @@ class Workers:
 
         A job whose worker dies is sent again, to be run alone if the worker was at it.
 
+        One whose full model can't be brought in, as workers die of that, is given up by the same rule as a job.
+
         Raises:
             CrashesWorker: workers died of it.
             TooExpensive: a step of it takes so long that workers are taken for hung.
             NotReady, ModelFailed, ModelLoading, UnknownModel: none came up again with this model.
         """
-        suspicion, whole = Suspicion(), set[WorkerLink]()
+        suspicion, of_load, whole = Suspicion(), Suspicion(), set[WorkerLink]()
         while True:
             able = [link for link in self.links if link.up and link.has(model, digest)]
             if not able:
@@ -171,8 +172,14 @@ class Workers:
                 return await link.infer(model, digest, inputs, question, deadline, alone=suspicion.suspected)
             except NeedsFullModel:
                 whole.add(link)
-                with suppress(WorkerLost):
+                try:
                     await self._load(model, [link], deadline, whole=True)
+                except WorkerLost as lost:
+                    if of_load.died(0, lost.crashed):
+                        raise ModelFailed(
+                            f"model {model} can't be loaded in full: workers have died while they loaded it; more "
+                            "memory may help, and what its compiled form can do would work"
+                        ) from None
             except WorkerLost as lost:
                 crashed = lost.crashed or lost.overlong is not None
                 if lost.step is not None and suspicion.died(lost.step, crashed):
