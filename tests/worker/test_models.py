@@ -2,17 +2,26 @@
 
 import json
 import logging
+import shutil
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from registry.predictors import serving
 
+from gradcam_service.compiled.race import Race
+from gradcam_service.errors import NeedsFullModel
 from gradcam_service.registry.apart import Surroundings
-from gradcam_service.registry.repository import scan
+from gradcam_service.registry.loader import LoadedModel
+from gradcam_service.registry.loading import load, load_form
+from gradcam_service.registry.repository import EMBEDDED, scan
+from gradcam_service.registry.served import ServedModel
 from gradcam_service.runtime import openvino
 from gradcam_service.worker import models
+from gradcam_service.worker.messages import Question
 from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import Snapshot
 from live import PATIENCE
@@ -115,3 +124,117 @@ def test_nobody_waits_for_a_predictor_whose_model_is_not_wanted_any_more(tmp_pat
         waiting.join(PATIENCE)
         assert not waiting.is_alive()
     assert table.status()[0].state == "unloaded"
+
+
+def forms(folder: Path, **changes: object) -> tuple[Models, threading.Event]:
+    """A worker's models, in its thread's place, of which `scenes` comes with its compiled form."""
+    woken = threading.Event()
+    table = Models("cpu", 0, None, woken.set, **changes)
+    table.apply(Snapshot(scan((folder,), embedded=False)))
+    return table, woken
+
+
+def collected(table: Models, woken: threading.Event, done: Callable[[], bool]) -> None:
+    """Take what is loaded until something is so."""
+    while not done():
+        assert woken.wait(PATIENCE)
+        woken.clear()
+        table.collect()
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """A repository of `scenes` with its compiled form."""
+    shutil.copytree(EMBEDDED / "scenes" / "1", tmp_path / "models" / "scenes" / "1")
+    return tmp_path / "models"
+
+
+IN_TORCH = Question("smoothgrad")
+
+
+def found(table: Models, question: Question | None) -> ServedModel:
+    return table.find("scenes@1", table.status()[0].card.digest, question)
+
+
+def test_the_full_model_is_loaded_beside_its_form_for_what_that_can_not_do(scenes):
+    table, woken = forms(scenes)
+    collected(table, woken, lambda: table.started)
+    form = found(table, None)
+    with pytest.raises(NeedsFullModel):
+        found(table, IN_TORCH)
+    assert table.load("scenes@1", again=False, whole=True)
+    collected(table, woken, lambda: not table.is_loading("scenes@1"))
+    assert found(table, Question("gradcam")) is form
+    full = found(table, IN_TORCH)
+    assert isinstance(full, LoadedModel)
+    assert table.status()[0].card.memory == form.card.memory + full.card.memory
+    assert not table.load("scenes@1", again=False, whole=True)
+
+
+def test_a_full_model_that_comes_when_its_form_is_unloaded_is_let_go_of(scenes, monkeypatch):
+    asked, unloaded = threading.Event(), threading.Event()
+
+    def late(*arguments):
+        asked.set()
+        assert unloaded.wait(PATIENCE)
+        return load(*arguments)
+
+    monkeypatch.setattr(models, "load", late)
+    table, woken = forms(scenes)
+    collected(table, woken, lambda: table.started)
+    table.load("scenes@1", again=False, whole=True)
+    assert asked.wait(PATIENCE)
+    table.unload("scenes@1")
+    assert not table.is_loading("scenes@1")
+    unloaded.set()
+    assert table.load("scenes@1", again=False)
+    collected(table, woken, lambda: not table.is_loading("scenes@1"))
+    with pytest.raises(NeedsFullModel):
+        found(table, IN_TORCH)
+
+
+def test_what_can_not_be_made_faster_now_answers_and_others_are_loaded(scenes, monkeypatch, caplog):
+    def gone(race):
+        raise FileNotFoundError("its folder has gone")
+
+    monkeypatch.setattr(Race, "is_ready", gone)
+    with caplog.at_level(logging.INFO):
+        table, woken = forms(scenes, surroundings=Surroundings(log_level="warning"))
+        collected(table, woken, lambda: table.started)
+    assert any(
+        record.fields["reason"].endswith("its folder has gone")
+        for record in caplog.records
+        if record.getMessage().startswith("model stays on")
+    )
+    table.load("scenes@1", again=False, whole=True)
+    collected(table, woken, lambda: not table.is_loading("scenes@1"))
+    assert isinstance(found(table, IN_TORCH), LoadedModel)
+
+
+def test_what_fails_in_the_loading_thread_keeps_no_other_from_being_loaded(scenes, monkeypatch):
+    monkeypatch.setattr(Models, "_accelerate", lambda *_: 1 / 0)
+    table, woken = forms(scenes)
+    collected(table, woken, lambda: table.status()[0].state == "ready")
+    table.load("scenes@1", again=False, whole=True)
+    collected(table, woken, lambda: not table.is_loading("scenes@1"))
+    assert isinstance(found(table, IN_TORCH), LoadedModel)
+
+
+def test_forms_are_opened_one_at_a_time(scenes, monkeypatch):
+    at_once, most = [], []
+
+    def watched(*arguments):
+        at_once.append(0)
+        time.sleep(0.05)
+        most.append(len(at_once))
+        try:
+            return load_form(*arguments)
+        finally:
+            at_once.pop()
+
+    monkeypatch.setattr(models, "load_form", watched)
+    for name in "abc":
+        shutil.copytree(scenes / "scenes", scenes / name)
+    table, woken = forms(scenes)
+    collected(table, woken, lambda: table.started)
+    assert most == [1] * 4

@@ -17,7 +17,7 @@ from gradcam_service import metrics
 from gradcam_service.compiled.form import make_form, unlike
 from gradcam_service.errors import ModelFailed, ModelLoading, NeedsFullModel, in_one_line
 from gradcam_service.registry.apart import Surroundings
-from gradcam_service.registry.cache import Lease
+from gradcam_service.registry.cache import Lease, holding
 from gradcam_service.registry.listing import Model
 from gradcam_service.registry.loading import load, load_form, prepare
 from gradcam_service.registry.repository import Entry
@@ -40,13 +40,11 @@ class _Prepared(NamedTuple):
         step: which.
         began: when, by `perf_counter`.
         leases: of what it needs.
-        form: the compiled form of the model, which is all that has to be loaded; None where the model itself has to be.
     """
 
     step: Load | Complete
     began: float
     leases: list[Lease]
-    form: ServedModel | None
 
 
 class Models:
@@ -56,9 +54,9 @@ class Models:
     that they were queued for, so the old one goes when the last of them is done. A model answers as soon as it can, and
     is then made faster.
 
-    What a load waits for, it waits for in a thread of its own; then one thread loads, in the order in which these end.
-    All else happens in the thread that calls. Those threads read the table, which is never changed but replaced, and
-    tell of their outcomes through queues.
+    What a load waits for, it waits for in a thread of its own, in which a compiled form is opened, too, when no other
+    is. Then one thread loads models themselves, in the order in which these end. All else happens in the thread that
+    calls. Those threads read the table, which is never changed but replaced, and tell of their outcomes through queues.
 
     Args:
         device: where models are put.
@@ -99,6 +97,7 @@ class Models:
         self._ended: SimpleQueue[tuple[int, ServedModel | str]] = SimpleQueue()
         self._accelerated: SimpleQueue[tuple[int, ServedModel | str | None]] = SimpleQueue()
         self._completed: SimpleQueue[tuple[int, ServedModel | str]] = SimpleQueue()
+        self._opening = threading.Lock()
         self._start = threading.Event()
         self._start_ends = False
         threading.Thread(target=self._run, name="loader", daemon=True).start()
@@ -262,7 +261,10 @@ class Models:
             fields = {"setting": "GRADCAM_PRECISION", "precision": self._precision, "device": self._device}
             log.warning("the setting has no effect: no runtime has units for it here", extra={"fields": fields})
         while True:
-            self._do(self._work.get())
+            try:
+                self._do(self._work.get())
+            except Exception:  # others are to be loaded; after a fault of the device the next batch ends the process
+                log.exception("loader failed")
 
     def _do(self, work: _Prepared | Accelerate | partial[None]) -> None:
         match work:
@@ -271,10 +273,7 @@ class Models:
             case Accelerate():
                 self._accelerate(work)
             case partial():
-                try:
-                    work()
-                except Exception:  # of a device that is lost; whoever runs the next batch ends the process
-                    log.exception("memory could not be given back")
+                work()
 
     def _end_start(self) -> None:
         self._start.set()
@@ -284,7 +283,8 @@ class Models:
         """Whether the outcome of a step would change anything."""
         if isinstance(step, Load):
             return self._table.awaits(step.token)
-        return step.token in self._table.models and self._table.models[step.token].completing
+        version = self._table.models.get(step.token)
+        return version is not None and version.completing
 
     def _prepare(self, step: Load | Complete) -> None:
         """In a thread of its own, so that others are loaded meanwhile: wait for what a load needs."""
@@ -301,32 +301,46 @@ class Models:
 
         try:
             with heard_by(tell):
-                form, leases = None, list[Lease]()
-                if isinstance(step, Load) and step.entry not in self._stale:
-                    about = (self._device, self._cache_bytes, self._max_pixels, self._compiles, self._surroundings)
-                    form = load_form(step.entry, *about)
-                if form is None:
+                if isinstance(step, Complete) or step.entry in self._stale or not self._load_form(step, start):
                     leases = prepare(step.entry, self._python_path, self._surroundings)
-                self._work.put(_Prepared(step, start, leases, form))
+                    self._work.put(_Prepared(step, start, leases))
         except BaseException as error:
             if self._awaits(step):
                 self._end_load(step, _failure(step, error))
 
+    def _load_form(self, step: Load, began: float) -> bool:
+        """Load the compiled form that answers for a model; whether it has one.
+
+        One at a time, so that no more are in memory than the budget holds and the one that is being opened.
+        """
+        with holding():
+            step.entry.folder()  # which may have to be fetched, while others are opened
+            with self._opening:
+                form = load_form(
+                    *(step.entry, self._device, self._cache_bytes, self._max_pixels, self._compiles, self._surroundings)
+                )
+                if form is not None:
+                    self._succeed(step, began, form)
+        return form is not None
+
     def _load(self, prepared: _Prepared) -> None:
-        step, outcome = prepared.step, prepared.form
+        step = prepared.step
         try:
-            outcome = outcome or load(
+            model = load(
                 *(step.entry, self._device, self._python_path, self._cache_bytes, self._surroundings, self._max_pixels)
             )
         except BaseException as error:
             self._end_load(step, _failure(step, error))
             return
-        seconds = perf_counter() - prepared.began
+        self._succeed(step, prepared.began, model)
+
+    def _succeed(self, step: Load | Complete, began: float, model: ServedModel) -> None:
+        seconds = perf_counter() - began
         metrics.MODEL_LOAD.labels(step.entry.name).observe(seconds)
         what = "model ready" if isinstance(step, Load) else "full model ready"
         log.info(what, extra={"fields": {"model": step.entry.key, "seconds": round(seconds, 2)}})
-        self._give_back_after(outcome)
-        self._end_load(step, outcome)
+        self._give_back_after(model)
+        self._end_load(step, model)
 
     def _end_load(self, step: Load | Complete, outcome: ServedModel | str) -> None:
         (self._ended if isinstance(step, Load) else self._completed).put((step.token, outcome))
@@ -334,29 +348,31 @@ class Models:
 
     def _accelerate(self, step: Accelerate) -> None:
         """Make a model that answers already faster, if it can be and is still there."""
-        token = step.token
-        model = self._loaded.get(token)
-        if model is None:
-            return
-        if model.exporter is not None and not model.exporter.is_ready():
-            self._accelerated.put((token, None))
-            threading.Thread(target=self._accelerate_later, args=(step, model.exporter), daemon=True).start()
-            del model
-            self._wake()
-            return
-        outcome: ServedModel | str
-        try:
-            outcome = model.accelerated(self._precision, self._cache_bytes)
-        except BaseException as error:  # of the device or the model's code; it answers as it is
-            outcome = in_one_line(error)
-        if not isinstance(outcome, str):
-            self._give_back_after(outcome)
-        self._accelerated.put((token, outcome))
-        if self._compiles and model.card.torch:
+        outcome = self._faster(step)
+        self._accelerated.put((step.token, outcome))
+        self._wake()
+        if outcome is not None and self._compiles and step.version.card is not None and step.version.card.torch:
             own = (step.version.entry, self._surroundings)
             threading.Thread(target=make_form, args=own, name="compile", daemon=True).start()
-        del model, outcome  # as above
-        self._wake()
+
+    def _faster(self, step: Accelerate) -> ServedModel | str | None:
+        """What is faster, why there is nothing, or None where it is to be expected later or the model has gone.
+
+        Then nothing here holds the model as it was, whose memory can be given back.
+        """
+        model = self._loaded.get(step.token)
+        if model is None:
+            return None
+        try:
+            if model.exporter is not None and not model.exporter.is_ready():
+                threading.Thread(target=self._accelerate_later, args=(step, model.exporter), daemon=True).start()
+                return None
+            outcome = model.accelerated(self._precision, self._cache_bytes)
+        except BaseException as error:  # of the device, the disk or the model's code; it answers as it is
+            return in_one_line(error)
+        if not isinstance(outcome, str):
+            self._give_back_after(outcome)
+        return outcome
 
     def _accelerate_later(self, step: Accelerate, exporter: Waited) -> None:
         """In a thread of its own, so that others are loaded meanwhile: have a model exported."""
