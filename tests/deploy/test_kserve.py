@@ -16,7 +16,7 @@ from gradcam_service.settings import Settings, misspelt
 from live import GRADCAM, free_port, running
 from repository import ROOT
 
-from .test_kubernetes import built
+from .manifests import built
 
 MANIFESTS = ROOT / "deploy" / "kserve"
 SCHEMAS = json.loads((Path(__file__).parent / "kserve_schemas.json").read_text())

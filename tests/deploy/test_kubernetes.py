@@ -1,17 +1,11 @@
-"""The manifests: what a cluster takes, what its security demands, and what the service is."""
+"""The manifests: what a cluster takes, and what the service is."""
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import re
-import subprocess
-import tempfile
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import kubernetes_validate
@@ -21,101 +15,35 @@ from annotated_types import Le
 from botocore.utils import ContainerMetadataFetcher
 
 import operator_rules
-from gradcam_service import metrics, serving
+from gradcam_service import serving
 from gradcam_service.api import operations
 from gradcam_service.settings import Settings, misspelt
 from repository import ROOT, VERSION, image_environment, instructions
 
-from .prometheus import installed, promtool
+from .manifests import (
+    BUCKETS,
+    CUSTOM,
+    KUBERNETES,
+    OVERLAYS,
+    PROBES,
+    asked_by,
+    built,
+    bytes_of,
+    container_of,
+    environment_of,
+    find,
+    names_of,
+    overlays,
+    pod_of,
+    render,
+    security_of,
+    size_of,
+    variant_of,
+    watched,
+    written,
+)
 
-MANIFESTS = ROOT / "deploy/kubernetes"
-OVERLAYS = sorted(folder.name for folder in (MANIFESTS / "overlays").iterdir())
-BUCKETS = [f"{overlay}+s3" for overlay in OVERLAYS]
-KUBERNETES = ("1.30", "1.37")
-CUSTOM = ("InterceptorRoute", "PrometheusRule", "ScaledObject", "ServiceMonitor")
 INTERCEPTOR_ROUTE = json.loads(Path(__file__).with_name("http_add_on_schema.json").read_text())
-
-Manifest = dict[str, Any]
-
-
-@cache
-def render(overlay: str) -> list[Manifest]:
-    """What an overlay is, alone or with parts that any can be given: ``gpu+s3+monitoring``."""
-    overlay, *parts = overlay.split("+")
-    if not parts:
-        return built(MANIFESTS / ("" if overlay == "example" else "overlays") / overlay)
-    components = [part for part in parts if part in COMPONENTS]
-    resources = [f"overlays/{overlay}", *(part for part in parts if part not in COMPONENTS)]
-    with tempfile.TemporaryDirectory() as folder:
-        return built(written(Path(folder), {"resources": resources, "components": components}))
-
-
-COMPONENTS = {
-    file.parent.name for file in MANIFESTS.glob("*/kustomization.yaml") if "\nkind: Component\n" in file.read_text()
-}
-
-
-def written(folder: Path, mine: dict[str, Any]) -> Path:
-    """The folder, with an overlay of somebody's own; its parts are named as seen from the manifests."""
-    there = os.path.relpath(MANIFESTS, folder.resolve())
-    parts = {key: [f"{there}/{part}" for part in mine.get(key, [])] for key in ("resources", "components")}
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": "gradcam"} | mine | parts))
-    return folder
-
-
-def built(folder: Path) -> list[Manifest]:
-    """What kubectl makes of a kustomization."""
-    result = subprocess.run([installed("kubectl"), "kustomize", folder], capture_output=True, text=True)
-    assert (result.returncode, result.stderr) == (0, "")
-    return list(yaml.safe_load_all(result.stdout))
-
-
-def find(overlay: str, kind: str) -> Manifest:
-    found = [manifest for manifest in render(overlay) if manifest["kind"] == kind]
-    assert len(found) == 1, f"{kind} in {overlay}: {len(found)}"
-    return found[0]
-
-
-def pod_of(overlay: str) -> Manifest:
-    pod: Manifest = find(overlay, "Deployment")["spec"]["template"]["spec"]
-    return pod
-
-
-def container_of(overlay: str) -> Manifest:
-    container: Manifest = pod_of(overlay)["containers"][0]
-    return container
-
-
-def environment_of(overlay: str) -> dict[str, str]:
-    """The variables that don't come from a Secret."""
-    return {variable["name"]: variable["value"] for variable in container_of(overlay)["env"] if "value" in variable}
-
-
-def names_of(overlay: str) -> list[str]:
-    """All variables."""
-    return [variable["name"] for variable in container_of(overlay)["env"]]
-
-
-def size_of(overlay: str, volume: str) -> int:
-    """Most bytes that a volume may hold."""
-    limits = {one["name"]: one["emptyDir"]["sizeLimit"] for one in pod_of(overlay)["volumes"] if one.get("emptyDir")}
-    return bytes_of(limits[volume])
-
-
-def bytes_of(quantity: str) -> int:
-    units = {"Mi": 2**20, "Gi": 2**30}
-    return int(quantity[:-2]) * units[quantity[-2:]]
-
-
-def variant_of(overlay: str) -> str:
-    """What an overlay's image is beside the one for a CPU: its tag's end."""
-    if container_of(overlay)["resources"]["limits"].get("nvidia.com/gpu", 0):
-        return "-cuda"
-    return "-slim" if overlay.startswith("slim") else ""
-
-
-overlays = pytest.mark.parametrize("overlay", [*OVERLAYS, *BUCKETS])
-watched = pytest.mark.parametrize("overlay", [*(f"{overlay}+monitoring" for overlay in OVERLAYS), "example"])
 
 
 @pytest.mark.parametrize("overlay", [*OVERLAYS, *(f"{overlay}+ingress+monitoring" for overlay in BUCKETS), "example"])
@@ -144,88 +72,10 @@ def test_the_operators_take_theirs(overlay: str):
         assert read.model_dump(by_alias=True, exclude_unset=True, mode="json") == manifest
 
 
-ALLOWED_VOLUMES = {
-    *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret")
-}
-
-
-def offences(pod: Manifest) -> list[str]:
-    """What the pod security standard "restricted" (and "baseline", of which it is more) forbids in this pod."""
-    found = [name for name in ("hostNetwork", "hostPID", "hostIPC") if pod.get(name)]
-    found += [name for name in ("sysctls", "seLinuxOptions", "windowsOptions", "appArmorProfile") if name in _of(pod)]
-    found += [f"volume {v['name']}" for v in pod.get("volumes", []) if not v.keys() - {"name"} <= ALLOWED_VOLUMES]
-    for container in [*pod.get("initContainers", []), *pod["containers"], *pod.get("ephemeralContainers", [])]:
-        own = _of(container)
-        both = _of(pod) | own
-        capabilities = own.get("capabilities", {})
-        rules = {
-            "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is False,
-            "privileged": not own.get("privileged"),
-            "capabilities.drop": "ALL" in capabilities.get("drop", []),
-            "capabilities.add": set(capabilities.get("add", [])) <= {"NET_BIND_SERVICE"},
-            "runAsNonRoot": both.get("runAsNonRoot") is True,
-            "runAsUser": both.get("runAsUser") != 0,
-            "seccompProfile": both.get("seccompProfile", {}).get("type") in ("RuntimeDefault", "Localhost"),
-            "procMount": own.get("procMount", "Default") == "Default",
-            "options": not own.keys() & {"seLinuxOptions", "windowsOptions", "appArmorProfile"},
-            "hostPort": not any("hostPort" in port for port in container.get("ports", [])),
-            "host": not any("host" in _action(container, probe) for probe in PROBES),
-        }
-        found += [rule for rule, held in rules.items() if not held]
-        # Not in the standard, and as easily held to.
-        found += [] if own.get("readOnlyRootFilesystem") else ["readOnlyRootFilesystem"]
-    return found
-
-
-PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
-
-
-def _of(thing: Manifest) -> Manifest:
-    context: Manifest = thing.get("securityContext", {})
-    return context
-
-
-def _action(container: Manifest, probe: str) -> Manifest:
-    action: Manifest = container.get(probe, {}).get("httpGet", {})
-    return action
-
-
-@overlays
-def test_pods_are_confined(overlay: str):
-    assert offences(pod_of(overlay)) == []
-    assert find(overlay, "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-
-
-@pytest.mark.parametrize(
-    ("offence", "commit"),
-    [
-        ("hostNetwork", lambda pod: pod.update(hostNetwork=True)),
-        ("sysctls", lambda pod: _of(pod).update(sysctls=[{"name": "kernel.msgmax", "value": "1"}])),
-        ("volume tmp", lambda pod: pod["volumes"].append({"name": "tmp", "hostPath": {"path": "/tmp"}})),
-        ("runAsNonRoot", lambda pod: _of(pod).pop("runAsNonRoot")),
-        ("runAsUser", lambda pod: _of(pod).update(runAsUser=0)),
-        ("seccompProfile", lambda pod: _of(pod).pop("seccompProfile")),
-        ("allowPrivilegeEscalation", lambda pod: _of(pod["initContainers"][0]).pop("allowPrivilegeEscalation")),
-        ("privileged", lambda pod: _of(pod["containers"][0]).update(privileged=True)),
-        ("capabilities.drop", lambda pod: _of(pod["containers"][0]).pop("capabilities")),
-        ("capabilities.add", lambda pod: _of(pod["containers"][0])["capabilities"].update(add=["NET_ADMIN"])),
-        ("procMount", lambda pod: _of(pod["containers"][0]).update(procMount="Unmasked")),
-        ("options", lambda pod: _of(pod["containers"][0]).update(appArmorProfile={"type": "Unconfined"})),
-        ("hostPort", lambda pod: pod["containers"][0]["ports"][0].update(hostPort=8000)),
-        ("host", lambda pod: _action(pod["containers"][0], "livenessProbe").update(host="10.0.0.1")),
-        ("readOnlyRootFilesystem", lambda pod: _of(pod["containers"][0]).pop("readOnlyRootFilesystem")),
-    ],
-)
-def test_an_offence_would_be_seen(offence: str, commit: Callable[[Manifest], object]):
-    pod = copy.deepcopy(pod_of("cpu"))
-    commit(pod)
-    assert offence in offences(pod)
-
-
 @overlays
 def test_the_pod_is_the_image(overlay: str):
     pod, environment = pod_of(overlay), image_environment()
-    assert f"{_of(pod)['runAsUser']}:{_of(pod)['runAsGroup']}" == instructions("USER")[-1]
+    assert f"{security_of(pod)['runAsUser']}:{security_of(pod)['runAsGroup']}" == instructions("USER")[-1]
     writable = {m["mountPath"] for m in container_of(overlay)["volumeMounts"] if not m.get("readOnly")}
     assert writable == {"/tmp", "/dev/shm", environment["XDG_CACHE_HOME"]}
     assert environment["TORCH_HOME"].startswith(environment["XDG_CACHE_HOME"])
@@ -290,10 +140,10 @@ def test_probes_ask_what_there_is(overlay: str):
     routes = {route.path for route in operations.router.routes}
     container = container_of(overlay)
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    paths = {probe: _action(container, probe)["path"] for probe in PROBES}
+    paths = {probe: asked_by(container, probe)["path"] for probe in PROBES}
     assert set(paths.values()) <= routes
     assert paths == {"startupProbe": "/livez", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
-    assert {ports[_action(container, probe)["port"]] for probe in PROBES} == {Settings.model_fields["port"].default}
+    assert {ports[asked_by(container, probe)["port"]] for probe in PROBES} == {Settings.model_fields["port"].default}
 
 
 @overlays
@@ -473,88 +323,3 @@ def test_the_patches_for_gpus_fit_the_overlay(patches: str, tmp_path: Path):
     (devices,) = [one["value"] for one in container["env"] if one["name"] == "GRADCAM_DEVICE"]
     gpus = sum(int(count) for name, count in container["resources"]["limits"].items() if name.startswith("nvidia.com/"))
     assert len(devices.split(",")) == gpus
-
-
-def series_of(query: str) -> set[str]:
-    return set(re.findall(r"gradcam_\w+", query))
-
-
-@pytest.fixture(scope="module")
-def adapter() -> Manifest:
-    """The rule of prometheus-adapter."""
-    values = yaml.safe_load((ROOT / "deploy/kubernetes/overlays/ha/prometheus-adapter.yaml").read_text())
-    (rule,) = values["rules"]["custom"]
-    found: Manifest = rule
-    return found
-
-
-def test_the_autoscaler_asks_for_what_the_adapter_has(adapter: Manifest):
-    autoscaler = find("ha", "HorizontalPodAutoscaler")["spec"]
-    (metric,) = autoscaler["metrics"]
-    assert metric["pods"]["metric"]["name"] == adapter["name"]["as"]
-    assert (
-        autoscaler["scaleTargetRef"].items()
-        <= {"apiVersion": "apps/v1", "kind": "Deployment", "name": "gradcam"}.items()
-    )
-    assert "replicas" not in find("ha", "Deployment")["spec"]
-
-
-def test_the_simplest_autoscaler_asks_for_the_cpu():
-    autoscaler = find("autoscaled", "HorizontalPodAutoscaler")["spec"]
-    (metric,) = autoscaler["metrics"]
-    assert (metric["type"], metric["resource"]["name"]) == ("Resource", "cpu")
-    assert container_of("autoscaled")["resources"]["requests"]["cpu"]  # a share of which is the target
-    assert autoscaler["scaleTargetRef"] == find("ha", "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
-    assert "replicas" not in find("autoscaled", "Deployment")["spec"]
-    assert not [manifest for manifest in render("autoscaled") if manifest["kind"] in CUSTOM]
-
-
-def test_keda_scales_in_place_of_the_autoscaler(adapter: Manifest):
-    assert not [manifest for manifest in render("keda") if manifest["kind"] == "HorizontalPodAutoscaler"]
-    scaler, autoscaler = find("keda", "ScaledObject")["spec"], find("ha", "HorizontalPodAutoscaler")["spec"]
-    assert (scaler["minReplicaCount"], scaler["maxReplicaCount"]) == (
-        autoscaler["minReplicas"],
-        autoscaler["maxReplicas"],
-    )
-    (trigger,) = scaler["triggers"]
-    assert series_of(trigger["metadata"]["query"]) == series_of(adapter["metricsQuery"])
-    assert f'namespace="{find("keda", "Deployment")["metadata"]["namespace"]}"' in trigger["metadata"]["query"]
-
-
-@pytest.mark.parametrize(("waited", "expected"), [("0+6x20", 0.2), ("12+0x20", 0)], ids=["busy", "idle"])
-def test_the_queries_give_the_average_wait(adapter: Manifest, waited: str, expected: float, tmp_path: Path):
-    """Two pods of 30 images in 15 seconds, or none: 6 seconds of waiting in all, or none."""
-    images = waited.replace("6", "30")
-    series = [
-        {"series": f'{metric}{{namespace="gradcam",pod="{pod}",model="scenes",stage="{stage}"}}', "values": values}
-        for pod in ("a", "b")
-        for stage in ("queue", "forward")
-        for metric, values in (
-            ("gradcam_stage_duration_seconds_sum", waited if stage == "queue" else "0+60x20"),
-            ("gradcam_stage_duration_seconds_count", images),
-        )
-    ]
-    (trigger,) = find("keda", "ScaledObject")["spec"]["triggers"]
-    labels = {"<<.LabelMatchers>>": 'namespace="gradcam",pod=~"a|b"', "<<.GroupBy>>": "pod"}
-    query = re.sub("|".join(map(re.escape, labels)), lambda found: labels[found[0]], adapter["metricsQuery"])
-    asked = [
-        {"expr": trigger["metadata"]["query"], "eval_time": "4m", "exp_samples": [{"labels": "{}", "value": expected}]},
-        {
-            "expr": query,
-            "eval_time": "4m",
-            "exp_samples": [{"labels": f'{{pod="{pod}"}}', "value": expected} for pod in ("a", "b")],
-        },
-    ]
-    rules = tmp_path / "rules.yml"
-    rules.write_text(
-        yaml.safe_dump({"tests": [{"interval": "15s", "input_series": series, "promql_expr_test": asked}]})
-    )
-    result = promtool("test", "rules", rules)
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
-def test_the_adapter_asks_for_what_the_service_measures(adapter: Manifest):
-    stage = next(iter(metrics.STAGE.describe())).name
-    assert series_of(adapter["metricsQuery"]) == {f"{stage}_sum", f"{stage}_count"}
-    assert series_of(adapter["seriesQuery"]) == {f"{stage}_sum"}
-    assert 'stage="queue"' in adapter["metricsQuery"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .test_kubernetes import find, render
+from .manifests import find, render
 
 
 def test_slim_pods_are_scaled_from_one_by_the_cpu_and_from_none_by_who_holds_requests_meanwhile():
