@@ -20,4 +20,4 @@ def test_slim_pods_are_scaled_from_one_by_the_cpu_and_from_none_by_who_holds_req
         assert "replicas" not in find(overlay, "Deployment")["spec"]
     rules = find("slim-keda", "NetworkPolicy")["spec"]["ingress"]
     (callers,) = (rule for rule in rules if {"port": "http"} in rule["ports"])
-    assert {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}} in callers["from"]
+    assert callers["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}]
