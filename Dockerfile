@@ -22,8 +22,8 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install --no-cache-dir --no-deps -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
 RUN python requirements.py > requirements.txt && pip install --no-cache-dir -c constraints.txt -r requirements.txt
 
-# The same without torch, and without what no process of a service opens: drivers of other devices, readers of other
-# formats and AWS's other services, tests, sources, what fetches and converts models, and pip.
+# The same without torch, and without what no process of a service opens: drivers of other devices, which builds for ARM
+# lack, readers of other formats and AWS's other services, tests, sources, what fetches and converts models, and pip.
 FROM python AS slim-dependencies
 RUN python requirements.py slim > requirements.txt && pip install --no-cache-dir -c constraints.txt -r requirements.txt \
     && pip uninstall --yes hf-xet huggingface-hub setuptools pip
@@ -32,7 +32,8 @@ RUN find . -type d -name tests -prune -exec rm -r {} + \
     && find . -regex '.*\.\(a\|c\|h\|pxd\|pyi\|pyx\)\|.*/RECORD' -delete \
     && find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name 'sso*' ! -name sts -exec rm -r {} + \
     && find openvino/frontend -mindepth 1 -maxdepth 1 -type d ! -name onnx ! -name __pycache__ -exec rm -r {} + \
-    && rm -r openvino/include openvino/tools openvino/libs/cache.json openvino/libs/*_intel_[gn]pu_plugin.* \
+    && find openvino/libs -regex '.*/cache.json\|.*_intel_[gn]pu_plugin.*' -delete \
+    && rm -r openvino/include openvino/tools \
         openvino/libs/*_gguf_* openvino/libs/*_paddle_* openvino/libs/*_pytorch_* openvino/libs/*_tensorflow_* \
         onnxruntime/capi/libonnxruntime.so.* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers \
     && python -B -c "import onnxruntime, openvino, s3fs, scipy.ndimage, scipy.sparse.linalg, scipy.stats, tokenizers"
