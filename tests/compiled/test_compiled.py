@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -47,7 +47,8 @@ FAMILIES = {
 }
 LONG = ("mobilenet_v3_small", "convnext_atto")
 """Those that wait for `make test-all`: the heads of the others, and each kind of head in test_lowering, don't."""
-ROOT = Path(mkdtemp(prefix="compiled-"))
+FOLDERS = TemporaryDirectory(prefix="compiled-")
+ROOT = Path(FOLDERS.name)
 LIMIT = 100_000
 CHEAP = {"occlusion": {"window": 40, "stride": 40}, "rise": {"masks": 12}}
 

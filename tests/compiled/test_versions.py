@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 import pytest
 import torch
@@ -26,6 +25,7 @@ from worker.test_versions import (  # noqa: F401
     test_what_can_not_be_read_changes_nothing,
 )
 
+from compiled.test_compiled import ROOT
 from gradcam_service.compiled.write import compile_model
 from gradcam_service.registry import loader
 from gradcam_service.registry.folder import ModelFolder
@@ -40,7 +40,8 @@ pytestmark = pytest.mark.exhaustive
 @cache
 def compiled(seed: int) -> Path:
     """The folder of a model with the weights of a seed, compiled."""
-    root = Path(mkdtemp(prefix="versions-"))
+    root = ROOT / "versions" / str(seed)
+    root.mkdir(parents=True)
     source = put(root / "torch", "1", seed)
     model = loader.load(Entry("demo", "1", LocalPlace(source)), torch.device("cpu"))
     compile_model(model, ModelFolder(model.spec, source), f"random:{seed}", (), root / "compiled")
