@@ -312,7 +312,7 @@ def _strip(words: Sequence[Explanation], options: ExplainOptions) -> Image.Image
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File of what DATA calls the model's classes, a line each, in the model's order.",
 )
-@click.option("--limit", type=click.IntRange(1), help="Most pictures, drawn by lot.")
+@click.option("--limit", type=click.IntRange(1), help="Most pictures, drawn by lot; of scenes the first.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of whatever is random.")
 @click.option("--resume", is_flag=True, help="Go on with what a report's folder has.")
 @click.option("-o", "report", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to make.")
@@ -320,7 +320,7 @@ def evaluate(model: str | None, **given: Any) -> None:  # noqa: ANN401  click's 
     """Whether the model's maps are to be trusted: protocols and metrics over DATA, and a report of them.
 
     DATA is a folder of class folders, a COCO JSON file, a CSV of file,label[,x0,y0,x1,y1][,group][,question], or the
-    word scenes. docs/evaluation.md has the protocols.
+    word scenes or easy-vqa. docs/evaluation.md has the protocols.
     """
     from gradcam_service.cli_evaluate import Order
     from gradcam_service.cli_evaluate import evaluate as carry_out

@@ -171,8 +171,8 @@ def test_one_of_another_model_is_set_aside_when_that_is_brought_in(tmp_path, cap
 
 @pytest.fixture(scope="module")
 def service():
-    """The service with nothing configured but a port, and longer deadlines: this machine may be slow."""
-    with running(default_model="imagenet", timeout_ms=170_000) as started:
+    """The service with nothing configured but a port, the CPU and longer deadlines: this machine may be slow."""
+    with running(default_model="imagenet", device="cpu", timeout_ms=170_000) as started:
         yield started
 
 
@@ -189,7 +189,7 @@ def in_torch(local: Local, **options: object) -> np.ndarray:
 def test_with_no_settings_torch_comes_with_the_first_request_that_needs_it_and_compiled_models_answer_on(
     service: Service,
 ):
-    scenes, imagenet = (open_model(name, Settings()) for name in ("scenes", "imagenet"))
+    scenes, imagenet = (open_model(name, Settings(device="cpu")) for name in ("scenes", "imagenet"))
     near(explained(service), in_torch(imagenet))
     for method in ("gradcam", "scorecam"):
         near(explained(service, model="scenes", method=method), in_torch(scenes, method=method))

@@ -53,7 +53,7 @@ def explained(service: Service, method: str) -> np.ndarray:
 def test_the_next_start_needs_no_torch_and_answers_alike(folder, cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     keep_traces([folder.parents[1]])
-    settings = {"model_repository": folder.parents[1], "embedded": False, "cpus": 2, "compile": "auto"}
+    settings = {"model_repository": folder.parents[1], "embedded": False, "device": "cpu", "cpus": 2, "compile": "auto"}
     key = key_of(ModelFolder(entry(folder).spec(), folder))
     with running(**settings, timeout_ms=170_000) as service:
         expected, digest = explained(service, "layercam"), service.get("/models/scenes").json()["digest"]

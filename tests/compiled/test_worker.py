@@ -32,7 +32,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     (root / "scenes" / "1").symlink_to(compiled.folder)
     (root / "small" / "1").mkdir(parents=True)
     (root / "small" / "1" / "model.yaml").write_text(SMALL + "load: demand\n")
-    with running(model_repository=root, embedded=False, cpus=2, api_processes=1, timeout_ms=170_000) as started:
+    with running(model_repository=root, embedded=False, device="cpu", cpus=2, timeout_ms=170_000) as started:
         yield started
 
 
