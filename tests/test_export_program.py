@@ -5,10 +5,8 @@ The service's own pipeline answers here in this process.
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import io
-import os
 import re
 import subprocess
 import sys
@@ -26,7 +24,7 @@ from api.calls import encoded, png16
 from command import gradcam, opened
 from gradcam_service.core.options import ExplainOptions, PredictOptions
 from gradcam_service.core.results import Explanation
-from gradcam_service.export.program import is_ours, program_for
+from gradcam_service.export.program import program_for
 from gradcam_service.local import Local
 from gradcam_service.registry.repository import parse_spec
 from live import PATIENCE
@@ -364,43 +362,3 @@ def test_photographs_are_named_and_explained_as_by_the_service(name: str, imagen
     assert program.labels[scores.argmax()] == answer.target.label
     assert np.exp(scores - scores.max()).sum() == pytest.approx(1 / answer.target.probability, rel=1e-3)
     np.testing.assert_allclose(heatmap, answer.map, rtol=0, atol=1e-3 * answer.max)
-
-
-def test_whatever_the_files_name_it_is_a_program(repository: dict[str, Path]):
-    spec = parse_spec((repository["model_repository"] / "cropped" / "1" / "model.yaml").read_text(), "cropped")
-    ast.parse(program_for('my """model""" \\', "cropped@1", spec))
-
-
-def test_a_program_of_a_model_with_a_line_break_in_its_name_may_be_written_again(
-    repository: dict[str, Path], tmp_path: Path
-):
-    spec = parse_spec((repository["model_repository"] / "cropped" / "1" / "model.yaml").read_text(), "cropped")
-    (tmp_path / "broken.py").write_text(program_for("broken", "broken\nname@1", spec))
-    assert is_ours(tmp_path / "broken.py")
-
-
-@pytest.mark.parametrize(
-    ("file", "said"),
-    [
-        ("numpy.onnx", "'numpy' is a module's name"),
-        ("types.onnx", "'types' is a module's name"),
-        ("PIL.onnx", "'PIL' is a module's name"),
-        ("a\nb.onnx", "'a\\nb' is"),
-        (os.fsdecode(b"caf\xe9.onnx"), "unprintable"),
-        ("scenes.ONNX", "must end in .onnx"),
-    ],
-)
-def test_a_name_with_which_the_program_could_not_run_is_refused(file: str, said: str, tmp_path: Path):
-    done = gradcam("export", "nothing", "-o", tmp_path / file)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_file_of_ones_own_is_not_overwritten(tmp_path: Path):
-    (tmp_path / "scenes.py").write_text("import mine\n")
-    done = gradcam("export", "scenes", "-o", tmp_path / "scenes.onnx")
-    assert done.returncode == 2
-    assert "scenes.py is there" in done.stderr
-    assert (tmp_path / "scenes.py").read_text() == "import mine\n"
-    assert len(list(tmp_path.iterdir())) == 1

@@ -20,7 +20,7 @@ from gradcam_service.worker.in_flight_log import InFlightLog
 from gradcam_service.worker.messages import Cancel, Failed, Hello, Job, Load, Managed, Status
 from live import PATIENCE
 
-from .test_link import MAPS, SCORES, Peer, done, until
+from .peer import MAPS, SCORES, Peer, done, until
 
 CARD = Card(
     "sha256:0",
