@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import gc
 import io
 import threading
 from dataclasses import replace
 from time import monotonic
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from gradcam_service.cli import _watched
+from gradcam_service.compiled.network import CompiledNetwork
 from gradcam_service.core.admission import Capacity
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.pipeline import Pipeline, Unobserved
@@ -165,8 +165,11 @@ def test_the_pace_is_measured_where_it_may_be_told(scenes: Local, monkeypatch: p
 
 
 def test_a_model_that_fails_while_its_pace_is_measured_is_to_blame(scenes: Local):
-    failing = replace(scenes.model, network=copy.copy(scenes.model.network))
-    failing.network.predict = lambda _: 1 / 0
+    class Failing(CompiledNetwork):
+        def predict(self, *_: object) -> NoReturn:
+            raise ZeroDivisionError("division by zero")
+
+    failing = replace(scenes.model, network=Failing(**vars(scenes.model.network)))
     with pytest.raises(ModelFailed, match=r"the model scenes@1 fails on this picture: .*division by zero"):
         replace(scenes, model=failing).pace(10)
 

@@ -77,6 +77,9 @@ class ProblemBody(msgspec.Struct):
     request_id: str
 
 
+_decode = msgspec.json.Decoder(ProblemBody).decode
+
+
 def problem(body: ProblemBody, retry_after: float | None = None) -> Problem:
     """The exception that a problem document is."""
     busy = body.status == HTTPStatus.TOO_MANY_REQUESTS or body.status >= HTTPStatus.INTERNAL_SERVER_ERROR
@@ -87,7 +90,7 @@ def problem(body: ProblemBody, retry_after: float | None = None) -> Problem:
 def problem_of(status: int, headers: Mapping[str, str], content: bytes) -> Problem:
     """The exception that a response is, whoever wrote it."""
     try:
-        body = msgspec.json.decode(content, type=ProblemBody)
+        body = _decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError):
         said = " ".join(content.decode(errors="replace").split())[:_SHOWN]
         body = ProblemBody(status, "http", f"status {status}: {said}", headers.get("x-request-id", ""))

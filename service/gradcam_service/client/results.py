@@ -315,13 +315,20 @@ class _Answer(msgspec.Struct):
     results: list[dict[str, Any]]
 
 
+# What a struct's members are is found at its first use, and two threads that are first at once crash the process
+# (msgspec 0.22): so it is found here.
+_decode = msgspec.json.Decoder(_Answer).decode
+for _struct in (Prediction, Caption, ExplainedTarget, Explanation):
+    msgspec.json.Decoder(_struct)
+
+
 def read_results(content: bytes) -> list[Result]:
     """The results in an answer of ``/predict`` or ``/explain``.
 
     Raises:
         msgspec.DecodeError: it is none.
     """
-    answer = msgspec.json.decode(content, type=_Answer)
+    answer = _decode(content)
     return [Result(body, answer.model, answer.request_id) for body in answer.results]
 
 

@@ -41,6 +41,9 @@ class Choice(msgspec.Struct, frozen=True):
     machine: str
 
 
+_decode = msgspec.json.Decoder(Choice).decode
+
+
 def asked(spec: Spec, precision: Precision) -> str:
     """Which runtimes and precisions take part, of a model that is computed in a precision unless it says another."""
     return f"{spec.runtime} in {spec.precision or precision}"
@@ -49,7 +52,7 @@ def asked(spec: Spec, precision: Precision) -> str:
 def read(folder: Path | None) -> Choice | None:
     """What was chosen for the model whose compilations are in a folder; None where nothing was, or elsewhere."""
     try:
-        found = msgspec.json.decode((folder / _NAME).read_bytes(), type=Choice) if folder else None
+        found = _decode((folder / _NAME).read_bytes()) if folder else None
     except (OSError, msgspec.DecodeError):
         return None
     return found if found and found.machine == machine() else None

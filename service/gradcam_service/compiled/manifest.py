@@ -107,6 +107,9 @@ class Manifest(msgspec.Struct, frozen=True):
     files: dict[str, str]
 
 
+_decode = msgspec.json.Decoder(Manifest).decode
+
+
 def read(folder: ModelFolder) -> Manifest:
     """The manifest of a folder, all of whose files are as they were written.
 
@@ -114,7 +117,7 @@ def read(folder: ModelFolder) -> Manifest:
         ModelFailed: one is missing, damaged or elsewhere, or it is no manifest.
     """
     try:
-        manifest = msgspec.json.decode(folder.file("source compiled:", NAME).read_bytes(), type=Manifest)
+        manifest = _decode(folder.file("source compiled:", NAME).read_bytes())
         for name, digest in manifest.files.items():
             if sha256(folder.file("source compiled:", name)) != digest:
                 raise ModelFailed(f"{name} is not what gradcam compile wrote; compile the model again")

@@ -44,6 +44,9 @@ class Entry(msgspec.Struct, frozen=True):
     precision: str = ""
 
 
+_decode = msgspec.json.Decoder(Entry).decode
+
+
 def key_of(*decisive: object) -> str:
     """A name for whatever decides an entry: equal things, equal name."""
     return hashlib.sha256(repr(decisive).encode()).hexdigest()[:24]
@@ -80,7 +83,7 @@ class Journal:
         line = as_json(entry)
         self._file.write(line + b"\n")
         self._file.flush()
-        self._known[entry.key] = msgspec.json.decode(line, type=Entry)
+        self._known[entry.key] = _decode(line)
 
 
 @contextmanager
@@ -128,7 +131,7 @@ def _lock(file: BinaryIO) -> None:
 
 def _entry(line: bytes) -> Entry | None:
     try:
-        return msgspec.json.decode(line, type=Entry) if line.endswith(b"\n") else None
+        return _decode(line) if line.endswith(b"\n") else None
     except msgspec.DecodeError:
         return None
 

@@ -70,6 +70,9 @@ class _Ended(msgspec.Struct, frozen=True):
     lacks: tuple[str, str] | None = None
 
 
+_decode = msgspec.json.Decoder(_Ended).decode
+
+
 def trace(folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
     """Have a model traced if it isn't, when no other is being traced on this machine, for each takes a gigabyte.
 
@@ -121,7 +124,7 @@ def run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -
     telling.close()
     with heard:
         try:
-            ended = msgspec.json.decode(heard.recv_bytes(), type=_Ended)
+            ended = _decode(heard.recv_bytes())
         except EOFError:
             ended = None
     process.join()

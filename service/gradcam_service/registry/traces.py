@@ -59,6 +59,9 @@ class Known(msgspec.Struct, frozen=True):
     values: int = 0
 
 
+_decode = msgspec.json.Decoder(Known).decode
+
+
 @dataclass(frozen=True)
 class Trace:
     """A model, traced.
@@ -210,7 +213,7 @@ def _found(folder: ModelFolder, key: str) -> Trace | None:
     if _REFUSED in files:
         return trace_of(folder)
     try:
-        known = msgspec.json.decode(files["known.json"], type=Known)
+        known = _decode(files["known.json"])
         graph = restored(Stored(files["graph.json"], files["tensors.safetensors"]))
         graph.meta[VALUES] = known.values
         return Trace(known, graph)

@@ -40,6 +40,9 @@ class _File(msgspec.Struct):
     annotations: list[_Annotation] = []
 
 
+_decode = msgspec.json.Decoder(_File).decode
+
+
 class Coco:
     """See `gradcam_service.evaluate.datasets.Format`. Regions of a crowd are of their class like any other."""
 
@@ -59,7 +62,7 @@ class Coco:
         """
         file = _the_file(source.path)
         try:
-            parsed = msgspec.json.decode(file.read_bytes(), type=_File)
+            parsed = _decode(file.read_bytes())
         except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             raise BadRequest(f"{file} is no COCO file of images, annotations and categories: {error}") from error
         names = {category.id: category.name for category in parsed.categories}

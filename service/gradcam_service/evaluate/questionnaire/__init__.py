@@ -48,6 +48,9 @@ class Key(msgspec.Struct, frozen=True):
         return self.questions[place - 1] if 1 <= place <= len(self.questions) else None
 
 
+_decode = msgspec.json.Decoder(Key).decode
+
+
 def questions(
     asking: Asking,
     samples: Sequence[Sample],
@@ -104,7 +107,7 @@ def key_of(folder: Path) -> Key:
         BadRequest: it has none that can be read.
     """
     try:
-        return msgspec.json.decode((folder / KEY).read_bytes(), type=Key)
+        return _decode((folder / KEY).read_bytes())
     except OSError as error:
         raise BadRequest(f"{folder} has no {KEY}: {error.strerror}; gradcam study makes it beside the page") from error
     except msgspec.DecodeError as error:

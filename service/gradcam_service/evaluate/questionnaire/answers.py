@@ -41,6 +41,9 @@ class Answers(msgspec.Struct, frozen=True):
         return self.participant.strip() or f"unnamed {self.filling}"
 
 
+_decode = msgspec.json.Decoder(Answers).decode
+
+
 def collected(files: Sequence[Path], key: Key) -> tuple[list[Answers], list[Problem]]:
     """What can be scored, the answers of each participant once, and whatever is left out or odd.
 
@@ -102,7 +105,7 @@ def _read(file: Path, problems: list[Problem]) -> list[Answers]:
     """A file's answers; several participants' where CSV files were joined."""
     text = file.read_bytes().decode("utf-8-sig")
     if text.lstrip().startswith("{"):
-        return [msgspec.json.decode(text, type=Answers)]
+        return [_decode(text)]
     table = csv.DictReader(io.StringIO(text, newline=""))
     if missing := set(COLUMNS) - set(table.fieldnames or ()):
         raise _NoAnswers(f"neither JSON nor a CSV file of answers: no column {', '.join(sorted(missing))}")
