@@ -323,7 +323,7 @@ from gradcam_service.registry.repository import scan
 from gradcam_service.settings import Settings
 
 repository, picture, name, *methods = sys.argv[1:]
-settings = Settings(model_repository=(repository,), default_model="scenes")
+settings = Settings(model_repository=(repository,), default_model="scenes", device="cpu")
 local = open_model(name, settings)
 picture = Path(picture).read_bytes()
 for method in methods:
@@ -361,7 +361,7 @@ def test_a_command_that_needs_torch_says_so_where_there_is_none(command, tmp_pat
     script = f"{ABSENT}from gradcam_service.cli import main\nmain()"
     ran = subprocess.run(
         [sys.executable, "-c", script, *command, "-o", tmp_path / "made.onnx"],
-        env={**os.environ, "GRADCAM_MODEL_REPOSITORY": str(folder.parents[1])},
+        env={**os.environ, "GRADCAM_MODEL_REPOSITORY": str(folder.parents[1]), "GRADCAM_DEVICE": "cpu"},
         capture_output=True,
         text=True,
     )
