@@ -181,7 +181,7 @@ def test_a_worker_that_dies_between_two_frames_has_said_nothing(tmp_path: Path):
     [
         (signal.SIGSEGV, "/worker/jobs.py", True),
         (signal.SIGABRT, "<a kernel's>", True),
-        (signal.SIGSEGV, "/worker/models.py", False),  # a model that was loaded meanwhile is no fault of a job's
+        (signal.SIGSEGV, "/worker/loader.py", False),  # a model that was loaded meanwhile is no fault of a job's
         (signal.SIGKILL, "/worker/jobs.py", False),
     ],
 )

@@ -20,7 +20,8 @@ from gradcam_service.registry.loading import load, load_form
 from gradcam_service.registry.repository import EMBEDDED, scan
 from gradcam_service.registry.served import ServedModel
 from gradcam_service.runtime import openvino
-from gradcam_service.worker import models
+from gradcam_service.worker import loader
+from gradcam_service.worker.loader import Loader
 from gradcam_service.worker.messages import Question
 from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import Snapshot
@@ -34,7 +35,7 @@ def test_the_reason_of_a_failure_is_one_line_whatever_is_raised(monkeypatch):
         raise RuntimeError("no such layer\n  at line 1\n  at line 2")
 
     woken = threading.Event()
-    monkeypatch.setattr(models, "load_form", fail)
+    monkeypatch.setattr(loader, "load_form", fail)
     table = Models(torch.device("cpu"), 0, None, woken.set)
     table.apply(Snapshot(scan(()), frozenset(EMBEDDED_KEYS - {"scenes@1"})))
     assert woken.wait(PATIENCE)
@@ -63,7 +64,7 @@ def test_the_start_ends_when_what_it_left_behind_has_been_given_back(monkeypatch
         time.sleep(0.1)
         while_giving_back.append(table.started)
 
-    monkeypatch.setattr(models, "_give_back", give_back)
+    monkeypatch.setattr(loader, "_give_back", give_back)
     in_full("scenes", tmp_path)
     table.apply(Snapshot(scan((tmp_path,), embedded=False)))
     runtimes = set()
@@ -179,7 +180,7 @@ def test_a_full_model_that_comes_when_its_form_is_unloaded_is_let_go_of(scenes, 
         assert unloaded.wait(PATIENCE)
         return load(*arguments)
 
-    monkeypatch.setattr(models, "load", late)
+    monkeypatch.setattr(loader, "load", late)
     table, woken = forms(scenes)
     collected(table, woken, lambda: table.started)
     table.load("scenes@1", again=False, whole=True)
@@ -212,7 +213,7 @@ def test_what_can_not_be_made_faster_now_answers_and_others_are_loaded(scenes, m
 
 
 def test_what_fails_in_the_loading_thread_keeps_no_other_from_being_loaded(scenes, monkeypatch):
-    monkeypatch.setattr(Models, "_accelerate", lambda *_: 1 / 0)
+    monkeypatch.setattr(Loader, "_accelerate", lambda *_: 1 / 0)
     table, woken = forms(scenes)
     collected(table, woken, lambda: table.status()[0].state == "ready")
     table.load("scenes@1", again=False, whole=True)
@@ -232,7 +233,7 @@ def test_forms_are_opened_one_at_a_time(scenes, monkeypatch):
         finally:
             at_once.pop()
 
-    monkeypatch.setattr(models, "load_form", watched)
+    monkeypatch.setattr(loader, "load_form", watched)
     for name in "abc":
         shutil.copytree(scenes / "scenes", scenes / name)
     table, woken = forms(scenes)

@@ -32,7 +32,7 @@ class Entry(msgspec.Struct, frozen=True):
     longest: float
 
 
-_LOADING = "/worker/models.py"
+_LOADING = "/worker/loader.py"
 """What the stack of the thread goes through that loads models."""
 
 _encode = msgspec.msgpack.Encoder().encode
