@@ -17,13 +17,16 @@ from gradcam_service.targets import Target
 
 
 class Waited(Protocol):
-    """What makes something of a model elsewhere, see `gradcam_service.registry.traces.Exporter`."""
+    """What a process of its own does for a model that is to be faster: exports its backbone, or races its runtimes.
+
+    See `gradcam_service.registry.traces.Exporter` and `gradcam_service.compiled.race.Race`.
+    """
 
     def is_ready(self) -> bool:
         """Whether there is nothing to wait for."""
 
     def export(self) -> None:
-        """Have it made."""
+        """Have it done, whatever it is."""
 
 
 class Measure(Protocol):
