@@ -234,7 +234,7 @@ class Loader:
         return outcome
 
     def _accelerate_later(self, step: Accelerate, exporter: Waited) -> None:
-        """In a thread of its own, so that others are loaded meanwhile: have a model exported."""
+        """In a thread of its own, so that others are loaded meanwhile: have a model exported, or its runtimes raced."""
         try:
             exporter.export()
         finally:  # else nobody would learn that there is nothing faster
