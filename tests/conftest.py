@@ -213,3 +213,5 @@ def service(repository: Path) -> Iterator[Service]:
     keep_traces([EMBEDDED])  # each of which somebody asks
     with running_eagerly(model_repository=repository, **settings) as started:
         yield started
+    died = [record for record in started.records() if record["message"] == "process died"]
+    assert not died  # which no request would have noticed
