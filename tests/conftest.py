@@ -17,10 +17,8 @@ import numpy as np
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from gradcam_service.registry.repository import EMBEDDED
 from live import ADMIN_TOKEN, Service, running_eagerly
 from torchless import environment
-from traces import keep_traces
 
 TESTS = Path(__file__).parent
 MODEL_YAML = """\
@@ -210,7 +208,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def service(repository: Path) -> Iterator[Service]:
     """The service with the embedded models and those of `repository`, two API processes of two threads."""
     settings = {"api_processes": 2, "admin_token": ADMIN_TOKEN, "cpus": 2, "grpc_port": 0}
-    keep_traces([EMBEDDED])  # each of which somebody asks
     with running_eagerly(model_repository=repository, **settings) as started:
         yield started
     died = [record for record in started.records() if record["message"] == "process died"]
