@@ -72,7 +72,9 @@ class ModelBody(BaseModel):
     aliases: list[str]
     state: Literal["unloaded", "loading", "ready", "failed"]
     reason: str | None = Field(
-        None, description="why it failed, or what its load waits for; of a ready model, the same of its newer content"
+        None,
+        description="why it failed, or what its load waits for; of a ready model, the same of its newer content, or "
+        "what the full model waits for where its compiled form answers",
     )
     notes: list[str] | None = Field(None, description="aliases that can't move away from it, or to it, and why")
     source: str | None = Field(None, description="who built it")

@@ -18,7 +18,8 @@ class Model(msgspec.Struct, frozen=True):
     """One version of a model in the repository, and the state it is in.
 
     Attributes:
-        reason: why it failed, or what its load waits for; of one that is ready, that of its newer content; else empty.
+        reason: why it failed, or what its load waits for; of one that is ready, that of its newer content, or what the
+            full model waits for, of which its compiled form answers; else empty.
         card: once it has been loaded; an unloaded model that has one is loaded when it is asked for.
         on_demand: whether it is loaded when it is asked for, and not at the start.
         description: what its ``model.yaml`` says that it is for; empty where it says nothing or can't be read.
