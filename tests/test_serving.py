@@ -7,6 +7,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -130,6 +131,17 @@ def test_the_port_of_grpc_is_for_the_processes_of_one_service():
             pass
     with shared_port(Settings(grpc_port=port)) as again, shared_port(Settings()) as none:
         assert (again, none) == (port, None)
+
+
+def test_a_port_is_waited_for_that_a_process_holds_which_is_being_started():
+    with socket.create_server(("127.0.0.1", 0)) as held, socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        address = held.getsockname()
+        with pytest.raises(OSError, match="Address already in use"):
+            serving._bind(kept, address)
+        threading.Timer(0.05, held.close).start()
+        serving._bind(kept, address)
+        assert kept.getsockname() == address
 
 
 def test_grpc_needs_its_extra(monkeypatch):

@@ -202,8 +202,21 @@ def shared_port(settings: Settings) -> Iterator[int | None]:
         address = first.getsockname()[:2]
     with socket.socket(first.family) as kept:  # bound and not listening, so that it is given no connections
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        kept.bind(address)
+        _bind(kept, address)
         yield address[1]
+
+
+def _bind(sock: socket.socket, address: tuple[str, int]) -> None:
+    """Bind it where a socket was closed just now.
+
+    A process that is being started holds that one, too, for the milliseconds until it runs its own program.
+    """
+    for pause in (0.01, 0.1, 1.0):
+        with suppress(OSError):
+            sock.bind(address)
+            return
+        sleep(pause)
+    sock.bind(address)
 
 
 def check_access(listening: socket.socket, settings: Settings) -> None:
