@@ -13,7 +13,6 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -30,7 +29,7 @@ from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.served import Question
 from gradcam_service.registry.sources import SOURCES
-from gradcam_service.runtime import RUNTIMES
+from gradcam_service.runtime import RUNTIMES, has_torch
 from gradcam_service.targets import is_differentiable
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ class CompiledForm(CompiledModel):
 
     def answers(self, question: Question | None) -> bool:
         """Whether it can, its layers, methods and targets considered, or nothing else could: then it refuses."""
-        return question is None or self._can(question) or not _has_torch()
+        return question is None or self._can(question) or not has_torch()
 
     def _can(self, question: Question) -> bool:
         methods = {question.method, question.measure.against if question.measure else ""}
@@ -189,13 +188,6 @@ def _card(model: CompiledModel) -> Card:
     """What the full model says of itself; where it can't be loaded, as torch isn't installed, what the form can do."""
     told, own = model.manifest.card, model.card
     card = msgspec.structs.replace(told, runtime=own.runtime, memory=own.memory, torch="")
-    if _has_torch():
+    if has_torch():
         return card
     return msgspec.structs.replace(card, layers=own.layers, inner_layers=[], methods=own.methods)
-
-
-def _has_torch() -> bool:
-    try:
-        return find_spec("torch") is not None
-    except ModuleNotFoundError:
-        return False

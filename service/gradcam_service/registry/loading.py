@@ -6,7 +6,6 @@ import gc
 import sys
 import threading
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.served import ServedModel
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.registry.weights import fetch_weights
-from gradcam_service.runtime import _threads
+from gradcam_service.runtime import _threads, has_torch
 
 if TYPE_CHECKING:
     from gradcam_service.registry.apart import Surroundings
@@ -45,7 +44,7 @@ def prepare(entry: Entry, python_path: Path | None, surroundings: Surroundings |
     with cache.holding() as leases:
         folder = ModelFolder(entry.spec(), entry.folder(), python_path)
         source = SOURCES[folder.spec.source]
-        if source.opens is not None or find_spec("torch") is None:
+        if source.opens is not None or not has_torch():
             return leases
         fetch_weights(folder)
         if source.awaits is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -203,6 +204,14 @@ def can_compute_in(precision: str, device: str) -> bool:
         device in runtime.devices and precision in runtime.precisions and _has_units(runtime, precision)
         for runtime in RUNTIMES.values()
     )
+
+
+def has_torch() -> bool:
+    """Whether torch is installed; it isn't imported to find out."""
+    try:
+        return find_spec("torch") is not None
+    except ModuleNotFoundError:  # of tests that hide it
+        return False
 
 
 def first_cause(error: BaseException) -> str:

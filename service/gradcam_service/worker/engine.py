@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 
@@ -17,7 +16,7 @@ from gradcam_service.explain.arrays import on_host
 from gradcam_service.explain.costs import forward_passes, refusal_at
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.registry.served import ServedModel
-from gradcam_service.runtime import _threads
+from gradcam_service.runtime import _threads, has_torch
 from gradcam_service.settings import Settings
 from gradcam_service.targets import objective
 from gradcam_service.tasks import TASKS
@@ -228,7 +227,7 @@ def pick_device(name: str) -> str:
     if name != "auto":
         return name
     # Spares the second that asking torch takes; and without torch, a GPU is of no use.
-    if not Path("/dev/nvidiactl").exists() or find_spec("torch") is None:
+    if not Path("/dev/nvidiactl").exists() or not has_torch():
         return "cpu"
     import torch
 
