@@ -168,20 +168,41 @@ def test_who_takes_no_answer_holds_no_connection(strict, connect, asked):
     until(lambda: received(connect(OTHER + b"Connection: close\r\n\r\n"))[:12], b"HTTP/1.1 200")
 
 
-def test_a_head_without_bound_is_a_431(connect):
-    connection = connect(HEAD + b"X-Long: ")
-    for _ in range(65):
+def endless(connection, begun):
+    """Send far more than is accepted of a head; the answer, which comes in the middle of it."""
+    connection.sendall(begun)
+    for _ in range(1000):
         connection.sendall(b"a" * 1024)
-    assert problem(received(connection))[:2] == (431, "head_too_large")
+    return received(connection)
+
+
+def test_a_head_without_bound_is_a_431(connect):
+    assert problem(endless(connect(), HEAD + b"X-Long: "))[:2] == (431, "head_too_large")
 
 
 def test_a_head_without_bound_is_refused_in_the_dialect_of_its_path(connect):
-    connection = connect(b"POST /v1/models/scenes:predict HTTP/1.1\r\nX-Long: ")
-    for _ in range(65):
-        connection.sendall(b"a" * 1024)
-    head, _, body = received(connection).partition(b"\r\n\r\n")
+    answer = endless(connect(), b"POST /v1/models/scenes:predict HTTP/1.1\r\nX-Long: ")
+    head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 431 ")
     assert json.loads(body).keys() == {"error"}
+
+
+def test_who_wants_to_be_left_is_told_why_a_body_is_refused_while_sending_it(connect):
+    for path, refused in (("/predict", (413, "too_large")), ("/nothing", (404, "no_such_path"))):
+        head = f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Length: 100000000\r\nConnection: close\r\n\r\n"
+        assert problem(endless(connect(), head.encode()))[:2] == refused
+
+
+def test_a_picture_on_a_connection_too_many_is_told_so_while_it_is_sent(strict, connect):
+    picture = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000\r\n\r\n" + b"a" * 1_000_000
+    assert problem(crowded(strict, connect, HEAD, picture)[1])[:2] == (503, "too_many_connections")
+
+
+def test_who_never_ends_a_refused_head_is_hung_up_on(strict, connect):
+    connection = connect(b"\x16\x03\x01\r\n\r\n")
+    assert problem(received(connection))[:2] == (400, "malformed")
+    assert accepted(strict) == 1
+    until(lambda: accepted(strict), 0)
 
 
 def test_a_long_head_within_the_bound_is_read(connect):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from fastapi import Response
@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gradcam_service.api import problems
 from gradcam_service.api.cors import with_cors
+from gradcam_service.api.lingering import Lingering
 from gradcam_service.api.upgrades import IgnoringUpgrades
 from gradcam_service.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnections, TooSlow
 from gradcam_service.settings import Settings
@@ -41,7 +42,8 @@ class Connection(IgnoringUpgrades):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for a head when a caller connects, who may be one too many."""
-        super().connection_made(transport)
+        self._plain, self._lingering = transport, Lingering(transport, self._expects_more)
+        super().connection_made(cast(asyncio.Transport, self._lingering))
         transport.set_write_buffer_limits(high=0)  # so that writing pauses whenever the caller is behind
         self._await_head()
         self._surplus = len(self.connections) > self._settings.share(self._settings.max_connections)
@@ -113,13 +115,17 @@ class Connection(IgnoringUpgrades):
         if self._head:
             self._refuse(TooSlow(f"the head did not arrive within {self._settings.read_seconds:g} s"))
         else:
-            self.transport.close()
+            self._plain.close()
+
+    def _expects_more(self) -> bool:
+        """Whether a head or a body has begun that isn't complete."""
+        return bool(self._head) or (self.cycle is not None and self.cycle.more_body)
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer what is no request yet, in the dialect that its caller speaks, as far as it is known."""
-        self._head_is_complete()
+        self._await_head()  # or rather the end of this one, which nobody reads
         self.transport.write(_encoded(problems.refuse(error, _path(self.url))))
-        self.transport.close()
+        self._lingering.linger()
 
 
 def _path(url: bytes) -> str:

@@ -1,0 +1,47 @@
+"""Closing a connection so that its caller gets the last answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+
+class Lingering:
+    """A transport that closes in two steps where its caller may still be sending: it writes no more, but hears on.
+
+    A connection that is closed with bytes unread is reset by the system, and what was just written to it is lost on
+    the way: a caller in the middle of a picture that is too large would be told "connection reset" and not why
+    (RFC 9112, 9.6). So what comes is taken and thrown away until the caller closes, too, or whoever made this does.
+
+    Args:
+        transport: the connection's own, whose every other method this has.
+        expects_more: says whether something that was begun is yet to be received.
+    """
+
+    def __init__(self, transport: asyncio.Transport, expects_more: Callable[[], bool]) -> None:
+        self._transport = transport
+        self._expects_more = expects_more
+        self._lingers = False
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  the transport's
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        """Close once everything is written, and at once only if nothing more comes."""
+        if self._lingers or not self._expects_more():
+            self._transport.close()
+        else:
+            self.linger()
+
+    def linger(self) -> None:
+        """End what is written, as if more were to come."""
+        if self.is_closing():
+            return
+        self._lingers = True
+        self._transport.resume_reading()
+        self._transport.write_eof()
+
+    def is_closing(self) -> bool:
+        """Whether nothing more is to be written."""
+        return self._lingers or self._transport.is_closing()
