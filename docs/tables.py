@@ -163,9 +163,9 @@ def _default(value: object) -> str:
 
 
 def _kinds(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
-    """The classes below, but for those that nobody is answered with."""
+    """The classes below that have a code of their own, but for those that nobody is answered with."""
     for below in kind.__subclasses__():
-        if below not in (BadSettings, NeedsFullModel):
+        if "code" in vars(below) and below not in (BadSettings, NeedsFullModel):
             yield below
             yield from _kinds(below)
 

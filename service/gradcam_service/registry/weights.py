@@ -29,7 +29,7 @@ _STALLED = 30.0
 
 
 class NotFetched(ModelFailed):
-    """Weights have to be fetched first, where that is left to somebody else."""
+    """Weights have to be fetched first, where that is left to somebody else; to all others the model has failed."""
 
     def __init__(self, url: str, digest: str) -> None:
         super().__init__(f"weights have yet to be fetched from {url}")
