@@ -113,6 +113,7 @@ def test_the_process_says_which_weights_it_lacks(tmp_path):
     ("end", "said"),
     [
         ("os.kill(os.getpid(), 9)", "the process that traces the model was killed; there may not have been enough mem"),
+        ("os.kill(os.getpid(), signal.SIGRTMIN + 3)", r"the process that traces the model died \(SIGRTMIN\+3\)"),
         ("os._exit(3)", r"the process that traces the model died \(exit 3\)"),
         ("raise MemoryError", "/ending.py can't be imported: MemoryError"),
         ("sys.exit('no licence')", "the model can't be traced: SystemExit: no licence"),
@@ -120,7 +121,7 @@ def test_the_process_says_which_weights_it_lacks(tmp_path):
 )
 def test_what_ends_the_process_fails_its_load_and_is_said(tmp_path, end, said):
     (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "ending.py").write_text(f"import os, sys\n{end}\nTASK = None")
+    (tmp_path / "plugins" / "ending.py").write_text(f"import os, signal, sys\n{end}\nTASK = None")
     with pytest.raises(ModelFailed, match=said):
         traces.traced(resnet(tmp_path), Surroundings(tmp_path / "plugins"))
 

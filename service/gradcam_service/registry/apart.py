@@ -24,12 +24,12 @@ from tqdm import tqdm
 from gradcam_service import logs
 from gradcam_service.errors import ModelFailed, ServiceError, in_one_line
 from gradcam_service.kinds import load_plugins
+from gradcam_service.processes import SPAWN, ending
 from gradcam_service.registry import cache, kept
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.weights import ELSEWHERE, NotFetched, fetch, fetch_weights
 from gradcam_service.runtime import Precision
 
-_SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
 Task = Literal["trace", "export", "compile", "race"]
 TRACES = "traces"
 """What the cache calls traced models."""
@@ -118,8 +118,8 @@ def run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -
         NotFetched: it needs weights that aren't on this machine.
         OSError: it can't be started.
     """
-    heard, telling = _SPAWN.Pipe(duplex=False)
-    process = _SPAWN.Process(target=_run, args=(task, folder, key, surroundings, telling), name=task, daemon=True)
+    heard, telling = SPAWN.Pipe(duplex=False)
+    process = SPAWN.Process(target=_run, args=(task, folder, key, surroundings, telling), name=task, daemon=True)
     process.start()
     telling.close()
     with heard:
@@ -139,7 +139,7 @@ def run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -
 def _how_it_died(code: int) -> str:
     if code == -signal.SIGKILL:
         return "was killed; there may not have been enough memory for it"
-    return f"died ({signal.Signals(-code).name if code < 0 else f'exit {code}'})"
+    return f"died ({ending(code)})"
 
 
 def _run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings, telling: Connection) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from collections.abc import Callable
 from time import monotonic, sleep
+
+from gradcam_service.processes import SPAWN
 
 _INTERVAL = 1.0
 _SILENCE = 10.0
@@ -18,7 +19,7 @@ class Heartbeat:
     """Shared by a process and its supervisor."""
 
     def __init__(self) -> None:
-        self._silent_until = multiprocessing.get_context("spawn").RawValue("d", 0.0)
+        self._silent_until = SPAWN.RawValue("d", 0.0)
 
     @property
     def silent(self) -> bool:

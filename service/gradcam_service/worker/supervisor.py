@@ -17,11 +17,11 @@ from typing import Any
 from setproctitle import setproctitle
 
 from gradcam_service import metrics
+from gradcam_service.processes import SPAWN, ending
 from gradcam_service.worker.heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)
 
-_SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
 _EARLY = 5.0
 """Seconds: a process that dies sooner again and again is started ever more rarely, not to keep a core busy."""
 _LONGEST_PAUSE = 30.0
@@ -59,7 +59,7 @@ class Child:
         """
         if self.heartbeat:
             self.heartbeat.await_start()
-        process = _SPAWN.Process(target=_detached, args=(self.target, self.args), name=self.name)
+        process = SPAWN.Process(target=_detached, args=(self.target, self.args), name=self.name)
         # Until the child has said what SIGHUP means to it, one must not end it.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         try:
@@ -91,7 +91,7 @@ class Child:
         assert self.process is not None
         self.process.join()  # the sentinel may be ready before the exit code is
         code = self.process.exitcode or 0
-        reason = "hung" if self.hangs else _ending(code)
+        reason = "hung" if self.hangs else ending(code)
         log.error("process died", extra={"fields": {"process": self.name, "pid": self.process.pid, "reason": reason}})
         metrics.forget_process(self.name)
         self.process = None
@@ -178,16 +178,6 @@ class Supervisor:
                     child.process.terminate()
             for child in group:
                 child.stop(max(0.0, deadline - monotonic()))
-
-
-def _ending(code: int) -> str:
-    """What an exit code means, which is a signal's number if it is negative."""
-    if code >= 0:
-        return f"exit {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:  # most real-time signals have no name of their own
-        return f"SIGRTMIN+{-code - signal.SIGRTMIN}"
 
 
 def _detached(target: str, args: tuple[Any, ...]) -> None:
