@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
+from functools import partial
 from time import monotonic
 
+import numpy as np
 import pytest
 
 from gradcam_service.core.threads import SharedThreads
@@ -65,6 +69,37 @@ def test_what_nobody_waits_for_any_more_is_never_begun():
 
     asyncio.run(all_of_it())
     assert done == [0, 2]
+
+
+def test_what_nobody_waits_for_any_more_holds_no_picture_while_every_thread_is_busy():
+    async def all_of_it() -> None:
+        threads, go = SharedThreads(1), threading.Event()
+        first = await held_up(threads, go)
+        pictures = [np.zeros(1000) for _ in range(4)]
+        left, kept = [weakref.ref(picture) for picture in pictures[:3]], weakref.ref(pictures[3])
+        deadlines = [FAR, FAR, monotonic() + 0.01, FAR]
+        owners = ["mine", "another's", "mine", "mine"]
+        asked = [
+            asyncio.ensure_future(threads.run(owner, deadline, partial(picture.sum)))
+            for owner, deadline, picture in zip(owners, deadlines, pictures, strict=True)
+        ]
+        del pictures
+        await asyncio.sleep(0)  # all of them wait
+        for leaving in asked[:2]:
+            leaving.cancel()
+        late = await asyncio.gather(*asked[:3], return_exceptions=True)
+        assert [type(error) for error in late] == [asyncio.CancelledError, asyncio.CancelledError, DeadlineExceeded]
+        last = asked.pop()
+        del asked, leaving, late
+        await asyncio.sleep(0)  # the loop lets go of what it has just awaited
+        gc.collect()
+        assert all(picture() is None for picture in left)
+        assert kept() is not None
+        assert not first.done()
+        go.set()
+        assert await last == 0
+
+    asyncio.run(all_of_it())
 
 
 def test_the_deadline_is_told_while_every_thread_is_busy_with_something_else():
