@@ -13,7 +13,7 @@ from gradcam_service.kinds import Kinds, load_plugins
 
 @pytest.fixture(autouse=True)
 def _no_plugins_are_left(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(kinds, "_PLUGINS", {constant: {} for constant in kinds._DECLARED})
+    monkeypatch.setattr(kinds, "_PLUGINS", {constant: {} for constant in kinds.CONSTANTS})
 
 
 @pytest.fixture

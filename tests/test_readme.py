@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import tables
+from gradcam_service.images.decode import FORMATS, FORMATS_OF_EXTRAS
+from gradcam_service.kinds import CONSTANTS
 from gradcam_service.registry.repository import parse_spec
 from gradcam_service.settings import Settings
 from repository import ROOT
@@ -80,6 +82,15 @@ def test_each_promise_names_a_test_that_there_is():
     named = re.findall(r"`-k (\w+)` \|$", text("docs/operations.md"), re.MULTILINE)
     assert len(named) >= 10
     assert [name for name in named if not any(name in test for test in tests)] == []
+
+
+def test_what_is_said_to_be_decoded_is_what_is_decoded():
+    said = f"only {', '.join(FORMATS)} and `.npy` are decoded, {' and '.join(FORMATS_OF_EXTRAS)} where their extras are"
+    assert said in " ".join(text("docs/operations.md").split())
+
+
+def test_every_kind_of_a_thing_is_in_the_table_of_those_that_may_be_added():
+    assert sorted(re.findall(r"^\| .+? \| `([A-Z]+)` \|", text("docs/extending.md"), re.MULTILINE)) == sorted(CONSTANTS)
 
 
 def test_the_makefile_names_files_that_there_are():

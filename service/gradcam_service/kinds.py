@@ -21,11 +21,12 @@ from gradcam_service.naming import did_you_mean
 
 Kind = TypeVar("Kind")
 
+CONSTANTS = ("METHOD", "TARGET", "INPUT", "TASK", "SOURCE", "RUNTIME", "DIALECT", "DATASET", "PROTOCOL", "STUDY")
+"""What a file declares, in the one that says which kind of a thing it is."""
 _PLUGINS: dict[str, dict[str, Path]] = defaultdict(dict)
 """Files of plugins: constant → name → file."""
 _CODE: dict[str, str] = {}
 """SHA-256 of plugins' files, helpers included, as they were when they were loaded: path in the folder → digest."""
-_DECLARED = ("METHOD", "TARGET", "INPUT", "TASK", "SOURCE", "RUNTIME", "DIALECT", "DATASET", "PROTOCOL", "STUDY")
 
 
 class Kinds(Mapping[str, Kind], Generic[Kind]):
@@ -75,9 +76,8 @@ def no_such(name: str, names: Iterable[str]) -> str:
 def load_plugins(folder: Path | None) -> None:
     """Make the kinds known that the Python files of ``folder`` declare; called by every process at its start.
 
-    A file declares one or several of ``METHOD``, ``TARGET``, ``INPUT``, ``TASK``, ``SOURCE``, ``RUNTIME``, ``DIALECT``,
-    ``DATASET``, ``PROTOCOL`` and ``STUDY``; its name without ``.py`` is the kind's name. Hidden files are none, nor are
-    helpers that begin with an underscore.
+    A file declares one or several of `CONSTANTS`; its name without ``.py`` is the kind's name. Hidden files are none,
+    nor are helpers that begin with an underscore.
 
     Args:
         folder: None for no plugins.
@@ -98,7 +98,7 @@ def load_plugins(folder: Path | None) -> None:
     for path, constants in declared.items():
         _imported(path)
         if not constants:
-            raise BadSettings(f"GRADCAM_PLUGINS: {path} declares none of {', '.join(_DECLARED)}")
+            raise BadSettings(f"GRADCAM_PLUGINS: {path} declares none of {', '.join(CONSTANTS)}")
 
 
 def plugins_digest() -> str:
@@ -121,7 +121,7 @@ def _declared(path: Path) -> list[str]:
     except (OSError, SyntaxError, ValueError) as error:
         raise BadSettings(f"GRADCAM_PLUGINS: {path} can't be imported: {first_line(error)}") from error
     given = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
-    return [constant for constant in _DECLARED if constant in given]
+    return [constant for constant in CONSTANTS if constant in given]
 
 
 _module = cache(import_module)

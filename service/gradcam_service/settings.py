@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gradcam_service.cpus import usable
 from gradcam_service.errors import BadSettings
+from gradcam_service.kinds import CONSTANTS
 from gradcam_service.naming import nearest
 from gradcam_service.runtime import Precision
 
@@ -87,8 +88,7 @@ class Settings(BaseSettings):
     python_path: Path | None = Field(None, description="folder whose code models of source `python` may run")
     plugins: Path | None = Field(
         None,
-        description="folder of Python files, each of which adds a method, a target, an input, a task, a source, "
-        "a runtime or a dialect",
+        description=f"folder of Python files, each of which declares a {', '.join(CONSTANTS[:-1])} or {CONSTANTS[-1]}",
     )
     default_model: str = Field(
         "imagenet", description="the model of a request that names none; it is loaded at the start"

@@ -109,7 +109,7 @@ SOURCE = Source(build, architecture=False, weights=False, reproducible=True)
 
 
 def test_what_a_plugin_built_is_not_kept_for_another_plugin_of_that_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(kinds, "_PLUGINS", {constant: {} for constant in kinds._DECLARED})
+    monkeypatch.setattr(kinds, "_PLUGINS", {constant: {} for constant in kinds.CONSTANTS})
     monkeypatch.setattr(kinds, "_CODE", {})
     (tmp_path / "model").mkdir()
     answers, keys = [], []

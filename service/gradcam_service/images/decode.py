@@ -27,10 +27,13 @@ from gradcam_service.images.tiff import bands_of_tiff
 
 # Phones' MPO is opened by the JPEG plugin. AVIF is left out: its container may claim 16×16 pixels around a frame of
 # 16384×16384, which libavif decodes first and scales afterwards, so that no limit on pixels would hold.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF")
+"""Of pictures that are read."""
+FORMATS_OF_EXTRAS = ("DICOM", "HEIC")
+"""Likewise, each where the extra of its name is installed."""
 _MOST_BANDS = 4  # of a picture: red, green and blue, and transparency; or four inks
 _PHOTOMETRIC = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION
-_WHAT_WORKS = "send a JPEG, PNG, WebP, GIF, BMP or TIFF picture"
+_WHAT_WORKS = f"send a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
 
 # What Pillow raises for damaged files. Most plugins keep to the first three; the rest come out of odd TIFF tags and
 # PNG chunks. Truncated data is an OSError, so is a format that nothing recognises.
@@ -152,7 +155,7 @@ def loaded(data: bytes, max_pixels: int) -> Image.Image:
 
 def opened(data: bytes) -> Image.Image:
     """A picture of which only the header has been read; to be called while `complaining`."""
-    formats = ("HEIF",) if kind(data) == "HEIC" and _reads_heic() else _FORMATS
+    formats = ("HEIF",) if kind(data) == "HEIC" and _reads_heic() else FORMATS
     return Image.open(io.BytesIO(data), formats=formats)
 
 
@@ -234,7 +237,7 @@ def _complaint(data: bytes, error: Exception) -> str:
         return (
             f"This HEIC is read where the extra heic is installed (pip install gradcam-service[heic]); {_WHAT_WORKS}."
         )
-    if name.upper() not in (*_FORMATS, "HEIC"):
+    if name not in (*FORMATS, *FORMATS_OF_EXTRAS):
         return f"The bytes look like {name}, which is not read here; {_WHAT_WORKS}."
     reason = "its header is unreadable" if isinstance(error, UnidentifiedImageError) else error
     return f"This {name} can't be decoded: {reason}; send it again whole, or convert it to an 8-bit JPEG or PNG."
