@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from gradcam_service.cpus import usable
+from gradcam_service.runtime import _threads
 from gradcam_service.settings import Settings
-from gradcam_service.worker.engine import limit_threads
 
 
 def groups(folder: Path, **limits: str) -> tuple[Path, Path]:
@@ -60,13 +60,13 @@ def test_a_setting_overrides_what_is_found(monkeypatch):
 def test_torch_computes_with_as_many_threads(monkeypatch):
     threads = torch.get_num_threads()
     try:
-        monkeypatch.setattr("gradcam_service.settings.usable", lambda: 1)
-        limit_threads(Settings())
+        monkeypatch.setattr("gradcam_service.runtime._threads.usable", lambda: 1)
+        _threads.limit(None)
         assert torch.get_num_threads() == 1
-        limit_threads(Settings(cpus=3))
+        _threads.limit(3)
         assert torch.get_num_threads() == 3
         for workers, each in ((2, 4), (3, 2), (9, 1)):
-            limit_threads(Settings(cpus=8), workers)
+            _threads.limit(8, workers)
             assert torch.get_num_threads() == each
     finally:
         torch.set_num_threads(threads)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -17,7 +16,7 @@ import pytest
 
 from gradcam_service import serving
 from gradcam_service.errors import BadSettings
-from gradcam_service.serving import check_access, count_gpus, shared_port, sweep
+from gradcam_service.serving import check_access, shared_port, sweep
 from gradcam_service.settings import Settings
 from live import GRADCAM, Service, running_eagerly, until
 from repository import ROOT
@@ -67,25 +66,6 @@ def test_the_command_heeds_no_pythonpath(tmp_path: Path):
     done = subprocess.run([GRADCAM, "models"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "scenes@1" in done.stdout
-
-
-def asking() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "device_count" in " ".join(child.cmdline())]
-
-
-def test_counting_gpus_ends_when_the_process_that_counts_is_killed():
-    with ThreadPoolExecutor(1) as thread:
-        counting = thread.submit(count_gpus)
-        until(lambda: len(asking()), 1)
-        asking()[0].kill()
-        with pytest.raises(OSError, match="the process that asks torch dies; GRADCAM_DEVICE names one"):
-            counting.result()
-
-
-def test_where_there_is_no_gpu_none_is_counted():
-    if Path("/dev/nvidiactl").exists():
-        pytest.skip("there are GPUs")
-    assert count_gpus() == 0
 
 
 def test_what_a_killed_service_left_is_swept_away_and_what_another_uses_is_not(tmp_path: Path, service: Service):

@@ -34,10 +34,12 @@ from gradcam_service.registry.listing import Model, resolve
 from gradcam_service.registry.loading import load, load_form
 from gradcam_service.registry.repository import Entry, scan
 from gradcam_service.registry.served import ServedModel
+from gradcam_service.runtime._threads import limit
 from gradcam_service.settings import Settings
 from gradcam_service.text import TOKENS
-from gradcam_service.worker.engine import Pending, limit_threads, pick_device, run
+from gradcam_service.worker.engine import Pending, run
 from gradcam_service.worker.messages import Answer, Inputs, Question, Timings
+from gradcam_service.worker.placement import pick_device
 
 if TYPE_CHECKING:
     from gradcam_service.registry.loader import LoadedModel
@@ -280,9 +282,9 @@ class Tried:
 
 def load_all(versions: Iterable[tuple[Entry, Model]], settings: Settings) -> Iterator[Tried]:
     """Load model versions, one after the other, and tell of each."""
-    limit_threads(settings)
+    limit(settings.cpus)
     load_plugins(settings.plugins)
-    device = str(pick_device(settings.device))
+    device = pick_device(settings.device)
     for entry, model in versions:
         try:
             loaded = _answering(entry, settings)
@@ -301,7 +303,7 @@ def open_model(reference: str | None, settings: Settings) -> Local:
         BadSettings: there is no saying which model is the default one.
         ModelFailed: it can't be loaded.
     """
-    limit_threads(settings)
+    limit(settings.cpus)
     load_plugins(settings.plugins)
     listing = scan(settings.model_repository, settings.embedded)
     model = resolve(listing.models(), reference or settings.default_among(model.name for model in listing.models()))

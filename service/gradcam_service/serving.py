@@ -8,8 +8,6 @@ import logging
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import urllib.request
@@ -22,11 +20,11 @@ from typing import TYPE_CHECKING
 
 from gradcam_service import logs
 from gradcam_service.errors import BadSettings, ModelFailed
-from gradcam_service.isolated import FLAGS
 from gradcam_service.kinds import load_plugins
 from gradcam_service.registry.listing import resolve
 from gradcam_service.registry.repository import Entry, scan
 from gradcam_service.settings import Settings, misspelt
+from gradcam_service.worker.placement import devices, placements
 
 if TYPE_CHECKING:  # its metrics want PROMETHEUS_MULTIPROC_DIR to be set when they are imported
     from gradcam_service.worker.supervisor import Child
@@ -39,8 +37,6 @@ _FOLDER = "gradcam-locked-"
 """What folders for sockets and metrics are called, before what tells them apart."""
 _UNLOCKED = 60.0
 """Seconds since a folder was made or filled, before which it may be one that is just being locked."""
-_COUNTING = 120.0
-"""Seconds that counting GPUs may take: torch is imported, and drivers may have to be loaded."""
 
 
 def serve(settings: Settings) -> None:
@@ -93,7 +89,6 @@ def _default(settings: Settings) -> Entry:
 def _children(settings: Settings, listening: socket.socket, folder: str) -> tuple[list[Child], list[Child]]:
     """The workers, each with its socket in the folder, and the API processes, not started yet."""
     from gradcam_service.worker.heartbeat import Heartbeat
-    from gradcam_service.worker.placement import placements
     from gradcam_service.worker.supervisor import Child
 
     present = devices(settings.device)
@@ -157,29 +152,6 @@ def sweep(place: str) -> None:
                     shutil.rmtree(folder)
             finally:
                 os.close(lock)
-
-
-def devices(setting: str) -> list[str]:
-    """The devices that ``auto``, or a list such as ``cuda:0,cuda:1``, means: for ``auto`` every GPU, else the CPU."""
-    if setting != "auto":
-        return [device.strip() for device in setting.split(",")]
-    if not Path("/dev/nvidiactl").exists():  # spares the second that asking torch takes
-        return ["cpu"]
-    return [f"cuda:{i}" for i in range(count_gpus())] or ["cpu"]
-
-
-def count_gpus() -> int:
-    """How many GPUs torch sees, asked by a process of its own: torch must not be imported into the supervisor.
-
-    Raises:
-        OSError: that process dies, or does not come to an end.
-    """
-    asking = [sys.executable, *FLAGS, "-c", "import torch; print(torch.cuda.device_count())"]
-    try:
-        return int(subprocess.run(asking, stdout=subprocess.PIPE, timeout=_COUNTING, check=True).stdout)
-    except subprocess.SubprocessError as error:
-        how = "gives no answer" if isinstance(error, subprocess.TimeoutExpired) else "dies"
-        raise OSError(f"GPUs can't be counted: the process that asks torch {how}; GRADCAM_DEVICE names one") from error
 
 
 def _listen(settings: Settings) -> socket.socket:

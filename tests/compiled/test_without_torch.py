@@ -65,10 +65,10 @@ def test_a_gpu_is_left_alone(torchless: Path):
     script = """
 from pathlib import Path
 Path.exists = lambda path: True
-from gradcam_service.worker.engine import pick_device
-print(pick_device("auto"))
+from gradcam_service.worker.placement import devices, pick_device
+print(pick_device("auto"), *devices("auto"))
 """
-    assert subprocess.check_output([torchless, "-P", "-c", script], text=True) == "cpu\n"
+    assert subprocess.check_output([torchless, "-P", "-c", script], text=True) == "cpu cpu\n"
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from gradcam_service.registry.card import Card, LayerCard, MethodCard
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.registry.spec import Preprocess, Spec
 from gradcam_service.targets import Target
-from gradcam_service.worker.engine import pick_device
 from gradcam_service.worker.engine import run as run_within
 from gradcam_service.worker.messages import Question
 
@@ -145,9 +144,3 @@ def test_answers_carry_what_was_asked():
     assert default.targets == (Target("class_", int(scores[2].argmax())),)
     assert asked.maps.dtype == asked.scores.dtype == np.float32
     assert results.forward > 0 < results.backward
-
-
-def test_devices_go_by_their_names():
-    assert pick_device("cpu") == "cpu"
-    assert pick_device("cuda:1, cpu") == "cuda:1"
-    assert pick_device("auto") == ("cuda:0" if torch.cuda.is_available() else "cpu")

@@ -8,6 +8,8 @@ from types import ModuleType
 
 import psutil
 
+from gradcam_service.cpus import usable
+
 _CHOSEN: list[int] = []
 
 
@@ -22,6 +24,17 @@ def choose(count: int) -> None:
     """Have this process compute with so many threads, and torch as well, whenever it comes to be imported."""
     _CHOSEN[:] = [count]
     tell_torch()
+
+
+def limit(cpus: int | None, processes: int = 1) -> None:
+    """Have no library use more processors than this process may.
+
+    Args:
+        cpus: how many that are, where the operator says so.
+        processes: how many share them.
+    """
+    available = computing()  # once asked, this thread keeps its own number in torch, whatever another sets
+    choose(max(1, (cpus or min(available, usable())) // processes))
 
 
 def tell_torch() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
 import msgspec
@@ -16,8 +15,6 @@ from gradcam_service.explain.arrays import on_host
 from gradcam_service.explain.costs import forward_passes, refusal_at
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.registry.served import ServedModel
-from gradcam_service.runtime import _threads, has_torch
-from gradcam_service.settings import Settings
 from gradcam_service.targets import objective
 from gradcam_service.tasks import TASKS
 from gradcam_service.text import BEAM, TOKENS
@@ -219,27 +216,3 @@ def _answer(
 
 def _non_finite() -> NonFinite:
     return NonFinite("the model's answer to this image is not finite (NaN or infinity); another image may work")
-
-
-def pick_device(name: str) -> str:
-    """``cpu``, ``cuda:N``, or the first GPU if there is one for ``auto``; of several the first."""
-    name = name.partition(",")[0].strip()
-    if name != "auto":
-        return name
-    # Spares the second that asking torch takes; and without torch, a GPU is of no use.
-    if not Path("/dev/nvidiactl").exists() or not has_torch():
-        return "cpu"
-    import torch
-
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
-
-
-def limit_threads(settings: Settings, workers: int = 1) -> None:
-    """Have no library use more processors than this process may.
-
-    Args:
-        settings: how many that are, where the operator says so.
-        workers: how many processes share them.
-    """
-    available = _threads.computing()  # once asked, this thread keeps its own number in torch, whatever another sets
-    _threads.choose(max(1, (settings.cpus or min(available, settings.threads)) // workers))

@@ -17,9 +17,9 @@ from tqdm import tqdm
 from gradcam_service import logs, metrics
 from gradcam_service.kinds import load_plugins
 from gradcam_service.registry.apart import Surroundings
-from gradcam_service.runtime._threads import computing
+from gradcam_service.runtime._threads import computing, limit
 from gradcam_service.settings import Settings
-from gradcam_service.worker import engine, memory
+from gradcam_service.worker import memory
 from gradcam_service.worker.callers import Callers
 from gradcam_service.worker.heartbeat import Heartbeat
 from gradcam_service.worker.in_flight_log import InFlightLog, note_crashes
@@ -131,7 +131,7 @@ def main(address: str, placement: Placement, settings: Settings, heartbeat: Hear
     tqdm.set_lock(threading.RLock())  # its own, which torch makes it create, is a semaphore that outlives the process
     sys.setswitchinterval(0.00005)  # seconds; so long each operator of a batch waits for a thread that loads a model
     gc.freeze()  # what has been imported stays; unloading a model need not look through it
-    engine.limit_threads(settings, placement.workers)
+    limit(settings.cpus, placement.workers)
     note_crashes(address)
     worker = Worker(address, placement, settings)
     heartbeat.beat_while(worker.seconds_busy, settings.turn_seconds)
