@@ -1,9 +1,12 @@
 """Which runtime computes a compiled model is found by a race, once on each machine."""
 
+import shutil
+
 import msgspec
 import pytest
 from msgspec.structs import replace
 
+from gradcam_service import kinds
 from gradcam_service.compiled import choice
 from gradcam_service.compiled.choice import Choice, machine
 from gradcam_service.compiled.model import compilations
@@ -79,6 +82,29 @@ def test_another_machines_choice_and_a_damaged_one_are_none(content, tmp_path):
     here = replace(CHOSEN, machine=machine())
     choice.write(tmp_path, here)
     assert choice.read(tmp_path) == here
+
+
+RUNTIME = """
+from gradcam_service.runtime import Runtime
+RUNTIME = Runtime(lambda work, precision: work.backbone, devices=("cpu",), libraries=("swift",))
+"""
+
+
+def test_an_upgrade_of_what_a_plugin_computes_with_makes_it_another_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(kinds, "_PLUGINS", {constant: {} for constant in kinds.CONSTANTS})
+    monkeypatch.setattr(kinds, "_CODE", {})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "swift.py").write_text(RUNTIME)
+    kinds.load_plugins(tmp_path / "plugins")
+    seen = [machine()]
+    for version in ("1.0", "1.1"):
+        (tmp_path / f"swift-{version}.dist-info").mkdir()
+        (tmp_path / f"swift-{version}.dist-info" / "METADATA").write_text(f"Name: swift\nVersion: {version}\n")
+        seen.append(machine())
+        shutil.rmtree(tmp_path / f"swift-{version}.dist-info")
+    assert len(set(seen)) == 3
+    assert machine() == seen[0]
 
 
 def test_a_process_of_its_own_races_and_what_lost_never_was_in_this_one(tmp_path, monkeypatch):

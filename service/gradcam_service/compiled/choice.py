@@ -16,11 +16,10 @@ import msgspec
 
 from gradcam_service.kinds import plugins_digest
 from gradcam_service.registry.spec import Spec
-from gradcam_service.runtime import Precision
+from gradcam_service.runtime import RUNTIMES, Precision
 from gradcam_service.runtime._threads import computing
 
 _NAME = "choice.json"
-_LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -68,12 +67,12 @@ def write(folder: Path | None, choice: Choice) -> None:
 
 
 def machine() -> str:
-    """Digest of all that decides which runtime is the fastest: processor, threads, libraries and plugins."""
+    """Digest of all that decides which runtime is the fastest: processor, threads, runtimes' libraries and plugins."""
     said = [platform.machine(), platform.processor(), f"{computing()} threads", plugins_digest()]
     with suppress(OSError):  # Linux has it, others don't
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         said += sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
-    for name in _LIBRARIES:
+    for name in sorted({library for runtime in RUNTIMES.values() for library in runtime.libraries}):
         with suppress(PackageNotFoundError):
             said.append(f"{name} {version(name)}")
     return hashlib.sha256("\n".join(said).encode()).hexdigest()

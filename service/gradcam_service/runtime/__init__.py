@@ -76,6 +76,8 @@ class Runtime:
         open: opens an ONNX model, or the file of one, to compute in a precision on a CPU; a folder is where what it
             compiles of it may be kept. None of one that takes no ONNX models. It raises as ``build`` does, and needs no
             torch.
+        libraries: the packages by whose versions it may be the fastest in what ``open`` opens; after an upgrade of one
+            the race is run again.
     """
 
     build: Callable[[Workload, str], Backbone]
@@ -85,6 +87,7 @@ class Runtime:
     has_units: Callable[[str], bool] = lambda _: True
     copies: int = 1
     open: Callable[[bytes | Path, str, Path | None], Graph] | None = None
+    libraries: tuple[str, ...] = ()
 
 
 RUNTIMES: Kinds[Runtime] = Kinds("gradcam_service.runtime", "RUNTIME")

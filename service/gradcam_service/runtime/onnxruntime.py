@@ -69,4 +69,6 @@ def _build(work: Workload, precision: str) -> Backbone:
     return features
 
 
-RUNTIME = Runtime(_build, devices=("cpu",), races=("float32",), open=_open)
+RUNTIME = Runtime(
+    _build, devices=("cpu",), races=("float32",), open=_open, libraries=("onnxruntime", "onnxruntime-gpu")
+)

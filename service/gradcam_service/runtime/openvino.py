@@ -140,4 +140,5 @@ RUNTIME = Runtime(
     has_units=_has_units,
     copies=2,
     open=_open,
+    libraries=("openvino",),
 )
