@@ -198,7 +198,7 @@ def predict(pictures: Sequence[Path], model: str | None, as_frames: bool, **give
     help="Class, answer, action or word, by name or index, or JSON.  [default: the top one; every word]",
 )
 @click.option("--against", multiple=True, help="Class that targets are compared with, or rest for all; repeatable.")
-@click.option("--method", help="One of the model's methods, or all for a grid of them.  [default: gradcam]")
+@click.option("--method", help="One of the model's methods, or all for a grid of them.  [default: the model's own]")
 @click.option("--output", type=click.Choice(["overlay", "heatmap"]), default="overlay", show_default=True)
 @click.option("-o", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Picture to write.")
 def explain(
@@ -250,7 +250,7 @@ def _watched(local: Local, options: ExplainOptions, first: bool) -> Iterator[Loc
     if not sys.stderr.isatty():
         yield local
         return
-    names = local.model.card.method_names() if options.method == "all" else [options.method]
+    names = local.model.card.method_names() if options.method == "all" else [options.explained_by(local.model.card)]
     passes = local.passes(options, names)
     if first and passes > _FEW and (told := foretold(passes, local.pace(passes))):
         click.echo(told, err=True)

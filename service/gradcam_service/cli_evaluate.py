@@ -97,7 +97,7 @@ def evaluate(local: Local, order: Order) -> None:
 def _methods(named: Sequence[str], card: Card) -> list[str]:
     names = card.method_names() if "all" in named else list(dict.fromkeys(named or [card.method]))
     for name in names:
-        card.check_question(name, "auto", ())
+        card.check_question(name, "auto", {})
     return names
 
 

@@ -119,7 +119,7 @@ def _make(name: str, kind: Study, order: _Order) -> None:
     methods = list(dict.fromkeys(order.methods or [card.method]))
     for local in models:
         for method in methods:
-            local.model.card.check_question(method, "auto", ())
+            local.model.card.check_question(method, "auto", {})
     collected = datasets.collect(datasets.Source(order.data, limit=_DRAWN * order.pictures), card.labels)
     asking = kind.asking(*models, _SIDE)
     with tqdm(unit=" questions", disable=not sys.stderr.isatty()) as bar:

@@ -146,7 +146,7 @@ def test_the_top_class_and_contrasts_are_explained_by_the_same_graph(name):
 def test_another_layer_that_it_was_compiled_at():
     check("scenes", [Question("layercam", "layer1"), Question("gradcam_plus_plus", "layer1"), Question("gradcam")])
     with pytest.raises(UnknownLayer, match="layer3, layer1"):
-        both("scenes")[1].card.check_question("gradcam", "layer2", ())
+        both("scenes")[1].card.check_question("gradcam", "layer2", {})
 
 
 @pytest.mark.parametrize("name", [pytest.param("easy-vqa", marks=pytest.mark.exhaustive), "scenes-captions", "policy"])
@@ -185,7 +185,7 @@ def test_what_needs_torch_is_refused_by_name():
     card = both("scenes")[1].card
     for method in ("guided_backprop", "guided_gradcam", "integrated_gradients", "smoothgrad"):
         with pytest.raises(UnsupportedMethod, match="the full model has, and needs torch; it can by gradcam"):
-            card.check_question(method, "auto", ())
+            card.check_question(method, "auto", {})
 
 
 def test_its_card_is_that_of_the_model_but_for_what_it_can_not_do():

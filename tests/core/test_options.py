@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
-from gradcam_service.core.options import Call, ExplainOptions, PredictOptions, alternatives
+from gradcam_service.core.options import ExplainOptions, PredictOptions, alternatives
 from gradcam_service.naming import complaint
 
 
@@ -47,13 +47,3 @@ def test_what_is_no_number_is_told_the_bounds(option: str, written: str, bounds:
     with pytest.raises(ValidationError) as caught:
         ExplainOptions.model_validate({option: written})
     assert complaint(caught.value.errors()[0], ExplainOptions).endswith(f"as a number; {bounds}")
-
-
-def test_a_model_may_have_a_method_of_its_own_for_those_who_name_none():
-    silent, named, predicting = ExplainOptions(), ExplainOptions(method="gradcam"), PredictOptions()
-    assert Call([b""], silent).by("occlusion").options.method == "occlusion"
-    assert Call([b""], named).by("occlusion").options is named
-    assert Call([b""], predicting).by("occlusion").options is predicting
-    own = Call([b"", b""], silent, [silent, named]).by("occlusion").own
-    assert own is not None
-    assert [options.method for options in own] == ["occlusion", "gradcam"]

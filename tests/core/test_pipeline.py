@@ -10,6 +10,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, Literal, NoReturn
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -156,11 +157,18 @@ def test_the_pace_is_measured_where_it_may_be_told(scenes: Local, monkeypatch: p
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setattr(Local, "pace", lambda _, passes: measured.append(passes) or 60.0)
-    for method, first in (("gradcam", True), ("smoothgrad", False), ("smoothgrad", True)):
+    own = replace(scenes.model, card=msgspec.structs.replace(scenes.model.card, method="smoothgrad"))
+    for local, method, first in (
+        (scenes, "gradcam", True),
+        (scenes, None, True),
+        (scenes, "smoothgrad", False),
+        (scenes, "smoothgrad", True),
+        (replace(scenes, model=own), None, True),
+    ):
         options = ExplainOptions(target=["star"], method=method)
-        with _watched(scenes, options, first):
+        with _watched(local, options, first):
             pass
-    assert measured == [scenes.passes(options, ["smoothgrad"])]
+    assert measured == [scenes.passes(options, ["smoothgrad"])] * 2
     assert f"{measured[0]} minutes a picture" in terminal.getvalue()
 
 

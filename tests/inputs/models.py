@@ -12,6 +12,10 @@ def network(channels):
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)).eval()
 
 
+def colours():
+    return network(3)
+
+
 def gray():
     return network(1)
 
@@ -26,6 +30,8 @@ runtime: eager
 input: {input}
 preprocess: {{resize: [24, 32], mean: {mean}, std: {std}}}
 """
+COVERED = "covered"
+"""A model of colours whose own method is Occlusion."""
 MODELS = {  # name → factory, input, mean, std
     "xray": ("gray", "{channels: gray, depth: 16}", [0.4], [0.25]),
     "film": ("gray", "{channels: gray, depth: 16, range: [0, 4095]}", [0.4], [0.25]),
@@ -38,8 +44,13 @@ def written(root):
     """Writes the models and their code to a folder, and returns the settings with which a service has them."""
     (root / "code").mkdir()
     (root / "code" / "networks.py").write_text(NETWORKS)
-    for name, (factory, takes, mean, std) in MODELS.items():
+    texts = {
+        name: YAML.format(factory=factory, input=takes, mean=mean, std=std)
+        for name, (factory, takes, mean, std) in MODELS.items()
+    }
+    colours = YAML.format(factory="colours", input="{channels: rgb}", mean=[0.5] * 3, std=[0.25] * 3)
+    for name, text in (texts | {COVERED: f"{colours}method: occlusion\n"}).items():
         folder = root / "models" / name / "1"
         folder.mkdir(parents=True)
-        (folder / "model.yaml").write_text(YAML.format(factory=factory, input=takes, mean=mean, std=std))
+        (folder / "model.yaml").write_text(text)
     return {"model_repository": root / "models", "python_path": root / "code"}

@@ -112,13 +112,13 @@ def test_a_long_list_of_classes_is_cut_short():
 
 def test_an_option_of_another_method_is_refused_with_those_that_have_it():
     with pytest.raises(BadOption, match="'masks' is no option of gradcam, but of rise; it has none of its own"):
-        card().check_question("gradcam", "auto", ["masks"])
+        card().check_question("gradcam", "auto", {"masks": 3})
 
 
 def test_questions_are_checked_against_the_card():
     for layer in ("auto", "layer3", "layer4"):
-        card().check_question("gradcam", layer, [])
+        card().check_question("gradcam", layer, {})
     with pytest.raises(UnsupportedMethod, match=r"'lime'.*gradcam"):
-        card().check_question("lime", "auto", [])
+        card().check_question("lime", "auto", {})
     with pytest.raises(UnknownLayer, match=r"'layer5'.*layer3, layer4"):
-        card().check_question("gradcam", "layer5", [])
+        card().check_question("gradcam", "layer5", {})

@@ -31,5 +31,5 @@ def is_callers(error: ServiceError, options: PredictOptions, settings: Settings,
 def _is_expensive(options: PredictOptions, model: Model) -> bool:
     if not isinstance(options, ExplainOptions) or model.card is None:
         return False
-    name = options.method if "method" in options.model_fields_set else model.card.method
+    name = options.explained_by(model.card)
     return any(method.name == name and method.forward_passes > 1 for method in model.card.methods)

@@ -66,7 +66,7 @@ def _pixels(asked: Asked, card: Card, max_side: int | None = None) -> int:
 
 def _values(options: ExplainOptions, card: Card) -> int:
     """Of all maps of an image."""
-    channels = card.input.count if METHODS[options.method].kind == "signed_colour" else 1
+    channels = card.input.count if METHODS[options.explained_by(card)].kind == "signed_colour" else 1
     width, height = _grid(options, card)
     return _targets(options, card) * channels * width * height
 
@@ -86,7 +86,7 @@ def _area(options: ExplainOptions, card: Card, size: Size, max_side: int | None)
 def _grid(options: ExplainOptions, card: Card) -> Size:
     """Of a map: the layer's that is explained, where the card has it; else at most the input's."""
     height, width = card.preprocess.input_size
-    method = METHODS[options.method]
+    method = METHODS[options.explained_by(card)]
     if not method.of_input and method.kind != "signed_colour":
         name = card.layer if options.layer == "auto" else options.layer
         _, height, width = next((layer.shape for layer in card.layers if layer.name == name), (0, height, width))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import (
@@ -26,10 +26,11 @@ from pydantic import (
 
 from gradcam_service.errors import TooManyTargets
 from gradcam_service.explain.method import Option
-from gradcam_service.explain.methods import DEFAULT, METHODS
+from gradcam_service.explain.methods import METHODS
 from gradcam_service.images.colormaps import COLORMAPS
 from gradcam_service.images.scale import CLIP
 from gradcam_service.naming import did_you_mean
+from gradcam_service.registry.card import Card
 from gradcam_service.targets import TARGETS
 from gradcam_service.tasks import TASKS, numbers_of, text_option
 
@@ -138,7 +139,7 @@ class PredictOptions(_TaskOptions):
 def _method_options() -> dict[str, Any]:
     """A field for each option of any method, with the default of each method in its description.
 
-    Where methods differ in an option's type or range, the field has the widest; `Method.wrong_with` knows each one's.
+    Where methods differ in an option's type or range, the field has the widest; `Card.check_question` knows each one's.
     """
     takers: dict[str, dict[str, Option]] = defaultdict(dict)
     for method in METHODS:
@@ -170,7 +171,7 @@ _TargetObject = Annotated[
 class ExplainOptions(PredictOptions, _MethodOptions):
     """Options of ``/explain``, those of single methods among them."""
 
-    method: str = Field(DEFAULT, description="one of the model's `methods`; default: the model's `method`")
+    method: str | None = Field(None, description="one of the model's `methods`; default: the model's `method`")
     target: Annotated[list[StrictInt | StrictStr | _TargetObject] | None, BeforeValidator(_targets)] = Field(
         None,
         description="what to explain, repeatable; default: the top-1 class of each image. "
@@ -223,12 +224,9 @@ class ExplainOptions(PredictOptions, _MethodOptions):
         None, description="the other method, with its default options; default: `gradcam`, of which it is `layercam`"
     )
 
-    @model_validator(mode="after")
-    def _suits_method(self) -> Self:
-        method = METHODS.get(self.method)
-        if method and (wrong := method.wrong_with(self.method_options)):
-            raise ValueError(wrong)
-        return self
+    def explained_by(self, card: Card) -> str:
+        """The name of the method that explains a model: the one named here, else the model's own."""
+        return card.method if self.method is None else self.method
 
     @property
     def method_options(self) -> dict[str, int | float]:
@@ -285,14 +283,3 @@ class Call(Generic[Options]):
     images: Sequence[Image]
     options: Options
     own: Sequence[Options] | None = None
-
-    def by(self, method: str) -> Self:
-        """The same, explained by a method where no other is named."""
-        own = self.own and [_by(method, options) for options in self.own]
-        return replace(self, options=_by(method, self.options), own=own)
-
-
-def _by(method: str, options: Options) -> Options:
-    if not isinstance(options, ExplainOptions) or "method" in options.model_fields_set or options.method == method:
-        return options
-    return options.model_copy(update={"method": method})

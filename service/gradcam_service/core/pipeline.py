@@ -137,15 +137,13 @@ class Pipeline:
         Raises:
             ServiceError: what is wrong with the whole call.
         """
-        asked = call
-        deadline = monotonic() + (asked.options.timeout_ms or self._settings.timeout_ms) / 1e3
+        deadline = monotonic() + (call.options.timeout_ms or self._settings.timeout_ms) / 1e3
         admission.take_images(len(call.images))
         held = 0
         try:
             while True:
-                wanted = asked.options.model or self._settings.default_model
+                wanted = call.options.model or self._settings.default_model
                 model, card = await self._engine.ready_model(wanted, deadline)
-                call = asked.by(card.method)
                 seen.model, seen.version = model.name, model.version
                 question = self._question(call.options, card)
                 seen.method = question.method if question else ""
@@ -198,15 +196,16 @@ class Pipeline:
     def _question(self, options: PredictOptions, card: Card) -> Question | None:
         if not isinstance(options, ExplainOptions):
             return None
-        card.check_question(options.method, options.layer, options.method_options)
+        method = options.explained_by(card)
+        card.check_question(method, options.layer, options.method_options)
         targets = options.target or []
         check_target_count(len(targets), self._settings.max_targets)
         read_targets = tuple(read(target, card) for target in targets)
-        measure = _measure(options, card) if options.quality else None
-        _check_targets(options.method, read_targets, card)
+        measure = _measure(options, method, card) if options.quality else None
+        _check_targets(method, read_targets, card)
         if measure and measure.against:
             _check_targets(measure.against, read_targets, card)
-        return Question(options.method, options.layer, read_targets, options.method_options, measure)
+        return Question(method, options.layer, read_targets, options.method_options, measure)
 
     async def _answer_all(self, pairs: Sequence[tuple[Image, _Work]]) -> list[Result | ServiceError]:
         works = [work for _, work in pairs]
@@ -214,7 +213,7 @@ class Pipeline:
             return await _each((self._answer_one(*pair) for pair in pairs), works)
         inferred = await _each((self._infer(*pair) for pair in pairs), works)
         ends = [
-            work.admission.run(work.deadline, partial(highest, one.answer, work.options))
+            work.admission.run(work.deadline, partial(highest, work.card, one.answer, work.options))
             for one, work in zip(inferred, works, strict=True)
             if isinstance(one, _Inferred) and isinstance(work.options, ExplainOptions) and _shares_scale(work)
         ]
@@ -305,16 +304,16 @@ def _record(work: _Work, timings: Timings) -> None:
         work.seen.record("backward", timings.backward, answered)
 
 
-def _measure(options: ExplainOptions, card: Card) -> Measure:
-    """What is to be measured of the maps: compared with the other method that is named, or with one that there is.
+def _measure(options: ExplainOptions, method: str, card: Card) -> Measure:
+    """What is to be measured of a method's maps: compared with the other that is named, or with one that there is.
 
     Raises:
         UnsupportedMethod: the model can't be explained by the one that is named.
     """
     if options.quality_against is not None:
-        card.check_question(options.quality_against, options.layer, ())
+        card.check_question(options.quality_against, options.layer, {})
         return Measure(options.quality_steps, options.quality_against)
-    others = (name for name in COMPARED if name != options.method and name in card.method_names())
+    others = (name for name in COMPARED if name != method and name in card.method_names())
     return Measure(options.quality_steps, next(others, ""))
 
 

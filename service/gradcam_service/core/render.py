@@ -24,9 +24,9 @@ from gradcam_service.tasks.classification import probabilities
 from gradcam_service.worker.client import Answer, Quality
 
 
-def highest(answer: Answer, options: ExplainOptions) -> float:
+def highest(card: Card, answer: Answer, options: ExplainOptions) -> float:
     """The largest end of the own scales of an image's maps: where the one scale of a request has to end, at least."""
-    maps = (_map(*each, options) for each in zip(answer.maps, answer.targets, strict=True))
+    maps = (_map(*each, options.explained_by(card)) for each in zip(answer.maps, answer.targets, strict=True))
     return max((own_high(cam, kind, options.clip) for cam, kind in maps), default=0.0)
 
 
@@ -48,14 +48,16 @@ def drawings(
         options: what to draw.
         shared: where the one scale of all maps ends, if they share one.
     """
+    method = options.explained_by(card)
     probability = probabilities(card.of_classes(answer.scores), card.activation)
     qualities = answer.quality or [None] * len(answer.targets)
     return [
         partial(
             _explanation,
-            *_map(cam, target, options),
+            *_map(cam, target, method),
             TARGETS[target.kind].name(target.value, card),
             TARGETS[target.kind].describe(target.value, card, answer.scores, probability, asked=bool(options.target)),
+            method,
             answer.layer,
             prepared,
             photo,
@@ -84,6 +86,7 @@ def _explanation(
     kind: MapKind,
     name: str,
     target: Any,  # noqa: ANN401  its kind's own
+    method: str,
     layer: str,
     prepared: PreparedImage,
     photo: Image.Image | None,
@@ -115,7 +118,7 @@ def _explanation(
     return Explanation(
         name,
         target,
-        options.method,
+        method,
         layer,
         kind,
         (x0, y0, x1, y1),
@@ -129,9 +132,9 @@ def _explanation(
     )
 
 
-def _map(cam: np.ndarray, target: Target, options: ExplainOptions) -> tuple[np.ndarray, MapKind]:
+def _map(cam: np.ndarray, target: Target, method: str) -> tuple[np.ndarray, MapKind]:
     """A map, and what its values mean: of a single band, shades are no colours, and (H, W, 1) is (H, W)."""
-    kind = METHODS[options.method].kind_of(is_difference=TARGETS[target.kind].is_difference)
+    kind = METHODS[method].kind_of(is_difference=TARGETS[target.kind].is_difference)
     return (cam[:, :, 0], "signed") if kind == "signed_colour" and cam.shape[2] == 1 else (cam, kind)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -160,12 +160,12 @@ class Card(msgspec.Struct, frozen=True):
         """
         return class_index(target, self.labels)
 
-    def check_question(self, method: str, layer: str, options: Collection[str]) -> None:
-        """Refuse a method, a method's option or a layer that this model doesn't have.
+    def check_question(self, method: str, layer: str, options: Mapping[str, float]) -> None:
+        """Refuse a method or a layer that this model doesn't have, and options that are none of the method's.
 
         Raises:
             UnsupportedMethod: saying why, and naming the methods that work.
-            BadOption: naming the options that the method has.
+            BadOption: naming the options that the method has, or the values that it takes.
             UnknownLayer: naming the layers that work.
         """
         found = next((card for card in self.methods if card.name == method), None)
@@ -177,11 +177,13 @@ class Card(msgspec.Struct, frozen=True):
                 f"this model can't be explained by {shortened(method)!r}{reason}{meant}; it can by {works}"
             )
         known = METHODS[method].options
-        if strange := sorted(set(options) - known.keys()):
+        if strange := sorted(options.keys() - known.keys()):
             own = ", ".join(known) or "none of its own"
             others = ", ".join(name for name, other in METHODS.items() if strange[0] in other.options)
             meant = f", but of {others}" if others else did_you_mean(strange[0], known)
             raise BadOption(f"{strange[0]!r} is no option of {method}{meant}; it has {own}")
+        if wrong := METHODS[method].wrong_with(options):
+            raise BadOption(wrong)
         listed = [card.name for card in self.layers]
         if layer not in ("auto", *listed, *self.inner_layers):
             raise UnknownLayer.named(layer, listed, (*listed, *self.inner_layers))
