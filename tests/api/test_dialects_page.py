@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradcam_service.api.oip.faces import MOST_INPUTS, OUTPUTS
 from live import PATIENCE
 from repository import ROOT
 
@@ -85,3 +86,7 @@ def test_the_lines_for_v2_do_what_they_say(service, tmp_path):
     assert (overlay.format, overlay.size) == ("JPEG", Image.open(tmp_path / "cat.jpg").size)
     scores = np.frombuffer((tmp_path / "scores.bin").read_bytes()[-4 * len(best) :], "<f4")
     assert scores[[one["index"] for one in best]].tolist() == np.float32([one["probability"] for one in best]).tolist()
+
+
+def test_the_bounds_of_grpc_are_those_of_the_faces():
+    assert f"of {MOST_INPUTS} inputs, {len(OUTPUTS)} outputs and" in PAGE

@@ -15,6 +15,7 @@ from live import PATIENCE, running_eagerly, until
 from .channel import SERVICE, Channel, address, output, pictures
 
 Code = grpc.StatusCode
+InferRequestedOutput = inference_pb2.ModelInferRequest.InferRequestedOutputTensor
 PICTURE = encoded(photo(200, 150), "PNG")
 
 
@@ -124,8 +125,8 @@ def raw(name, datatype, shape, *data):
         ({"inputs": [numbers("FP16", "fp32_contents", [0.0])]}, "contents can't be FP16"),
         ({"inputs": [numbers("UINT8", "uint_contents", [256] * 49152)]}, "contents are beyond UINT8"),
         ({"inputs": [numbers("FP32", "fp32_contents", [0.0])]}, "has 1 elements"),
-        ({"inputs": [numbers("FP32", "fp32_contents", [])] * 17}, "17 inputs in one call; at most 16"),
-        ({"outputs": [inference_pb2.ModelInferRequest.InferRequestedOutputTensor()] * 17}, "17 outputs in one call"),
+        ({"inputs": [numbers("FP32", "fp32_contents", [])] * 3}, "3 inputs are given; at most 2"),
+        ({"outputs": [InferRequestedOutput()] * 7}, "7 outputs are given; at most 6"),
         ({"parameters": {str(i): inference_pb2.InferParameter(bool_param=True) for i in range(101)}}, "at most 100"),
         (
             {"parameters": {"alpha": inference_pb2.InferParameter(double_param=float("nan"))}},

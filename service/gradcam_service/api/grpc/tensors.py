@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from gradcam_service.api.grpc.protocol.inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
+from gradcam_service.api.oip.faces import check_counts
 from gradcam_service.api.oip.tensors import count_of
 from gradcam_service.bytes_tensor import is_one, packed
 from gradcam_service.errors import BadRequest, Internal, shortened
@@ -29,8 +30,6 @@ _CONTENTS = {
     "BYTES": ("bytes_contents", ""),
 }
 """Datatype → the member of ``InferTensorContents`` that holds it, and its elements as they lie in binary."""
-_MOST_TENSORS = 16
-"""Of a call, and as many outputs; nothing here takes more than two or gives more than five."""
 _MOST_PARAMETERS = 100
 """Of a call, and of each of its tensors."""
 _PIECE = 2**16
@@ -51,7 +50,7 @@ def request_of(call: ModelInferRequest, timeout: float | None) -> list[bytes]:
             anything than is accepted.
     """
     raw = call.raw_input_contents
-    _check_counts(call)
+    _check_size(call)
     if raw and len(raw) != len(call.inputs):
         raise BadRequest(f"{len(raw)} raw_input_contents for {len(call.inputs)} inputs; give all inputs so, or none")
     data = [_as_sent(tensor, raw[place]) if raw else _packed(tensor) for place, tensor in enumerate(call.inputs)]
@@ -80,11 +79,9 @@ def request_of(call: ModelInferRequest, timeout: float | None) -> list[bytes]:
     return [msgspec.json.encode(head), *data]
 
 
-def _check_counts(call: ModelInferRequest) -> None:
+def _check_size(call: ModelInferRequest) -> None:
     """Refuse what has too many parts before any of them is looked at."""
-    for what, parts in (("inputs", call.inputs), ("outputs", call.outputs)):
-        if len(parts) > _MOST_TENSORS:
-            raise BadRequest(f"{len(parts)} {what} in one call; at most {_MOST_TENSORS} are accepted")
+    check_counts(len(call.inputs), len(call.outputs))
     for one in (call, *call.inputs, *call.outputs):
         if len(one.parameters) > _MOST_PARAMETERS:
             raise BadRequest(f"{len(one.parameters)} parameters; at most {_MOST_PARAMETERS} are accepted")

@@ -135,6 +135,17 @@ def every(models: Sequence[Model]) -> Iterator[tuple[str, Face, str]]:
                 yield model + suffix, face, model
 
 
+def check_counts(inputs: int, outputs: int) -> None:
+    """Refuse a request of more tensors than any face takes or gives, before anything is made of them.
+
+    Raises:
+        BadRequest: saying how many would work.
+    """
+    for what, found, most in (("inputs", inputs, MOST_INPUTS), ("outputs", outputs, len(OUTPUTS))):
+        if found > most:
+            raise BadRequest(f"{found} {what} are given; at most {most} would work")
+
+
 def check_outputs(names: Sequence[str]) -> None:
     """Refuse what no face gives, or gives once.
 

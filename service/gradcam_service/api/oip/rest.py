@@ -18,7 +18,7 @@ import numpy as np
 
 from gradcam_service.api.base64_text import decode_base64
 from gradcam_service.api.json_text import check_values
-from gradcam_service.api.oip.faces import MOST_INPUTS, OUTPUTS, PREPARED, Faced
+from gradcam_service.api.oip.faces import PREPARED, Faced, check_counts
 from gradcam_service.api.oip.messages import InferRequest, InferResponse, Wanted
 from gradcam_service.api.oip.tensors import (
     BYTES,
@@ -92,7 +92,7 @@ def read(body: bytes, header_length: int | None) -> tuple[InferRequest, str | No
         given = _BODY.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is no inference request in JSON: {error}") from None
-    _check_counts(given)
+    check_counts(len(given.inputs), len(given.outputs or ()))
     rest = memoryview(body)[length:]
     inputs = []
     for one in given.inputs:
@@ -122,14 +122,6 @@ def read_raw(body: bytes, faced: Faced) -> InferRequest:
         raise BadRequest(f"the body has {len(body)} bytes, but a tensor {list(slot.shape)} of {slot.datatype} {each}")
     tensor = from_bytes(slot.name, slot.datatype, (len(body) // each, *slot.shape), data)
     return InferRequest([tensor], parameters=parameters)
-
-
-def _check_counts(given: _Body) -> None:
-    """Refuse what has too many parts before anything is made of them."""
-    parts = (("inputs", given.inputs, MOST_INPUTS), ("outputs", given.outputs or (), len(OUTPUTS)))
-    for what, found, most in parts:
-        if len(found) > most:
-            raise BadRequest(f"{len(found)} {what} are given; at most {most} would work")
 
 
 class Written(NamedTuple):
