@@ -42,21 +42,21 @@ def test_a_kind_is_imported_only_when_it_is_looked_up(methods: Kinds[str]):
 
 
 def test_a_plugin_adds_the_kinds_that_it_declares(methods: Kinds[str], tmp_path: Path):
-    (tmp_path / "shining.py").write_text("METHOD = 'shining'\nTARGET = 'at'")
+    (tmp_path / "shining.py").write_text("METHOD = 'shining'\nSOURCE = 'at'")
     load_plugins(tmp_path)
     assert list(methods) == ["one", "two", "shining"]
     assert methods["shining"] == "shining"
-    assert Kinds("made_up", "TARGET")["shining"] == "at"
+    assert Kinds("made_up", "SOURCE")["shining"] == "at"
 
 
 def test_a_plugin_may_import_what_asks_for_all_kinds(methods: Kinds[str], tmp_path: Path, monkeypatch):
-    (tmp_path / "asking.py").write_text("from made_up_schemas import names\nTARGET = names")
+    (tmp_path / "asking.py").write_text("from made_up_schemas import names\nSOURCE = names")
     (tmp_path / "shining.py").write_text("METHOD = 'shining'")
     schemas = ModuleType("made_up_schemas")
     schemas.__getattr__ = lambda name: {kind: methods[kind] for kind in methods if kind != "two"}
     monkeypatch.setitem(sys.modules, "made_up_schemas", schemas)
     load_plugins(tmp_path)
-    assert Kinds("made_up", "TARGET")["asking"] == {"one": "the first", "shining": "shining"}
+    assert Kinds("made_up", "SOURCE")["asking"] == {"one": "the first", "shining": "shining"}
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,16 @@ def test_a_plugin_may_import_what_asks_for_all_kinds(methods: Kinds[str], tmp_pa
     [
         ("METHOD = (", "can't be imported: '\\(' was never closed"),
         ("VALUE = 1", "declares none of METHOD, TARGET"),
+        ("class Bare:\n    prediction = str\nTASK = Bare()", "TASK of .* doesn't extend gradcam_service.tasks.Task"),
         ("1 / 0", "can't be imported: division by zero"),
+        (
+            "from gradcam_service.targets.class_ import Class\nclass Stage(Class):\n    differentable = True",
+            "a TargetKind has no 'differentable' .did you mean 'differentiable'",
+        ),
+        (
+            "from gradcam_service.tasks import Task\nclass Ordered(Task):\n    prediction = str\nTASK = Ordered()",
+            "Can't instantiate abstract class Ordered with abstract method predict",
+        ),
     ],
 )
 def test_a_plugin_that_is_none_ends_the_start_in_one_line(tmp_path: Path, content: str, said: str):

@@ -27,6 +27,8 @@ _PLUGINS: dict[str, dict[str, Path]] = defaultdict(dict)
 """Files of plugins: constant → name → file."""
 _CODE: dict[str, str] = {}
 """SHA-256 of plugins' files, helpers included, as they were when they were loaded: path in the folder → digest."""
+_EXTENDING = {"TARGET": "gradcam_service.targets.TargetKind", "TASK": "gradcam_service.tasks.Task"}
+"""Kinds that extend a `KindBase`, and which."""
 
 
 class Kinds(Mapping[str, Kind], Generic[Kind]):
@@ -67,6 +69,20 @@ class Kinds(Mapping[str, Kind], Generic[Kind]):
         return [module.name for module in pkgutil.iter_modules(paths) if not module.name.startswith("_")]
 
 
+class KindBase:
+    """Base of what kinds of a thing extend: refuses a member that the thing doesn't have, which would be ignored."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        thing = next(base for base in reversed(cls.__mro__) if issubclass(base, KindBase) and base is not KindBase)
+        known = [name for name in dir(thing) if not name.startswith("_")]
+        own = (name for name in [*vars(cls), *vars(cls).get("__annotations__", ())] if not name.startswith("_"))
+        if strange := [name for name in own if name not in known]:
+            raise TypeError(
+                f"a {thing.__name__} has no {strange[0]!r}{did_you_mean(strange[0], known)}; it has {', '.join(known)}"
+            )
+
+
 def no_such(name: str, names: Iterable[str]) -> str:
     """What to say of a name that is none of those that there are: the one that was probably meant, and all of them."""
     known = list(names)
@@ -83,7 +99,8 @@ def load_plugins(folder: Path | None) -> None:
         folder: None for no plugins.
 
     Raises:
-        BadSettings: there is no such folder, or a file can't be read or imported, or declares nothing.
+        BadSettings: there is no such folder, or a file can't be read or imported, or declares nothing, or no kind of
+            the thing.
     """
     if folder is None:
         return
@@ -96,9 +113,12 @@ def load_plugins(folder: Path | None) -> None:
         for constant in constants:
             _PLUGINS[constant][path.stem] = path
     for path, constants in declared.items():
-        _imported(path)
+        module = _imported(path)
         if not constants:
             raise BadSettings(f"GRADCAM_PLUGINS: {path} declares none of {', '.join(CONSTANTS)}")
+        for constant in _EXTENDING.keys() & constants:
+            if not isinstance(getattr(module, constant), KindBase):
+                raise BadSettings(f"GRADCAM_PLUGINS: {constant} of {path} doesn't extend {_EXTENDING[constant]}")
 
 
 def plugins_digest() -> str:

@@ -12,7 +12,7 @@ from pydantic import Field
 from gradcam_service.registry.card import Card
 from gradcam_service.targets import Target
 from gradcam_service.targets.class_ import Class
-from gradcam_service.tasks import Labelled
+from gradcam_service.tasks import Labelled, Task
 from gradcam_service.tasks.classification import probabilities
 
 
@@ -33,7 +33,7 @@ class Stage:
     chosen: Literal["request", "nearest"]
 
 
-class Ordered:
+class Ordered(Task):
     """The task; see `gradcam_service.tasks.Task`."""
 
     prediction = Maturity

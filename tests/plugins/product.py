@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gradcam_service.errors import BadOption
+from gradcam_service.targets import TargetKind
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Explained:
     product: float
 
 
-class Product:
+class Product(TargetKind):
     schema: ClassVar = {
         "type": "object",
         "properties": {"product": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}},
@@ -23,7 +24,6 @@ class Product:
         "description": 'the product of two logits, {"product": [P, Q]}',
     }
     described = Explained
-    is_logit = is_difference = False
 
     def reads(self, written):
         return isinstance(written, dict) and "product" in written

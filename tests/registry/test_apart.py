@@ -121,7 +121,7 @@ def test_the_process_says_which_weights_it_lacks(tmp_path):
 )
 def test_what_ends_the_process_fails_its_load_and_is_said(tmp_path, end, said):
     (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "ending.py").write_text(f"import os, signal, sys\n{end}\nTASK = None")
+    (tmp_path / "plugins" / "ending.py").write_text(f"import os, signal, sys\n{end}\nDIALECT = None")
     with pytest.raises(ModelFailed, match=said):
         traces.traced(resnet(tmp_path), Surroundings(tmp_path / "plugins"))
 
@@ -133,7 +133,7 @@ def refuse(*_, **__):
     raise AssertionError("a semaphore, which outlives who is killed")
 
 SemLock.__init__ = refuse
-TASK = None
+DIALECT = None
 """
 
 

@@ -7,7 +7,7 @@ from gradcam_service.explain.methods import METHODS
 from gradcam_service.inputs import INPUTS
 from gradcam_service.registry.card import LayerCard
 from gradcam_service.registry.listing import Model
-from gradcam_service.tasks import TASKS, text_option
+from gradcam_service.tasks import TASKS
 
 
 def model_body(model: Model, devices: list[str]) -> ModelBody:
@@ -25,7 +25,7 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
     if card is None:
         return body
     height, width = card.preprocess.input_size
-    text = text_option(TASKS[card.task])
+    text = TASKS[card.task].text
     default = next(layer for layer in card.layers if layer.name == card.layer)
     return body.model_copy(
         update={

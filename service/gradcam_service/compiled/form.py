@@ -30,7 +30,7 @@ from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.served import Question
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.runtime import RUNTIMES, has_torch
-from gradcam_service.targets import is_differentiable
+from gradcam_service.targets import TARGETS
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class CompiledForm(CompiledModel):
         methods = {question.method, question.measure.against if question.measure else ""}
         if question.layer not in ("auto", *self.network.cuts) or methods & self._left.keys():
             return False
-        return all(is_differentiable(target.kind) for target in question.targets)
+        return all(TARGETS[target.kind].differentiable for target in question.targets)
 
     @property
     def _left(self) -> dict[str, str]:

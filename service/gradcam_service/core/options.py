@@ -32,7 +32,7 @@ from gradcam_service.images.scale import CLIP
 from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.card import Card
 from gradcam_service.targets import TARGETS
-from gradcam_service.tasks import TASKS, numbers_of, text_option
+from gradcam_service.tasks import TASKS
 
 
 def _listed(value: object) -> object:
@@ -82,13 +82,13 @@ def _size(value: object) -> object:
 
 def _text_options() -> dict[str, Any]:
     """A field for the text of each task whose models take one."""
-    options = filter(None, map(text_option, TASKS.values()))
-    return {option.name: (StrictStr | None, Field(None, description=option.description)) for option in options}
+    options = [task.text for task in TASKS.values()]
+    return {own.name: (StrictStr | None, Field(None, description=own.description)) for own in options if own}
 
 
 def _task_numbers() -> dict[str, Any]:
     """A field for each number that models of a task are asked with."""
-    known = {name: option for task in TASKS.values() for name, option in numbers_of(task).items()}
+    known = {name: option for task in TASKS.values() for name, option in task.options.items()}
     return {
         name: (int | None, Field(None, ge=of.ge, le=of.le, description=of.description)) for name, of in known.items()
     }

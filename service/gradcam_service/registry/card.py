@@ -16,7 +16,7 @@ from gradcam_service.inputs import Takes
 from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.class_names import class_index
 from gradcam_service.registry.spec import Preprocess
-from gradcam_service.tasks import TASKS, speaks
+from gradcam_service.tasks import TASKS
 from gradcam_service.text import Text
 
 
@@ -141,7 +141,7 @@ class Card(msgspec.Struct, frozen=True):
     @property
     def speaks(self) -> bool:
         """Whether it answers in words, of which each is explained, and not with scores of classes."""
-        return self.text is not None and speaks(TASKS[self.task])
+        return self.text is not None and TASKS[self.task].speaks
 
     @property
     def default_targets(self) -> int:

@@ -33,7 +33,7 @@ from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.registry.traces import Exporter, Known, examples, step, traced
 from gradcam_service.runtime import refusal
 from gradcam_service.runtime._export import ELSEWHERE
-from gradcam_service.tasks import TASKS, speaks
+from gradcam_service.tasks import TASKS
 from gradcam_service.text import TOKENS
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _loaded(
     with step("can't answer", accepts), half_of_the_threads():
         others = [] if text is None else [torch.from_numpy(text.example())[None].to(device)]
         found = examine(network, channels, size, device, others)
-        if text is not None and speaks(TASKS[spec.task]):
+        if text is not None and TASKS[spec.task].speaks:
             check(network, made_up(channels, size).to(device), text)
         card = _card(spec, made.known, labels, network, found)
         model = LoadedModel(spec, card, network, device, exporter=exporter)

@@ -22,7 +22,7 @@ from gradcam_service.registry.onnx_session import Session
 from gradcam_service.registry.spec import Preprocess
 from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.registry.weights import weights_file
-from gradcam_service.tasks import TASKS, has_value, speaks
+from gradcam_service.tasks import TASKS
 from gradcam_service.text import TOKENS, Text
 
 _TOLERANCE = 1e-3
@@ -41,7 +41,7 @@ def imported(folder: ModelFolder) -> Built:
     model = onnx_file.read(weights_file(folder), spec.sha256)
     content = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
     text, task = folder.text(), TASKS[spec.task]
-    values = onnx_file.keep_scores(model, spec.output, has_value=has_value(task), speaks=speaks(task))
+    values = onnx_file.keep_scores(model, spec.output, has_value=task.has_value, speaks=task.speaks)
     onnx_file.in_float32(model)
     if spec.activation not in UNCHANGED:
         onnx_file.keep_logits(model, spec.activation)

@@ -17,7 +17,7 @@ from gradcam_service.registry.archive import refuse_code
 from gradcam_service.registry.built import Built, takes_channels
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.weights import weights_file
-from gradcam_service.tasks import TASKS, has_value
+from gradcam_service.tasks import TASKS
 from gradcam_service.text import TOKENS, Text
 
 _DYNAMIC = 'torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))'
@@ -43,7 +43,7 @@ def loaded(folder: ModelFolder) -> Built:
         inputs = _inputs(program, folder.spec.input.count, text)
         _check_images(inputs[0].meta["val"], folder.spec.input.count, preprocess.input_size)
         lengths = {} if text is None else _lengths(program, inputs[1].meta["val"], text.length)
-        module = of_program(program, folder.spec.output, has_value=has_value(TASKS[folder.spec.task]))
+        module = of_program(program, folder.spec.output, has_value=TASKS[folder.spec.task].has_value)
         if text is not None:
             _images_first(module.graph, [node.name for node in inputs])
         with_plain_sizes(module.graph, lengths)

@@ -27,7 +27,7 @@ from gradcam_service.kinds import no_such
 from gradcam_service.registry.labels import listed
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.runtime import RUNTIMES, Precision
-from gradcam_service.tasks import TASKS, activations, text_option
+from gradcam_service.tasks import TASKS
 
 
 def _channels_in_schema(schema: dict[str, Any]) -> None:
@@ -256,19 +256,19 @@ class Spec(BaseModel):
         task = written.get("task") if isinstance(written, dict) else None
         if not isinstance(task, str) or "activation" in written or task not in TASKS:
             return written
-        usual, *_ = activations(TASKS[task])
+        usual, *_ = TASKS[task].activations
         return written if usual == cls.model_fields["activation"].default else {**written, "activation": usual}
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.activation not in (known := activations(TASKS[self.task])):
-            others = " or ".join(task for task in TASKS if self.activation in activations(TASKS[task]))
+        if self.activation not in (known := TASKS[self.task].activations):
+            others = " or ".join(task for task in TASKS if self.activation in TASKS[task].activations)
             raise ValueError(
                 f"activation {self.activation} goes with task {others}; task {self.task} takes {' or '.join(known)}"
             )
         if self.sample and "softmax" not in known:
             raise ValueError(f"task {self.task} takes no sample, which names the most probable class")
-        if text_option(TASKS[self.task]) is None:
+        if TASKS[self.task].text is None:
             if self.tokenizer is not None or self.length is not None:
                 raise ValueError(f"task {self.task} takes no text, and no tokenizer or length of it")
         elif self.tokenizer is None or self.length is None:

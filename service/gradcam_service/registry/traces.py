@@ -25,7 +25,7 @@ from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.spec import Preprocess, Spec
 from gradcam_service.registry.threads import half_of_the_threads
 from gradcam_service.runtime import Workload, first_cause
-from gradcam_service.tasks import TASKS, has_value, speaks
+from gradcam_service.tasks import TASKS
 from gradcam_service.text import TOKENS, Text
 
 if TYPE_CHECKING:
@@ -247,9 +247,9 @@ def trace_of(folder: ModelFolder) -> Trace:
     memory = _memory(built.module)
     with step("can't be traced", accepts), half_of_the_threads():
         graph = trace(
-            built.module, examples((channels, *size), text), output=spec.output, has_value=has_value(TASKS[spec.task])
+            built.module, examples((channels, *size), text), output=spec.output, has_value=TASKS[spec.task].has_value
         )
-        if text is not None and speaks(TASKS[spec.task]):
+        if text is not None and TASKS[spec.task].speaks:
             graph = of_every_position(graph, text)
     known = Known(built.labels, built.preprocess, digest, memory, accepts, text, values_of(graph))
     return Trace(known, graph)

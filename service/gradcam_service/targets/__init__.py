@@ -6,14 +6,15 @@ there, and is told of in the answer; each kind's ``TARGET`` knows how.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import numpy as np
 
 from gradcam_service.errors import BadOption, UnsupportedMethod, shortened
-from gradcam_service.kinds import Kinds
+from gradcam_service.kinds import KindBase, Kinds
 
 if TYPE_CHECKING:
     from gradcam_service.explain.arrays import Array
@@ -33,33 +34,39 @@ class Target(msgspec.Struct, frozen=True, array_like=True):
     value: Any
 
 
-class TargetKind(Protocol):
+class TargetKind(KindBase, ABC):
     """A kind of target.
 
-    One that only models of some tasks have names these in ``tasks``; models of such a task have no others, unless it
-    says ``beside_classes``: then they have those of no task as well. One whose objectives know their own gradients (see
-    `gradcam_service.explain.objectives.Differentiable`) says ``differentiable``: compiled models explain no others.
+    Attributes:
+        is_logit: whether its objective is a single output, a `Logit`.
+        is_difference: whether its values are differences of outputs, of which no sign means more than the other.
+        differentiable: whether its objectives know their own gradients (see
+            `gradcam_service.explain.objectives.Differentiable`): compiled models explain no others.
+        tasks: whose models alone have such targets; none for all models but those of a task that has its own.
+        beside_classes: whether models of its tasks have the targets of no task's own as well.
     """
 
+    is_logit: ClassVar[bool] = False
+    is_difference: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = False
+    tasks: ClassVar[Sequence[str]] = ()
+    beside_classes: ClassVar[bool] = False
+
     @property
+    @abstractmethod
     def schema(self) -> Mapping[str, Any]:
         """JSON schema of what requests write, with a description."""
 
     @property
+    @abstractmethod
     def described(self) -> type:
         """The dataclass that an answer tells of a target with."""
 
-    @property
-    def is_logit(self) -> bool:
-        """Whether its objective is a single output, a `Logit`."""
-
-    @property
-    def is_difference(self) -> bool:
-        """Whether its values are differences of outputs, of which no sign means more than the other."""
-
+    @abstractmethod
     def reads(self, written: object) -> bool:
         """Whether what a request wrote is of this kind, be it right or wrong."""
 
+    @abstractmethod
     def checked(self, written: Any, card: Card) -> Any:  # noqa: ANN401  JSON
         """A target's value, of what was written.
 
@@ -68,9 +75,11 @@ class TargetKind(Protocol):
             UnknownTarget: the model has no such thing.
         """
 
+    @abstractmethod
     def objective(self, values: Sequence[Any], outputs: Array) -> Objective:
         """What M rows are explained for, of a value each; ``outputs`` (N, classes): on whose device, of how many."""
 
+    @abstractmethod
     def describe(self, value: Any, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool) -> Any:  # noqa: ANN401
         """An instance of `described`.
 
@@ -82,6 +91,7 @@ class TargetKind(Protocol):
             asked: whether the caller named it.
         """
 
+    @abstractmethod
     def name(self, value: Any, card: Card) -> str:  # noqa: ANN401  as above
         """A few words for it, for captions and file names."""
 
@@ -108,11 +118,10 @@ def read(written: object, card: Card) -> Target:
 
 def _of_task(task: str) -> Mapping[str, TargetKind]:
     """The kinds that a task's models have: its own, or those that are no task's own, or both, its own first."""
-    of = {name: getattr(kind, "tasks", ()) for name, kind in TARGETS.items()}
-    own = {name: TARGETS[name] for name, tasks in of.items() if task in tasks}
-    if not all(getattr(kind, "beside_classes", False) for kind in own.values()):
+    own = {name: kind for name, kind in TARGETS.items() if task in kind.tasks}
+    if not all(kind.beside_classes for kind in own.values()):
         return own
-    return own | {name: TARGETS[name] for name, tasks in of.items() if not tasks}
+    return own | {name: kind for name, kind in TARGETS.items() if not kind.tasks}
 
 
 def objective(targets: Sequence[Target], outputs: Array) -> Objective:
@@ -122,17 +131,12 @@ def objective(targets: Sequence[Target], outputs: Array) -> Objective:
         UnsupportedMethod: the outputs are a compiled model's, and the objective is written for torch.
     """
     kind = targets[0].kind
-    if isinstance(outputs, np.ndarray) and not is_differentiable(kind):
+    if isinstance(outputs, np.ndarray) and not TARGETS[kind].differentiable:
         raise UnsupportedMethod(
             f"a target of kind {kind} is explained by differentiating it, which compiled models can't; the full model "
             "can, and needs torch"
         )
     return TARGETS[kind].objective([target.value for target in targets], outputs)
-
-
-def is_differentiable(kind: str) -> bool:
-    """Whether objectives of a kind know their own gradients, found without making one, which may import torch."""
-    return bool(getattr(TARGETS[kind], "differentiable", False))
 
 
 def _parsed(text: str) -> object:

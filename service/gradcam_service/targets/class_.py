@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from gradcam_service.explain.arrays import Array, arrays
 from gradcam_service.explain.objectives import Logit, Objective
+from gradcam_service.targets import TargetKind
 from gradcam_service.tasks.classification import Prediction
 
 if TYPE_CHECKING:
@@ -23,18 +24,16 @@ class ExplainedClass(Prediction):
     chosen: Literal["request", "top-1"]
 
 
-class Class:
+class Class(TargetKind):
     """See `gradcam_service.targets.TargetKind`. A value is the class's index."""
 
-    schema: dict[str, Any] = {  # noqa: RUF012  a constant
+    schema: ClassVar[dict[str, Any]] = {
         "anyOf": [{"type": "integer"}, {"type": "string"}],
         "description": "a class, by index or label",
     }
-    described: type = ExplainedClass
+    described: ClassVar[type] = ExplainedClass
     is_logit = True
-    is_difference = False
     differentiable = True
-    tasks: Sequence[str] = ()
 
     def reads(self, written: object) -> bool:
         """Numbers and words."""

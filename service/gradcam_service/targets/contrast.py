@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from gradcam_service.errors import BadOption, UnknownTarget
 from gradcam_service.explain import objectives
 from gradcam_service.explain.arrays import Array, arrays
 from gradcam_service.explain.objectives import Objective
+from gradcam_service.targets import TargetKind
 from gradcam_service.tasks.classification import Prediction
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ class ExplainedContrast(Prediction):
         return f"{super().__str__()} rather than {' or '.join(others) or 'the rest'}"
 
 
-class Contrast:
+class Contrast(TargetKind):
     """See `gradcam_service.targets.TargetKind`."""
 
-    schema: dict[str, Any] = {  # noqa: RUF012  a constant
+    schema: ClassVar[dict[str, Any]] = {
         "type": "object",
         "properties": {
             "class": _CLASS,
@@ -63,7 +64,6 @@ class Contrast:
         "description": 'a class against others, {"class": P, "against": Q}, Q one, a list or "rest", all others',
     }
     described = ExplainedContrast
-    is_logit = False
     is_difference = True
     differentiable = True
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from gradcam_service.errors import UnknownTarget
 from gradcam_service.explain.arrays import Array, arrays
 from gradcam_service.explain.objectives import Logit, Objective
+from gradcam_service.targets import TargetKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,10 +32,10 @@ class ExplainedStateValue:
         return f"{self.value:7.3f}        value of the state"
 
 
-class StateValue:
+class StateValue(TargetKind):
     """See `gradcam_service.targets.TargetKind`. A value of this kind is the place of the value among the outputs."""
 
-    schema: dict[str, Any] = {  # noqa: RUF012  a constant
+    schema: ClassVar[dict[str, Any]] = {
         "type": "object",
         "properties": {"output": {"const": "value"}},
         "required": ["output"],
@@ -42,10 +43,8 @@ class StateValue:
         "description": 'of an agent that gives it, the value of the state, {"output": "value"} or value by itself',
     }
     described = ExplainedStateValue
-    is_logit = False
-    is_difference = False
     differentiable = True
-    tasks: Sequence[str] = ("policy",)
+    tasks = ("policy",)
     beside_classes = True
 
     def reads(self, written: object) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from gradcam_service.targets.class_ import Class
 from gradcam_service.tasks.regression import PredictedValue
@@ -25,12 +24,12 @@ class ExplainedValue(PredictedValue):
 class Value(Class):
     """See `gradcam_service.targets.TargetKind`. A value of this kind is the index of one of the model's values."""
 
-    schema: dict[str, Any] = {  # noqa: RUF012  a constant
+    schema: ClassVar[dict[str, Any]] = {
         "anyOf": [{"type": "integer"}, {"type": "string"}],
         "description": "of a regressor, one of its values, by index or label",
     }
-    described: type = ExplainedValue
-    tasks: Sequence[str] = ("regression",)
+    described = ExplainedValue
+    tasks = ("regression",)
 
     def describe(self, value: int, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool) -> Any:  # noqa: ANN401  as `TargetKind`'s
         """As a prediction tells of it."""

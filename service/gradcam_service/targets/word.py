@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from gradcam_service.errors import BadOption, UnknownTarget, shortened
 from gradcam_service.explain.arrays import Array, arrays
 from gradcam_service.explain.objectives import Contrast, Logit, Objective
 from gradcam_service.naming import did_you_mean
+from gradcam_service.targets import TargetKind
 from gradcam_service.tasks.captioning import Word, scores_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class ExplainedWord(Word):
     chosen: Literal["request", "caption"]
 
 
-class CaptionWord:
+class CaptionWord(TargetKind):
     """See `gradcam_service.targets.TargetKind`.
 
     A value is what was written, a word or its index in the caption, alone until that is known; then the index, and of
@@ -34,7 +35,7 @@ class CaptionWord:
     vocabulary + token. See `Captioning.settled`.
     """
 
-    schema: dict[str, Any] = {  # noqa: RUF012  a constant
+    schema: ClassVar[dict[str, Any]] = {
         "type": "object",
         "properties": {"word": {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}},
         "required": ["word"],
@@ -42,11 +43,9 @@ class CaptionWord:
         "description": 'of a caption, a word, 4 or {"word": 4}, by its index from 0, or "star" or {"word": "star"}, '
         "the first such",
     }
-    described: type = ExplainedWord
-    is_logit = False
-    is_difference = False
+    described = ExplainedWord
     differentiable = True
-    tasks: Sequence[str] = ("captioning",)
+    tasks = ("captioning",)
 
     def reads(self, written: object) -> bool:
         """Objects that say which word, and words and numbers themselves, as a captioner has no classes."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from gradcam_service.errors import BadOption
 from gradcam_service.explain.method import Option
-from gradcam_service.kinds import Kinds
+from gradcam_service.kinds import KindBase, Kinds
 from gradcam_service.targets import Target
 from gradcam_service.text import TOKENS, Text
+
+if TYPE_CHECKING:
+    from gradcam_service.registry.card import Card
 
 
 class Labelled(Protocol):
@@ -25,6 +29,10 @@ class Labelled(Protocol):
     @property
     def activation(self) -> str:
         """What makes probabilities of scores, as ``model.yaml`` says."""
+
+    @property
+    def text(self) -> Text | None:
+        """What of text it takes; None where it takes none."""
 
 
 @dataclass(frozen=True)
@@ -44,43 +52,52 @@ class TextOption:
     spoken: bool = False
 
 
-class Task(Protocol):
-    """Task that a model was trained for.
+class Task(KindBase, ABC):
+    """Task that a model was trained for; what isn't said otherwise is a classifier's.
 
-    One whose scores no softmax or sigmoid is for says in ``activations`` what is; see `activations`. One whose models
-    take text says in ``text`` which option of requests it is; see `text_option`. Where it is `spoken`, `predict` gets
-    its tokens (T,), too, and as scores two of each word, its logit and its log-probability; and ``settled(targets,
-    tokens, card)`` makes targets of words once these are known.
-    One whose models are asked with numbers says in ``options`` with which; see `numbers_of`.
-    One whose networks may give a value beside the scores says so in ``has_value``; see `has_value`.
+    Attributes:
+        activations: what ``activation`` in ``model.yaml`` may be; the first is the default.
+        text: which option of requests is the text that its models take; None where they take pictures alone.
+        options: of requests, that are numbers for its models, by name.
+        has_value: whether its networks may answer with two outputs: scores, and one number more for each image.
     """
 
+    activations: ClassVar[Sequence[str]] = ("softmax", "sigmoid", "none")
+    text: ClassVar[TextOption | None] = None
+    options: ClassVar[Mapping[str, Option]] = {}
+    has_value: ClassVar[bool] = False
+
     @property
+    @abstractmethod
     def prediction(self) -> type:
         """The dataclass that `predict` returns; its fields are members of a result in JSON, with their descriptions.
 
         As a string it is what the command line prints.
         """
 
+    @abstractmethod
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Any:  # noqa: ANN401  an instance of `prediction`
-        """What the model says about one image: scores (classes,) in logit units, and its value behind them."""
+        """What the model says about one image: scores (classes,) in logit units, and its value behind them.
+
+        A task that `speaks` gets the ``tokens`` (T,) as well, and as scores two of each word, its logit and its
+        log-probability.
+        """
 
     def default_target(self, scores: np.ndarray) -> Target:
-        """What is explained where the caller names nothing: of scores (classes,)."""
+        """What is explained where the caller names nothing, of scores (classes,): the most probable class."""
+        return Target("class_", int(scores.argmax()))
+
+    def settled(self, targets: Sequence[Target], tokens: np.ndarray, card: Card) -> tuple[Target, ...]:
+        """The targets of a task that `speaks`, once the words are known, whose tokens (T,) these are."""
+        return tuple(targets)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether its models answer in words, of which each is explained."""
+        return self.text is not None and self.text.spoken
 
 
 TASKS: Kinds[Task] = Kinds(__name__, "TASK")
-
-
-def text_option(task: Task) -> TextOption | None:
-    """The option that gives a task's models their text; None where they take pictures alone."""
-    return getattr(task, "text", None)
-
-
-def speaks(task: Task) -> bool:
-    """Whether a task's models answer in words, of which each is explained."""
-    option = text_option(task)
-    return option is not None and option.spoken
 
 
 def tokens_of(task: str, text: Text | None, given: Mapping[str, str]) -> np.ndarray | None:
@@ -94,7 +111,7 @@ def tokens_of(task: str, text: Text | None, given: Mapping[str, str]) -> np.ndar
     Raises:
         BadOption: the model takes no such text, or needs one; or as `Text.question` and `Text.caption` do.
     """
-    option = text_option(TASKS[task])
+    option = TASKS[task].text
     if strange := [name for name in given if option is None or name != option.name]:
         takes = "pictures alone" if option is None else f"{option.name!r} beside a picture"
         raise BadOption(f"option {strange[0]!r}: a model of task {task} takes {takes}")
@@ -105,12 +122,6 @@ def tokens_of(task: str, text: Text | None, given: Mapping[str, str]) -> np.ndar
             raise BadOption(f"option {option.name!r} is missing; a model of task {task} answers nothing without it")
         return None
     return (text.caption if option.spoken else text.question)(option.name, given[option.name])
-
-
-def numbers_of(task: Task) -> Mapping[str, Option]:
-    """The options of requests that are numbers for a task's models, by name."""
-    found: Mapping[str, Option] = getattr(task, "options", {})
-    return found
 
 
 def beside(task: str, text: Text | None, texts: Mapping[str, str], numbers: Mapping[str, int]) -> dict[str, np.ndarray]:
@@ -125,23 +136,13 @@ def beside(task: str, text: Text | None, texts: Mapping[str, str], numbers: Mapp
     Raises:
         BadOption: the model takes no such number, or has no use for one beside its text; or as `tokens_of` does.
     """
-    known = numbers_of(TASKS[task])
+    known = TASKS[task].options
     if strange := [name for name in numbers if name not in known]:
-        able = ", ".join(name for name in TASKS if strange[0] in numbers_of(TASKS[name]))
+        able = ", ".join(name for name in TASKS if strange[0] in TASKS[name].options)
         raise BadOption(f"option {strange[0]!r} is of models of task {able}, and this one's is {task}")
     tokens = tokens_of(task, text, texts)
-    if tokens is not None and speaks(TASKS[task]) and numbers:
+    if tokens is not None and TASKS[task].speaks and numbers:
         given, *_ = texts
         raise BadOption(f"option {next(iter(numbers))!r} is for what a model says by itself, and {given!r} is yours")
     found = {name: np.array(number, np.int64) for name, number in numbers.items()}
     return found if tokens is None else {**found, TOKENS: tokens}
-
-
-def activations(task: Task) -> Sequence[str]:
-    """What ``activation`` in ``model.yaml`` may be, of a model for this task; the first is the default."""
-    return getattr(task, "activations", ("softmax", "sigmoid", "none"))
-
-
-def has_value(task: Task) -> bool:
-    """Whether networks for this task may answer with two outputs: scores, and one number more for each image."""
-    return bool(getattr(task, "has_value", False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -13,7 +13,7 @@ from pydantic import Field
 from gradcam_service.errors import UnknownTarget
 from gradcam_service.explain.method import Option
 from gradcam_service.targets import Target
-from gradcam_service.tasks import TextOption
+from gradcam_service.tasks import Labelled, Task, TextOption
 from gradcam_service.text import BEAM, Text, same
 from gradcam_service.text import Word as Spelled
 
@@ -56,7 +56,7 @@ class Captioned:
         return "\n".join([self.caption.text, *map(str, self.caption.words)])
 
 
-class Captioning:
+class Captioning(Task):
     """The task ``captioning``; see `gradcam_service.tasks.Task`.
 
     Scores are two for each token, its logit and its log-probability, ((T − 1) · 2,); the caption's tokens come beside
@@ -72,7 +72,7 @@ class Captioning:
         required=False,
         spoken=True,
     )
-    options: Mapping[str, Option] = {
+    options: ClassVar[Mapping[str, Option]] = {
         BEAM: Option(
             default=1,
             description="of a captioner, how many captions are followed at once in search of the most probable one, "
@@ -82,9 +82,10 @@ class Captioning:
         )
     }
 
-    def predict(self, model: Card, scores: np.ndarray, top_k: int, tokens: np.ndarray) -> Captioned:
+    def predict(self, model: Labelled, scores: np.ndarray, top_k: int, tokens: np.ndarray | None = None) -> Captioned:
         """The caption whose tokens (T,) these are."""
         assert model.text is not None
+        assert tokens is not None
         spoken = model.text.spoken(tokens)
         words, at = [], 0
         for index, word in enumerate(model.text.words_of(spoken)):

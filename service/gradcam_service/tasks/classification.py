@@ -9,8 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from gradcam_service.explain.activation import UNCHANGED
-from gradcam_service.targets import Target
-from gradcam_service.tasks import Labelled
+from gradcam_service.tasks import Labelled, Task
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Classes:
         return "\n".join(map(str, self.predictions))
 
 
-class Classification:
+class Classification(Task):
     """The task ``classification``; see `gradcam_service.tasks.Task`."""
 
     prediction = Classes
@@ -49,10 +48,6 @@ class Classification:
         probability = probabilities(scores, model.activation)
         order = np.argsort(-scores, kind="stable")[:top_k].tolist()
         return Classes([Prediction(i, model.labels[i], float(scores[i]), float(probability[i])) for i in order])
-
-    def default_target(self, scores: np.ndarray) -> Target:
-        """The most probable class."""
-        return Target("class_", int(scores.argmax()))
 
 
 def probabilities(scores: np.ndarray, activation: str) -> np.ndarray:

@@ -8,8 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from gradcam_service.targets import Target
-from gradcam_service.tasks import Labelled
+from gradcam_service.tasks import Labelled, Task
 from gradcam_service.tasks.classification import Prediction, probabilities
 
 
@@ -27,11 +26,10 @@ class Actions:
         return "\n".join([*map(str, self.actions), *value])
 
 
-class Policy:
+class Policy(Task):
     """The task ``policy``; see `gradcam_service.tasks.Task`."""
 
     prediction = Actions
-    activations = ("softmax", "sigmoid", "none")
     has_value = True
 
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Actions:
@@ -41,10 +39,6 @@ class Policy:
         order = np.argsort(-logits, kind="stable")[:top_k].tolist()
         actions = [Prediction(i, model.labels[i], float(logits[i]), float(probability[i])) for i in order]
         return Actions(actions, float(values[0]) if len(values) else None)
-
-    def default_target(self, scores: np.ndarray) -> Target:
-        """The most probable action."""
-        return Target("class_", int(scores.argmax()))
 
 
 TASK = Policy()

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from gradcam_service.targets import Target
-from gradcam_service.tasks import Labelled
+from gradcam_service.tasks import Labelled, Task
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Values:
         return "\n".join(map(str, self.predictions))
 
 
-class Regression:
+class Regression(Task):
     """The task ``regression``; see `gradcam_service.tasks.Task`."""
 
     prediction = Values

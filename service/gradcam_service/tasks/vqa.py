@@ -8,8 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from gradcam_service.targets import Target
-from gradcam_service.tasks import Labelled, TextOption
+from gradcam_service.tasks import Labelled, Task, TextOption
 from gradcam_service.tasks.classification import Classification, Prediction
 
 
@@ -23,7 +22,7 @@ class RankedAnswers:
         return "\n".join(map(str, self.answers))
 
 
-class Vqa:
+class Vqa(Task):
     """The task ``vqa``; see `gradcam_service.tasks.Task`."""
 
     prediction = RankedAnswers
@@ -34,10 +33,6 @@ class Vqa:
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> RankedAnswers:
         """The ``top_k`` most probable answers; of equals the lower index first."""
         return RankedAnswers(Classification().predict(model, scores, top_k).predictions)
-
-    def default_target(self, scores: np.ndarray) -> Target:
-        """The most probable answer."""
-        return Target("class_", int(scores.argmax()))
 
 
 TASK = Vqa()

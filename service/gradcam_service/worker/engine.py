@@ -153,7 +153,7 @@ def _targeted(model: ServedModel, question: Question, scores: np.ndarray, tokens
     """
     task = TASKS[model.card.task]
     if tokens is not None:
-        targets = task.settled(question.targets, tokens, model.card)  # type: ignore[attr-defined]  # as it `speaks`
+        targets = task.settled(question.targets, tokens, model.card)
         return msgspec.structs.replace(question, targets=targets)
     if question.targets:
         return question
