@@ -20,7 +20,7 @@ from gradcam_service.api.given import gathered, validated
 from gradcam_service.api.json_text import members_of
 from gradcam_service.api.multipart import Part, carries_picture, parts_of, read_form
 from gradcam_service.core.admission import Admission
-from gradcam_service.core.options import Call, Image, Options
+from gradcam_service.core.options import Call, Image, Options, check_image_count
 from gradcam_service.errors import (
     BadOption,
     BadRequest,
@@ -194,8 +194,7 @@ def _json(body: bytes, most_images: int) -> tuple[list[Image], dict[str, object]
     if not isinstance(written, list):
         raise BadRequest(f'"{name}" must be a list of base64 strings')
     count = sum(len(one) if isinstance(one, list) else 1 for one in written)
-    if count > most_images:
-        raise TooLarge(f"{count} images in one request; at most {most_images} are accepted")
+    check_image_count(count, most_images)
     if name == "frames":
         return [frames_of(written, '"frames"')], members
     listed = ((one, f'"images"[{place}]') for place, one in enumerate(written))

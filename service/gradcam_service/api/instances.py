@@ -20,9 +20,9 @@ from gradcam_service.api.base64_text import decode_base64, frames_of
 from gradcam_service.api.given import replaced
 from gradcam_service.api.inference import answers
 from gradcam_service.core.admission import Admission
-from gradcam_service.core.options import Call, ExplainOptions, Image, Options
+from gradcam_service.core.options import Call, ExplainOptions, Image, Options, check_image_count
 from gradcam_service.core.results import Answers
-from gradcam_service.errors import BadOption, BadRequest, ServiceError, TooLarge, shortened
+from gradcam_service.errors import BadOption, BadRequest, ServiceError, shortened
 
 _FRAMES = "frames"
 _COMMON = (_FRAMES, "image", "image_bytes", "data", "body", "bytes", "bytes_inputs")
@@ -102,7 +102,7 @@ def rows_of(members: Mapping[str, object], most: int) -> tuple[list[object], boo
         return _transposed(columns, most), True
     if not isinstance(written, list) or not written:
         raise _none()
-    _check_count(len(written), most)
+    check_image_count(len(written), most, "instances")
     return written, False
 
 
@@ -127,14 +127,8 @@ def _transposed(columns: Mapping[str, object], most: int) -> list[object]:
         raise BadRequest('the columns of "inputs" are of different lengths; equal ones would work')
     if not any(lengths):
         raise _none()
-    _check_count(max(lengths), most)
+    check_image_count(max(lengths), most, "instances")
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
-
-
-def _check_count(count: int, most: int) -> None:
-    """Raises `TooLarge`."""
-    if count > most:
-        raise TooLarge(f"{count} instances in one request; at most {most} are accepted")
 
 
 def _none() -> BadRequest:

@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from gradcam_service.errors import TooManyTargets
+from gradcam_service.errors import TooLarge, TooManyTargets
 from gradcam_service.explain.method import Option
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.images.colormaps import COLORMAPS
@@ -251,6 +251,16 @@ def alternatives(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield {**one, "enum": [one["const"]]}
         elif one.get("type") != "null":
             yield one
+
+
+def check_image_count(count: int, most: int, called: str = "images") -> None:
+    """Refuse more images in a request than are accepted.
+
+    Raises:
+        TooLarge: there are more than ``most``.
+    """
+    if count > most:
+        raise TooLarge(f"{count} {called} in one request; at most {most} are accepted")
 
 
 def check_target_count(count: int, most: int) -> None:

@@ -14,8 +14,15 @@ from gradcam_service.api.given import tolerated
 from gradcam_service.api.oip.faces import EXPLANATIONS, TARGET, Faced
 from gradcam_service.api.oip.messages import InferRequest, Parameters
 from gradcam_service.api.oip.tensors import BYTES, Content, Tensor
-from gradcam_service.core.options import Call, ExplainOptions, Image, PredictOptions, check_target_count
-from gradcam_service.errors import BadOption, BadRequest, TooLarge, shortened
+from gradcam_service.core.options import (
+    Call,
+    ExplainOptions,
+    Image,
+    PredictOptions,
+    check_image_count,
+    check_target_count,
+)
+from gradcam_service.errors import BadOption, BadRequest, shortened
 from gradcam_service.images.signatures import kind
 from gradcam_service.settings import Settings
 
@@ -85,19 +92,13 @@ def _images(tensor: Tensor, most: int) -> list[Image]:
     if not math.prod(shape):
         raise BadRequest(f"input {tensor.name!r} of shape {list(shape)} holds no picture")
     if isinstance(values, np.ndarray):
-        _check_count(shape[0], most)
+        check_image_count(shape[0], most)
         return list(values)
-    _check_count(len(values), most)
+    check_image_count(len(values), most)
     files = [_file(each, f"element {number} of {tensor.name!r}", tensor.content) for number, each in enumerate(values)]
     if (frames := len(files) // shape[0]) == 1:
         return [*files]
     return [tuple(files[first : first + frames]) for first in range(0, len(files), frames)]
-
-
-def _check_count(count: int, most: int) -> None:
-    """Raises `TooLarge`."""
-    if count > most:
-        raise TooLarge(f"{count} images in one request; at most {most} are accepted")
 
 
 def _file(element: bytes, where: str, content: Content) -> bytes:
