@@ -174,8 +174,9 @@ def test_a_collector_that_is_not_there_or_says_nothing_harms_no_answer(monkeypat
 def test_what_traces_is_imported_only_where_tracing_is_on(tracing):
     program = (
         "import asyncio, sys; from gradcam_service.api.app import create_app;"
+        "from gradcam_service.core.admission import Capacity;"
         "from gradcam_service.settings import Settings;"
-        f"create_app(Settings(tracing={tracing}), [], asyncio.Event());"
+        f"create_app(Capacity(Settings(tracing={tracing})), [], asyncio.Event());"
         "print([name in sys.modules for name in ('opentelemetry.sdk', 'opentelemetry.exporter')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)

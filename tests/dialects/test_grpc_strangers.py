@@ -13,6 +13,7 @@ from uvicorn.lifespan.on import LifespanOn
 from gradcam_service.api.app import create_app
 from gradcam_service.api.grpc.protocol import health_pb2, inference_pb2
 from gradcam_service.api.grpc.server import start
+from gradcam_service.core.admission import Capacity
 from gradcam_service.settings import Settings
 from live import free_port, until
 
@@ -32,12 +33,13 @@ HEALTH = "/grpc.health.v1.Health/Check"
 def listening(**given):
     """The address of the server of one process, which has no worker."""
     settings, loop = Settings(api_processes=1, grpc_port=free_port(), **given), asyncio.new_event_loop()
-    app = create_app(settings, {}, asyncio.Event())
+    capacity = Capacity(settings)
+    app = create_app(capacity, {}, asyncio.Event())
 
     async def serving(started, over):
         lifespan = LifespanOn(uvicorn.Config(app))
         await lifespan.startup()
-        server = await start(app, settings)
+        server = await start(app, capacity)
         started.set()
         await loop.run_in_executor(None, over.wait)
         await server.stop(0)

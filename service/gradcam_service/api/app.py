@@ -24,21 +24,20 @@ from gradcam_service.api.observe import Observe
 from gradcam_service.api.routed import Routed
 from gradcam_service.core.admission import Capacity
 from gradcam_service.core.pipeline import Pipeline
-from gradcam_service.settings import Settings
 from gradcam_service.worker.client import Workers
 
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving: asyncio.Event) -> ASGIApp:
+def create_app(capacity: Capacity, worker_addresses: Mapping[str, str], leaving: asyncio.Event) -> ASGIApp:
     """The application, ready to be served.
 
     Args:
-        settings: how it runs.
+        capacity: what its process may hold, and the settings by which it runs.
         worker_addresses: ZeroMQ address of each worker, by its name.
         leaving: set when no more requests should be sent here.
     """
-    tracing = None
+    settings, tracing = capacity.settings, None
     if settings.tracing:
         from gradcam_service.api.tracing import Tracing
 
@@ -48,7 +47,7 @@ def create_app(settings: Settings, worker_addresses: Mapping[str, str], leaving:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         workers = Workers(worker_addresses)
         app.state.workers = workers
-        app.state.pipeline = Pipeline(workers, Capacity(settings))
+        app.state.pipeline = Pipeline(workers, capacity)
         receiving = asyncio.create_task(workers.run())
         receiving.add_done_callback(_end_process_if_failed)
         try:

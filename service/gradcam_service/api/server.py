@@ -18,6 +18,7 @@ from gradcam_service.settings import Settings
 
 if TYPE_CHECKING:
     from gradcam_service.api.grpc.server import Listening
+    from gradcam_service.core.admission import Capacity
 
 
 def main(listening: socket.socket, worker_addresses: dict[str, str], settings: Settings) -> None:
@@ -26,9 +27,10 @@ def main(listening: socket.socket, worker_addresses: dict[str, str], settings: S
     load_plugins(settings.plugins)
     from gradcam_service.api.app import create_app  # these make schemas of all kinds that there are, on being imported
     from gradcam_service.api.connection import Connection
+    from gradcam_service.core.admission import Capacity
 
-    leaving = asyncio.Event()
-    app = create_app(settings, worker_addresses, leaving)
+    leaving, capacity = asyncio.Event(), Capacity(settings)
+    app = create_app(capacity, worker_addresses, leaving)
     config = uvicorn.Config(
         app,
         access_log=False,
@@ -39,7 +41,7 @@ def main(listening: socket.socket, worker_addresses: dict[str, str], settings: S
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_serve(_Server(config, leaving, settings), listening))
+        runner.run(_serve(_Server(config, leaving, capacity), listening))
 
 
 class _Server(uvicorn.Server):
@@ -50,13 +52,14 @@ class _Server(uvicorn.Server):
     Args:
         config: uvicorn's.
         leaving: set when it is told to stop.
-        settings: say how long it goes on from there, and how long it may finish what it accepted.
+        capacity: what the process may hold; its settings say how long it goes on from there, and how long it may
+            finish what it accepted.
     """
 
-    def __init__(self, config: uvicorn.Config, leaving: asyncio.Event, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, leaving: asyncio.Event, capacity: Capacity) -> None:
         super().__init__(config)
         self._leaving = leaving
-        self._settings = settings
+        self._capacity, self._settings = capacity, capacity.settings
         self._grpc: Listening | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -65,7 +68,7 @@ class _Server(uvicorn.Server):
         if self._settings.grpc_port is not None and not self.should_exit:
             from gradcam_service.api.grpc.server import start  # an extra
 
-            self._grpc = await start(self.config.app, self._settings)  # type: ignore[arg-type]  # not one to import
+            self._grpc = await start(self.config.app, self._capacity)  # type: ignore[arg-type]  # not one to import
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called to stop to listen, and to finish what was accepted, before the application ends."""

@@ -7,20 +7,20 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum, auto
+from functools import partial
 from typing import TypeVar
 
 from starlette.requests import HTTPConnection
 
+from gradcam_service.api.bodies import in_turn
 from gradcam_service.api.grpc.metadata import Context, headers_of
 from gradcam_service.api.keys import AdminToken, Bearer, Keys
 from gradcam_service.api.observe import Observation
+from gradcam_service.core.admission import Capacity
 from gradcam_service.errors import Overloaded, ServiceError, TooManyBytes, TooSlow
-from gradcam_service.settings import Settings
 
 Outcome = TypeVar("Outcome")
 
-_LONG = 2**18
-"""Bytes of a message that may keep the event loop for some milliseconds."""
 _PROBES = 8
 """Messages of calls that are open to all that are awaited at a time."""
 
@@ -42,10 +42,11 @@ class Reception:
     flight if each is as large as one may be.
 
     Args:
-        settings: have the limits and the keys.
+        capacity: what the process may hold; its settings have the limits and the keys.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, capacity: Capacity) -> None:
+        self._capacity, settings = capacity, capacity.settings
         keys = Bearer(Keys(settings.api_keys)) if settings.api_keys is not None else None
         token = Bearer(AdminToken(settings.admin_token)) if settings.admin_token is not None else keys
         self._guards = {Access.OPEN: None, Access.KEYED: keys, Access.MANAGING: token}
@@ -100,14 +101,25 @@ class Reception:
 
         Raises:
             TooManyBytes: that did not come in time.
-            TooSlow, ServiceError: see `next_of`, and what `read` raises.
+            TooSlow, ServiceError: see `next_of` and `read`.
         """
         async with self._in_time(TooManyBytes("other calls' messages hold as many bytes as are accepted")):
             await self._reading.acquire()
         try:
-            return await in_turn(read, await self.next_of(context))
+            return await self.read(await self.next_of(context), read)
         finally:
             self._reading.release()
+
+    async def read(self, data: object, read: Callable[[object], Outcome]) -> Outcome:
+        """What a message says, or `grpc.aio.EOF` instead; a long one in a thread, in its turn, as bodies of HTTP are.
+
+        Raises:
+            DeadlineExceeded: it was not read in the time that a request has.
+            ServiceError: what `read` raises.
+        """
+        size = len(data) if isinstance(data, bytes) else 0
+        with self._capacity.admit(images=0) as admission:
+            return await in_turn(partial(read, data), size, self._capacity.settings, admission)
 
     async def next_of(self, context: Context) -> object:
         """The next message of a stream; `grpc.aio.EOF` where there is none.
@@ -125,9 +137,3 @@ class Reception:
                 yield clock
         except TimeoutError:
             raise error from None
-
-
-async def in_turn(read: Callable[[object], Outcome], data: object) -> Outcome:
-    """What bytes, or `grpc.aio.EOF` instead, say; read in a thread where it would keep the event loop for long."""
-    short = not isinstance(data, bytes) or len(data) <= _LONG
-    return read(data) if short else await asyncio.to_thread(read, data)

@@ -11,6 +11,7 @@ import grpc
 from starlette.types import ASGIApp
 
 from gradcam_service.api.grpc.service import Services
+from gradcam_service.core.admission import Capacity
 from gradcam_service.settings import Settings
 
 _FRAME = 2**20
@@ -69,17 +70,17 @@ class Listening:
             self._server = another
 
 
-async def start(app: ASGIApp, settings: Settings) -> Listening:
-    """Listen at ``settings.grpc_port``, as every API process does: the system hands each connection to one of them.
+async def start(app: ASGIApp, capacity: Capacity) -> Listening:
+    """Listen at the settings' ``grpc_port``, as every API process does: the system hands each connection to one.
 
     Args:
         app: what is asked.
-        settings: have the limits.
+        capacity: what the process may hold; its settings have the limits.
 
     Raises:
         RuntimeError: the port can't be listened on.
     """
-    started = Listening(Services(app, settings), settings)
+    started = Listening(Services(app, capacity), capacity.settings)
     await started.begin()
     return started
 

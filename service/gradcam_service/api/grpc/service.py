@@ -18,11 +18,11 @@ from gradcam_service.api.grpc.health import Health
 from gradcam_service.api.grpc.metadata import Context, headers_of, trailing
 from gradcam_service.api.grpc.parsing import parse
 from gradcam_service.api.grpc.protocol import health_pb2, inference_pb2
-from gradcam_service.api.grpc.reception import Access, Reception, in_turn
+from gradcam_service.api.grpc.reception import Access, Reception
 from gradcam_service.api.grpc.refusals import Refused, refusal, refuse
 from gradcam_service.api.grpc.tensors import request_of, response_of
+from gradcam_service.core.admission import Capacity
 from gradcam_service.errors import BadRequest, shortened
-from gradcam_service.settings import Settings
 
 _SERVICE = "inference.GRPCInferenceService"
 _LONGEST_NAME = 1000
@@ -52,14 +52,14 @@ class Services:
 
     Args:
         app: the application, whose paths of the Open Inference Protocol are asked.
-        settings: have the limits.
+        capacity: what the process may hold; its settings have the limits.
 
     Attributes:
         health: tells whether it is ready.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app, self._reception = Application(app), Reception(settings)
+    def __init__(self, app: ASGIApp, capacity: Capacity) -> None:
+        self._app, self._reception = Application(app), Reception(capacity)
         self.health = Health(_SERVICE, partial(self._says_yes, "/readyz"), self._reception)
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
@@ -139,7 +139,7 @@ class Services:
             return _inference(whole, context.time_remaining())
 
         try:
-            answer.infer_response.CopyFrom(await self._inferred(await in_turn(read, data), context))
+            answer.infer_response.CopyFrom(await self._inferred(await self._reception.read(data, read), context))
         except Exception as error:
             answer.error_message = refusal(error, context).detail
             answer.infer_response.id = whole.id
