@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from gradcam_service.explain.activation import probabilities
-from gradcam_service.explain.arrays import gather, resized, softmax
+from gradcam_service.explain.arrays import gather, resized, scatter_add, softmax
 from gradcam_service.explain.cut import gradient
 from gradcam_service.explain.methods.rise import _numbers
 from gradcam_service.explain.objectives import Contrast, Finer, Logit
@@ -91,6 +91,15 @@ def test_values_are_taken_for_each_row_or_the_same_for_all():
     for of in (np.asarray, torch.tensor):
         assert gather(of(values), of([[0, 2], [1, 1]])).tolist() == [[0, 2], [4, 4]]
         assert gather(of(values), of([[2]])).tolist() == [[2], [5]]
+
+
+def test_values_are_added_to_columns_of_each_row_as_often_as_they_come():
+    for of in (np.asarray, torch.tensor):
+        values = of([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+        own = scatter_add(values, of([[0, 2], [1, 1]]), of([[10.0, 20.0], [30.0, 40.0]]))
+        assert own.tolist() == [[11, 2, 23], [4, 75, 6]]
+        assert scatter_add(values, of([[2]]), of([[1.0]])).tolist() == [[1, 2, 4], [4, 5, 7]]
+        assert values.tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 def test_what_both_engines_share_imports_no_torch():

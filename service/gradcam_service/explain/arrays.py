@@ -31,6 +31,19 @@ def gather(values: Array, index: Array) -> Array:
     return values.gather(1, index.expand(values.shape[0], -1))  # len would fix the number of rows where it is traced
 
 
+def scatter_add(values: Array, index: Array, added: Array) -> Array:
+    """The same rows (M, C), to whose columns (M, R) or (1, R), the same for all, values of that shape are added.
+
+    What is added to one column several times counts as often.
+    """
+    if isinstance(values, np.ndarray):
+        found = values.copy()
+        np.add.at(found, (np.arange(len(values))[:, None], index), added)
+        return found
+    shape = (values.shape[0], -1)
+    return values.scatter_add(1, index.expand(shape), added.expand(shape))
+
+
 def softmax(values: Array, axis: int) -> Array:
     """Positive numbers of sum 1 along an axis, each e to the power of a value, up to a factor."""
     xp = arrays(values)

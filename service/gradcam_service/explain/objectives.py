@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
-from gradcam_service.explain.arrays import Array, arrays, gather, softmax
+from gradcam_service.explain.arrays import Array, arrays, gather, scatter_add, softmax
 
 Objective = Callable[[Array], Array]
 """What rows are explained for: outputs (M, classes) → values (M,), each from its own row alone.
@@ -78,11 +78,8 @@ class Contrast:
 
     def gradient(self, outputs: Array) -> Array:
         """1 at P, −w_q at each q, 0 elsewhere."""
-        xp, found = arrays(outputs), Logit(self.own).gradient(outputs)
-        for other, weight in zip(self.others.swapaxes(0, 1), self.weights.swapaxes(0, 1), strict=True):
-            own = xp.asarray(weight, dtype=outputs.dtype)[:, None]
-            found = found - xp.where(_is_at(other, outputs), own, 0.0)
-        return found
+        weights = arrays(outputs).asarray(self.weights, dtype=outputs.dtype)
+        return scatter_add(Logit(self.own).gradient(outputs), self.others, -weights)
 
 
 @dataclass(frozen=True, eq=False)
