@@ -12,10 +12,10 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from gradcam_service.api import documentation
 from gradcam_service.api.bodies import parsed
 from gradcam_service.api.dialects import Dialect
 from gradcam_service.api.dialects import _kserve as kserve
+from gradcam_service.api.documentation import base64_photograph
 from gradcam_service.api.given import gathered, only_model, tolerated
 from gradcam_service.api.inference import admit, reference
 from gradcam_service.api.instances import Instance, answers_each, parameters_of, read, rows_of
@@ -59,11 +59,38 @@ class _Asked(NamedTuple):
     member: str
 
 
+def _of_instances() -> dict[str, Any]:
+    """Keyword arguments of a route that reads instances."""
+    instance = {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array", "items": {}}]}
+    schema = {
+        "type": "object",
+        "properties": {
+            "instances": {
+                "type": "array",
+                "items": instance,
+                "minItems": 1,
+                "description": 'a picture each: base64, `{"b64": …}`, either as the member of an object beside its own '
+                "options, or nested integers from 0 to 255",
+            },
+            "parameters": {"type": "object", "description": "options of all instances"},
+        },
+        "required": ["instances"],
+    }
+    one = {"instances": [{"image": {"b64": base64_photograph()}}]}
+    own = {"instances": [{"image": {"b64": base64_photograph()}, "top_k": 1}], "parameters": {"timeout_ms": 20_000}}
+    examples = {"one instance": {"value": one}, "with options": {"value": own}}
+    content = {"application/json": {"schema": schema, "examples": examples}}
+    return {
+        "responses": kserve.documented(400, 404, 408, 413, 415, 429, 500, 503, 504, "4XX"),
+        "openapi_extra": {"requestBody": {"required": True, "content": content}},
+    }
+
+
 @router.post(
     "/v1/models/{name}:predict",
     response_model=Predictions,
     tags=["inference"],
-    **documentation.of_instances(kserve.documented),
+    **_of_instances(),
 )
 @router.post("/v1/models/{name}/versions/{version}:predict", include_in_schema=False, tags=["inference"])
 @router.post("/v1/models/{name}/labels/{version}:predict", include_in_schema=False, tags=["inference"])
@@ -77,7 +104,7 @@ async def predict(request: Request, name: str) -> Response:
     "/v1/models/{name}:explain",
     response_model=Explanations,
     tags=["inference"],
-    **documentation.of_instances(kserve.documented),
+    **_of_instances(),
 )
 @router.post("/v1/models/{name}/versions/{version}:explain", include_in_schema=False, tags=["inference"])
 @router.post("/v1/models/{name}/labels/{version}:explain", include_in_schema=False, tags=["inference"])

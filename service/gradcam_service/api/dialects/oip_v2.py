@@ -14,10 +14,10 @@ from fastapi.responses import StreamingResponse
 
 import gradcam_service
 from gradcam_service import metrics
-from gradcam_service.api import documentation
 from gradcam_service.api.bodies import parsed, whole_body
 from gradcam_service.api.dialects import Dialect
 from gradcam_service.api.dialects import _kserve as kserve
+from gradcam_service.api.documentation import base64_photograph
 from gradcam_service.api.inference import admit, answers, blamed
 from gradcam_service.api.observe import observation
 from gradcam_service.api.oip import models, rest
@@ -43,6 +43,51 @@ _LEVEL = 1
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _MODEL = "/v2/models/{name}"
 _VERSION = _MODEL + "/versions/{version}"
+
+
+def _of_tensors() -> dict[str, Any]:
+    """Keyword arguments of a route that reads tensors."""
+    parameters = {"type": "object", "description": "options, of which texts, numbers and truth values count"}
+    tensor = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "datatype": {"type": "string", "description": "`BYTES` of pictures' files, `UINT8` of pixels, `FP32` …"},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+            "parameters": parameters,
+            "data": {"type": "array", "items": {}, "description": "flat, or nested like the shape; pictures in base64"},
+        },
+        "required": ["name", "datatype", "shape"],
+    }
+    wanted = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "parameters": parameters},
+        "required": ["name"],
+    }
+    schema = {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "inputs": {"type": "array", "items": tensor, "minItems": 1},
+            "outputs": {"type": "array", "items": wanted, "description": "those wanted; without, all of the face"},
+            "parameters": parameters,
+        },
+        "required": ["inputs"],
+    }
+    picture = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64_photograph()]}
+    content = {"application/json": {"schema": schema, "example": {"inputs": [picture]}}}
+    answered = {"application/json": {"schema": {"type": "object"}}}
+    binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    return {
+        "responses": {
+            200: {
+                "description": "A tensor for each output, in JSON or as bytes behind it",
+                "content": answered | binary,
+            },
+            **kserve.documented(400, 404, 408, 413, 415, 429, 500, 501, 503, 504, "4XX"),
+        },
+        "openapi_extra": {"requestBody": {"required": True, "content": content}},
+    }
 
 
 @probes.get("/v2", tags=["health"])
@@ -112,7 +157,7 @@ async def statistics(request: Request, name: str) -> dict[str, Any]:
     return models.statistics(metrics.families(), [_faced(request)])
 
 
-@router.post(f"{_MODEL}/infer", tags=["inference"], **documentation.of_tensors(kserve.documented))
+@router.post(f"{_MODEL}/infer", tags=["inference"], **_of_tensors())
 @router.post(f"{_VERSION}/infer", include_in_schema=False, tags=["inference"])
 async def infer(request: Request, name: str) -> Response:
     """What a model, or a face of one, says to tensors: scores, heatmaps, overlays, maps and what they are of."""

@@ -18,10 +18,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from gradcam_service.api import documentation
 from gradcam_service.api.accept import for_one_picture, wants_picture
 from gradcam_service.api.dialects import Dialect, Fault
 from gradcam_service.api.dialects._torchserve_bodies import Sent, read_body
+from gradcam_service.api.documentation import Responses, faults
 from gradcam_service.api.given import gathered, only_model, tolerated
 from gradcam_service.api.inference import admit, reference
 from gradcam_service.api.instances import Instance, answers_each, read
@@ -85,12 +85,35 @@ class _Asked(NamedTuple, Generic[Options]):
     in_own_words: bool
 
 
-def documented(*statuses: int | str) -> documentation.Responses:
+def documented(*statuses: int | str) -> Responses:
     """OpenAPI responses that tell of faults."""
-    return documentation.faults(Error, *statuses)
+    return faults(Error, *statuses)
 
 
-@router.post("/predictions/{name}", response_model=dict[str, Any] | list[Any], **documentation.of_file(documented))
+def _of_file(pictures: Sequence[str] = ()) -> dict[str, Any]:
+    """Keyword arguments of a route that reads a picture as it is, or one of a form.
+
+    Args:
+        pictures: media types that it can answer with besides JSON.
+    """
+    binary = {"type": "string", "format": "binary"}
+    form = {"type": "object", "properties": {"data": binary}, "required": ["data"]}
+    content = {
+        "application/octet-stream": {"schema": binary},
+        "image/jpeg": {"schema": binary},
+        "multipart/form-data": {"schema": form},
+    }
+    answers = {media_type: {"schema": binary} for media_type in pictures}
+    return {
+        "responses": {
+            200: {"description": "The answer", "content": answers},
+            **documented(400, 404, 408, 413, 415, 500, 503, 504),
+        },
+        "openapi_extra": {"requestBody": {"required": True, "content": content}},
+    }
+
+
+@router.post("/predictions/{name}", response_model=dict[str, Any] | list[Any], **_of_file())
 @router.api_route("/predictions/{name}/{version}", methods=_METHODS, include_in_schema=False)
 @router.api_route("/predictions/{name}", methods=_METHODS, include_in_schema=False)
 async def predictions(request: Request, name: str) -> Response:
@@ -107,7 +130,7 @@ async def invocations(request: Request) -> Response:
 @router.post(
     "/explanations/{name}",
     response_model=dict[str, Any] | list[Any],
-    **documentation.of_file(documented, ("image/png", "image/jpeg", "image/webp")),
+    **_of_file(("image/png", "image/jpeg", "image/webp")),
 )
 @router.api_route("/explanations/{name}/{version}", methods=_METHODS, include_in_schema=False)
 @router.api_route("/explanations/{name}", methods=_METHODS, include_in_schema=False)
