@@ -13,8 +13,9 @@ from torch.nn import functional as F  # noqa: N812
 from gradcam_service.explain.activation import probabilities
 from gradcam_service.explain.arrays import gather, resized, scatter_add, softmax
 from gradcam_service.explain.cut import gradient
+from gradcam_service.explain.methods.finercam import Finer
 from gradcam_service.explain.methods.rise import _numbers
-from gradcam_service.explain.objectives import Contrast, Finer, Logit
+from gradcam_service.explain.objectives import Contrast, Logit
 
 
 def drawn(*shape: int, seed: int = 0) -> np.ndarray:

@@ -12,6 +12,7 @@ from gradcam_service.explain.cut import gradient
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods.cam import cam
 from gradcam_service.explain.methods.eigencam import eigencam
+from gradcam_service.explain.methods.finercam import Finer
 from gradcam_service.explain.methods.gradcam import gradcam
 from gradcam_service.explain.methods.gradcam_counterfactual import gradcam_counterfactual
 from gradcam_service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
@@ -19,7 +20,7 @@ from gradcam_service.explain.methods.hirescam import hirescam
 from gradcam_service.explain.methods.layercam import layercam
 from gradcam_service.explain.methods.xgradcam import xgradcam
 from gradcam_service.explain.network import Network
-from gradcam_service.explain.objectives import Finer, Logit
+from gradcam_service.explain.objectives import Logit
 
 from .networks import ARCHITECTURES, CLASSES, error, known, maps_of, picture, tiny, tiny_module, usual
 

@@ -8,9 +8,10 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from gradcam_service.explain.frontier import Frontier
+from gradcam_service.explain.methods.finercam import Finer
 from gradcam_service.explain.methods.gradcam_plus_plus import gradcam_plus_plus
 from gradcam_service.explain.network import Network
-from gradcam_service.explain.objectives import Finer, Logit
+from gradcam_service.explain.objectives import Logit
 
 from .networks import CLASSES, SIZE, error, known, maps_of, picture, tiny_module
 
