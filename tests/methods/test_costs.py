@@ -1,12 +1,14 @@
 """What a method costs is what it is seen to take, and what can't be explained is refused with what can."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.batch import Explanation
-from gradcam_service.explain.costs import forward_passes
+from gradcam_service.explain.costs import forward_passes, refusal_at
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import refusals
@@ -172,6 +174,7 @@ def test_vgg_refuses_cam_and_says_what_works():
     assert "gradcam works" in refused["cam"]
     with pytest.raises(UnsupportedMethod, match="gradcam works"):
         maps_of(case.network, case.image, "cam")
+    assert refusal_at(replace(METHODS["cam"], title="Another"), case.network.cut).startswith("Another needs a head")
 
 
 @pytest.mark.parametrize(

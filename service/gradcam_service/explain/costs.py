@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gradcam_service.explain.method import GRADIENT, Case, Iterative, Method, Need
+from gradcam_service.explain.methods import DEFAULT
 from gradcam_service.explain.parts import Cut, Network
-
-NEEDS_GAP = "CAM needs a head that is global average pooling followed by one linear layer; gradcam works on any head"
 
 
 def refusal_at(method: Method, cut: Cut) -> str:
     """Why a method that can explain a network at its default layer can't at this one; empty where it can."""
-    return NEEDS_GAP if Need.LINEAR_HEAD in method.needs and cut.head.weight is None else ""
+    if Need.LINEAR_HEAD not in method.needs or cut.head.weight is not None:
+        return ""
+    head = "a head that is global average pooling followed by one linear layer"
+    return f"{method.title} needs {head}; {DEFAULT} works on any head"
 
 
 def forward_passes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from gradcam_service.explain.costs import NEEDS_GAP
+from gradcam_service.explain.costs import refusal_at
 from gradcam_service.explain.guide import unguided
 from gradcam_service.explain.layers import non_differentiable
 from gradcam_service.explain.layout import INPUT
@@ -25,7 +25,7 @@ def refusals(network: Network, measured: Mapping[Need, str] = MappingProxyType({
         measured: what it was found to lack besides, and why.
     """
     lacking = {need: reason for need, look in _LOOKS.items() if (reason := look(network) or measured.get(need, ""))}
-    refused = {name: _refusal(METHODS[name], lacking) for name in METHODS}
+    refused = {name: _refusal(METHODS[name], lacking) or refusal_at(METHODS[name], network.cut) for name in METHODS}
     return {name: reason for name, reason in refused.items() if reason}
 
 
@@ -41,7 +41,6 @@ def _other_rectifiers(network: Network) -> str:
 
 
 _LOOKS: dict[Need, Callable[[Network], str]] = {
-    Need.LINEAR_HEAD: lambda network: NEEDS_GAP if network.cut.head.weight is None else "",
     Need.RELUS: _other_rectifiers,
     Need.INPUT_GRADIENT: lambda network: (
         (network.opaque or NO_GRADIENT) if non_differentiable(network.traced.graph) else ""
