@@ -29,8 +29,6 @@ from gradcam_service.registry.kept import contents
 
 NAME = "compiled.json"
 WEIGHTS = "weights.bin"
-TOLERANCE = 1e-4
-"""Of the largest value: how far answers may be from those in torch, both in float32."""
 
 
 class StoredArray(msgspec.Struct, frozen=True):

@@ -31,7 +31,7 @@ from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.sample import checked_sample
 from gradcam_service.registry.served import Question
 from gradcam_service.registry.spec import Spec
-from gradcam_service.runtime import RUNTIMES, Contender, Outcome, Precision, in_precision, raced, way
+from gradcam_service.runtime import RUNTIMES, TOLERANCE, Contender, Outcome, Precision, in_precision, raced, way
 from gradcam_service.text import TOKENS
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class CompiledModel:
             difference = self._difference(network, images)
         except Exception as error:  # of several libraries, without a common base
             return f"{called} can't run it: {first_line(error)}"
-        if precision == "float32" and not difference <= folder_of.TOLERANCE:
+        if precision == "float32" and not difference <= TOLERANCE:
             return f"{called} computes features or scores that differ by {difference:.1e} of the largest"
         return Contender(name, precision, network)
 

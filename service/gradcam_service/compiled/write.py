@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,9 @@ from gradcam_service.explain.methods import METHODS
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.registry.repository import parse_spec
-from gradcam_service.runtime import first_cause
 from gradcam_service.runtime._fold import folded
+from gradcam_service.runtime._onnx import onnx_program
 
-_OPSET = 18
 _SMALL = 1024
 """Bytes up to which a tensor stays in its graph: shapes and axes, which runtimes want to see."""
 _ALIGNED = 4096
@@ -207,14 +206,7 @@ class _Graphs:
         sizes = tuple(
             {axis: batch} if isinstance(one, Tensor) else None for one, axis in zip(examples, rows, strict=True)
         )
-        try:
-            exported = torch.export.export(module, examples, dynamic_shapes=_shapes(module, sizes))
-            program = torch.onnx.export(exported, dynamo=True, opset_version=_OPSET, verbose=False)
-        except RuntimeError as error:
-            raise UnsupportedMethod(f"this model can't be compiled: {first_cause(error)}") from error
-        assert program is not None
-        model: onnx.ModelProto = program.model_proto
-        _forget_origin(model)
+        model: onnx.ModelProto = onnx_program(module, examples, _shapes(module, sizes)).model_proto
         for tensor in model.graph.initializer:
             if len(tensor.raw_data) > _SMALL:
                 offset, length = self._append(tensor.raw_data), len(tensor.raw_data)
@@ -244,12 +236,3 @@ def _shapes(module: nn.Module, sizes: tuple[Any, ...]) -> Any:  # noqa: ANN401  
     """Dynamic shapes as the module takes its inputs: one by one, or as a list of them."""
     takes_any = isinstance(module, fx.GraphModule) and len(module.graph.find_nodes(op="placeholder")) != len(sizes)
     return (sizes,) if takes_any else sizes
-
-
-def _forget_origin(model: onnx.ModelProto) -> None:
-    """Drop what the exporter notes on every node and value: stack traces with this machine's paths, among the rest."""
-    noted: Iterable[Any] = (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer)
-    for one in noted:
-        del one.metadata_props[:]
-    for node in model.graph.node:
-        node.ClearField("doc_string")

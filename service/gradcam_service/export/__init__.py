@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from itertools import chain
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -28,12 +28,12 @@ from gradcam_service.explain.methods.gradcam import gradcam
 from gradcam_service.explain.objectives import Logit
 from gradcam_service.export.program import is_ours, program_for
 from gradcam_service.local import Local
-from gradcam_service.runtime import first_cause
+from gradcam_service.runtime._agreement import check_agreement, unsteadiness
+from gradcam_service.runtime._onnx import onnx_program
 
 __all__ = ["export", "is_ours"]
 
-_OPSET, _IR_VERSION = 18, 8  # those of ONNX 1.13, of 2022: old enough for every runtime, new enough for scatter-add
-_TOLERANCE = 1e-4  # of the largest value
+_IR_VERSION = 8  # of ONNX 1.13, as its operators are, for runtimes of that time
 
 
 def export(local: Local, layer: str, file: Path) -> None:
@@ -61,7 +61,6 @@ def export(local: Local, layer: str, file: Path) -> None:
     images = torch.randn(4, card.input.count, *card.preprocess.input_size, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory(prefix=".gradcam-", dir=file.parent) as folder:
         program = _program(lower(cut), images)
-        _forget_origin(program)
         program.model.doc_string = f"Scores and Grad-CAM maps at {cut.layer.name} of {local.key}"
         program.model.metadata_props.update(_metadata(local, cut))
         unproven = Path(folder) / file.name
@@ -75,31 +74,11 @@ def export(local: Local, layer: str, file: Path) -> None:
 def _program(explainer: Explainer, images: Tensor) -> ONNXProgram:
     sizes = ({0: torch.export.Dim("batch")},) * 2
     target = torch.zeros(len(images), dtype=torch.int64)
-    try:
-        exported = torch.export.export(explainer, (images, target), dynamic_shapes=sizes)
-        program = torch.onnx.export(
-            exported,
-            dynamo=True,
-            input_names=["image", "target"],
-            output_names=["scores", "heatmap"],
-            dynamic_shapes=(sizes[0], None),  # for the dimension's name
-            opset_version=_OPSET,
-            verbose=False,
-        )
-    except RuntimeError as error:
-        raise UnsupportedMethod(f"this model can't be exported to ONNX: {first_cause(error)}") from error
-    assert program is not None
-    return program
-
-
-def _forget_origin(program: ONNXProgram) -> None:
-    """Drop what the exporter notes on every node and value: stack traces with this machine's paths, among the rest."""
-    graph = program.model.graph
-    results = (result for node in graph for result in node.outputs)
-    noted: Any
-    for noted in chain([graph], graph, graph.inputs, graph.initializers.values(), results):
-        noted.metadata_props.clear()
+    names = {"input_names": ["image", "target"], "output_names": ["scores", "heatmap"]}
+    shapes = (sizes[0], None)  # for the dimension's name
+    program = onnx_program(explainer, (images, target), sizes, **names, dynamic_shapes=shapes)
     program.model.ir_version = _IR_VERSION
+    return program
 
 
 def _metadata(local: Local, cut: Cut) -> dict[str, str]:
@@ -136,36 +115,16 @@ def _prove(path: Path, cut: Cut, images: Tensor) -> None:
                 scores = cut.head.scores(frontier)
             target = scores.argmax(1)
             answers = session.run(["scores", "heatmap"], {"image": batch.numpy(), "target": target.numpy()})
-            maps = _maps(cut, frontier, target)
-            _compare("scores", torch.from_numpy(answers[0]), scores)
-            _compare("maps", torch.from_numpy(answers[1]), maps, _unsteadiness(cut, frontier, target, maps))
+            explained = partial(_maps, cut, target)
+            check_agreement("the exported graph's scores", answers[0], scores.numpy())
+            check_agreement(
+                "the exported graph's maps", answers[1], explained(frontier), partial(unsteadiness, explained, frontier)
+            )
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise UnsupportedMethod(f"the graph is not valid ONNX: {error}") from error
 
 
-def _maps(cut: Cut, frontier: Frontier, target: Tensor) -> Tensor:
+def _maps(cut: Cut, target: Tensor, frontier: Frontier) -> np.ndarray:
     grid, gradients = cut.layer.layout.to_grid(frontier.features), cut.head.gradients(frontier, Logit(target))
-    maps: Tensor = gradcam(grid, gradients)
+    maps: np.ndarray = gradcam(grid, gradients).numpy()
     return maps
-
-
-def _unsteadiness(cut: Cut, frontier: Frontier, target: Tensor, maps: Tensor) -> float:
-    """How far the service's own maps move when the last digits of the feature maps do.
-
-    A gradient jumps where a ReLU's input crosses zero or another cell becomes a window's maximum, and no two
-    implementations round alike. It is next to nothing at a last layer, and a few percent at a first one.
-    """
-    generator = torch.Generator().manual_seed(0)
-    features = frontier.features
-    step = 3e-5 * features.abs().max()
-    noisy = (features + step * torch.randn(features.shape, generator=generator) for _ in range(8))
-    return max(float((_maps(cut, frontier.having(moved), target) - maps).abs().max()) for moved in noisy)
-
-
-def _compare(what: str, actual: Tensor, expected: Tensor, unsteadiness: float = 0.0) -> None:
-    difference, largest = float((actual - expected).abs().max()), float(expected.abs().max())
-    if not difference <= _TOLERANCE * largest + 2 * unsteadiness:
-        raise UnsupportedMethod(
-            f"the exported graph's {what} differ from the service's by {difference:.1e}, where the largest is "
-            f"{largest:.1e}; nothing is written"
-        )

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "float32", "bfloat16"]
 """That feature maps are to be computed in; ``auto``: whatever is faster."""
 
-_TOLERANCE = 1e-4
-"""Of the largest value, in float32. In less, single values differ by up to 0.2 of it and say nothing of answers."""
+TOLERANCE = 1e-4
+"""Of the largest value, in float32: how far what is computed otherwise may be from what torch computes.
+
+In fewer bits, single values differ by up to 0.2 of it and say nothing of answers.
+"""
 _ROUNDS, _ROUNDS_FOR_ALL = 5, 2
 _HOPELESS = 1.5
 """How many times as long as the fastest one takes after these rounds what is not tried in the others."""
@@ -265,7 +268,7 @@ def _built(name: str, precision: str, work: Workload) -> Contender[Backbone] | s
         difference = _difference(backbone(work.images), work.backbone(work.images))
     except Exception as error:  # of several libraries, without a common base
         return f"{called} can't run it: {first_cause(error)}"
-    if precision == "float32" and not difference <= _TOLERANCE:
+    if precision == "float32" and not difference <= TOLERANCE:
         return f"{called} computes features that differ by {difference:.1e} of the largest"
     return Contender(name, precision, backbone)
 
