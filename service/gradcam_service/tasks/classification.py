@@ -44,10 +44,15 @@ class Classification(Task):
     prediction = Classes
 
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Classes:
-        """The ``top_k`` most probable classes; of equals the lower index first."""
-        probability = probabilities(scores, model.activation)
-        order = np.argsort(-scores, kind="stable")[:top_k].tolist()
-        return Classes([Prediction(i, model.labels[i], float(scores[i]), float(probability[i])) for i in order])
+        """The ``top_k`` most probable classes."""
+        return Classes(most_probable(model, scores, top_k))
+
+
+def most_probable(model: Labelled, scores: np.ndarray, top_k: int) -> list[Prediction]:
+    """The ``top_k`` most probable classes of scores (classes,), the most probable first; of equals the lower index."""
+    probability = probabilities(scores, model.activation)
+    order = np.argsort(-scores, kind="stable")[:top_k].tolist()
+    return [Prediction(i, model.labels[i], float(scores[i]), float(probability[i])) for i in order]
 
 
 def probabilities(scores: np.ndarray, activation: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from gradcam_service.tasks import Labelled, Task
-from gradcam_service.tasks.classification import Prediction, probabilities
+from gradcam_service.tasks.classification import Prediction, most_probable
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,9 @@ class Policy(Task):
     has_value = True
 
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Actions:
-        """The ``top_k`` most probable actions; of equals the lower index first."""
+        """The ``top_k`` most probable actions, and the value of the state."""
         logits, values = scores[: len(model.labels)], scores[len(model.labels) :]
-        probability = probabilities(logits, model.activation)
-        order = np.argsort(-logits, kind="stable")[:top_k].tolist()
-        actions = [Prediction(i, model.labels[i], float(logits[i]), float(probability[i])) for i in order]
-        return Actions(actions, float(values[0]) if len(values) else None)
+        return Actions(most_probable(model, logits, top_k), float(values[0]) if len(values) else None)
 
 
 TASK = Policy()

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from gradcam_service.tasks import Labelled, Task, TextOption
-from gradcam_service.tasks.classification import Classification, Prediction
+from gradcam_service.tasks.classification import Prediction, most_probable
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Vqa(Task):
     )
 
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> RankedAnswers:
-        """The ``top_k`` most probable answers; of equals the lower index first."""
-        return RankedAnswers(Classification().predict(model, scores, top_k).predictions)
+        """The ``top_k`` most probable answers."""
+        return RankedAnswers(most_probable(model, scores, top_k))
 
 
 TASK = Vqa()
