@@ -7,7 +7,7 @@ from lazily import Lazily
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from gradcam_service.evaluate.metrics.adversarial import Bounds, fgsm, pgd
+from gradcam_service.evaluate.metrics.adversarial import Bounds, pgd
 
 foolbox = Lazily("foolbox")
 
@@ -41,14 +41,14 @@ def pictures(network, count=6):
     return images, network(images).argmax(1)
 
 
-def test_fgsm_is_foolboxs(network):
+def test_one_step_is_foolboxs_fgsm(network):
     images, labels = pictures(network)
     peer = foolbox.PyTorchModel(network, bounds=(0, 1))
     theirs, _, flipped = foolbox.attacks.FGSM()(peer, images, labels, epsilons=EPSILON)
     slope = slope_of(network)
     for image, label, expected, success in zip(images, labels, theirs, flipped, strict=True):
         slope.label = int(label)
-        ours = fgsm(slope, image.numpy(), int(label), bounds(EPSILON))
+        ours = pgd(slope, image.numpy(), int(label), bounds(EPSILON), steps=1, size=1.0)
         np.testing.assert_allclose(ours.image, expected.numpy(), atol=1e-6)
         assert (ours.flipped, ours.steps) == (bool(success), 1)
 

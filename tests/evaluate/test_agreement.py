@@ -77,7 +77,7 @@ def test_infidelity_is_captums():
         normalize=True,
     ).item()
     lost = curved(IMAGE[None]) - curved(IMAGE * ~covers[:, None])
-    assert infidelity(curved, IMAGE, attribution, 40, 4) * np.mean(lost**2) == pytest.approx(theirs, rel=1e-3)
+    assert infidelity(curved, IMAGE, attribution, 40) * np.mean(lost**2) == pytest.approx(theirs, rel=1e-3)
 
 
 def test_infidelity_is_none_where_the_network_is_linear_and_all_where_the_map_tells_nothing():

@@ -35,7 +35,7 @@ class Estimate:
     pictures: int
 
 
-def estimate(values: Iterable[tuple[str, float | bool]], seed: int = 0) -> Estimate | None:
+def estimate(values: Iterable[tuple[str, float | bool]]) -> Estimate | None:
     """The mean of values, each of a picture, and its interval; None of none.
 
     What is true of two objects of one picture isn't independent, so that pictures are what is counted. Shares (of
@@ -43,7 +43,6 @@ def estimate(values: Iterable[tuple[str, float | bool]], seed: int = 0) -> Estim
 
     Args:
         values: the picture's name, and the value.
-        seed: of the bootstrap.
     """
     by_picture: dict[str, list[float]] = defaultdict(list)
     are_shares = True
@@ -55,7 +54,7 @@ def estimate(values: Iterable[tuple[str, float | bool]], seed: int = 0) -> Estim
     own = list(by_picture.values())
     sums, counts = np.array([sum(of) for of in own]), np.array([len(of) for of in own])
     mean = float(sums.sum() / counts.sum())
-    low, high = wilson(mean, len(own)) if are_shares else _bootstrap(sums, counts, seed)
+    low, high = wilson(mean, len(own)) if are_shares else _bootstrap(sums, counts)
     return Estimate(mean, low, high, int(counts.sum()), len(own))
 
 
@@ -66,9 +65,9 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _bootstrap(sums: np.ndarray, counts: np.ndarray, seed: int) -> tuple[float, float]:
+def _bootstrap(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
     """Percentiles of the mean over pictures drawn with replacement, each with all of its values."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     at_once = max(1, _HELD // len(sums))
     means = []
     for first in range(0, _RESAMPLES, at_once):

@@ -54,13 +54,10 @@ class Attacked:
     flipped: bool
 
 
-def fgsm(slope: Slope, image: Floats, label: int, bounds: Bounds) -> Attacked:
-    """One step of ε in the direction of the gradient's sign."""
-    return pgd(slope, image, label, bounds, steps=1, size=1.0)
-
-
 def pgd(slope: Slope, image: Floats, label: int, bounds: Bounds, steps: int, size: float) -> Attacked:
     """Steps in the direction of the gradient's sign, held within ε of the image, until the label flips.
+
+    One step of ε is FGSM.
 
     Args:
         slope: see `Slope`.

@@ -15,7 +15,7 @@ Value: TypeAlias = Callable[[NDArray[np.float32]], Floats]
 else the map is of."""
 
 
-def ranked(saliency: Floats, seed: int = 0) -> NDArray[np.intp]:
+def ranked(saliency: Floats) -> NDArray[np.intp]:
     """The pixels of a map, flat, from the most important to the least.
 
     Ties, as where a rectified map is zero, are in random order: in reading order the map would seem to say something
@@ -23,9 +23,8 @@ def ranked(saliency: Floats, seed: int = 0) -> NDArray[np.intp]:
 
     Args:
         saliency: (H, W).
-        seed: of the order of ties.
     """
-    chance = np.random.default_rng(seed).permutation(saliency.size)
+    chance = np.random.default_rng(0).permutation(saliency.size)
     return np.lexsort((chance, -saliency.ravel()))
 
 

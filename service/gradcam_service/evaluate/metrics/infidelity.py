@@ -7,26 +7,23 @@ import numpy as np
 from gradcam_service.evaluate.metrics.arrays import Floats, Value
 
 
-def infidelity(
-    value: Value, image: Floats, attribution: Floats, squares: int, side: int | None = None, seed: int = 0
-) -> float:
+def infidelity(value: Value, image: Floats, attribution: Floats, squares: int, seed: int = 0) -> float:
     """How far a map is from telling what the value loses without a square of the picture; less is better, 0 the least.
 
-    E[(β Σ_{i ∈ S} Φ_i − (y(x) − y(x without S)))²] ÷ E[(y(x) − y(x without S))²] over random squares S, which get the
-    mean colour. β is the best factor, as in the paper's experiments (appendix A), since a map's unit need not be the
-    value's; and divided by what no map at all would miss, pictures of large and small scores count alike: 1 is a map
-    that tells nothing. Quantus fits no β, and covers one square of a grid after the other. NaN where no square
-    changes anything.
+    E[(β Σ_{i ∈ S} Φ_i − (y(x) − y(x without S)))²] ÷ E[(y(x) − y(x without S))²] over random squares S, a
+    quarter of the picture's shorter side wide, which get the mean colour. β is the best factor, as in the paper's
+    experiments (appendix A), since a map's unit need not be the value's; and divided by what no map at all would miss,
+    pictures of large and small scores count alike: 1 is a map that tells nothing. Quantus fits no β, and covers one
+    square of a grid after the other. NaN where no square changes anything.
 
     Args:
         value: see `Value`; the paper's is the logit of a class.
         image: (C, H, W).
         attribution: (H, W), Φ, of whatever unit.
         squares: how many, so that one picture more is scored.
-        side: of a square, pixels; a quarter of the shorter side of the picture unless given.
         seed: of the squares.
     """
-    covers = random_squares(attribution.shape, squares, side or max(1, min(attribution.shape) // 4), seed)
+    covers = random_squares(attribution.shape, squares, max(1, min(attribution.shape) // 4), seed)
     pictures = np.concatenate([image[None], image * ~covers[:, None]]).astype(np.float32)
     values = np.asarray(value(pictures), np.float64)
     lost = values[0] - values[1:]

@@ -6,7 +6,6 @@ neighbours let expect, with a little noise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,9 +32,7 @@ _SYMMETRIC: dict[str, Any] = {
 """SuperLU's way with symmetric matrices whose diagonal dominates, in half to two thirds of the time."""
 
 
-def road(
-    value: Value, image: Floats, saliency: Floats, fractions: Sequence[float] = FRACTIONS, seed: int = 0
-) -> tuple[float, float]:
+def road(value: Value, image: Floats, saliency: Floats, seed: int = 0) -> tuple[float, float]:
     """The mean value when the most, and when the least, important pixels are removed.
 
     A good map's first number is small and its second is large; half of their difference is one number for both. The
@@ -45,7 +42,6 @@ def road(
         value: see `Value`; the paper's is the probability of a class.
         image: (C, H, W).
         saliency: (H, W).
-        fractions: of the pixels that are removed, so that twice as many pictures are scored.
         seed: of the noise.
     """
     random = np.random.default_rng(seed)
@@ -53,7 +49,7 @@ def road(
     pictures = [
         imputed(image, _mask(first[: round(fraction * saliency.size)], saliency.shape), random)
         for first in (order, order[::-1])
-        for fraction in fractions
+        for fraction in FRACTIONS
     ]
     most, least = np.split(np.asarray(value(np.stack(pictures).astype(np.float32)), np.float64), 2)
     return float(most.mean()), float(least.mean())
