@@ -56,8 +56,11 @@ def methods() -> str:
         passes = 1 + (method.passes(resnet18, **method.defaults) if isinstance(method, Iterative) else 0)
         shows = f"[{method.title}]({method.paper}): {method.summary.format(target='a class')}"
         options = ", ".join(f"`{option}` {default:g}" for option, default in method.defaults.items())
-        rows.append((f"`{name}`", shows, options, method.kind, f"{passes:g}"))
-    return _table(("method", "what it shows", "options", "kind of map", "forward passes on a ResNet-18"), rows)
+        explained = "input" if method.of_input else "layer"
+        runs = "in chunks" if isinstance(method, Iterative) else "in the batch"
+        rows.append((f"`{name}`", shows, options, method.kind, explained, runs, f"{passes:g}"))
+    head = ("method", "what it shows", "options", "kind of map", "explains", "runs", "forward passes on a ResNet-18")
+    return _table(head, rows)
 
 
 def metrics() -> str:
