@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 LABELS = {  # metric → its labels; a histogram's own besides
     "gradcam_requests_total": {"endpoint", "inference", "model", "version", "method", "status", "fault"},
-    "gradcam_request_duration_seconds": {"endpoint", "model", "method"},
+    "gradcam_request_duration_seconds": {"endpoint", "model", "method", "iterative"},
     "gradcam_stage_duration_seconds": {"stage", "model"},
     "gradcam_batch_size": {"model"},
     "gradcam_queue_depth": {"device"},

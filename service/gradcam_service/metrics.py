@@ -41,6 +41,7 @@ LABELS = {
     "version": f"of the model; of those that are no longer loaded, the {GONE_VERSIONS} highest of each model are told",
     "digest": "of the version's files, as answers give it",
     "method": "explanation method; empty for predictions",
+    "iterative": "`true` for explanations by methods of many forward passes; `false` for all that rides in the batch",
     "status": "of HTTP; 0 where not a word was sent",
     "fault": "`caller` or `service`, whose fault a failure is; empty where there is none",
     "caller": "name of the API key, or `admin token`",
@@ -62,7 +63,7 @@ CALLER_REQUESTS = Counter("gradcam_caller_requests_total", "Requests answered, b
 DURATION = Histogram(
     "gradcam_request_duration_seconds",
     "From a request's first byte to its answer.",
-    ["endpoint", "model", "method"],
+    ["endpoint", "model", "method", "iterative"],
     buckets=_SECONDS,
 )
 STAGE = Histogram(

@@ -68,9 +68,9 @@ def test_requests_are_counted_exactly_over_all_processes(client, both):
     undecoded = answered | {"endpoint": "/predict", "model": "scenes", "method": "", "status": "422", "fault": "caller"}
     adds = [  # what the requests below add, for each client
         (requests, predicted | answered, 3),
-        (durations, predicted, 3),
+        (durations, predicted | {"iterative": "false"}, 3),
         (requests, explained | answered, 1),
-        (durations, explained, 1),
+        (durations, explained | {"iterative": "false"}, 1),
         (requests, undecoded, 2),
         ("gradcam_rejected_total", {"reason": "undecodable_image"}, 2),
         (stages, {"stage": "read", "model": "alexnet"}, 1),
@@ -101,6 +101,16 @@ def test_requests_are_counted_exactly_over_all_processes(client, both):
         until(lambda asked=asked: grown(asked), wanted)
     time.sleep(0.2)
     assert grown(client) == wanted  # and not once more later
+
+
+def test_durations_tell_methods_of_many_passes_from_what_rides_in_the_batch(client):
+    def counted(iterative):
+        return value(client, "gradcam_request_duration_seconds_count", method="occlusion", iterative=iterative)
+
+    before, wrong = counted("true"), counted("false")
+    assert ask(client, "/explain", SMALL, method="occlusion", window=64, stride=64).status_code == 200
+    until(lambda: counted("true"), before + 1)
+    assert wrong == counted("false") == 0
 
 
 def test_what_callers_provoke_is_not_held_against_the_service(client):

@@ -14,8 +14,6 @@ import pytest
 import yaml
 
 from exposed import LABELS
-from gradcam_service.explain.method import Batched
-from gradcam_service.explain.methods import METHODS
 from live import ADMIN_TOKEN, Service, running_eagerly, until
 from repository import ROOT
 
@@ -234,11 +232,6 @@ def test_each_alert_has_its_paragraph_and_each_paragraph_its_alert():
     for rule in ALERTS:
         assert rule["annotations"]["runbook"] == f"deploy/README.md#{rule['alert'].lower()}"
         assert rule["labels"]["severity"] in ("page", "ticket")
-
-
-def test_the_latency_objective_is_that_of_what_rides_in_the_batch():
-    (excluded,) = re.findall(r'method!~"(.+)"', (DEPLOY / "prometheus" / "rules" / "objectives.yml").read_text())
-    assert set(excluded.split("|")) == {name for name, method in METHODS.items() if not isinstance(method, Batched)}
 
 
 def test_rules_and_panels_use_metrics_that_are_watched_here():

@@ -15,6 +15,8 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gradcam_service import metrics
+from gradcam_service.explain.method import Iterative
+from gradcam_service.explain.methods import METHODS
 
 if TYPE_CHECKING:
     from gradcam_service.api.tracing import Tracing
@@ -133,7 +135,8 @@ def _note(scope: MutableMapping[str, Any], seen: Observation, status: int, traci
     inference = "inference" in getattr(scope.get("route"), "tags", ())
     labels = (endpoint, str(inference).lower(), seen.model, seen.version, seen.method, status, _fault(seen, status))
     metrics.REQUESTS.labels(*labels).inc()
-    metrics.DURATION.labels(endpoint, seen.model, seen.method).observe(seconds)
+    iterative = isinstance(METHODS.get(seen.method), Iterative)
+    metrics.DURATION.labels(endpoint, seen.model, seen.method, str(iterative).lower()).observe(seconds)
     if seen.caller:
         metrics.CALLER_REQUESTS.labels(seen.caller).inc()
     if seen.problem and inference:
