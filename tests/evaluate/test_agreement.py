@@ -8,8 +8,8 @@ from scipy import stats
 
 from gradcam_service.evaluate.metrics.infidelity import infidelity, random_squares
 from gradcam_service.evaluate.metrics.max_sensitivity import max_sensitivity
-from gradcam_service.evaluate.metrics.rank_correlation import patch_means, rank_correlation
 from gradcam_service.evaluate.metrics.sensitivity_n import sensitivity_n
+from gradcam_service.explain.quality import patch_means, rank_correlation
 
 captum = Lazily("captum.metrics")
 

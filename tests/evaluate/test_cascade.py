@@ -10,10 +10,10 @@ from methods.networks import maps_of, picture, tiny
 from torch import nn
 
 from gradcam_service.evaluate.cascade import cascade
-from gradcam_service.evaluate.metrics.rank_correlation import rank_correlation
 from gradcam_service.evaluate.metrics.sanity import ignores_weights
 from gradcam_service.evaluate.metrics.similarity import structural_similarity
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.quality import rank_correlation
 
 
 def weights(network):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gradcam_service.evaluate.metrics.arrays import ranked
-from gradcam_service.evaluate.metrics.deletion import blurred, deletion, insertion
+from gradcam_service.evaluate.metrics.deletion import deletion, insertion
+from gradcam_service.explain.quality import blurred, ranked
 
 IMAGE = np.array([[[4.0, 3.0], [2.0, 1.0]]], np.float32)
 

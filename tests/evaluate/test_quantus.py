@@ -17,10 +17,10 @@ from test_protocols import Model, measured
 from gradcam_service.evaluate.case import Case
 from gradcam_service.evaluate.metrics.deletion import deletion
 from gradcam_service.evaluate.metrics.max_sensitivity import max_sensitivity
-from gradcam_service.evaluate.metrics.rank_correlation import rank_correlation
 from gradcam_service.evaluate.metrics.road import imputed, road
 from gradcam_service.evaluate.metrics.sensitivity_n import sensitivity_n
 from gradcam_service.evaluate.sample import Sample, Thing
+from gradcam_service.explain.quality import rank_correlation
 from gradcam_service.images.geometry import prepare
 
 QUANTUS = json.loads((Path(__file__).parent / "oracle" / "answers.json").read_text())

@@ -9,7 +9,7 @@ import torch
 from captions import decoders
 from scipy.ndimage import gaussian_filter
 
-from gradcam_service.evaluate.metrics.arrays import area_under
+from gradcam_service.explain.quality import area_under
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import scan
 from gradcam_service.targets import read

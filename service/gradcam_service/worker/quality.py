@@ -9,9 +9,6 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from gradcam_service.evaluate.metrics.arrays import Floats, area_under
-from gradcam_service.evaluate.metrics.deletion import blurred, replaced
-from gradcam_service.evaluate.metrics.rank_correlation import rank_correlation
 from gradcam_service.explain import batch
 from gradcam_service.explain.arrays import Array, on_host, resized
 from gradcam_service.explain.batch import Explaining, Explanation
@@ -19,6 +16,7 @@ from gradcam_service.explain.costs import forward_passes
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.objectives import Objective
+from gradcam_service.explain.quality import area_under, blurred, rank_correlation, replaced
 from gradcam_service.registry.served import ServedModel
 from gradcam_service.targets import objective
 from gradcam_service.worker.messages import Measure, Quality, Question
@@ -108,8 +106,8 @@ def _area(
     return area_under(np.linspace(0, 1, len(pictures)), np.concatenate(values).astype(np.float64))
 
 
-def _saliency(cam: Array, size: tuple[int, int]) -> Floats:
+def _saliency(cam: Array, size: tuple[int, int]) -> np.ndarray:
     """A map as large as the input, (H, W), bilinearly; of signed colours their mean magnitude."""
     flat = np.asarray(cam)
-    large: Floats = resized((abs(flat).mean(axis=2) if flat.ndim == 3 else flat).astype(np.float64), size)
+    large: np.ndarray = resized((abs(flat).mean(axis=2) if flat.ndim == 3 else flat).astype(np.float64), size)
     return large

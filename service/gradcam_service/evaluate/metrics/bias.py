@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from gradcam_service.evaluate.metrics.arrays import Floats
-from gradcam_service.evaluate.metrics.rank_correlation import patch_means
+from gradcam_service.explain.quality import patch_means
 
 LEVEL = 0.05
 """Chance of naming any difference where there is none."""

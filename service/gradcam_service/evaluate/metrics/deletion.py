@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcam_service.evaluate.metrics.arrays import Floats, Value, area_under, ranked
-
-_SIGMA = 5.0
-"""Of the blur that insertion starts from, in pixels, cut off at one sigma: the paper's kernel of 11 × 11."""
+from gradcam_service.evaluate.metrics.arrays import Floats, Value
+from gradcam_service.explain.quality import area_under, blurred, replaced
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,29 +51,6 @@ def insertion(value: Value, image: Floats, saliency: Floats, steps: int) -> Curv
         steps: n, so that n + 1 pictures are scored.
     """
     return _curve(value, replaced(blurred(image), image, saliency, steps))
-
-
-def blurred(image: Floats) -> Floats:
-    """A picture (C, H, W) in which nothing can be made out but where it is bright and of which colour."""
-    from scipy.ndimage import gaussian_filter  # which workers need that are asked for quality
-
-    soft: Floats = gaussian_filter(image, (0, _SIGMA, _SIGMA), truncate=1.0, mode="nearest")
-    return soft
-
-
-def replaced(image: Floats, by: Floats, saliency: Floats, steps: int) -> NDArray[np.float32]:
-    """The pictures on the way from one to another, the most important pixels first, (steps + 1, C, H, W).
-
-    Args:
-        image: (C, H, W), the first.
-        by: (C, H, W), the last.
-        saliency: (H, W).
-        steps: of equally many pixels.
-    """
-    place = np.empty(saliency.size, np.intp)
-    place[ranked(saliency)] = np.arange(saliency.size)
-    gone = place.reshape(saliency.shape) < np.rint(np.linspace(0, 1, steps + 1) * saliency.size)[:, None, None]
-    return np.where(gone[:, None], by, image).astype(np.float32)
 
 
 def _curve(value: Value, pictures: NDArray[np.float32]) -> Curve:

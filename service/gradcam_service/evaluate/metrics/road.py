@@ -12,7 +12,8 @@ import numpy as np
 from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 
-from gradcam_service.evaluate.metrics.arrays import Floats, Mask, Value, ranked
+from gradcam_service.evaluate.metrics.arrays import Floats, Mask, Value
+from gradcam_service.explain.quality import ranked
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Of the pixels that are removed."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from gradcam_service.evaluate.case import Case
 from gradcam_service.evaluate.metrics.discrimination import discriminated
-from gradcam_service.evaluate.metrics.rank_correlation import rank_correlation
 from gradcam_service.evaluate.protocols import Figure, Need, Protocol
+from gradcam_service.explain.quality import rank_correlation
 
 
 class Discrimination(Protocol):

@@ -7,9 +7,9 @@ from typing import Any
 
 from gradcam_service.evaluate.case import Case
 from gradcam_service.evaluate.metrics.arrays import Floats
-from gradcam_service.evaluate.metrics.rank_correlation import rank_correlation
 from gradcam_service.evaluate.protocols import Figure, Protocol
 from gradcam_service.explain.method import Option
+from gradcam_service.explain.quality import rank_correlation
 
 
 class Faithfulness(Protocol):

@@ -16,11 +16,11 @@ from torch.nn.functional import cross_entropy
 from gradcam_service.evaluate.case import Case
 from gradcam_service.evaluate.metrics.adversarial import Attacked, Bounds, Slope, pgd
 from gradcam_service.evaluate.metrics.arrays import Floats
-from gradcam_service.evaluate.metrics.rank_correlation import rank_correlation
 from gradcam_service.evaluate.protocols import Figure, Protocol
 from gradcam_service.explain.cut import gradient
 from gradcam_service.explain.layers import non_differentiable
 from gradcam_service.explain.method import GRADIENT, Option
+from gradcam_service.explain.quality import rank_correlation
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.loader import LoadedModel
 

@@ -17,12 +17,12 @@ from gradcam_service.evaluate.cascade import cascade
 from gradcam_service.evaluate.case import Case
 from gradcam_service.evaluate.explainer import Explainer
 from gradcam_service.evaluate.metrics.arrays import Floats
-from gradcam_service.evaluate.metrics.rank_correlation import rank_correlation
 from gradcam_service.evaluate.metrics.sanity import UNCHANGED, ignores_weights
 from gradcam_service.evaluate.metrics.similarity import structural_similarity
 from gradcam_service.evaluate.protocols import Figure, Of, Plot, Protocol, Summary, averages
 from gradcam_service.explain.method import Option
 from gradcam_service.explain.network import Network
+from gradcam_service.explain.quality import rank_correlation
 
 _ALIKE: dict[str, Callable[[Floats, Floats], float]] = {"ssim": structural_similarity, "rank": rank_correlation}
 
