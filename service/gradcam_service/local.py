@@ -17,7 +17,6 @@ from PIL import Image
 
 from gradcam_service.compiled.form import CompiledForm
 from gradcam_service.core.admission import Capacity
-from gradcam_service.core.arrays import received
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.options import Image as Picture
 from gradcam_service.core.pipeline import Pipeline, Unobserved
@@ -26,6 +25,7 @@ from gradcam_service.errors import ModelFailed, ServiceError, UnsupportedMethod,
 from gradcam_service.explain.costs import forward_passes, refusal_at
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.images.grid import labelled_grid
+from gradcam_service.inputs._sent import received
 from gradcam_service.kinds import load_plugins
 from gradcam_service.maps import MapKind
 from gradcam_service.registry.card import Card

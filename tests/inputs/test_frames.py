@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gradcam_service.core.arrays import received
 from gradcam_service.errors import TooLarge, UndecodableImage, UnfitInput
 from gradcam_service.inputs import Takes
+from gradcam_service.inputs._sent import received
 from gradcam_service.registry.spec import Preprocess, Spec
 
 from .files import npy
@@ -73,6 +73,20 @@ def test_an_animation_is_its_frames(encoding, options):
     frames = np.where(pixels() < 128, np.uint8(0), np.uint8(255))  # eight colours, as a GIF has them all
     found = seen(saved([Image.fromarray(frame) for frame in frames], encoding, **options))
     np.testing.assert_array_equal(found.inputs["image"], np.concatenate(frames, axis=2))
+
+
+def test_the_frames_of_an_animation_are_seen_by_a_model_of_bands_as_files_of_them_are():
+    frames = np.where(pixels() < 128, np.uint8(0), np.uint8(255))
+    animated = saved([Image.fromarray(frame) for frame in frames], "PNG")
+    for takes in (GRAY, Takes(frames=3, depth="float"), Takes(frames=3, channels=3)):
+        alone = seen(tuple(map(png, frames)), takes)
+        np.testing.assert_array_equal(seen(animated, takes).inputs["image"], alone.inputs["image"])
+
+
+def test_what_is_transparent_in_an_animation_lies_over_white():
+    first, *others = (Image.fromarray(frame).convert("RGBA") for frame in pixels())
+    first.putpixel((2, 1), (9, 9, 9, 0))
+    assert seen(saved([first, *others], "PNG")).inputs["image"][1, 2, :3].tolist() == [255] * 3
 
 
 def test_an_array_is_its_frames():

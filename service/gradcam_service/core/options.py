@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
-import numpy as np
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -29,6 +28,7 @@ from gradcam_service.explain.method import Option
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.images.colormaps import COLORMAPS
 from gradcam_service.images.scale import CLIP
+from gradcam_service.inputs import Sent
 from gradcam_service.naming import did_you_mean
 from gradcam_service.registry.card import Card
 from gradcam_service.targets import TARGETS
@@ -276,8 +276,7 @@ def check_target_count(count: int, most: int) -> None:
 Options = TypeVar("Options", bound=PredictOptions)
 
 
-Image: TypeAlias = bytes | np.ndarray | tuple[bytes, ...]
-"""A picture's file, numbers in its place, or the files of several frames; see `gradcam_service.core.arrays`."""
+Image: TypeAlias = Sent
 
 
 @dataclass(frozen=True, eq=False)

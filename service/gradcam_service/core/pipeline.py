@@ -14,7 +14,6 @@ from typing import Any, Protocol, TypeVar
 from PIL.Image import Image as Photo
 
 from gradcam_service.core.admission import Admission, Capacity
-from gradcam_service.core.arrays import received, size_of
 from gradcam_service.core.drawing_bound import Size, check, drawn_pixels, held_bytes
 from gradcam_service.core.options import Call, ExplainOptions, Image, PredictOptions, check_target_count
 from gradcam_service.core.render import drawings, highest
@@ -23,6 +22,7 @@ from gradcam_service.errors import Internal, ModelLoading, ServiceError, Unsuppo
 from gradcam_service.explain.methods import COMPARED, DEFAULT, METHODS
 from gradcam_service.images.canvas import backdrop
 from gradcam_service.images.geometry import PreparedImage
+from gradcam_service.inputs._sent import received, size_of
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.listing import Model
 from gradcam_service.targets import TARGETS, Target, read

@@ -2,49 +2,62 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageSequence
+from numpy.typing import NDArray
+from PIL import ImageSequence
 
 from gradcam_service.errors import TooLarge, UnfitInput
 from gradcam_service.images.decode import complaining, opened, size_of
-from gradcam_service.images.numbers import NPY, read_frames
+from gradcam_service.images.numbers import NPY, pixels_of, read_frames
+from gradcam_service.images.samples import Channels
 from gradcam_service.images.signatures import kind
+
+Frame: TypeAlias = bytes | NDArray[Any]
+"""A file, or the numbers of one."""
 
 _ANIMATED = ("GIF", "PNG", "WebP")
 
 
-def files_of(data: bytes, count: int, max_pixels: int) -> Sequence[bytes]:
-    """Each frame of a file as a file of its own, oldest first.
+def frames_of(sent: Frame, channels: Channels, count: int, max_pixels: int) -> Iterator[Frame]:
+    """Each frame of a file or an array, oldest first.
 
     Args:
-        data: an animated GIF, PNG or WebP; a ``.npy`` file of frames; or any other picture, which is one frame.
+        sent: an animated GIF, PNG or WebP; a ``.npy`` file of frames, or the array itself; or any other picture, which
+            is one frame and comes as it is.
+        channels: that an animation's frames are converted to; see `read_numbers`.
         count: how many there should be.
         max_pixels: that all frames together may have.
 
     Raises:
         TooLarge: they have more.
         UndecodableImage: it is damaged.
-        UnfitInput: an animation or an array is of more or fewer.
+        UnfitInput: there are more or fewer.
     """
-    if data.startswith(NPY):
-        arrays = read_frames(data, max_pixels)
+    if isinstance(sent, np.ndarray) or sent.startswith(NPY):
+        arrays = read_frames(sent, max_pixels)
         check_count(len(arrays), count)
-        return [_npy(frame) for frame in arrays]
-    if kind(data) not in _ANIMATED:
-        return [data]
-    with complaining(data):
-        image = opened(data)
-        frames = getattr(image, "n_frames", 1)
-        if frames == 1:
-            return [data]
-        check_count(frames, count)
-        width, height = image.size
-        if frames * width * height > max_pixels:
-            raise TooLarge(f"The picture has {frames} frames of {width}×{height} pixels; the limit is {max_pixels}.")
-        return [_png(frame) for frame in ImageSequence.Iterator(image)]
+        yield from arrays
+    elif kind(sent) not in _ANIMATED:
+        check_count(1, count)
+        yield sent
+    else:
+        with complaining(sent):
+            image = opened(sent)
+            frames = getattr(image, "n_frames", 1)
+            check_count(frames, count)
+            if frames == 1:
+                yield sent
+                return
+            width, height = image.size
+            if frames * width * height > max_pixels:
+                raise TooLarge(
+                    f"The picture has {frames} frames of {width}×{height} pixels; the limit is {max_pixels}."
+                )
+            for frame in ImageSequence.Iterator(image):
+                yield pixels_of(frame if frame.mode in ("L", "RGB", "RGBA") else frame.convert("RGBA"), channels)
 
 
 def check_count(found: int, count: int) -> None:
@@ -64,17 +77,3 @@ def check_count(found: int, count: int) -> None:
 def size_of_frame(data: bytes) -> tuple[int, int]:
     """(width, height) that a picture's header claims; (0, 0) where it can't be read, and of arrays."""
     return (0, 0) if data.startswith(NPY) else size_of(data)
-
-
-def _png(frame: Image.Image) -> bytes:
-    """A frame as a file; its colours are those that it is shown in."""
-    file = io.BytesIO()
-    shown = frame if frame.mode in ("L", "RGB", "RGBA") else frame.convert("RGBA")
-    shown.save(file, "PNG", compress_level=1)
-    return file.getvalue()
-
-
-def _npy(frame: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.lib.format.write_array(file, np.ascontiguousarray(frame), allow_pickle=False)
-    return file.getvalue()

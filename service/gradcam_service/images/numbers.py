@@ -30,6 +30,7 @@ NPY = b"\x93NUMPY"
 # What NumPy raises for damaged headers. It reads them as Python literals, whose parser has no memory for deep nesting.
 _UNREADABLE = (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError, TokenError)
 
+_IS, _HOLDS = "This is an array", "This .npy file holds an array"
 _COLOURS_OF_16_BITS = (2, 4, 6)  # PNG's colour types that Pillow reduces to 8 bits: RGB, gray with alpha, RGBA
 
 
@@ -50,13 +51,13 @@ def read_numbers(data: bytes, channels: Channels, max_pixels: int) -> Samples:
         return of_type(_npy(data, max_pixels))
     if kind(data) == "DICOM":
         found = read_dicom(data, max_pixels)
-        return of_type(_pixels(Image.fromarray(found.values), channels)) if found.values.ndim == 3 else found
+        return of_type(pixels_of(Image.fromarray(found.values), channels)) if found.values.ndim == 3 else found
     with complaining(data):
         if kind(data) == "TIFF":
             return of_type(_tiff(data, channels, max_pixels))
         if kind(data) == "PNG" and data[24:25] == b"\x10" and data[25] in _COLOURS_OF_16_BITS:
             raise ValueError("of its 16-bit colours only 8 could be read; a TIFF or .npy file would work")
-        return of_type(_pixels(loaded(data, max_pixels), channels))
+        return of_type(pixels_of(loaded(data, max_pixels), channels))
 
 
 def size_of_numbers(data: bytes) -> tuple[int, int]:
@@ -78,12 +79,12 @@ def _tiff(data: bytes, channels: Channels, max_pixels: int) -> NDArray[Any]:
     bands = read_bands(data, channels, max_pixels)
     if bands is not None:
         return bands
-    pixels, stored = _pixels(loaded(data, max_pixels), channels), bands_of_tiff(data)
+    pixels, stored = pixels_of(loaded(data, max_pixels), channels), bands_of_tiff(data)
     return pixels.astype(stored[1]) if pixels.dtype == np.int32 and stored is not None else pixels
 
 
-def _pixels(image: Image.Image, channels: Channels) -> NDArray[Any]:
-    """A picture's numbers; its colours as shades, shades as colours, over white, where those are wanted."""
+def pixels_of(image: Image.Image, channels: Channels) -> NDArray[Any]:
+    """A decoded picture's numbers; its colours as shades, shades as colours, over white, where those are wanted."""
     if image.mode == "F" or image.mode.startswith("I"):
         return over_white(image)
     if channels == "gray":
@@ -95,35 +96,56 @@ def _pixels(image: Image.Image, channels: Channels) -> NDArray[Any]:
     return np.asarray(image)
 
 
-def _npy(data: bytes, max_pixels: int) -> NDArray[Any]:
-    """The array in one of NumPy's files; nothing pickled is ever read."""
-    shape, *_ = header = _npy_header(data)
-    if len(shape) not in (2, 3) or not are_counts(shape):
-        raise UndecodableImage(f"This .npy file holds an array {shape}; (H, W) or (H, W, bands) would work.")
-    check_size((*shape, 1)[:3], max_pixels)
-    return _after(data, *header)
+def numbers_of(values: NDArray[Any], max_pixels: int) -> Samples:
+    """The numbers of an array that came otherwise than in a file, as `read_numbers` those of a ``.npy`` file.
+
+    Raises:
+        TooLarge: they are more.
+        UndecodableImage: they are of another shape, or no numbers.
+    """
+    _check_shape(values.shape, max_pixels, _IS)
+    check_type(values.dtype, "array")
+    return of_type(values)
 
 
-def read_frames(data: bytes, max_pixels: int) -> NDArray[Any]:
-    """Frames (frames, H, W) or (frames, H, W, C) in one of NumPy's files.
+def read_frames(sent: bytes | NDArray[Any], max_pixels: int) -> NDArray[Any]:
+    """Frames (frames, H, W) or (frames, H, W, C) in one of NumPy's files, or in an array.
 
     Raises:
         TooLarge: all together have more than ``max_pixels`` pixels.
         UndecodableImage: it holds something else, or is damaged.
     """
-    shape, *_ = header = _npy_header(data)
+    if isinstance(sent, np.ndarray):
+        _check_frames(sent.shape, max_pixels, _IS)
+        return sent
+    shape, *_ = header = _npy_header(sent)
+    _check_frames(shape, max_pixels, _HOLDS)
+    return _after(sent, *header)
+
+
+def _check_shape(shape: tuple[int, ...], max_pixels: int, found: str) -> None:
+    if len(shape) not in (2, 3) or not are_counts(shape):
+        raise UndecodableImage(f"{found} {shape}; (H, W) or (H, W, bands) would work.")
+    check_size((*shape, 1)[:3], max_pixels)
+
+
+def _check_frames(shape: tuple[int, ...], max_pixels: int, found: str) -> None:
     if len(shape) not in (3, 4) or not are_counts(shape):
-        raise UndecodableImage(
-            f"This .npy file holds an array {shape}; (frames, H, W) or (frames, H, W, C) would work."
-        )
+        raise UndecodableImage(f"{found} {shape}; (frames, H, W) or (frames, H, W, C) would work.")
     frames, height, width, *bands = shape
     check_size((frames * height, width, *bands, 1)[:3], max_pixels)
+
+
+def _npy(data: bytes, max_pixels: int) -> NDArray[Any]:
+    """The array in one of NumPy's files; nothing pickled is ever read."""
+    shape, *_ = header = _npy_header(data)
+    _check_shape(shape, max_pixels, _HOLDS)
     return _after(data, *header)
 
 
 def _after(data: bytes, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any], start: int) -> NDArray[Any]:
     """The numbers behind a header."""
-    check_type(dtype, ".npy")
+    check_type(dtype, ".npy file")
     wanted = math.prod(shape) * dtype.itemsize
     if len(data) - start != wanted:
         raise UndecodableImage(f"This .npy file holds {len(data) - start} bytes of numbers, its header says {wanted}.")

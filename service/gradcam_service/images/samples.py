@@ -50,10 +50,10 @@ def are_counts(values: tuple[object, ...]) -> bool:
     return all(isinstance(value, int) and value > 0 for value in values)
 
 
-def check_type(dtype: np.dtype[Any], name: str) -> None:
-    """Raises `UndecodableImage` for a file of numbers that are neither integers nor floating-point ones."""
+def check_type(dtype: np.dtype[Any], holder: str) -> None:
+    """Raises `UndecodableImage` for numbers that are neither integers nor floating-point ones."""
     if dtype.kind not in "uif":
-        raise UndecodableImage(f"This {name} file holds {dtype}; integers or floating-point numbers would work.")
+        raise UndecodableImage(f"This {holder} holds {dtype}; integers or floating-point numbers would work.")
 
 
 def check_size(shape: tuple[int, ...], max_pixels: int) -> None:

@@ -55,7 +55,7 @@ def read_bands(data: bytes, channels: Channels, max_pixels: int) -> NDArray[Any]
                 return None
             if len(page.shape) != (3 if page.samplesperpixel > 1 else 2) or page.dtype is None:
                 raise ValueError(f"its first page is {page.axes or 'nothing'}, not rows and columns of bands")
-            check_type(page.dtype, "TIFF")
+            check_type(page.dtype, "TIFF file")
             check_size((page.imagelength, page.imagewidth, page.samplesperpixel), max_pixels)
             _check_segments(page, data, max_pixels)
             values: NDArray[Any] = page.asarray(maxworkers=1)

@@ -9,14 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ConfigDict
 
+from gradcam_service.errors import UnfitInput
 from gradcam_service.images.geometry import PreparedImage
 from gradcam_service.kinds import Kinds
+
+Sent: TypeAlias = bytes | NDArray[Any] | tuple[bytes, ...]
+"""A picture's file, numbers in its place, or the files of several frames."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +132,28 @@ class Input:
             is sent to the worker. Raises TooLarge, UndecodableImage or UnfitInput.
         size: (width, height) of the original as its header claims; (0, 0) where that can't be read.
         receive_all: the same as ``receive`` of several files that are one input; None where one file is all of it.
+        receive_array: the same as ``receive`` of numbers that came otherwise than in a file, as in JSON: an array of
+            any type, (H, W) or (H, W, C), of frames one dimension more; None where only files are read.
     """
 
     media_types: tuple[str, ...]
     receive: Callable[[bytes, Takes, Preparing, int], Received]
     size: Callable[[bytes], tuple[int, int]]
     receive_all: Callable[[Sequence[bytes], Takes, Preparing, int], Received] | None = None
+    receive_array: Callable[[NDArray[Any], Takes, Preparing, int], Received] | None = None
+
+    def read(self, sent: bytes | NDArray[Any], takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
+        """Receive a file, or numbers in its place.
+
+        Raises:
+            TooLarge, UndecodableImage: as ``receive`` and ``receive_array``.
+            UnfitInput: likewise, or only files are read.
+        """
+        if not isinstance(sent, np.ndarray):
+            return self.receive(sent, takes, preprocess, max_pixels)
+        if self.receive_array is None:
+            raise UnfitInput(f"an array {sent.shape} doesn't fit this model, which takes {', '.join(self.media_types)}")
+        return self.receive_array(sent, takes, preprocess, max_pixels)
 
 
 OWN_PIXELS = 50_000_000

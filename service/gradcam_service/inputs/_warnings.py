@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+from gradcam_service.errors import UnfitInput
+from gradcam_service.inputs import Preparing
+
 _LEAST = 1 / 8
 """Of its range that a picture should use: 12 bits in a file of 16 are 1/16 of its range, and seen as black."""
+_BRIGHTER = 1.5
+"""Than white: no picture is, however it was resized, whose darkest number is not below the mean."""
 
 
 def hardly_used(
@@ -37,3 +45,22 @@ def beyond_unit(found: tuple[float, float], mean: Sequence[float], std: Sequence
         f"its numbers are from {found[0]:g} to {found[1]:g}, but the model's mean and std are of numbers from 0 to 1; "
         "send such, or name in model.yaml what becomes 0 and 1 (input: {depth: float, range: [low, high]})",
     )
+
+
+def hardly_normalised(values: NDArray[np.float32], preprocess: Preparing) -> tuple[str, ...]:
+    """The warning for numbers from 0 to 1, where normalised ones would be darker than 0; none for others.
+
+    Raises:
+        UnfitInput: they are pixels' numbers.
+    """
+    ends = [(end - mean) / std for mean, std in zip(preprocess.mean, preprocess.std, strict=True) for end in (0, 1)]
+    black, white = min(ends), max(ends)
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or (high > 1 and high <= _BRIGHTER * white) or (high <= 1 and black >= 0):
+        return ()
+    found = (
+        f"its numbers are from {low:g} to {high:g}, and normalised as this model wants them they are from {black:g} "
+    )
+    if high > 1:
+        raise UnfitInput(f"{found}to {white:g}; integers would be taken as pixels, and normalised here")
+    return (f"{found}to {white:g}; integers from 0 to 255 are normalised here",)

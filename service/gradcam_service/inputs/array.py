@@ -10,7 +10,7 @@ from PIL import Image
 
 from gradcam_service.errors import UnfitInput
 from gradcam_service.images.geometry import PreparedImage, prepare, prepare_bands
-from gradcam_service.images.numbers import read_numbers, size_of_numbers
+from gradcam_service.images.numbers import numbers_of, read_numbers, size_of_numbers
 from gradcam_service.images.samples import Samples, described, of_type
 from gradcam_service.inputs import Input, Preparing, Received, Takes
 from gradcam_service.inputs._warnings import beyond_unit, hardly_used
@@ -30,7 +30,20 @@ def receive(data: bytes, takes: Takes, preprocess: Preparing, max_pixels: int) -
         UndecodableImage: it is no file of numbers, or damaged.
         UnfitInput: they are of another shape or type than the model takes.
     """
-    samples = read_numbers(data, "rgb" if takes.channels == "bgr" else takes.channels, max_pixels)
+    channels = "rgb" if takes.channels == "bgr" else takes.channels
+    return _received(read_numbers(data, channels, max_pixels), takes, preprocess)
+
+
+def receive_array(values: NDArray[Any], takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
+    """Receive the numbers of an array as `receive` those of a file of it.
+
+    Raises:
+        TooLarge, UndecodableImage, UnfitInput: as `receive` does.
+    """
+    return _received(numbers_of(values, max_pixels), takes, preprocess)
+
+
+def _received(samples: Samples, takes: Takes, preprocess: Preparing) -> Received:
     if takes.depth == 8 and samples.picture is not None:
         samples = of_type(samples.picture[:, :, :1])
     values = _fitting(samples, takes)
@@ -117,4 +130,6 @@ def as_picture(bands: list[NDArray[np.float32]], limits: list[tuple[float, float
     return np.stack(shades, axis=2)
 
 
-INPUT = Input(("image/*", "application/x-npy", "application/dicom"), receive, size_of_numbers)
+INPUT = Input(
+    ("image/*", "application/x-npy", "application/dicom"), receive, size_of_numbers, receive_array=receive_array
+)

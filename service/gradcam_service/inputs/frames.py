@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradcam_service.errors import UnfitInput
-from gradcam_service.images.animation import check_count, files_of, size_of_frame
+from gradcam_service.images.animation import Frame, check_count, frames_of, size_of_frame
 from gradcam_service.inputs import INPUTS, Input, Preparing, Received, Takes
 
 
@@ -43,7 +44,16 @@ def receive(data: bytes, takes: Takes, preprocess: Preparing, max_pixels: int) -
     Raises:
         TooLarge, UndecodableImage, UnfitInput: as `receive_all`.
     """
-    return receive_all([data], takes, preprocess, max_pixels)
+    return _of_one(data, takes, preprocess, max_pixels)
+
+
+def receive_array(values: NDArray[Any], takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
+    """Receive frames (frames, H, W) or (frames, H, W, C) as `receive` those of a file of them.
+
+    Raises:
+        TooLarge, UndecodableImage, UnfitInput: as `receive_all`.
+    """
+    return _of_one(values, takes, preprocess, max_pixels)
 
 
 def receive_all(files: Sequence[bytes], takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
@@ -63,15 +73,23 @@ def receive_all(files: Sequence[bytes], takes: Takes, preprocess: Preparing, max
         UnfitInput: there are more or fewer than the model takes, or of different sizes, or one doesn't fit.
     """
     if len(files) == 1:
-        files = files_of(files[0], takes.frames, max_pixels)
+        return _of_one(files[0], takes, preprocess, max_pixels)
     check_count(len(files), takes.frames)
+    return _stacked(files, takes, preprocess, max_pixels)
+
+
+def _of_one(sent: Frame, takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
+    channels = "rgb" if takes.channels == "bgr" else takes.channels
+    return _stacked(frames_of(sent, channels, takes.frames, max_pixels), takes, preprocess, max_pixels)
+
+
+def _stacked(sent: Iterable[Frame], takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
+    """As many frames as the model takes, each read and prepared by itself."""
     one = replace(takes, kind="", frames=1)
-    reader, channels = INPUTS[one.reader], one.count
+    reader, channels, most = INPUTS[one.reader], one.count, max_pixels // takes.frames
     frames = [
-        reader.receive(
-            file, one, _OfFrame(preprocess, slice(at * channels, (at + 1) * channels)), max_pixels // len(files)
-        )
-        for at, file in enumerate(files)
+        reader.read(frame, one, _OfFrame(preprocess, slice(at * channels, (at + 1) * channels)), most)
+        for at, frame in enumerate(sent)
     ]
     sizes = list(dict.fromkeys(frame.prepared.image_size for frame in frames))
     if len(sizes) > 1:
@@ -83,4 +101,4 @@ def receive_all(files: Sequence[bytes], takes: Takes, preprocess: Preparing, max
     return replace(newest, inputs={"image": stacked}, warnings=warnings)
 
 
-INPUT = Input(("image/*", "application/x-npy", "application/dicom"), receive, size_of_frame, receive_all)
+INPUT = Input(("image/*", "application/x-npy", "application/dicom"), receive, size_of_frame, receive_all, receive_array)

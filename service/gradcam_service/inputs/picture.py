@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from gradcam_service.errors import UnfitInput
 from gradcam_service.images.decode import decode
 from gradcam_service.images.geometry import prepare
-from gradcam_service.images.numbers import NPY, read_numbers, size_of_numbers
+from gradcam_service.images.numbers import NPY, numbers_of, read_numbers, size_of_numbers
 from gradcam_service.inputs import Input, Preparing, Received, Takes
 from gradcam_service.inputs._warnings import hardly_used
 
@@ -24,7 +27,21 @@ def receive(data: bytes, takes: Takes, preprocess: Preparing, max_pixels: int) -
         UndecodableImage: it is no picture, or damaged.
         UnfitInput: it is an array of other numbers than a picture's.
     """
-    image = _of_array(data, max_pixels) if data.startswith(NPY) else decode(data, max_pixels)
+    if data.startswith(NPY):
+        return _received(_of_array(read_numbers(data, "rgb", max_pixels).values), takes, preprocess)
+    return _received(decode(data, max_pixels), takes, preprocess)
+
+
+def receive_array(values: NDArray[Any], takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
+    """Take an array for a picture's pixels, and resize it as `receive` does.
+
+    Raises:
+        TooLarge, UndecodableImage, UnfitInput: as `receive` does of a file of such an array.
+    """
+    return _received(_of_array(numbers_of(values, max_pixels).values), takes, preprocess)
+
+
+def _received(image: Image.Image, takes: Takes, preprocess: Preparing) -> Received:
     geometry, blue_first = preprocess.geometry(), takes.channels == "bgr"
     if blue_first:  # to the model alone: pictures stay red, green and blue
         geometry["fill"] = geometry["fill"][::-1]
@@ -33,8 +50,7 @@ def receive(data: bytes, takes: Takes, preprocess: Preparing, max_pixels: int) -
     return Received({"image": pixels}, prepared, lambda: image, _warnings(image, preprocess))
 
 
-def _of_array(data: bytes, max_pixels: int) -> Image.Image:
-    values = read_numbers(data, "rgb", max_pixels).values
+def _of_array(values: NDArray[Any]) -> Image.Image:
     if values.dtype != np.uint8 or values.shape[2:] not in ((), (3,)):
         raise UnfitInput(
             f"an array {values.shape} of {values.dtype} doesn't fit this model; uint8 (H, W, 3) or (H, W) would work"
@@ -53,4 +69,6 @@ def _warnings(image: Image.Image, preprocess: Preparing) -> tuple[str, ...]:
     return warnings
 
 
-INPUT = Input(("image/*", "application/x-npy", "application/dicom"), receive, size_of_numbers)
+INPUT = Input(
+    ("image/*", "application/x-npy", "application/dicom"), receive, size_of_numbers, receive_array=receive_array
+)

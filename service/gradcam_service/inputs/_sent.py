@@ -1,22 +1,15 @@
-"""Pictures' files, and numbers in their place: pixels, or what a model receives, prepared by the caller."""
+"""What a caller sends: pictures' files, or numbers in their place: pixels, or a tensor prepared for the model."""
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from numpy.lib import format as npy
 from PIL import Image
 
-from gradcam_service.core.options import Image as Sent
 from gradcam_service.errors import UnfitInput
 from gradcam_service.images.geometry import PreparedImage, Region
-from gradcam_service.inputs import INPUTS, Preparing, Received, Takes
+from gradcam_service.inputs import INPUTS, Preparing, Received, Sent, Takes
+from gradcam_service.inputs._warnings import hardly_normalised
 from gradcam_service.inputs.array import as_picture, drawn_limits
-
-_NPY = "application/x-npy"
-_BRIGHTER = 1.5
-"""Than white: no picture is, however it was resized, whose darkest number is not below the mean."""
 
 
 def received(sent: Sent, takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
@@ -24,7 +17,7 @@ def received(sent: Sent, takes: Takes, preprocess: Preparing, max_pixels: int) -
 
     Args:
         sent: a file of the model's kind of input, or those of several frames; or pixels, (H, W), (H, W, C) or
-            (C, H, W), of frames (frames, H, W) or (frames, H, W, C), which are prepared as those of a ``.npy`` file; or
+            (C, H, W), of frames (frames, H, W) or (frames, H, W, C), which are prepared as those of a file; or
             floating-point numbers (C, h, w) of the very size that the model receives, which are taken as prepared and
             normalised already.
         takes: what the model takes.
@@ -41,8 +34,8 @@ def received(sent: Sent, takes: Takes, preprocess: Preparing, max_pixels: int) -
             raise UnfitInput(f"{len(sent)} frames came, but this model takes one picture: as image, not as frames")
         return kind.receive_all(sent, takes, preprocess, max_pixels)
     if not isinstance(sent, np.ndarray):
-        return kind.receive(sent, takes, preprocess, max_pixels)
-    if is_prepared(sent, takes, preprocess):
+        return kind.read(sent, takes, preprocess, max_pixels)
+    if _is_prepared(sent, takes, preprocess):
         with np.errstate(over="ignore"):
             return _prepared(sent.astype(np.float32, copy=False), takes, preprocess)
     if sent.dtype.kind == "f" and takes.depth != "float":
@@ -50,10 +43,7 @@ def received(sent: Sent, takes: Takes, preprocess: Preparing, max_pixels: int) -
         raise UnfitInput(
             f"an array {sent.shape} of {sent.dtype} is not what this model receives, {wanted}; pixels would be integers"
         )
-    if _NPY not in kind.media_types:
-        raise UnfitInput(f"an array {sent.shape} doesn't fit this model, which takes {', '.join(kind.media_types)}")
-    rows = sent if takes.frames > 1 else _rows(sent, takes)
-    return kind.receive(_file(rows), takes, preprocess, max_pixels)
+    return kind.read(sent if takes.frames > 1 else _rows(sent, takes), takes, preprocess, max_pixels)
 
 
 def size_of(sent: Sent, takes: Takes) -> tuple[int, int]:
@@ -65,7 +55,7 @@ def size_of(sent: Sent, takes: Takes) -> tuple[int, int]:
     return width, height
 
 
-def is_prepared(values: np.ndarray, takes: Takes, preprocess: Preparing) -> bool:
+def _is_prepared(values: np.ndarray, takes: Takes, preprocess: Preparing) -> bool:
     """Whether an array is what the model receives: floating-point numbers (C, h, w) of its input's size."""
     return values.dtype.kind == "f" and values.shape == (takes.count, *preprocess.input_size)
 
@@ -80,27 +70,8 @@ def _prepared(values: np.ndarray, takes: Takes, preprocess: Preparing) -> Receiv
     pixels = as_picture(shown, ends)
     height, width = values.shape[1:]
     seen = PreparedImage(pixels, Region(0, 0, width, height), (width, height))
-    warnings = _hardly_normalised(values, preprocess) if scaled else ()
+    warnings = hardly_normalised(values, preprocess) if scaled else ()
     return Received({"tensor": values}, seen, lambda: Image.fromarray(pixels), warnings)
-
-
-def _hardly_normalised(values: np.ndarray, preprocess: Preparing) -> tuple[str, ...]:
-    """The warning for numbers from 0 to 1, where normalised ones would be darker than 0; none for others.
-
-    Raises:
-        UnfitInput: they are pixels' numbers.
-    """
-    ends = [(end - mean) / std for mean, std in zip(preprocess.mean, preprocess.std, strict=True) for end in (0, 1)]
-    black, white = min(ends), max(ends)
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or (high > 1 and high <= _BRIGHTER * white) or (high <= 1 and black >= 0):
-        return ()
-    found = (
-        f"its numbers are from {low:g} to {high:g}, and normalised as this model wants them they are from {black:g} "
-    )
-    if high > 1:
-        raise UnfitInput(f"{found}to {white:g}; integers would be taken as pixels, and normalised here")
-    return (f"{found}to {white:g}; integers from 0 to 255 are normalised here",)
 
 
 def _planes_first(values: np.ndarray, takes: Takes) -> bool:
@@ -111,9 +82,3 @@ def _planes_first(values: np.ndarray, takes: Takes) -> bool:
 def _rows(values: np.ndarray, takes: Takes) -> np.ndarray:
     """Pixels (H, W) or (H, W, C)."""
     return values.transpose(1, 2, 0) if values.ndim == 3 and _planes_first(values, takes) else values
-
-
-def _file(values: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    npy.write_array(file, np.ascontiguousarray(values), allow_pickle=False)
-    return file.getvalue()

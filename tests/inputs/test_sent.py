@@ -17,9 +17,14 @@ from gradcam_service.core.pipeline import Pipeline, Unobserved
 from gradcam_service.core.results import Result
 from gradcam_service.errors import ServiceError, UnfitInput, UnknownTarget
 from gradcam_service.images.geometry import prepare
+from gradcam_service.inputs import INPUTS, Input, Takes
+from gradcam_service.inputs._sent import received
 from gradcam_service.local import Local, open_model
+from gradcam_service.registry.spec import Preprocess
 from gradcam_service.settings import Settings
 from repository import ROOT
+
+from .files import npy
 
 PHOTO = Image.open(ROOT / "service/gradcam_service/api/examples/scene.jpg").reduce(2)
 PNG = encoded(PHOTO, "PNG")
@@ -106,6 +111,50 @@ def test_pixels_that_came_as_floats_are_not_taken_as_normalised(scenes: Local):
     (warning,) = of_1.warnings
     assert "from -2 to 2; integers from 0 to 255" in warning
     assert [result.warnings for result in others if isinstance(result, Result)] == [()] * 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "takes"),
+    [
+        ((6, 8, 3), "uint8", Takes()),
+        ((6, 8), "uint8", Takes(channels="bgr")),
+        ((6, 8, 1), "uint16", Takes(channels="gray", depth=16)),
+        ((6, 8, 5), "float64", Takes(channels=5, depth="float")),
+        ((3, 6, 8), "uint16", Takes(channels="gray", depth=16, frames=3)),
+        ((2, 6, 8, 3), "uint8", Takes(frames=2)),
+    ],
+    ids=str,
+)
+def test_numbers_are_read_as_a_file_of_them_is_however_they_lie_in_memory(shape: tuple, kind: str, takes: Takes):
+    numbers = np.random.default_rng(0).integers(0, 250, shape).astype(kind)
+    preprocess = Preprocess((0.5,) * takes.count, (0.2,) * takes.count, resize=(5, 7))
+    expected = received(npy(numbers), takes, preprocess, 10**4)
+    for layout in (numbers, np.asfortranarray(numbers), numbers[:, ::-1][:, ::-1]):
+        found = received(layout, takes, preprocess, 10**4)
+        np.testing.assert_array_equal(found.inputs["image"], expected.inputs["image"])
+        np.testing.assert_array_equal(found.prepared.pixels, expected.prepared.pixels)
+        np.testing.assert_array_equal(np.asarray(found.original()), np.asarray(expected.original()))
+        assert found.warnings == expected.warnings
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (np.zeros((2, 2, 2, 2), np.uint8), "This is an array (2, 2, 2, 2); (H, W) or (H, W, bands) would work"),
+        (np.zeros((4, 4), np.complex64), "This array holds complex64; integers"),
+        (np.zeros((200, 200, 3), np.uint8), "200×200 pixels of 3 bands; the limit is 10000"),
+    ],
+)
+def test_what_is_wrong_with_numbers_that_are_no_file_is_said(wrong: np.ndarray, says: str):
+    with pytest.raises(ServiceError) as raised:
+        received(wrong, Takes(), Preprocess((0.5,) * 3, (0.2,) * 3, resize=(5, 7)), 10**4)
+    assert says in raised.value.detail
+
+
+def test_a_kind_that_reads_files_alone_is_given_no_numbers():
+    dots = Input(("text/x-dots",), INPUTS["picture"].receive, INPUTS["picture"].size)
+    with pytest.raises(UnfitInput, match=r"an array \(6, 8\) doesn't fit this model, which takes text/x-dots"):
+        dots.read(np.zeros((6, 8), np.uint8), Takes(), Preprocess((0.5,) * 3, (0.2,) * 3, resize=(5, 7)), 10**4)
 
 
 @pytest.mark.parametrize(
