@@ -37,8 +37,8 @@
     ├── BadSettings           the service can't start as it is told to
     └── Internal              our fault
 
-Each has a stable ``code``; which HTTP status a code becomes is known to ``gradcam_service.api.problems`` alone. An
-error crosses the wire between processes as its code and detail and becomes the same class again by `from_code`.
+Each has a stable ``code``; ``gradcam_service.api.problems`` knows which HTTP status it becomes. An error crosses the
+wire between processes as its code and detail and becomes the same class again by `from_code`.
 """
 
 from __future__ import annotations

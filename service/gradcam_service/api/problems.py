@@ -1,4 +1,4 @@
-"""Errors as responses: the only place that knows status codes. A dialect puts them into words."""
+"""Errors as responses: the status of each. A dialect puts it into words, and maps the status where it has another."""
 
 from __future__ import annotations
 
