@@ -23,14 +23,11 @@ from gradcam_service.evaluate.runner import Plan, Planned, looked_at, measured, 
 from gradcam_service.evaluate.sample import Collected, Sample
 from gradcam_service.evaluate.summary import summed_up
 from gradcam_service.kinds import no_such
+from gradcam_service.tasks import TASKS
 
 if TYPE_CHECKING:
     from gradcam_service.local import Local
     from gradcam_service.registry.card import Card
-
-
-_TASKS = ("classification", "vqa")
-"""Whose models' scores are of classes, or answers, which data sets can name."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +66,10 @@ def evaluate(local: Local, order: Order) -> None:
         ServiceError: what is wrong with the order, the data set or the model.
     """
     card = local.model.card
-    if card.task not in _TASKS:
+    if not TASKS[card.task].of_classes:
+        able = " and ".join(name for name, task in TASKS.items() if task.of_classes)
         raise BadRequest(
-            f"{local.key} is a model of {card.task}; gradcam evaluate takes those of {' and '.join(_TASKS)}; "
+            f"{local.key} is a model of {card.task}; gradcam evaluate takes those of {able}; "
             "POST /explain with quality=true measures single maps of it"
         )
     methods = _methods(order.methods, card)

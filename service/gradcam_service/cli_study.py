@@ -143,6 +143,13 @@ def _models(order: _Order) -> list[Local]:
     if len({local.key for local in models}) < len(models):
         raise click.UsageError(f"--model and --against are both {models[0].key}; two different models are compared")
     for local in models:
-        if (task := local.model.card.task) != "classification":
-            raise BadRequest(f"{local.key} is a model of {task}; studies take those of classification")
+        if (task := local.model.card.task) not in (able := _tasks()):
+            raise BadRequest(f"{local.key} is a model of {task}; studies take those of {' and '.join(able)}")
     return models
+
+
+def _tasks() -> list[str]:
+    """Whose models say which class a picture is of, and take the picture alone."""
+    from gradcam_service.tasks import TASKS
+
+    return [name for name, task in TASKS.items() if task.of_classes and task.text is None]

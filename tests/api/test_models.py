@@ -48,10 +48,12 @@ def test_a_ready_model_tells_what_it_is(client, name, classes, activation, side,
     model = listed(client)[name]
     assert model.keys() - {"reason", "description"} == {
         *("name", "version", "aliases", "state", "task", "activation", "input", "classes", "layer", "methods"),
-        *("method", "digest", "source", "weights", "memory", "runtime", "precision", "torch", "device"),
+        *("entries", "method", "digest", "source", "weights", "memory", "runtime", "precision", "torch", "device"),
     }
     assert (model["classes"], model["activation"], model["weights"]) == (classes, activation, weights)
     assert model["task"] == "classification"
+    words = {"one": "class", "several": "classes", "title": "What it sees"}
+    assert model["entries"] == words | {"member": "predictions", "target": "", "values": False, "compared": True}
     colours = {"channels": 3, "depth": 8, "media_types": ["image/*", "application/x-npy", "application/dicom"]}
     assert model["input"] == {"width": side, "height": side, **colours}
     assert model["layer"] == {"name": layer, "shape": shape}
@@ -61,16 +63,18 @@ def test_a_ready_model_tells_what_it_is(client, name, classes, activation, side,
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("name", "text", "entries"),
     [
-        ("scenes-captions", {"option": "caption", "required": False}),
-        ("easy-vqa", {"option": "question", "required": True}),
+        ("scenes-captions", {"option": "caption", "required": False, "spoken": True}, ("caption.words", "word", False)),
+        ("easy-vqa", {"option": "question", "required": True, "spoken": False}, ("answers", "", True)),
     ],
 )
-def test_a_model_tells_which_option_its_text_goes_into(client, name, text):
+def test_a_model_tells_which_option_its_text_goes_into_and_what_it_lists(client, name, text, entries):
     client.post("/predict", files={"image": encoded(photo(64, 64), "PNG")}, data={"model": name})  # which loads it
     until(lambda: client.get(f"/models/{name}").json()["state"] == "ready")
-    assert client.get(f"/models/{name}").json()["text"] == text
+    told = client.get(f"/models/{name}").json()
+    assert text.items() <= told["text"].items()
+    assert tuple(told["entries"][which] for which in ("member", "target", "compared")) == entries
 
 
 def test_a_model_says_what_it_is_for_loaded_or_not(client):

@@ -36,7 +36,13 @@ def plugged(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def client(plugged):
-    """Speaks to it; it takes bodies of 100,000 bytes, and 20 connections."""
+def service(plugged):
+    """It runs; it takes bodies of 100,000 bytes, and 20 connections."""
     with running_eagerly(**plugged, max_body_bytes=100_000, max_connections=20) as started:
-        yield started.client
+        yield started
+
+
+@pytest.fixture(scope="session")
+def client(service):
+    """Speaks to it."""
+    return service.client

@@ -12,8 +12,8 @@ from pydantic import Field
 from gradcam_service.registry.card import Card
 from gradcam_service.targets import Target
 from gradcam_service.targets.class_ import Class
-from gradcam_service.tasks import Labelled, Task
-from gradcam_service.tasks.classification import probabilities
+from gradcam_service.tasks import Entries, Labelled, Task
+from gradcam_service.tasks.classification import Prediction, most_probable, probabilities
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Maturity:
 
     maturity: Annotated[float, Field(description="the expected stage, 0 for the first")]
     nearest: Annotated[str, Field(description="the label of the stage that is nearest to it")]
+    stages: Annotated[list[Prediction], Field(description="the most probable stages, the most probable first")]
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,11 @@ class Ordered(Task):
     """The task; see `gradcam_service.tasks.Task`."""
 
     prediction = Maturity
+    entries = Entries("stage", "stages", title="How far it is", member="stages", target="stage")
 
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Maturity:
-        return Maturity(expected(scores), model.labels[round(expected(scores))])
+        nearest = model.labels[round(expected(scores))]
+        return Maturity(expected(scores), nearest, most_probable(model, scores, top_k))
 
     def default_target(self, scores: np.ndarray) -> Target:
         return Target("maturity", round(expected(scores)))

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from gradcam_service.api.schemas import CheckBody, InputBody, LayerBody, MethodBody, ModelBody, ModelDetail, TextBody
+from gradcam_service.api.schemas import (
+    CheckBody,
+    EntriesBody,
+    InputBody,
+    LayerBody,
+    MethodBody,
+    ModelBody,
+    ModelDetail,
+    TextBody,
+)
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.inputs import INPUTS
 from gradcam_service.registry.card import LayerCard
 from gradcam_service.registry.listing import Model
-from gradcam_service.tasks import TASKS
+from gradcam_service.targets import of_task
+from gradcam_service.tasks import TASKS, TextOption
 
 
 def model_body(model: Model, devices: list[str]) -> ModelBody:
@@ -25,7 +35,7 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
     if card is None:
         return body
     height, width = card.preprocess.input_size
-    text = TASKS[card.task].text
+    task = TASKS[card.task]
     default = next(layer for layer in card.layers if layer.name == card.layer)
     return body.model_copy(
         update={
@@ -41,7 +51,8 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
                 range=card.input.range,
                 media_types=list(INPUTS[card.input.reader].media_types),
             ),
-            "text": TextBody(option=text.name, required=text.required) if text else None,
+            "entries": EntriesBody(**vars(task.entries), compared="contrast" in of_task(card.task)),
+            "text": _text(task.text) if task.text else None,
             "classes": len(card.labels),
             "layer": _layer(default),
             "methods": card.method_names(),
@@ -87,6 +98,11 @@ def model_detail(model: Model, devices: list[str]) -> ModelDetail:
         checks=[CheckBody.model_validate(check) for check in model.card.checks],
         method_details=methods,
     )
+
+
+def _text(option: TextOption) -> TextBody:
+    told = {name: value for name, value in vars(option).items() if name in TextBody.model_fields}
+    return TextBody(option=option.name, **told)
 
 
 def _layer(layer: LayerCard) -> LayerBody:

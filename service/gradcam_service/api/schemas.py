@@ -61,6 +61,27 @@ class TextBody(BaseModel):
 
     option: str = Field(description="the option of a request that it goes into")
     required: bool = Field(description="whether there is no answer without it")
+    spoken: bool = Field(description="whether it is what the model itself says otherwise: a caption")
+    label: str = Field(description="of a field for it")
+    action: str = Field(description="of a button beside that")
+    back: str = Field(description="of a button that returns to what the model itself says; empty for none")
+
+
+class EntriesBody(BaseModel):
+    """What a model's results list, each of which can be explained."""
+
+    one: str = Field(description="what an entry is called: class, word, action")
+    several: str = Field(description="what several are")
+    title: str = Field(description="of a list of them")
+    member: str = Field(
+        description="of a result, that holds the list: `predictions`, or `words` in it as `caption.words`"
+    )
+    target: str = Field(
+        description='the name of an entry\'s index in a target, as `word` in `{"word": 4}`; empty where its index is a '
+        "target by itself"
+    )
+    values: bool = Field(description="whether each has a `value`, and no probability")
+    compared: bool = Field(description="whether one can be explained against others")
 
 
 class ModelBody(BaseModel):
@@ -81,6 +102,7 @@ class ModelBody(BaseModel):
     task: str | None = None
     activation: str | None = None
     input: InputBody | None = None
+    entries: EntriesBody | None = Field(None, description="what its results list, each of which can be explained")
     text: TextBody | None = Field(None, description="what of text it takes beside a picture, where it does")
     classes: int | None = None
     layer: LayerBody | None = Field(None, description="what `auto` means")

@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from gradcam_service.explain.activation import UNCHANGED
 from gradcam_service.inputs import Takes
 from gradcam_service.registry.spec import Preprocess
+from gradcam_service.tasks import TASKS
 
 _WRITTEN = "Written by `gradcam export`."
 """What the first line of every such program ends with."""
@@ -115,13 +116,13 @@ def _geometry(model: Described) -> dict[str, Any]:
 
 def _answers(model: Described) -> dict[str, Any]:
     """What the scores are."""
-    values = model.task == "regression"
+    entries = TASKS[model.task].entries
     return {
-        "values": values,
+        "values": entries.values,
         "activation": "none" if model.activation in UNCHANGED else model.activation,
-        "noun": "value" if values else "class",
-        "nouns": "values" if values else "classes",
-        "first": "0" if values else "",
+        "noun": entries.one,
+        "nouns": entries.several,
+        "first": "0" if entries.values else "",
     }
 
 

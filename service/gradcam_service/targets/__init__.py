@@ -108,7 +108,7 @@ def read(written: object, card: Card) -> Target:
     """
     if isinstance(written, str) and written.startswith("{") and written not in card.labels:
         written = _parsed(written)
-    kinds = _of_task(card.task)
+    kinds = of_task(card.task)
     for name, kind in kinds.items():
         if kind.reads(written):
             return Target(name, kind.checked(written, card))
@@ -116,7 +116,7 @@ def read(written: object, card: Card) -> Target:
     raise BadOption(f"option 'target': {shortened(str(written))} is no target; there are: {written_so}")
 
 
-def _of_task(task: str) -> Mapping[str, TargetKind]:
+def of_task(task: str) -> Mapping[str, TargetKind]:
     """The kinds that a task's models have: its own, or those that are no task's own, or both, its own first."""
     own = {name: kind for name, kind in TARGETS.items() if task in kind.tasks}
     if not all(kind.beside_classes for kind in own.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -43,25 +44,65 @@ class TextOption:
         name: of the option.
         description: in OpenAPI.
         required: whether there is no answer without it.
+        label: of its field on the page.
+        action: of the button beside that.
+        back: of the button that returns to what the model itself says; empty for none.
         spoken: whether it is what the model itself says otherwise: a caption.
     """
 
     name: str
     description: str
     required: bool
+    label: str
+    action: str = "Ask"
+    back: str = ""
     spoken: bool = False
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What a task's predictions list, each of which is a target: classes, the most probable first.
+
+    An entry has an ``index``, a ``label`` and a ``probability``; it is told of as an entry where it is explained, too.
+
+    Attributes:
+        one: what an entry is called.
+        several: what several are.
+        title: of the list on the page.
+        member: of a result in JSON, that holds it; ``caption.words`` is the member ``words`` of ``caption``.
+        target: what an entry is called in a target, ``{"word": 4}``, and may be in what answers tell of it, in place of
+            ``index`` or ``label``; empty where its index is a target by itself.
+        values: whether all are listed, in the model's order, each with a ``value`` and no probability.
+    """
+
+    one: str = "class"
+    several: str = "classes"
+    title: str = "What it sees"
+    member: str = "predictions"
+    target: str = ""
+    values: bool = False
+
+    def of(self, prediction: object) -> Sequence[Any]:
+        """Those of a prediction."""
+        listed: Sequence[Any] = attrgetter(self.member)(prediction)
+        return listed
 
 
 class Task(KindBase, ABC):
     """Task that a model was trained for; what isn't said otherwise is a classifier's.
 
     Attributes:
+        entries: what its predictions list.
+        of_classes: whether there is one for each of a model's labels, which data sets and participants of studies may
+            name in a picture, so that its models can be evaluated.
         activations: what ``activation`` in ``model.yaml`` may be; the first is the default.
         text: which option of requests is the text that its models take; None where they take pictures alone.
         options: of requests, that are numbers for its models, by name.
         has_value: whether its networks may answer with two outputs: scores, and one number more for each image.
     """
 
+    entries: ClassVar[Entries] = Entries()
+    of_classes: ClassVar[bool] = True
     activations: ClassVar[Sequence[str]] = ("softmax", "sigmoid", "none")
     text: ClassVar[TextOption | None] = None
     options: ClassVar[Mapping[str, Option]] = {}

@@ -13,7 +13,7 @@ from pydantic import Field
 from gradcam_service.errors import UnknownTarget
 from gradcam_service.explain.method import Option
 from gradcam_service.targets import Target
-from gradcam_service.tasks import Labelled, Task, TextOption
+from gradcam_service.tasks import Entries, Labelled, Task, TextOption
 from gradcam_service.text import BEAM, Text, same
 from gradcam_service.text import Word as Spelled
 
@@ -64,12 +64,17 @@ class Captioning(Task):
     """
 
     prediction = Captioned
+    entries = Entries("word", "words", "What it says", "caption.words", "word")
+    of_classes = False
     activations = ("softmax",)
     text = TextOption(
         "caption",
         "of a captioner, a text of your own in the place of the model's: how the model scores it, and its words are "
         "explained",
         required=False,
+        label="Another caption",
+        action="Explain",
+        back="The model’s own",
         spoken=True,
     )
     options: ClassVar[Mapping[str, Option]] = {

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from gradcam_service.tasks import Labelled, Task
+from gradcam_service.tasks import Entries, Labelled, Task
 from gradcam_service.tasks.classification import Prediction, most_probable
 
 
@@ -30,6 +30,8 @@ class Policy(Task):
     """The task ``policy``; see `gradcam_service.tasks.Task`."""
 
     prediction = Actions
+    entries = Entries("action", "actions", "What it would do", "actions")
+    of_classes = False
     has_value = True
 
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Actions:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from gradcam_service.targets import Target
-from gradcam_service.tasks import Labelled, Task
+from gradcam_service.tasks import Entries, Labelled, Task
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Regression(Task):
     """The task ``regression``; see `gradcam_service.tasks.Task`."""
 
     prediction = Values
+    entries = Entries("value", "values", values=True)
+    of_classes = False
     activations = ("identity",)
 
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> Values:

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from gradcam_service.tasks import Labelled, Task, TextOption
+from gradcam_service.tasks import Entries, Labelled, Task, TextOption
 from gradcam_service.tasks.classification import Prediction, most_probable
 
 
@@ -26,8 +26,12 @@ class Vqa(Task):
     """The task ``vqa``; see `gradcam_service.tasks.Task`."""
 
     prediction = RankedAnswers
+    entries = Entries("answer", "answers", "What it answers", "answers")
     text = TextOption(
-        "question", "what is asked about the image, of a model of task `vqa`, which needs it", required=True
+        "question",
+        "what is asked about the image, of a model of task `vqa`, which needs it",
+        required=True,
+        label="Question",
     )
 
     def predict(self, model: Labelled, scores: np.ndarray, top_k: int) -> RankedAnswers:

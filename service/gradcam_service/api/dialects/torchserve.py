@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from time import perf_counter
 from typing import Any, Generic, Literal, NamedTuple
@@ -36,8 +36,7 @@ from gradcam_service.core.render import at_input_size
 from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import BadOption, NotReady, ServiceError
 from gradcam_service.registry.card import Card
-from gradcam_service.tasks.classification import Classes
-from gradcam_service.tasks.regression import PredictedValue, Values
+from gradcam_service.tasks import TASKS, Task
 
 router = APIRouter(tags=["inference"])
 probes = APIRouter(tags=["health"])
@@ -183,7 +182,8 @@ async def _predicted(request: Request, model: str | None) -> Response:
     start = perf_counter()
     asked = await _asked(request, PredictOptions, model, admission)
     answered = await answers_each(request, asked.instances, asked.options, admission, perf_counter() - start)
-    return Response(b"".join(_written(request, asked, answered, _told, b"predictions")), media_type="application/json")
+    told = partial(_told, card=answered.card)
+    return Response(b"".join(_written(request, asked, answered, told, b"predictions")), media_type="application/json")
 
 
 async def _asked(request: Request, kind: type[Options], model: str | None, admission: Admission) -> _Asked[Options]:
@@ -264,19 +264,19 @@ def _written(
     yield b"" if alone else b"]}" if asked.in_envelope else b"]"
 
 
-def _told(result: Result) -> Iterator[bytes]:
+def _told(result: Result, card: Card) -> Iterator[bytes]:
     """What a model says, as JSON."""
-    yield to_json(_probabilities(result))
+    yield to_json(_probabilities(result, TASKS[card.task]))
 
 
-def _probabilities(result: Result) -> object:
-    """Label → probability of the most probable classes, of a regressor label → value; else all that its task tells."""
-    if not isinstance(result.prediction, Classes | Values):
+def _probabilities(result: Result, task: Task) -> object:
+    """Label → probability or value, where a picture alone is asked about and nothing but these is told; else all."""
+    if task.text is not None or [each.name for each in fields(task.prediction)] != [task.entries.member]:
         return result.told()
     named: dict[str, float] = {}
-    for each in result.prediction.predictions:
+    for each in task.entries.of(result.prediction):
         name = each.label if each.label not in named else f"{each.label} ({each.index})"
-        named[name] = each.value if isinstance(each, PredictedValue) else each.probability
+        named[name] = each.value if task.entries.values else each.probability
     return named
 
 

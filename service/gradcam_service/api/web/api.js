@@ -1,7 +1,5 @@
 /* The service's public HTTP API, as this page uses it. */
 
-import { entries } from "./said.js";
-
 let key = "";
 
 /** Use this API key from now on. It is kept here, in memory, and nowhere else. */
@@ -76,15 +74,15 @@ export async function drawn(files, { model, method, target, text }) {
  * files: of a picture, or of its frames, oldest first. question: {model, method, layer, target, text}; an empty method
  * means the model's own; a target is a class's index or JSON text, null means the top-1 class or every word; text is
  * {option, written}, null for none.
- * Returns a list of {said, caption, explanation, warnings, model, timing: [[stage, ms]], roundTrip: ms}.
+ * Returns a list of {result, explanation, warnings, model, timing: [[stage, ms]], roundTrip: ms}.
  */
 export async function explain(files, question, signal) {
   const start = performance.now();
   const response = await send(`explain?${asking(question, { output: "map" })}`, files, signal);
   const { results: [result], model } = await response.json();
-  const { caption, explanations, warnings = [] } = result;
+  const { explanations, warnings = [] } = result;
   const timing = serverTiming(response.headers.get("Server-Timing") ?? "");
-  const shared = { said: entries(result), caption, warnings, model, timing, roundTrip: performance.now() - start };
+  const shared = { result, warnings, model, timing, roundTrip: performance.now() - start };
   if (!explanations.length) throw new Problem("empty", "The model says nothing of this picture.");
   return explanations.map((explanation) => ({ ...shared, explanation }));
 }

@@ -7,7 +7,7 @@ import { centredPalette } from "./maps.js";
 import { isRefused } from "./methods.js";
 import { example, list, mark, opened, receive } from "./picture.js";
 import { asked, labelOf, naming, questions, targets } from "./questions.js";
-import { entry, written } from "./said.js";
+import { entriesOf, written } from "./said.js";
 import { PICTURES, picturesFor, samplesFor } from "./samples.js";
 import { ask, describe, isReady, known, look, lookAround, modelOf, otherThan, resolved, session, speaks, textFor } from "./session.js";
 import { file } from "./snippets.js";
@@ -109,10 +109,10 @@ async function another(event) {
   const { model } = state;
   if (!picture) return complainOf("class-name", "Choose a picture first.");
   try {
-    const { explanation } = await ask(naming($("class-name").value.trim()));
+    const { told } = await ask(naming($("class-name").value.trim()));
     if (session.picture !== picture || state.model !== model) return;
     $("class-name").value = "";
-    only(entry(explanation.target).index);
+    only(told.index);
   } catch (error) {
     if (error.code === "unauthorized") needKey("The key is not, or no longer, accepted.");
     else complainOf("class-name", error.message);
@@ -169,7 +169,7 @@ async function useFiles(files) {
   const turn = ++pictures;
   const { depth = 8, frames } = modelOf(state.model)?.input ?? {};
   const isOdd = depth !== 8 || (frames && files.length === 1); // browsers show no contrast of 12 bits in 16, and play animations
-  const question = { ...naming(""), target: speaks(state.model) ? written(0, true) : null }; // one will do
+  const question = { ...naming(""), target: speaks(state.model) ? written(0, entriesOf(modelOf(state.model))) : null }; // one will do
   try {
     const found = (!isOdd && (await opened(files))) || (await opened(files, { drawn: await api.drawn(files, { ...question, text: textFor(question) }) }));
     if (turn === pictures) use(found, { picture: "own", targets: [] });

@@ -40,8 +40,9 @@ function percent(share) {
   return `${value >= 99.95 || value < 0.05 ? value.toFixed(0) : value.toFixed(1)} %`;
 }
 
-/** A class's probability, or a regressor's value. */
+/** A class's probability, or a regressor's value; nothing of what has neither. */
 export function strength({ probability, value }) {
+  if (probability === undefined && value === undefined) return "";
   return probability === undefined ? String(Number(value.toPrecision(4))) : percent(probability);
 }
 

@@ -2,7 +2,7 @@
 
 import { $, element, fill, strength } from "./dom.js";
 import { chosenMethod, cost, isSlow, methodsOf } from "./methods.js";
-import { VALUE, called } from "./said.js";
+import { VALUE, entriesOf } from "./said.js";
 import { keyOf } from "./session.js";
 import { MOST } from "./state.js";
 
@@ -17,10 +17,10 @@ function named(model) {
 export function showModels(models, chosen) {
   fill($("model"), models.map((model) => [keyOf(model), named(model)]), chosen);
   const model = models.find((one) => keyOf(one) === chosen);
-  const { description, input, classes, task, weights, device } = model ?? {};
+  const { description, input, classes, weights, device } = model ?? {};
   $("model-description").textContent = description ?? "";
   $("model-note").textContent = input
-    ? `${classes} ${called(task).several} · sees ${input.width} × ${input.height} pixels${made(input)} · ${weights.split("/").at(-1)} · ${device.join(", ")}`
+    ? `${classes} ${entriesOf(model).several} · sees ${input.width} × ${input.height} pixels${made(input)} · ${weights.split("/").at(-1)} · ${device.join(", ")}`
     : "";
 }
 
@@ -63,14 +63,14 @@ const shaped = (layer) => `${layer.name} · ${layer.shape.join(" × ")}`;
  * The classes and their bars. shown: indices on the stage, in order. actions: {only(index), toggle(index)}.
  * Rows stay where they are while their classes do, and so does the focus.
  */
-export function showClasses(predictions, shown, { activation, task } = {}, actions) {
-  const { one, several } = called(task);
+export function showClasses(predictions, shown, detail, actions) {
+  const { one, several } = entriesOf(detail);
   const notes = {
     sigmoid: `Each ${one} is judged by itself, so several can be likely.`,
-    softmax: task === "captioning" ? "Each word is scored, and explained, given those before it." : `The ${several} share 100 % among them.`,
+    softmax: detail?.text?.spoken ? `Each ${one} is scored, and explained, given those before it.` : `The ${several} share 100 % among them.`,
     identity: "Values, no probabilities.",
   };
-  $("classes-note").textContent = (predictions.length && notes[activation]) || "";
+  $("classes-note").textContent = (predictions.length && notes[detail?.activation]) || "";
   const content = JSON.stringify(predictions);
   if ($("classes").dataset.content !== content) {
     $("classes").dataset.content = content;
@@ -88,22 +88,23 @@ export function showClasses(predictions, shown, { activation, task } = {}, actio
 }
 
 /** What the classes on the stage may be compared with. */
-export function showAgainst(listed, { labels = [], task } = {}, chosen) {
+export function showAgainst(listed, detail, chosen) {
   const known = new Map(listed.map(({ index, label }) => [String(index), label]));
-  if (/^\d+$/.test(chosen) && !known.has(chosen)) known.set(chosen, labels[chosen] ?? `class ${chosen}`);
+  if (/^\d+$/.test(chosen) && !known.has(chosen)) known.set(chosen, detail?.labels?.[chosen] ?? `class ${chosen}`);
   known.delete(VALUE);
-  const { one, several } = called(task);
+  const { one, several, compared } = entriesOf(detail);
+  $("against").disabled = !compared;
   fill($("against"), [["", `nothing: the ${one} by itself`], ["rest", `all other ${several}`], ...known], chosen);
 }
 
-/** What a task calls what is listed, wherever the page speaks of it. */
-export function showTask(task) {
-  const { one, several, title } = called(task);
+/** What a model's task calls what is listed, wherever the page speaks of it. */
+export function showTask(model) {
+  const { one, several, title } = entriesOf(model);
   $("classes-title").textContent = title;
   $("view-classes").textContent = several[0].toUpperCase() + several.slice(1);
   $("another-name").textContent = `Another ${one}`;
   $("against-note").textContent = `Why this ${one} rather than that: what tells them apart, not what they share.`;
-  for (const id of ["classes", "another", "against-field", "against-note"]) $(id).hidden = task === "captioning"; // which has its words
+  for (const id of ["classes", "another", "against-field", "against-note"]) $(id).hidden = Boolean(model?.text?.spoken); // which has its words
 }
 
 function row({ index, label, logit, probability, value }, actions) {

@@ -2,7 +2,7 @@
 
 import { duration, strength } from "./dom.js";
 import { chosenMethod, cost, isSlow, methodOf, methodsOf, quickest } from "./methods.js";
-import { VALUE, again, called, entry, written } from "./said.js";
+import { VALUE, again, entriesOf, written } from "./said.js";
 import { isReady, known, modelOf, seen, session, speaks, textFor } from "./session.js";
 
 /** What is on the stage: what was chosen, else the top class or every word, which is null until it is known. */
@@ -26,14 +26,14 @@ export function naming(name) {
 }
 
 function aim(index, against = session.state.against, model = session.state.model) {
-  if (index === null || index === VALUE || speaks(model)) return written(index, speaks(model));
+  const of = entriesOf(modelOf(model));
   const other = against === "rest" || against === "" ? against : Number(against);
-  return other === "" || other === index ? index : JSON.stringify({ class: index, against: other });
+  const isAlone = index === null || index === VALUE || !of.compared || other === "" || other === index;
+  return isAlone ? written(index, of) : JSON.stringify({ class: index, against: other });
 }
 
-/** What was explained, in a few words; `target` as the API tells of it. */
-export function named(target) {
-  const { label, against } = entry(target);
+/** What was explained, in a few words. */
+export function named({ told: { label, against } }) {
   if (!against) return label;
   return `${label} rather than ${against === "rest" ? "the rest" : against.map((other) => other.label).join(" or ")}`;
 }
@@ -53,7 +53,7 @@ export function questions() {
     return state.other ? [ours, question({ ...chosen, ...inOther(target), title: () => state.other })] : [ours];
   }
   return targets().map((index) => {
-    const label = (answer) => (answer && !isEvery(index) ? named(answer.explanation.target) : labelOf(index));
+    const label = (answer) => (answer && !isEvery(index) ? named(answer) : labelOf(index));
     return question({ ...chosen, target: aim(index), title: label });
   });
 }
@@ -69,7 +69,7 @@ function inOther(target) {
   const same = target === null ? -1 : indexOf(labelOf(target));
   const against = ["", "rest"].includes(state.against) ? state.against : indexOf(labelOf(Number(state.against)));
   const layer = detail?.layers?.some(({ name }) => name === state.layer) ? state.layer : "auto";
-  const word = speaks(state.other) ? JSON.stringify({ word: labelOf(target) }) : null;
+  const word = speaks(state.other) ? written(labelOf(target), entriesOf(modelOf(state.other))) : null;
   return { model: state.other, layer, target: same < 0 ? null : (word ?? aim(same, against === -1 ? "" : against, state.other)) };
 }
 
@@ -93,17 +93,17 @@ function question({ model = session.state.model, method, layer = session.state.l
 }
 
 /** What is said beside a tile's title. */
-function note({ timing, explanation: { target } }) {
+function note(answer) {
   const { model, view } = session.state;
-  const time = duration(Object.fromEntries(timing).total);
-  const share = strength(entry(target));
+  const time = duration(Object.fromEntries(answer.timing).total);
+  const share = strength(answer.told);
   const classes = speaks(model) ? share : `${share} · ${time}`; // all words' time is the same
-  return { classes, methods: time, models: `${named(target)} ${share} · ${time}` }[view];
+  return { classes, methods: time, models: `${named(answer)} ${share} · ${time}` }[view];
 }
 
 export function labelOf(index) {
   const { model } = session.state;
-  const { one } = called(modelOf(model)?.task);
+  const { one } = entriesOf(modelOf(model));
   if (index === null) return speaks(model) ? `every ${one}` : `the top ${one}`;
   const told = seen(model).find((said) => said.index === index)?.label;
   return told ?? (speaks(model) ? undefined : session.details.get(model)?.labels?.[index]) ?? `${one} ${index}`;
@@ -114,13 +114,14 @@ export function listed(shown) {
   const { state } = session;
   const top = seen(state.model);
   const others = shown.filter((index) => index !== null && !top.some((one) => one.index === index));
-  const found = others.map((index) => known({ ...state, method: chosenMethod(state.model), target: aim(index) })?.explanation.target);
-  return [...top, ...found.filter(Boolean).map(entry)];
+  const found = others.map((index) => known({ ...state, method: chosenMethod(state.model), target: aim(index) })?.told);
+  return [...top, ...found.filter(Boolean)];
 }
 
 export function asked(question) {
-  const { method, target } = known(question).explanation;
+  const answer = known(question);
   const { model, layer } = question;
-  const label = target.word === undefined ? named(target) : `${target.index}-${target.word}`; // which may be there twice
-  return { model, method, layer, target: again(target, question.target), label, text: textFor(question) };
+  const label = speaks(model) ? `${answer.told.index}-${named(answer)}` : named(answer); // a word may be there twice
+  const target = again(answer.told, entriesOf(modelOf(model)), question.target);
+  return { model, method: answer.explanation.method, layer, target, label, text: textFor(question) };
 }

@@ -1,53 +1,41 @@
-/* What a model says of a picture, whatever its task, as entries of one kind; and what each task calls them. */
+/* What a model says of a picture, whatever its task, as entries of one kind: as GET /models tells of them in `entries`. */
 
 /** Of an agent, in the place of an index: the value of the state. */
 export const VALUE = "value";
 
 const OF_VALUE = { index: VALUE, label: "value of the state" };
 
-const CLASSES = { one: "class", several: "classes", title: "What it sees" };
-const TASKS = {
-  regression: { one: "value", several: "values", title: "What it sees" },
-  captioning: { one: "word", several: "words", title: "What it says" },
-  vqa: { one: "answer", several: "answers", title: "What it answers" },
-  policy: { one: "action", several: "actions", title: "What it would do" },
-};
+/** What a classifier says, and what is said of a model that isn't loaded, of which nothing else is known. */
+const CLASSES = { one: "class", several: "classes", title: "What it sees", member: "predictions", target: "", compared: true };
 
-/** What the entries of a task are called; of one that isn't known, or not yet, classes. */
-export const called = (task) => TASKS[task] ?? CLASSES;
-
-/** Options of requests that give a model its text, and the words of their fields. */
-const TEXTS = {
-  question: { label: "Question", action: "Ask" },
-  caption: { label: "Another caption", action: "Explain", back: "The model’s own" },
-};
-
-export const fieldOf = (option) => TEXTS[option] ?? { label: option, action: "Ask" };
+/** What the entries of a model are called, where they are and how they are asked for. model: of GET /models, or undefined. */
+export const entriesOf = (model) => model?.entries ?? CLASSES;
 
 /**
  * A result's entries, in its order: {index, label, logit, probability, value}, of which some are undefined. The index of a
  * caption's word is its place in it.
  */
-export function entries({ predictions, answers, actions, value, caption }) {
-  const listed = predictions ?? answers ?? actions ?? caption?.words.map(entry) ?? [];
-  return value === undefined ? listed : [...listed, { ...OF_VALUE, value }];
+export function entries(result, of) {
+  const listed = of.member.split(".").reduce((found, name) => found?.[name], result) ?? [];
+  const said = listed.map((told) => entry(told, of));
+  return result.value === undefined ? said : [...said, { ...OF_VALUE, value: result.value }];
 }
 
-/** What the API tells of a target, or of a word, as an entry; of a contrast with what it is `against`. */
-export function entry(told) {
+/** What the API tells of a target, or of an entry, as an entry; of a contrast with what it is `against`. */
+export function entry(told, { target }) {
   if (told.output) return { ...OF_VALUE, value: told.value };
-  if (told.word === undefined) return told;
-  return { index: told.index, label: told.word, logit: told.logit, probability: Math.exp(told.log_probability) };
+  const { index = told[target], label = told[target], logit, log_probability, value, against } = told;
+  const probability = told.probability ?? (log_probability === undefined ? undefined : Math.exp(log_probability));
+  return { index, label, logit, probability, value, against };
 }
 
 /** An entry's index as a request writes it; null for none. */
-export function written(index, isWord) {
+export function written(index, { target }) {
   if (index === VALUE) return JSON.stringify({ output: VALUE });
-  return isWord && index !== null ? JSON.stringify({ word: index }) : index;
+  return target && index !== null ? JSON.stringify({ [target]: index }) : index;
 }
 
-/** What the API tells of a target as a request writes it; of a contrast, and what a plugin tells, it was `asked` for. */
-export function again(told, asked) {
-  const { index, against } = entry(told);
-  return against || index === undefined ? asked : written(index, "word" in told);
+/** An entry as a request writes it; a contrast, and what a plugin tells of in its own way, as it was `asked` for. */
+export function again({ index, against }, of, asked) {
+  return against || index === undefined ? asked : written(index, of);
 }

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { boxes } from "./box.js";
 import { decode } from "./maps.js";
 import { chosenMethod } from "./methods.js";
-import { again } from "./said.js";
+import { again, entries, entriesOf, entry } from "./said.js";
 import { read } from "./state.js";
 
 const POLLING = 1500; // ms between looks at a model that is loading
@@ -32,7 +32,7 @@ export const modelOf = (key) => session.models.find((one) => keyOf(one) === key)
 export const isReady = (key) => modelOf(key)?.state === "ready";
 
 /** Whether a model answers in words, of which each is explained. */
-export const speaks = (key) => modelOf(key)?.task === "captioning";
+export const speaks = (key) => Boolean(modelOf(key)?.text?.spoken);
 
 const place = (picture, { model, text }) => [picture?.id, model, text].join("|");
 const about = (picture, question) => [place(picture, question), question.method, question.layer, question.target].join("|");
@@ -58,17 +58,22 @@ export async function ask(question, signal) {
   await loaded(question.model, picture, signal);
   const asked = { ...question, method: question.method || chosenMethod(question.model), text: textFor(question) };
   const found = await api.explain(picture.files, asked, signal);
+  const of = entriesOf(modelOf(question.model));
+  const listed = entries(found[0].result, of);
   for (const [at, answer] of found.entries()) {
     answer.map = decode(answer.explanation);
     answer.box = boxes(answer.map, answer.explanation.region, picture, modelOf(question.model).input);
     const { method, target } = answer.explanation;
-    const explained = again(target, question.target);
+    const told = entry(target, of);
+    const { probability, value } = listed.find(({ index }) => index === told.index) ?? {};
+    answer.told = { ...told, probability: told.probability ?? probability, value: told.value ?? value };
+    const explained = again(told, of, question.target);
     for (const by of [question.method, method]) {
       answers.set(about(picture, { ...question, method: by, target: explained }), answer);
       if (at === 0) answers.set(about(picture, { ...question, method: by }), answer);
     }
   }
-  said.set(place(picture, question), found[0].said);
+  said.set(place(picture, question), listed);
   return found[0];
 }
 

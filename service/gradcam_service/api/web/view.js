@@ -8,7 +8,7 @@ import { chosenMethod, meaning, methodOf } from "./methods.js";
 import { showAgainst, showClasses, showHow, showModels, showOther, showTask } from "./panel.js";
 import { offer, showExamples, showFrames } from "./picture.js";
 import { asked, lacksText, listed, named, questions, targets } from "./questions.js";
-import { called } from "./said.js";
+import { entriesOf } from "./said.js";
 import { picturesFor, samplesFor } from "./samples.js";
 import { known, modelOf, session, speaks } from "./session.js";
 import { part } from "./tile.js";
@@ -35,12 +35,11 @@ export function showAll(stage, actions) {
   const model = modelOf(state.model);
   const shown = state.view === "classes" ? targets() : targets().slice(0, 1);
   const found = listed(shown);
-  showTask(model?.task);
+  showTask(model);
   showAsking(model?.text, state.text, samplesFor(model ?? {}).texts ?? [], actions.give);
   showCaption(speaks(state.model) ? found : [], shown, actions.choose);
   showClasses(found, shown, detail, actions);
   showAgainst(found, detail, state.against);
-  $("against").disabled = detail?.task === "regression";
   for (const id of ["looks", "probe-hint"]) $(id).hidden = !session.picture;
   showChoices(stage, detail);
   showPictureNote(answer);
@@ -131,9 +130,9 @@ function showLegend(stage, answer) {
 
 function showMeaning(detail, answer) {
   const { state } = session;
-  const label = answer && named(answer.explanation.target);
+  const label = answer && named(answer);
   const several = state.view === "classes" && targets().length > 1;
-  const { one } = called(detail?.task);
+  const { one } = entriesOf(detail);
   if (!answer) $("meaning").textContent = "";
   else if (state.view !== "methods") $("meaning").textContent = meaning(methodOf(state.model, chosenMethod(state.model)), several ? `each ${one}` : `“${label}”`);
   else $("meaning").textContent = `Every map answers for “${label}” in its own way; each is scaled to its own maximum; of signed ones, blue speaks against it and red for it.`;
@@ -155,7 +154,7 @@ function showBehind() {
   $("request").hidden = !done.length;
   if (!done.length) return;
   const answer = known(done[0]);
-  const what = speaks(state.model) && targets().length > 1 ? "every word" : named(answer.explanation.target);
+  const what = speaks(state.model) && targets().length > 1 ? "every word" : named(answer);
   showTiming(answer, `${methodOf(done[0].model, done[0].method).title} for ${what}`);
   showCode({
     asked: done.map(asked),

@@ -1,18 +1,17 @@
 /* Text above the maps: what is asked of a model, and the words of what it says, each of which can be clicked. */
 
 import { $, element, strength } from "./dom.js";
-import { fieldOf } from "./said.js";
 
-/** The field for a model's text. option: {option, required} of GET /models; written: what is there; texts: to click. */
+/** The field for a model's text. option: `text` of GET /models; written: what is there; texts: to click. */
 export function showAsking(option, written, texts, ask) {
   $("asking").hidden = !option;
   if (!option) return;
-  const { label, action, back } = fieldOf(option.option);
+  const { label, action, back } = option;
   $("text-name").textContent = label;
   $("text-ask").textContent = action;
   $("text").required = option.required;
   $("text-back").hidden = !back || !written;
-  $("text-back").textContent = back ?? "";
+  $("text-back").textContent = back;
   if ($("asking").dataset.written !== written) $("text").value = $("asking").dataset.written = written;
   if ($("texts").dataset.of === texts.join()) return;
   $("texts").dataset.of = texts.join();
