@@ -159,7 +159,7 @@ def _model(repository: Path, name: str, device: str) -> Any:  # noqa: ANN401
 def plain_loop(repository: Path, name: str, picture: bytes, count: int) -> float:
     """Pictures explained one after the other, decoded and rendered, without a server; of each."""
     from gradcam_service.core.options import ExplainOptions
-    from gradcam_service.core.render import drawings
+    from gradcam_service.core.render import Renderer
     from gradcam_service.images.decode import decode
     from gradcam_service.images.geometry import prepare
     from gradcam_service.worker import engine
@@ -171,8 +171,9 @@ def plain_loop(repository: Path, name: str, picture: bytes, count: int) -> float
     def explained() -> None:
         prepared = prepare(decode(picture, 10**9), **model.card.preprocess.geometry())
         (answer,) = engine.run(model, [{"image": prepared.pixels}], [question], 10_000).answers
-        for draw in drawings(model.card, answer, prepared, None, options):  # type: ignore[arg-type]
-            draw()
+        renderer = Renderer(model.card, options, prepared, None)
+        for explanation in renderer.undrawn(answer):  # type: ignore[arg-type]
+            renderer.drawn(explanation)
 
     explained()
     return _timed(lambda: [explained() for _ in range(count)]) / count
@@ -194,7 +195,7 @@ def bare_loop(repository: Path, picture: bytes, count: int, explained: bool, eng
     import numpy as np
 
     from gradcam_service.core.options import ExplainOptions
-    from gradcam_service.core.render import drawings
+    from gradcam_service.core.render import Renderer
     from gradcam_service.images.decode import decode
     from gradcam_service.images.geometry import prepare
     from gradcam_service.worker.engine import run
@@ -215,8 +216,9 @@ def bare_loop(repository: Path, picture: bytes, count: int, explained: bool, eng
         image = (prepared.pixels / np.float32(255) - mean) / std
         forward(np.ascontiguousarray(image.transpose(2, 0, 1)[None]))
         if explained:
-            for draw in drawings(model.card, answer, prepared, None, options):
-                draw()
+            renderer = Renderer(model.card, options, prepared, None)
+            for explanation in renderer.undrawn(answer):  # type: ignore[arg-type]
+                renderer.drawn(explanation)
 
     once()
     return _timed(lambda: [once() for _ in range(count)]) / count

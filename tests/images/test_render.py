@@ -9,7 +9,7 @@ from gradcam_service.images.canvas import Heat, backdrop, place
 from gradcam_service.images.colormaps import COLORMAPS, table
 from gradcam_service.images.geometry import prepare
 from gradcam_service.images.png import encode_indexed
-from gradcam_service.images.render import ENCODINGS, heatmap, overlay
+from gradcam_service.images.render import ENCODINGS, encoded, heatmap, overlay
 
 CAM = np.random.default_rng(3).gamma(0.5, size=(7, 7)).astype(np.float32)
 IMAGE = photo(400, 200)
@@ -48,7 +48,7 @@ def blended(photo_pixels, levels, alpha, colormap="turbo"):
 @pytest.mark.parametrize("alpha", [0, 0.3, 0.5, 1])
 def test_an_overlay_blends_inside_the_region_and_leaves_the_rest(alpha):
     heat = place(CAM, VIEW)
-    pixels = np.asarray(opened(overlay(heat, IMAGE, colormap="viridis", alpha=alpha, encoding="png")))
+    pixels = np.asarray(overlay(heat, IMAGE, colormap="viridis", alpha=alpha))
     original, levels = np.asarray(IMAGE), np.asarray(heat.levels)
     np.testing.assert_array_equal(pixels[:, :100], original[:, :100])
     np.testing.assert_array_equal(pixels[:, 300:], original[:, 300:])
@@ -61,7 +61,7 @@ def test_an_overlay_blends_inside_the_region_and_leaves_the_rest(alpha):
 def test_an_overlay_by_level_is_the_heatmap_laid_over_the_photo(kind, alpha):
     cam = CAM if kind == "unsigned" else CAM - 0.5
     heat = place(cam, VIEW, kind=kind)
-    pixels = np.asarray(opened(overlay(heat, IMAGE, alpha=alpha, blend="level", encoding="png")), dtype=float)
+    pixels = np.asarray(overlay(heat, IMAGE, alpha=alpha, blend="level"), dtype=float)
     colours = np.asarray(opened(heatmap(heat)).convert("RGBA"), dtype=float)
     opacity = alpha * colours[:, :, 3:] / 255
     expected = (1 - opacity) * np.asarray(IMAGE, dtype=float) + opacity * colours[:, :, :3]
@@ -92,16 +92,13 @@ def test_an_even_heatmap_of_signed_colours_has_them():
 
 def test_signed_colours_have_no_level():
     heat = place(np.dstack([CAM - 0.5] * 3), VIEW, kind="signed_colour")
-    assert overlay(heat, IMAGE, blend="level").data == overlay(heat, IMAGE).data
+    assert overlay(heat, IMAGE, blend="level") == overlay(heat, IMAGE)
 
 
 @pytest.mark.parametrize("blend", ["even", "level"])
 def test_an_outline_is_drawn_around_what_the_model_saw(blend):
     heat = place(CAM, VIEW)
-    plain, outlined = (
-        np.asarray(opened(overlay(heat, IMAGE, blend=blend, outline=outline, encoding="png")))
-        for outline in (False, True)
-    )
+    plain, outlined = (np.asarray(overlay(heat, IMAGE, blend=blend, outline=outline)) for outline in (False, True))
     edge = np.zeros((200, 400), bool)
     edge[:, 100:300] = True
     edge[1:-1, 101:299] = False
@@ -115,14 +112,12 @@ def test_an_outline_is_drawn_around_what_the_model_saw(blend):
 @pytest.mark.parametrize("geometry", [{"pad": 64}, {"resize": (64, 64)}])
 def test_nothing_is_outlined_where_the_model_saw_all(geometry):
     heat = place(CAM, prepare(IMAGE, **geometry))
-    assert overlay(heat, IMAGE, outline=True).data == overlay(heat, IMAGE).data
+    assert overlay(heat, IMAGE, outline=True) == overlay(heat, IMAGE)
 
 
 def test_a_region_of_few_pixels_is_outlined():
     heat = place(CAM, VIEW, max_side=4)
-    plain, outlined = (
-        np.asarray(opened(overlay(heat, IMAGE, outline=outline, encoding="png"))) for outline in (False, True)
-    )
+    plain, outlined = (np.asarray(overlay(heat, IMAGE, outline=outline)) for outline in (False, True))
     assert plain.shape == outlined.shape == (2, 4, 3)
     np.testing.assert_array_equal(outlined[:, [0, 3]], plain[:, [0, 3]])
     assert {tuple(colour) for colour in outlined[:, 1:3].reshape(-1, 3)} <= {(0, 0, 0), (255, 255, 255)}
@@ -131,28 +126,28 @@ def test_a_region_of_few_pixels_is_outlined():
 
 def test_an_overlay_on_the_input_shows_the_very_pixels_the_model_saw():
     heat = place(CAM, VIEW, size="input")
-    pixels = np.asarray(opened(overlay(heat, backdrop(IMAGE, VIEW, size="input"), alpha=0.25, encoding="png")))
+    pixels = np.asarray(overlay(heat, backdrop(IMAGE, VIEW, size="input"), alpha=0.25))
     assert np.abs(pixels - blended(VIEW.pixels, np.asarray(heat.levels), 0.25)).max() <= 1
 
 
 def test_an_overlay_at_the_maps_size_shows_the_input_reduced():
     heat = place(CAM, VIEW, size="map")
-    image = opened(overlay(heat, backdrop(IMAGE, VIEW, size="map"), alpha=0, encoding="png"))
+    image = overlay(heat, backdrop(IMAGE, VIEW, size="map"), alpha=0)
     assert image.size == (7, 7)
     assert np.asarray(image).mean() == pytest.approx(VIEW.pixels.mean(), abs=3)
 
 
 def test_an_overlay_resizes_a_backdrop_of_another_size():
     heat = place(CAM, VIEW, max_side=100)
-    assert opened(overlay(heat, IMAGE)).size == (100, 50)
+    assert overlay(heat, IMAGE).size == (100, 50)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_every_encoding_shows_the_same(encoding):
     heat = place(CAM, VIEW)
-    image = opened(overlay(heat, IMAGE, encoding=encoding))
+    image = opened(encoded(overlay(heat, IMAGE), encoding))
     assert image.format == encoding.upper()
-    exact = np.asarray(opened(overlay(heat, IMAGE, encoding="png")), dtype=float)
+    exact = np.asarray(overlay(heat, IMAGE), dtype=float)
     assert np.abs(np.asarray(image.convert("RGB")) - exact).mean() < 6  # the photo is noisy
 
 

@@ -148,7 +148,7 @@ def test_a_diverging_colormap_is_blue_against_grey_for_nothing_and_red_for(color
 def test_signed_maps_are_drawn_with_a_diverging_colormap_by_default():
     heat = place(signed(), PREPARED, kind="signed")
     assert heatmap(heat) == heatmap(heat, colormap="coolwarm")
-    pixels = np.asarray(opened(overlay(heat, IMAGE, alpha=0.3, encoding="png")), float)
+    pixels = np.asarray(overlay(heat, IMAGE, alpha=0.3), float)
     colours = table("coolwarm", "signed")[np.asarray(heat.levels)].astype(float)
     expected = 0.7 * np.asarray(IMAGE, float) + 0.3 * colours
     assert np.abs(pixels - expected)[:, 100:300].max() <= 1
@@ -185,6 +185,6 @@ def test_a_legend_s_numbers_are_of_characters_that_its_font_has(value: float):
 
 def test_an_overlay_has_a_legend_where_one_is_asked_for():
     heat = place(signed(), PREPARED, kind="signed")
-    plain, legend = (opened(overlay(heat, IMAGE, encoding="png", legend=legend)) for legend in (False, True))
+    plain, legend = (overlay(heat, IMAGE, legend=legend) for legend in (False, True))
     assert legend.width > plain.width == 400
     assert legend.crop((0, 0, 400, 200)).tobytes() == plain.tobytes()

@@ -9,25 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, perf_counter
-from typing import Any, Protocol, TypeVar
-
-from PIL.Image import Image as Photo
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from gradcam_service.core.admission import Admission, Capacity
 from gradcam_service.core.drawing_bound import Size, check, drawn_pixels, held_bytes
-from gradcam_service.core.options import Call, ExplainOptions, Image, PredictOptions, check_target_count
-from gradcam_service.core.render import drawings, highest
+from gradcam_service.core.options import Call, ExplainOptions, Image, PredictOptions
+from gradcam_service.core.questions import inputs_beside, question
+from gradcam_service.core.render import Renderer
 from gradcam_service.core.results import Answers, Result
-from gradcam_service.errors import Internal, ModelLoading, ServiceError, UnsupportedMethod
-from gradcam_service.explain.methods import COMPARED, DEFAULT, METHODS
-from gradcam_service.images.canvas import backdrop
-from gradcam_service.images.geometry import PreparedImage
+from gradcam_service.errors import Internal, ModelLoading, ServiceError
 from gradcam_service.inputs._sent import received, size_of
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.listing import Model
-from gradcam_service.targets import TARGETS, Target, read
-from gradcam_service.tasks import TASKS, beside
-from gradcam_service.worker.client import Answer, Inputs, Measure, Question, Timings
+from gradcam_service.tasks import TASKS
+from gradcam_service.worker.client import Answer, Inputs, Question, Timings
 
 log = logging.getLogger(__name__)
 
@@ -92,27 +87,11 @@ _NOT_WORTH_A_LOOK = 2**22
 """Pixels; so many may be drawn of any images, without a look at how large they are."""
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What is kept of an image while its answer is computed.
+class _Undrawn(NamedTuple):
+    """An image's answer, and what draws its explanations; None where there are none to draw."""
 
-    Attributes:
-        prepared: what the model sees.
-        photo: what overlays are drawn on, where one is asked for.
-        warnings: about the image.
-    """
-
-    prepared: PreparedImage
-    photo: Photo | None
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Inferred:
-    """An image's answer, not yet drawn."""
-
-    image: _Seen
-    answer: Answer
+    result: Result
+    renderer: Renderer | None
 
 
 class Pipeline:
@@ -145,11 +124,11 @@ class Pipeline:
                 wanted = call.options.model or self._settings.default_model
                 model, card = await self._engine.ready_model(wanted, deadline)
                 seen.model, seen.version = model.name, model.version
-                question = self._question(call.options, card)
-                seen.method = question.method if question else ""
+                asks = question(call.options, card, self._settings.max_targets)
+                seen.method = asks.method if asks else ""
                 # Where each image has options of its own, its text is among these.
-                alike = _beside(call.options, card) if call.own is None else {}
-                whole = _Work(call.options, model, card, question, alike, deadline, admission, seen)
+                alike = inputs_beside(call.options, card) if call.own is None else {}
+                whole = _Work(call.options, model, card, asks, alike, deadline, admission, seen)
                 works = [whole] * len(call.images) if call.own is None else [self._own(whole, own) for own in call.own]
                 sound = [
                     (image, work) for image, work in zip(call.images, works, strict=True) if isinstance(work, _Work)
@@ -169,9 +148,8 @@ class Pipeline:
     def _own(self, whole: _Work, options: PredictOptions) -> _Work | ServiceError:
         """What options of its own ask of an image, or what is wrong with them: its answer."""
         try:
-            card = whole.card
-            question = self._question(options, card)
-            return replace(whole, options=options, question=question, beside=_beside(options, card))
+            asks = question(options, whole.card, self._settings.max_targets)
+            return replace(whole, options=options, question=asks, beside=inputs_beside(options, whole.card))
         except ServiceError as error:
             return error
 
@@ -193,78 +171,55 @@ class Pipeline:
         check(asked, card, limit)
         return held_bytes(asked, card)
 
-    def _question(self, options: PredictOptions, card: Card) -> Question | None:
-        if not isinstance(options, ExplainOptions):
-            return None
-        method = options.explained_by(card)
-        card.check_question(method, options.layer, options.method_options)
-        targets = options.target or []
-        check_target_count(len(targets), self._settings.max_targets)
-        read_targets = tuple(read(target, card) for target in targets)
-        measure = _measure(options, method, card) if options.quality else None
-        _check_targets(method, read_targets, card)
-        if measure and measure.against:
-            _check_targets(measure.against, read_targets, card)
-        return Question(method, options.layer, read_targets, options.method_options, measure)
-
     async def _answer_all(self, pairs: Sequence[tuple[Image, _Work]]) -> list[Result | ServiceError]:
         works = [work for _, work in pairs]
         if not any(map(_shares_scale, works)):
             return await _each((self._answer_one(*pair) for pair in pairs), works)
-        inferred = await _each((self._infer(*pair) for pair in pairs), works)
+        undrawn = await _each((self._infer(*pair) for pair in pairs), works)
         ends = [
-            work.admission.run(work.deadline, partial(highest, work.card, one.answer, work.options))
-            for one, work in zip(inferred, works, strict=True)
-            if isinstance(one, _Inferred) and isinstance(work.options, ExplainOptions) and _shares_scale(work)
+            work.admission.run(work.deadline, partial(one.renderer.shared_high, one.result.explanations))
+            for one, work in zip(undrawn, works, strict=True)
+            if isinstance(one, _Undrawn) and one.renderer is not None and _shares_scale(work)
         ]
         shared = max(await asyncio.gather(*ends), default=0.0)
         drawn = (
             self._draw(one, work, shared if _shares_scale(work) else None)
-            for one, work in zip(inferred, works, strict=True)
+            for one, work in zip(undrawn, works, strict=True)
         )
         return await _each(drawn, works)
 
     async def _answer_one(self, image: Image, work: _Work) -> Result:
         return await self._draw(await self._infer(image, work), work)
 
-    async def _infer(self, sent: Image, work: _Work) -> _Inferred:
+    async def _infer(self, sent: Image, work: _Work) -> _Undrawn:
         with _timed(work.seen, "decode"):
-            inputs, image = await work.admission.run(work.deadline, partial(self._look, sent, work))
+            inputs, renderer, warnings = await work.admission.run(work.deadline, partial(self._look, sent, work))
         answer, timings = await self._engine.infer(
             work.model.key, work.card.digest, inputs, work.question, work.deadline
         )
         _record(work, timings)
-        return _Inferred(image, answer)
+        spoken = {} if answer.tokens is None else {"tokens": answer.tokens}
+        said = TASKS[work.card.task].predict(work.card, answer.scores, work.options.top_k, **spoken)
+        explanations = [] if renderer is None else renderer.undrawn(answer)
+        return _Undrawn(Result(said, answer.scores, explanations, answer.computed, warnings), renderer)
 
-    async def _draw(self, inferred: _Inferred | ServiceError, work: _Work, shared: float | None = None) -> Result:
-        if isinstance(inferred, ServiceError):
-            raise inferred
-        scores = inferred.answer.scores
-        spoken = {} if (tokens := inferred.answer.tokens) is None else {"tokens": tokens}
-        said = TASKS[work.card.task].predict(work.card, scores, work.options.top_k, **spoken)
-        if not isinstance(work.options, ExplainOptions):
-            return Result(said, scores, [], inferred.answer.computed, inferred.image.warnings)
+    async def _draw(self, undrawn: _Undrawn | ServiceError, work: _Work, shared: float | None = None) -> Result:
+        if isinstance(undrawn, ServiceError):
+            raise undrawn
+        result, renderer = undrawn
+        if renderer is None:
+            return result
         with _timed(work.seen, "render"):
-            image = inferred.image
-            draws = drawings(work.card, inferred.answer, image.prepared, image.photo, work.options, shared)
-            in_turn = partial(work.admission.run, work.deadline)
-            drawn = await asyncio.gather(*map(in_turn, draws))
-            return Result(said, scores, drawn, inferred.answer.computed, image.warnings)
+            draws = (partial(renderer.drawn, each, shared) for each in result.explanations)
+            drawn = await asyncio.gather(*(work.admission.run(work.deadline, draw) for draw in draws))
+            return replace(result, explanations=drawn)
 
-    def _look(self, sent: Image, work: _Work) -> tuple[Inputs, _Seen]:
-        """What the model takes of what was sent, and what is kept of it.
-
-        The original, which may be as large as a picture can be, is not kept while the worker is waited for.
-        """
-        card, options, photo = work.card, work.options, None
+    def _look(self, sent: Image, work: _Work) -> tuple[Inputs, Renderer | None, tuple[str, ...]]:
+        """What the model takes of what was sent, what will draw on it, and warnings about it."""
+        card, options = work.card, work.options
         taken = received(sent, card.input, card.preprocess, self._settings.max_pixels)
-        if isinstance(options, ExplainOptions) and "overlay" in options.outputs:
-            photo = backdrop(taken.original(), taken.prepared, size=options.size, max_side=options.max_side)
-        return {**taken.inputs, **work.beside}, _Seen(taken.prepared, photo, taken.warnings)
-
-
-def _beside(options: PredictOptions, card: Card) -> Inputs:
-    return beside(card.task, card.text, options.texts, options.numbers)
+        renderer = Renderer.of(taken, options, card) if isinstance(options, ExplainOptions) else None
+        return {**taken.inputs, **work.beside}, renderer, taken.warnings
 
 
 def _shares_scale(work: _Work) -> bool:
@@ -302,31 +257,3 @@ def _record(work: _Work, timings: Timings) -> None:
     work.seen.record("forward", timings.forward, computed)
     if work.question is not None:
         work.seen.record("backward", timings.backward, answered)
-
-
-def _measure(options: ExplainOptions, method: str, card: Card) -> Measure:
-    """What is to be measured of a method's maps: compared with the other that is named, or with one that there is.
-
-    Raises:
-        UnsupportedMethod: the model can't be explained by the one that is named.
-    """
-    if options.quality_against is not None:
-        card.check_question(options.quality_against, options.layer, {})
-        return Measure(options.quality_steps, options.quality_against)
-    others = (name for name in COMPARED if name != method and name in card.method_names())
-    return Measure(options.quality_steps, next(others, ""))
-
-
-def _check_targets(method: str, targets: Sequence[Target], card: Card) -> None:
-    """Refuse what the method can't explain.
-
-    Raises:
-        UnsupportedMethod: saying why, and what can.
-    """
-    if reason := METHODS[method].classes_only:
-        for target in targets:
-            kind = TARGETS[target.kind]
-            if not kind.is_logit:
-                raise UnsupportedMethod(
-                    f"{method} can't explain {kind.name(target.value, card)}: {reason}; {DEFAULT} can"
-                )

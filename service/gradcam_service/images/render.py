@@ -56,9 +56,9 @@ def heatmap(heat: Heat, *, colormap: str | None = None, blend: Blend = "level") 
         seen = Image.new("L", colours.size)
         seen.paste(255, heat.box)
         colours.putalpha(seen)
-        return _encoded(colours, "png")
+        return encoded(colours, "png")
     if heat.kind == "signed_colour":
-        return _encoded(heat.levels, "png")
+        return encoded(heat.levels, "png")
     palette = table(colormap or default_colormap(heat.kind), heat.kind)
     data = encode_indexed(np.asarray(heat.levels), palette, _OPACITY[heat.kind])
     return Picture("image/png", *heat.levels.size, data)
@@ -72,12 +72,11 @@ def overlay(
     alpha: float = 0.5,
     blend: Blend = "even",
     outline: bool = False,
-    encoding: str = "jpeg",
     legend: bool = False,
-) -> Picture:
+) -> Image.Image:
     """The photo with the heat's colours over it: (1 - a) · photo + a · colour, to within one level.
 
-    What the model didn't see stays as it is.
+    What the model didn't see stays as it is. A new picture, mode RGB.
 
     Args:
         heat: a map on its canvas.
@@ -87,7 +86,6 @@ def overlay(
         blend: what a is: ``even``, alpha wherever the model saw the photo; ``level``, alpha times the opacity of
             `heatmap`, so that cold areas stay clear. Signed colours, which have no levels, are always even.
         outline: whether a line is drawn around what the model saw, where that isn't all.
-        encoding: one of `ENCODINGS`.
         legend: whether the scale is drawn to the right of the photo.
     """
     colormap = colormap or default_colormap(heat.kind)
@@ -97,7 +95,7 @@ def overlay(
     blended = _blended(photo, colours, _opacity(heat, alpha, blend), heat.box)
     if outline:
         draw_outline(blended, heat.box)
-    return _encoded(with_legend(blended, heat, colormap) if legend else blended, encoding)
+    return with_legend(blended, heat, colormap) if legend else blended
 
 
 def _opacity(heat: Heat, alpha: float, blend: Blend) -> Image.Image | float:
@@ -119,7 +117,8 @@ def _blended(photo: Image.Image, colours: Image.Image, opacity: Image.Image | fl
     return whole
 
 
-def _encoded(image: Image.Image, encoding: str) -> Picture:
+def encoded(image: Image.Image, encoding: str) -> Picture:
+    """A picture's file; ``encoding`` is one of `ENCODINGS`."""
     file = io.BytesIO()
     image.save(file, encoding, **ENCODINGS[encoding])
     return Picture(f"image/{encoding}", *image.size, file.getvalue())
