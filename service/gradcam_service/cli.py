@@ -260,7 +260,9 @@ def _watched(local: Local, options: ExplainOptions, first: bool) -> Iterator[Loc
 
 def _draw_all(local: Local, name: str, data: Picture, options: ExplainOptions, file: Path) -> None:
     """Write the grid of all methods."""
-    grid, notes = local.gallery(name, data, options, local.model.card.method_names())
+    from gradcam_service.gallery import gallery
+
+    grid, notes = gallery(local, name, data, options, local.model.card.method_names())
     grid.save(file)
     click.echo(f"every method → {file}")
     for note in notes:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from PIL import Image
 
 from gradcam_service.compiled.form import CompiledForm
 from gradcam_service.core.admission import Capacity
@@ -24,10 +22,7 @@ from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import ModelFailed, ServiceError, UnsupportedMethod, in_one_line
 from gradcam_service.explain.costs import forward_passes, refusal_at
 from gradcam_service.explain.methods import METHODS
-from gradcam_service.images.grid import labelled_grid
-from gradcam_service.inputs._sent import received
 from gradcam_service.kinds import load_plugins
-from gradcam_service.maps import MapKind
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.listing import Model, resolve
@@ -37,7 +32,7 @@ from gradcam_service.registry.served import ServedModel
 from gradcam_service.runtime._threads import limit
 from gradcam_service.settings import Settings
 from gradcam_service.text import TOKENS
-from gradcam_service.worker.engine import Pending, run
+from gradcam_service.worker.engine import BatchResult, Pending, run
 from gradcam_service.worker.messages import Answer, Inputs, Question, Timings
 from gradcam_service.worker.placement import pick_device
 
@@ -160,47 +155,6 @@ class Local:
             self.model.network.predict(*self.model.batch(inputs))[1].tolist()  # waits for the device
         return (perf_counter() - start) / together
 
-    def gallery(
-        self, name: str, data: Picture, options: ExplainOptions, methods: Iterable[str]
-    ) -> tuple[Image.Image, list[str]]:
-        """A labelled grid: the picture, then every method's for each target, and what their colours mean.
-
-        Each method takes those of the options that it has. Maps of signed colours are shown as they are, all others
-        over the picture.
-
-        Returns:
-            The grid, and what to say of it: warnings about the picture, why methods are left out that can't explain
-            these targets or this layer, or don't take an option's value, and which maps are empty.
-
-        Raises:
-            ServiceError: what is wrong with it or the options.
-        """
-        card = self.model.card
-        seen = received(data, card.input, card.preprocess, self.settings.max_pixels)
-        tiles = [(name, seen.original())]
-        kinds: set[MapKind] = set()
-        notes = list(seen.warnings)
-        for method in methods:
-            known = METHODS[method]
-            if wrong := known.wrong_with(options.method_options):
-                notes.append(f"{method} is left out: {wrong}")
-                continue
-            of_others = dict.fromkeys(options.method_options.keys() - known.options)
-            asked = {"method": method, "output": ["heatmap", "overlay"], "format": "png", "legend": False, **of_others}
-            try:
-                explanations = self.explain(data, options.model_copy(update=asked)).explanations
-            except UnsupportedMethod as error:
-                notes.append(error.detail)
-                continue
-            for explanation in explanations:
-                shown = explanation.heatmap if explanation.kind == "signed_colour" else explanation.overlay
-                assert shown is not None
-                tiles.append((f"{explanation.name}: {method}", Image.open(io.BytesIO(shown.data))))
-                kinds.add(explanation.kind)
-                if explanation.empty:
-                    notes.append(f"{explanation.name}: {method} is empty, {explanation.emptiness}")
-        return labelled_grid(tiles, kinds, options.colormap), notes
-
     async def ready_model(self, reference: str, deadline: float) -> tuple[Model, Card]:
         """The model, whatever it is called: there is no other."""
         return self.entry, self.model.card
@@ -213,13 +167,34 @@ class Local:
         Raises:
             ServiceError: why there is no answer.
         """
-        with self._blamed():
-            result = run(self._answering(question), [inputs], [question], self.settings.max_forward_passes)
-            (answer,) = result.answers
-            finished = self._worked_out(answer, question)
+        result = self._run(self._answering(question), inputs, [question])
+        (answer,) = result.answers
+        finished = self._worked_out(answer, question)
         if isinstance(finished, ServiceError):
             raise finished
         return finished, Timings(0.0, result.forward, result.backward)
+
+    def explained(self, inputs: Inputs, questions: Sequence[Question | None]) -> Iterator[Answer | ServiceError]:
+        """Answer questions about one image, in order, together as far as they can be.
+
+        Raises:
+            ModelFailed: the model fails on the image.
+        """
+        begun: dict[int, Answer | Pending | ServiceError] = {}
+        by_full = [row for row, question in enumerate(questions) if not self.model.answers(question)]
+        by_what_is_here = sorted({*range(len(questions))} - {*by_full})
+        for rows in (by_what_is_here, by_full):
+            for first in range(0, len(rows), self.model.card.batch):
+                some = rows[first : first + self.model.card.batch]
+                asked = [questions[row] for row in some]
+                begun.update(zip(some, self._run(self._answering(*asked), inputs, asked).answers, strict=True))
+        for row, question in enumerate(questions):
+            yield self._worked_out(begun[row], question)
+
+    def _run(self, model: ServedModel, inputs: Inputs, questions: Sequence[Question | None]) -> BatchResult:
+        """Answer questions about one image, but for the steps of those that take several."""
+        with self._blamed():
+            return run(model, [inputs] * len(questions), questions, self.settings.max_forward_passes)
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:
@@ -242,11 +217,12 @@ class Local:
 
     def _worked_out(self, answer: Answer | Pending | ServiceError, asked: Question | None) -> Answer | ServiceError:
         """The answer once all of its steps are taken. A step counts as a batch of passes; what is more comes last."""
-        passes = self._passes(asked.method, asked.layer, len(asked.targets), asked.options) if asked else 0
-        while isinstance(answer, Pending):
-            done = min(passes, self.model.card.batch)
-            answer, passes = answer.advance() or answer, passes - done
-            self.progress(done)
+        with self._blamed():
+            passes = self._passes(asked.method, asked.layer, len(asked.targets), asked.options) if asked else 0
+            while isinstance(answer, Pending):
+                done = min(passes, self.model.card.batch)
+                answer, passes = answer.advance() or answer, passes - done
+                self.progress(done)
         if not isinstance(answer, ServiceError):
             self.progress(passes)
         return answer

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import io
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic
 from typing import Any, Literal, NoReturn
@@ -22,7 +23,10 @@ from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.pipeline import Pipeline, Unobserved
 from gradcam_service.core.results import Result
 from gradcam_service.errors import DeadlineExceeded, Internal, ModelFailed, ServiceError
+from gradcam_service.gallery import gallery
+from gradcam_service.images.grid import labelled_grid
 from gradcam_service.local import Local, open_model
+from gradcam_service.maps import MapKind
 from gradcam_service.settings import Settings
 from gradcam_service.worker.messages import Answer, Timings
 from repository import ROOT
@@ -130,14 +134,41 @@ def test_whatever_goes_wrong_with_one_image_the_others_are_answered(scenes: Loca
 
 def test_a_grid_leaves_out_what_can_not_explain_a_contrast_and_says_why(scenes: Local):
     target = {"class": "star", "against": "flower"}
-    grid, left_out = scenes.gallery(
-        "scene.jpg", SCENE, ExplainOptions(target=[target]), ["gradcam", "finercam", "layercam"]
+    grid, left_out = gallery(
+        scenes, "scene.jpg", SCENE, ExplainOptions(target=[target]), ["gradcam", "finercam", "layercam"]
     )
-    without, none = scenes.gallery("scene.jpg", SCENE, ExplainOptions(target=[target]), ["gradcam", "layercam"])
+    without, none = gallery(scenes, "scene.jpg", SCENE, ExplainOptions(target=[target]), ["gradcam", "layercam"])
     assert none == []
     assert np.array_equal(np.asarray(grid), np.asarray(without))
     (reason,) = left_out
     assert reason.startswith("finercam can't explain star rather than flower: ")
+
+
+def test_the_tiles_of_a_grid_are_the_overlays_that_each_method_has_alone(scenes: Local):
+    methods, options = ["gradcam", "layercam", "guided_backprop"], {"target": ["star", "flower"], "scale": "shared"}
+    tiles, kinds = [("scene.jpg", Image.open(io.BytesIO(SCENE)))], set[MapKind]()
+    for method in methods:
+        alone = ExplainOptions(method=method, output=["overlay", "heatmap"], format="png", **options)
+        for explanation in scenes.explain(SCENE, alone).explanations:
+            shown = explanation.heatmap if explanation.kind == "signed_colour" else explanation.overlay
+            tiles.append((f"{explanation.name}: {method}", Image.open(io.BytesIO(shown.data))))
+            kinds.add(explanation.kind)
+    grid, _ = gallery(scenes, "scene.jpg", SCENE, ExplainOptions(**options), methods)
+    assert np.array_equal(np.asarray(grid), np.asarray(labelled_grid(tiles, kinds)))
+
+
+def test_the_picture_of_a_grid_passes_the_network_once_for_all_methods_that_need_no_more(scenes: Local):
+    passed = list[int]()
+
+    class Counting(CompiledNetwork):
+        def predict(self, images: np.ndarray, *others: np.ndarray, alike: Sequence[int] | None = None) -> Any:
+            passed.append(len(images if alike is None else set(alike)))
+            return super().predict(images, *others, alike=alike)
+
+    counting = replace(scenes.model, network=Counting(**vars(scenes.model.network)))
+    options = ExplainOptions(target=["star"])
+    gallery(replace(scenes, model=counting), "scene.jpg", SCENE, options, ["gradcam", "cam", "layercam", "eigencam"])
+    assert passed == [1]
 
 
 @pytest.mark.parametrize(("targets", "layer"), [(["star"], "auto"), (["star", "flower"], "layer2")])
@@ -145,7 +176,7 @@ def test_what_an_explanation_will_cost_is_what_is_done_by_its_end(scenes: Local,
     methods, done = ["gradcam", "guided_gradcam", "cam", "integrated_gradients"], list[int]()
     options = ExplainOptions(target=targets, layer=layer)
     expected = scenes.passes(options, [*methods, "guesswork"])
-    replace(scenes, progress=done.append).gallery("scene.jpg", SCENE, options, methods)
+    gallery(replace(scenes, progress=done.append), "scene.jpg", SCENE, options, methods)
     assert sum(done) == expected
     assert len(done) > len(methods)  # step by step, not all at the end
     if layer == "auto":
@@ -185,7 +216,7 @@ def test_a_model_that_fails_while_its_pace_is_measured_is_to_blame(scenes: Local
 def test_each_method_of_a_grid_takes_the_options_that_it_has(scenes: Local):
     options, done = ExplainOptions(method="all", target=["star"], samples=2, window=8), list[int]()
     methods = ["gradcam", "smoothgrad", "occlusion"]
-    _, notes = replace(scenes, progress=done.append).gallery("scene.jpg", SCENE, options, methods)
+    _, notes = gallery(replace(scenes, progress=done.append), "scene.jpg", SCENE, options, methods)
     (left_out,) = notes
     assert left_out.startswith("occlusion is left out: stride")  # 16 if nothing else is said
     each = {name: scenes.passes(options, [name]) for name in methods}
@@ -200,7 +231,7 @@ def test_an_empty_map_is_told_of_in_the_grid(scenes: Local):
     Image.new("RGB", (128, 128), (128, 128, 128)).save(nothing, "PNG")
     options = ExplainOptions(target=["star"])
     assert [scenes.explain(nothing.getvalue(), options).explanations[0].max] == [0]
-    _, notes = scenes.gallery("nothing.png", nothing.getvalue(), options, ["gradcam", "layercam"])
+    _, notes = gallery(scenes, "nothing.png", nothing.getvalue(), options, ["gradcam", "layercam"])
     assert notes[1:] == ["star: gradcam is empty, all zero: nothing speaks for it in this layer"]
 
 

@@ -200,9 +200,9 @@ class Network:
             images: (N, C, H, W).
             others: the network's other inputs, N rows each.
             alike: for each row one that has the same image, the same of all those; these pass the backbone once
-                where the network `shares_images`.
+                where the network takes no other inputs, or `shares_images`.
         """
-        if alike is None or not self.shares_images:
+        if alike is None or (others and not self.shares_images):
             frontier = self.cut.gathered(self.backbone(images, *others))
         else:
             rows = sorted(set(alike))

@@ -81,7 +81,7 @@ def run(
     with model.network.undisturbed():
         start = perf_counter()
         images, *others = model.batch(inputs)
-        frontier, scores = model.network.predict(images, *others, alike=_alike(inputs) if others else None)
+        frontier, scores = model.network.predict(images, *others, alike=_alike(inputs, asked_text=bool(others)))
         tokens: Sequence[np.ndarray | None] = [None] * len(inputs)
         refused: list[ServiceError | None] = [_too_wide(model, own, max_forward_passes) for own in inputs]
         if (text := model.card.text) is not None and model.card.speaks:
@@ -120,13 +120,22 @@ def run(
     return BatchResult(answers, predicted - start, perf_counter() - predicted)
 
 
-def _alike(inputs: Sequence[Inputs]) -> list[int]:
-    """For each image of a batch the first that is the same picture, whatever is asked about it."""
+def _alike(inputs: Sequence[Inputs], asked_text: bool) -> list[int] | None:
+    """For each image of a batch the first that is the same picture, whatever is asked about it; None if all differ.
+
+    About one picture many texts may be asked by as many callers. Without texts, only who asks for several methods at
+    once, of the very same numbers, is worth a look.
+    """
     first: dict[object, int] = {}
-    return [
-        first.setdefault(tuple((name, own[name].tobytes()) for name in own if name not in (TOKENS, BEAM)), row)
+
+    def looks(values: np.ndarray) -> object:
+        return values.tobytes() if asked_text else id(values)
+
+    alike = [
+        first.setdefault(tuple((name, looks(own[name])) for name in own if name not in (TOKENS, BEAM)), row)
         for row, own in enumerate(inputs)
     ]
+    return alike if len(first) < len(inputs) else None
 
 
 def _beam(own: Inputs) -> int:
