@@ -51,7 +51,7 @@ chaos: $(VENV)/.dev  ## every fault that docs/operations.md promises to tolerate
 	$(BIN)/pytest -m 'not clients' tests/worker/test_fault_tolerance.py tests/compiled/test_fault_tolerance.py tests/worker/test_tasks_under_faults.py tests/worker/test_two_workers.py tests/worker/test_versions.py --chaos --timeout 1800 -rP --show-capture=stdout
 
 fuzz: $(VENV)/.dev  ## thousands of made-up requests and damaged pictures
-	$(BIN)/pytest -n 2 tests/fuzz --fuzz --timeout 1800 -rP --show-capture=stdout
+	$(BIN)/pytest -n 2 -m 'not clients' tests/fuzz --fuzz --timeout 1800 -rP --show-capture=stdout
 
 docs: $(VENV)/.installed  ## write the tables of docs/ that the code fills, the client's options, and the rules for the Prometheus operator
 	$(BIN)/python docs/tables.py

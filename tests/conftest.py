@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import functools
 import gc
@@ -104,6 +105,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     gc.disable()  # until all tests are collected, which stay
     if hasattr(config, "workerinput"):
+        atexit.register(os._exit, 0)  # to take torch apart, a process takes seconds, and all wait for it
         return  # which has the environment of the process that started it
     for name in filter(OTHERS.match, list(os.environ)):
         del os.environ[name]
@@ -143,6 +145,7 @@ def _economical() -> Iterator[None]:
 
     torch.set_num_threads(1)
     _read_functions_of_onnx_once()
+    _list_composite_operators_once()
     gc.freeze()  # what has been imported stays; while networks are traced, it would be looked through again and again
     gc.set_threshold(20_000, 10, 10)  # of the usual 700, looking for garbage takes a tenth of the time of all tests
     gc.enable()
@@ -162,6 +165,13 @@ def _read_functions_of_onnx_once() -> None:
         return registry
 
     ONNXRegistry.from_torchlib = staticmethod(from_torchlib)  # type: ignore[method-assign, assignment]
+
+
+def _list_composite_operators_once() -> None:
+    """Spare each program that torch decomposes the search through all operators for those made of others."""
+    from torch.export import exported_program
+
+    exported_program._collect_all_valid_cia_ops = functools.cache(exported_program._collect_all_valid_cia_ops)
 
 
 @pytest.fixture(scope="session")

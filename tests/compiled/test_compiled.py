@@ -149,7 +149,9 @@ def test_another_layer_that_it_was_compiled_at():
         both("scenes")[1].card.check_question("gradcam", "layer2", {})
 
 
-@pytest.mark.parametrize("name", [pytest.param("easy-vqa", marks=pytest.mark.exhaustive), "scenes-captions", "policy"])
+@pytest.mark.parametrize(
+    "name", ["policy", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("easy-vqa", "scenes-captions"))]
+)
 def test_answers_captions_and_actions(name):
     check(name, [Question("gradcam"), Question("hirescam"), Question("eigencam")])
 

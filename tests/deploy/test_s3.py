@@ -51,6 +51,7 @@ def publish(repository: str, version: str) -> None:
         system.pipe_file(f"{root}/mine/{version}/{file}", content)
 
 
+@pytest.mark.exhaustive
 def test_an_outage_takes_nothing_that_is_loaded(s3: Store):
     unread = "can't be read; what is loaded stays as it is"
     never_read = "can't be read; nothing is loaded until they can"

@@ -139,7 +139,11 @@ def test_what_more_than_names_would_change_is_left_to_torch(make):
     assert not is_made_of_usual_operators(exported(net).graph)
 
 
-@pytest.mark.parametrize("make", [*USUAL.values(), *OTHER.values()], ids=[*USUAL, *OTHER])
+@pytest.mark.parametrize(
+    "make",
+    [*OTHER.values(), *(pytest.param(make, marks=pytest.mark.exhaustive) for make in USUAL.values())],
+    ids=[*OTHER, *USUAL],
+)
 def test_either_way_the_numbers_are_the_modules(make):
     net, x = seeded(make), images(3, 12)
     with torch.no_grad():

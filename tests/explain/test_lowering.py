@@ -61,7 +61,7 @@ def test_an_architecture_explains_itself_as_the_service_does(name, layer):
     check(network(name).cut_at(layer), images(5), network(name).classes)
 
 
-@pytest.mark.parametrize("make", [LeNet, ConcatPooling])
+@pytest.mark.parametrize("make", [LeNet, pytest.param(ConcatPooling, marks=pytest.mark.exhaustive)])
 def test_every_layer_of_hand_made_networks(make):
     torch.manual_seed(1)
     side = 32 if make is LeNet else 16

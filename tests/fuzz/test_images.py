@@ -79,6 +79,7 @@ def test_a_damaged_picture_is_answered_or_refused(guarded: Service, encoding: st
     assert statuses[422] > 0  # else nothing was damaged
 
 
+@pytest.mark.exhaustive
 def test_damaged_pictures_leave_no_memory_behind(guarded: Service, fuzz: bool):
     files = list(FORMATS.values())
 

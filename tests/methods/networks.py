@@ -255,7 +255,7 @@ _BUILDERS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "vit": (partial(VisionTransformer, 64, 16, 2, 2, 32, 64), "encoder.layers.encoder_layer_0"),
 }
 SIZE = 64
-RARE = ("mnasnet",)
+RARE = ("mnasnet", "regnet", "mobilenet_v2", "googlenet")
 """Those whose blocks others have, too."""
 
 

@@ -154,6 +154,7 @@ def pooled_and_linear(weights, features):
     return pooled @ weights["fc_0.w_0"] + weights["fc_0.b_0"]
 
 
+@pytest.mark.exhaustive
 def test_a_network_with_squeeze_and_excitation_sees_how_a_text_lies(tmp_path):
     file = carried("rapidocr-onnxruntime", "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx")
     model = loaded(tmp_path, file, LINES)

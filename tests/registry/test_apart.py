@@ -143,6 +143,7 @@ def test_nothing_of_the_process_outlives_it(tmp_path):
     traces.traced(ModelFolder(entry.spec(), entry.folder()), Surroundings(tmp_path))
 
 
+@pytest.mark.exhaustive
 def test_a_captioners_backbone_is_exported_as_one_of_pictures_alone():
     entry = next(entry for entry in scan(()) if entry.name == "scenes-captions")
     folder = ModelFolder(entry.spec(), entry.folder())

@@ -53,7 +53,7 @@ KINDS = {
     "Dinov2": ({**BLOCKS, "image_size": 64}, "BitImageProcessor", CROPPED),
 }
 """Configurations, and image processors as these models are published with, tiny."""
-SLOW = ("MobileNetV1", "MobileNetV2")
+SLOW = ("Beit", "MobileNetV1", "MobileNetV2")
 
 
 def saved(folder, kind, **processing):

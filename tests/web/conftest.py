@@ -24,26 +24,31 @@ labels: labels.txt
 runtime: eager
 """
 BANDS = """\
-source: timm
-architecture: lcnet_050
-options: {in_chans: 4, num_classes: 3}
-weights: random:0
+source: python
+architecture: plainnets:bands
 input: {channels: 4, depth: 16}
 preprocess: {resize: [64, 64], mean: [0.5, 0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5, 0.5]}
 labels: [water, forest, town]
 runtime: eager
 load: demand
 """
-FLAT = """\
+CODE = """\
+import torch
 from torch import nn
 
 
 def flat():
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3))
+
+
+def bands():
+    torch.manual_seed(0)
+    features = nn.Conv2d(4, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU()
+    return nn.Sequential(*features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3))
 """
 FLAT_MODEL = """\
 source: python
-architecture: flatnets:flat
+architecture: plainnets:flat
 labels: [a, b, c]
 preprocess: {resize: [32, 32], mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
 runtime: eager
@@ -188,7 +193,7 @@ def guarded(tmp_path_factory):
     folder = root / "models" / "bands" / "1"
     folder.mkdir(parents=True)
     (folder / "model.yaml").write_text(BANDS)
-    (root / "flatnets.py").write_text(FLAT)
+    (root / "plainnets.py").write_text(CODE)
     folder = root / "models" / "flat" / "1"
     folder.mkdir(parents=True)
     (folder / "model.yaml").write_text(FLAT_MODEL)

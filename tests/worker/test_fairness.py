@@ -21,7 +21,7 @@ def photo() -> bytes:
 
 def test_predictions_are_answered_while_rise_runs(service: Service, photo: bytes):
     def rise() -> httpx.Response:
-        options = {"method": "rise", "masks": "1000", "output": "map"}
+        options = {"method": "rise", "masks": "500", "output": "map"}
         return service.post("/explain", files={"image": photo}, data=options)
 
     with ThreadPoolExecutor(1) as thread:
@@ -32,7 +32,7 @@ def test_predictions_are_answered_while_rise_runs(service: Service, photo: bytes
             assert prediction.status_code == 200
             answered += not running.done()
         assert running.result().status_code == 200
-    # 1,000 masks in chunks of 8: a prediction may wait for one chunk, not for 125 of them.
+    # 500 masks in chunks of 8: a prediction may wait for one chunk, not for 62 of them.
     assert answered > 10
 
 

@@ -378,6 +378,7 @@ def test_a_model_larger_than_the_budget_is_refused_and_the_others_stay(cramped: 
     assert ask(cramped, "scenes").status_code == 200
 
 
+@pytest.mark.exhaustive
 def test_models_loaded_and_unloaded_leave_no_memory_behind(live: Service, repository: Repository, chaos: bool):
     """The worker's resident memory after 5 more cycles, or 50, is that after the first three, give or take 2 %."""
     repository.put("2", 2, runtime="auto" if chaos else "eager")

@@ -123,6 +123,7 @@ def test_a_short_training_runs_and_repeats_itself(tmp_path):
     scenes_network().load_state_dict(load_file(tmp_path / "weights.safetensors"))
 
 
+@pytest.mark.exhaustive
 def test_examples_do_not_depend_on_the_number_of_processes():
     one, two = draw(260, processes=1), draw(260, processes=2)
     assert isinstance(one, Examples)
