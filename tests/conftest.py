@@ -47,7 +47,7 @@ load: demand
 
 LONGEST = (
     *("web", "api", "explain", "methods", "compiled", "worker", "registry", "test_export.py", "deploy"),
-    *("test_export_program.py", "runtime", "fuzz", "test_serve_your_model.py", "extending", "zoo"),
+    *("test_export_program.py", "runtime", "fuzz", "extending", "zoo"),
 )
 """Rooms and files that take longest; all others take seconds."""
 TOGETHER = (

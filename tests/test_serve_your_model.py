@@ -1,4 +1,7 @@
-"""The page docs/serve-your-model.md as a new user would go through it: every command on real, small files."""
+"""The page docs/serve-your-model.md as a new user would go through it: every command on real, small files.
+
+``make test-all`` goes through it: half of a minute goes by until every framework is imported that the page names.
+"""
 
 from __future__ import annotations
 
@@ -116,12 +119,14 @@ AGAIN = [title for title, place in SERVED.items() if place in ("birds/2", "birds
 """Sections in which the weights of the first are found once more."""
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("title", AGAIN)
 def test_the_same_weights_are_found_in_every_checkpoint(walk: Walk, title: str):
     first, again = (walk.folder / "models" / place / "model.safetensors" for place in ("birds/1", SERVED[title]))
     assert first.read_bytes() == again.read_bytes()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("title", [title for title in SERVED if title not in AGAIN])
 def test_a_section_comes_to_a_model_that_answers_as_it_did_where_it_was_made(walk: Walk, title: str):
     served = walk.served(title)
@@ -144,5 +149,6 @@ def test_a_section_comes_to_a_model_that_answers_as_it_did_where_it_was_made(wal
     assert "gradcam" in served.card.method_names()
 
 
+@pytest.mark.exhaustive
 def test_a_prediction_on_the_page_names_the_classes(walk: Walk):
     assert {"cat", "dog", "bird"} <= set(walk.said["A folder of Hugging Face transformers"].split())
