@@ -148,7 +148,11 @@ def test_what_a_model_does_not_take_is_refused_saying_what_it_takes(client, name
 
 def test_a_model_says_what_it_takes(client):
     inputs = {name: client.get(f"/models/{name}").json()["input"] for name in MODELS}
-    arrays = {"width": 32, "height": 24, "media_types": ["image/*", "application/x-npy", "application/dicom"]}
+    files = {
+        "media_types": ["image/*", "application/x-npy", "application/dicom"],
+        "endings": [".tif", ".tiff", ".npy", ".dcm"],
+    }
+    arrays = {"width": 32, "height": 24, **files}
     assert inputs["xray"] == {**arrays, "channels": 1, "depth": 16}
     assert inputs["film"] == {**arrays, "channels": 1, "depth": 16, "range": [0, 4095]}
     assert inputs["thermal"] == {**arrays, "channels": 1, "depth": "float"}

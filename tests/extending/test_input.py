@@ -1,9 +1,11 @@
 """A made-up kind of input, places as text, is explained, drawn on, documented and refused like any other."""
 
 import numpy as np
+import pytest
 from inputs.files import npy
 
 from api.calls import opened, problem, result, values
+from browser import CHROMIUM, Visit, chromium
 
 DOTS = b"30 40\n31 40\n90 100\n"
 IMAGE = np.zeros((128, 128, 3), np.uint8)
@@ -31,6 +33,25 @@ def test_it_says_what_is_wrong_with_what_is_sent(client):
 
 
 def test_it_is_listed_and_documented(client):
-    assert client.get("/models/dotted").json()["input"]["media_types"] == ["text/x-dots"]
-    body = client.get("/openapi.json").json()["paths"]["/explain"]["post"]["requestBody"]["content"]
-    assert "text/x-dots" in body
+    told = client.get("/models/dotted").json()["input"]
+    assert (told["media_types"], told["endings"]) == (["text/x-dots"], [".dots"])
+    document = client.get("/openapi.json").json()
+    assert "text/x-dots" in document["paths"]["/explain"]["post"]["requestBody"]["content"]
+    assert "`text/x-dots`" in document["info"]["description"]
+
+
+def test_who_sends_something_else_is_told_that_it_may_be_sent(client):
+    assert "text/x-dots" in problem(explained(client, DOTS, "text/x-lines"), 415, "unsupported_media_type")
+    assert "text/x-dots" in problem(explained(client, b"", "text/x-dots"), 400, "malformed")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_the_page_says_what_it_takes_and_explains_a_file_of_it(client):
+    explained(client, DOTS, "text/x-dots", model="dotted")  # which loads the model
+    with chromium() as browser:
+        page = Visit(browser.new_page(reduced_motion="reduce")).page
+        page.goto(f"{client.base_url}/#model=dotted@1")
+        page.get_by_text("takes no pictures, but text/x-dots. Open a file of that (.dots)").wait_for()
+        assert page.locator("#file").get_attribute("accept") == "text/x-dots,.dots"
+        page.locator("#file").set_input_files({"name": "some.dots", "mimeType": "", "buffer": DOTS})
+        page.locator(".tile[data-state=done]").wait_for()

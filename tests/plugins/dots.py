@@ -22,4 +22,4 @@ def receive(data: bytes, takes: Takes, preprocess: Preparing, max_pixels: int) -
     return Received({"image": image}, prepared, lambda: Image.fromarray(image))
 
 
-INPUT = Input(("text/x-dots",), receive, size=lambda data: (SIDE, SIDE))
+INPUT = Input(("text/x-dots",), receive, size=lambda data: (SIDE, SIDE), endings=(".dots",))

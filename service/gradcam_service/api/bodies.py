@@ -30,6 +30,7 @@ from gradcam_service.errors import (
     UnsupportedMedia,
     shortened,
 )
+from gradcam_service.inputs import media_types
 from gradcam_service.naming import misspelt
 from gradcam_service.settings import Settings
 
@@ -42,9 +43,7 @@ _PICTURES = ("image", "images", "frames")
 
 _HOW = (
     "send multipart/form-data with file parts named image (or frames, of one), application/json with image, images or "
-    "frames in base64, "
-    "or the picture itself as image/*, an array as application/x-npy, DICOM as application/dicom, "
-    "or any of them as application/octet-stream"
+    f"frames in base64, or what is in them itself, as {', '.join(media_types())} or application/octet-stream"
 )
 _CURLS = " (curl says so of what -d and --data-binary send; -T photo.jpg or -F image=@photo.jpg would work)"
 

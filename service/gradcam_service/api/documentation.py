@@ -11,16 +11,17 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from gradcam_service.api.schemas import Problem
+from gradcam_service.inputs import media_types
 from gradcam_service.registry.spec import Spec
 
-DESCRIPTION = """\
+DESCRIPTION = f"""\
 Send a picture in one of three forms, with the same options in each:
 
 * `multipart/form-data`: file parts named `image`, options as form fields;
 * `application/json`: `image` or `images` in base64, options as members;
   (in both, `frames` for a model that takes several pictures as one, oldest first);
-* the picture itself as `image/*`, an array of numbers as `application/x-npy`, DICOM as `application/dicom`, or any of
-  them as `application/octet-stream`, options in the query string.
+* the picture itself, or what else a model takes, as {", ".join(f"`{media_type}`" for media_type in media_types())} or,
+  any of them, `application/octet-stream`, options in the query string.
 
 To try the forms that take a file, save a photograph: [a camera on a tripod](docs/camera.jpg),
 [coffee](docs/coffee.jpg), [a cat](docs/cat.jpg), or for the model `scenes` [this scene](docs/scene.jpg), a star and a

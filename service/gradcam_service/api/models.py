@@ -35,7 +35,7 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
     if card is None:
         return body
     height, width = card.preprocess.input_size
-    task = TASKS[card.task]
+    kind, task = INPUTS[card.input.reader], TASKS[card.task]
     default = next(layer for layer in card.layers if layer.name == card.layer)
     return body.model_copy(
         update={
@@ -49,7 +49,8 @@ def model_body(model: Model, devices: list[str]) -> ModelBody:
                 frames=card.input.frames if card.input.frames > 1 else None,
                 depth=card.input.depth,
                 range=card.input.range,
-                media_types=list(INPUTS[card.input.reader].media_types),
+                media_types=list(kind.media_types),
+                endings=list(kind.endings),
             ),
             "entries": EntriesBody(**vars(task.entries), compared="contrast" in of_task(card.task)),
             "text": _text(task.text) if task.text else None,

@@ -54,6 +54,7 @@ class InputBody(BaseModel):
         None, description="the numbers that become 0 and 1, where not those of the depth"
     )
     media_types: list[str] = Field(description="what may be sent")
+    endings: list[str] = Field(description="of names of files of it that a browser doesn't know by the media types")
 
 
 class TextBody(BaseModel):

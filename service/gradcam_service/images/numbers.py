@@ -27,6 +27,11 @@ from gradcam_service.images.tiff import bands_of_tiff, read_bands, size_of_tiff
 NPY = b"\x93NUMPY"
 """How NumPy's files begin."""
 
+MEDIA_TYPES = ("image/*", "application/x-npy", "application/dicom")
+"""Of the files that `read_numbers` reads, ``image/*`` for any of images."""
+ENDINGS = (".tif", ".tiff", ".npy", ".dcm")
+"""Of those among them that a browser doesn't know by these types."""
+
 # What NumPy raises for damaged headers. It reads them as Python literals, whose parser has no memory for deep nesting.
 _UNREADABLE = (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError, TokenError)
 

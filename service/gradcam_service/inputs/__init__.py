@@ -134,6 +134,7 @@ class Input:
         receive_all: the same as ``receive`` of several files that are one input; None where one file is all of it.
         receive_array: the same as ``receive`` of numbers that came otherwise than in a file, as in JSON: an array of
             any type, (H, W) or (H, W, C), of frames one dimension more; None where only files are read.
+        endings: of the names of files that a browser, which offers them to be opened, doesn't know by the media types.
     """
 
     media_types: tuple[str, ...]
@@ -141,6 +142,7 @@ class Input:
     size: Callable[[bytes], tuple[int, int]]
     receive_all: Callable[[Sequence[bytes], Takes, Preparing, int], Received] | None = None
     receive_array: Callable[[NDArray[Any], Takes, Preparing, int], Received] | None = None
+    endings: tuple[str, ...] = ()
 
     def read(self, sent: bytes | NDArray[Any], takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
         """Receive a file, or numbers in its place.

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gradcam_service.errors import UnfitInput
 from gradcam_service.images.geometry import PreparedImage, prepare, prepare_bands
-from gradcam_service.images.numbers import numbers_of, read_numbers, size_of_numbers
+from gradcam_service.images.numbers import ENDINGS, MEDIA_TYPES, numbers_of, read_numbers, size_of_numbers
 from gradcam_service.images.samples import Samples, described, of_type
 from gradcam_service.inputs import Input, Preparing, Received, Takes
 from gradcam_service.inputs._warnings import beyond_unit, hardly_used
@@ -130,6 +130,4 @@ def as_picture(bands: list[NDArray[np.float32]], limits: list[tuple[float, float
     return np.stack(shades, axis=2)
 
 
-INPUT = Input(
-    ("image/*", "application/x-npy", "application/dicom"), receive, size_of_numbers, receive_array=receive_array
-)
+INPUT = Input(MEDIA_TYPES, receive, size_of_numbers, receive_array=receive_array, endings=ENDINGS)

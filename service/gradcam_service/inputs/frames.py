@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gradcam_service.errors import UnfitInput
 from gradcam_service.images.animation import Frame, check_count, frames_of, size_of_frame
+from gradcam_service.images.numbers import ENDINGS, MEDIA_TYPES
 from gradcam_service.inputs import INPUTS, Input, Preparing, Received, Takes
 
 
@@ -101,4 +102,4 @@ def _stacked(sent: Iterable[Frame], takes: Takes, preprocess: Preparing, max_pix
     return replace(newest, inputs={"image": stacked}, warnings=warnings)
 
 
-INPUT = Input(("image/*", "application/x-npy", "application/dicom"), receive, size_of_frame, receive_all, receive_array)
+INPUT = Input(MEDIA_TYPES, receive, size_of_frame, receive_all, receive_array, ENDINGS)

@@ -11,7 +11,7 @@ from PIL import Image
 from gradcam_service.errors import UnfitInput
 from gradcam_service.images.decode import decode
 from gradcam_service.images.geometry import prepare
-from gradcam_service.images.numbers import NPY, numbers_of, read_numbers, size_of_numbers
+from gradcam_service.images.numbers import ENDINGS, MEDIA_TYPES, NPY, numbers_of, read_numbers, size_of_numbers
 from gradcam_service.inputs import Input, Preparing, Received, Takes
 from gradcam_service.inputs._warnings import hardly_used
 
@@ -69,6 +69,4 @@ def _warnings(image: Image.Image, preprocess: Preparing) -> tuple[str, ...]:
     return warnings
 
 
-INPUT = Input(
-    ("image/*", "application/x-npy", "application/dicom"), receive, size_of_numbers, receive_array=receive_array
-)
+INPUT = Input(MEDIA_TYPES, receive, size_of_numbers, receive_array=receive_array, endings=ENDINGS)

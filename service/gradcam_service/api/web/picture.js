@@ -3,14 +3,12 @@
 import { $, element } from "./dom.js";
 import { PICTURES, picturesFor } from "./samples.js";
 
-/**
- * What the file dialog offers: several files unless a model is known to take one, and the endings of some of the types that
- * it takes, as the browser knows none of them.
- */
-export function offer({ media_types: types = ["image/*"], frames = false } = { frames: true }) {
+const UNKNOWN = { media_types: ["image/*"], endings: [".tif", ".tiff"], frames: true };
+
+/** What the file dialog offers: what a model takes, and several files unless it is known to take one. */
+export function offer({ media_types: types, endings, frames } = UNKNOWN) {
   $("file").multiple = Boolean(frames);
-  const endings = { "image/*": ".tif,.tiff", "application/x-npy": ".npy", "application/dicom": ".dcm" };
-  $("file").accept = types.flatMap((type) => [type, endings[type] ?? []].flat()).join();
+  $("file").accept = [...types, ...endings].join();
 }
 
 let counted = 0;

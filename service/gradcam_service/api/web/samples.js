@@ -39,10 +39,13 @@ const NONE = { pictures: {} };
 export const PICTURES = Object.entries(Object.assign({}, ...Object.values(SAMPLES).map(({ pictures }) => pictures)))
   .map(([file, shows]) => ({ file, name: file.split(".")[0], shows }));
 
-/** What a model, as GET /models lists it, is shown: photographs, but where it takes bands or several frames. */
+/** Whether a model, as far as it is known, takes files of images. */
+export const takesImages = (input) => !input || input.media_types.some((type) => type.startsWith("image/"));
+
+/** What a model, as GET /models lists it, is shown: photographs, but where it takes bands, several frames or no images. */
 export function samplesFor({ name, input }) {
   if (SAMPLES[name]) return SAMPLES[name];
-  return [1, 3].includes(input?.channels ?? 3) && !input?.frames ? { pictures: PHOTOGRAPHS } : NONE;
+  return [1, 3].includes(input?.channels ?? 3) && !input?.frames && takesImages(input) ? { pictures: PHOTOGRAPHS } : NONE;
 }
 
 /** The embedded pictures that a model can make something of. */

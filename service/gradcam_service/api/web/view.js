@@ -9,7 +9,7 @@ import { showAgainst, showClasses, showHow, showModels, showOther, showTask } fr
 import { offer, showExamples, showFrames } from "./picture.js";
 import { asked, lacksText, listed, named, questions, targets } from "./questions.js";
 import { entriesOf } from "./said.js";
-import { picturesFor, samplesFor } from "./samples.js";
+import { picturesFor, samplesFor, takesImages } from "./samples.js";
 import { known, modelOf, session, speaks } from "./session.js";
 import { part } from "./tile.js";
 import { showAsking, showCaption } from "./words.js";
@@ -105,7 +105,9 @@ function showPictureNote(answer) {
 }
 
 /** What to open for a model that no example is for. */
-function wanted({ channels, frames }) {
+function wanted(input) {
+  const { channels, frames, media_types: types, endings } = input;
+  if (!takesImages(input)) return `takes no pictures, but ${types.join(", ")}. Open a file of that${endings.length ? ` (${endings.join(", ")})` : ""}.`;
   if (frames) return `takes ${frames} frames as one picture. Open as many files together, whose names say their order, or an animation of them.`;
   return `takes ${channels} bands, which none of the examples has. Open a TIFF or .npy file of as many.`;
 }
