@@ -114,10 +114,10 @@ class Text(msgspec.Struct, frozen=True, dict=True):
         words = [own[at % len(own)] for at in range(self.words)]
         return self._filled(words if self.start is None else [self.start, *words])
 
-    def spoken(self, tokens: np.ndarray) -> list[int]:
-        """The words of a caption's tokens (T,), without its start, end and padding."""
+    def spoken(self, tokens: Sequence[int]) -> list[int]:
+        """The words of a caption's tokens, without its start, end and padding."""
         ends = {self.pad, self.end}
-        words: list[int] = tokens[1:].tolist()
+        words = [int(token) for token in tokens[1:]]
         return words[: next((at for at, token in enumerate(words) if token in ends), len(words))]
 
     def written(self, tokens: Sequence[int]) -> str:

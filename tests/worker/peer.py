@@ -106,4 +106,5 @@ def ask(link: WorkerLink, seconds: float = PATIENCE) -> asyncio.Task[tuple[Answe
 
 def done(job: Job, maps: tuple[int, ...] = MAPS.shape) -> Done:
     computed, targets = Computed("eager", "float32", "sha256:0"), (Target("class_", 0), Target("class_", 1))
-    return Done(job.id, Timings(0, 0, 0), computed, targets, "layer", maps)
+    answer = Answer(SCORES, np.broadcast_to(MAPS[0, 0, 0], maps), computed, targets, "layer")
+    return Done(job.id, Timings(0, 0, 0), answer)

@@ -128,7 +128,7 @@ class Task(KindBase, ABC):
         """What is explained where the caller names nothing, of scores (classes,): the most probable class."""
         return Target("class_", int(scores.argmax()))
 
-    def settled(self, targets: Sequence[Target], tokens: np.ndarray, card: Card) -> tuple[Target, ...]:
+    def settled(self, targets: Sequence[Target], tokens: Sequence[int], card: Card) -> tuple[Target, ...]:
         """The targets of a task that `speaks`, once the words are known, whose tokens (T,) these are."""
         return tuple(targets)
 

@@ -87,7 +87,9 @@ class Captioning(Task):
         )
     }
 
-    def predict(self, model: Labelled, scores: np.ndarray, top_k: int, tokens: np.ndarray | None = None) -> Captioned:
+    def predict(
+        self, model: Labelled, scores: np.ndarray, top_k: int, tokens: Sequence[int] | None = None
+    ) -> Captioned:
         """The caption whose tokens (T,) these are."""
         assert model.text is not None
         assert tokens is not None
@@ -102,7 +104,7 @@ class Captioning(Task):
         """The first word, the only one of which something is known without the caption; see `settled`."""
         return Target("word", [0])
 
-    def settled(self, targets: Sequence[Target], tokens: np.ndarray, card: Card) -> tuple[Target, ...]:
+    def settled(self, targets: Sequence[Target], tokens: Sequence[int], card: Card) -> tuple[Target, ...]:
         """Words, once the caption is known, as their index and the places of their tokens' logits in the scores.
 
         Every word for no targets.

@@ -27,7 +27,7 @@ class Pending:
     """An expensive explanation, worked out a step at a time so that others can be served in between."""
 
     def __init__(
-        self, model: ServedModel, scores: np.ndarray, steps: batch.Explaining, tokens: np.ndarray | None = None
+        self, model: ServedModel, scores: np.ndarray, steps: batch.Explaining, tokens: tuple[int, ...] | None = None
     ) -> None:
         self._model = model
         self._scores = scores
@@ -82,12 +82,12 @@ def run(
         start = perf_counter()
         images, *others = model.batch(inputs)
         frontier, scores = model.network.predict(images, *others, alike=_alike(inputs, asked_text=bool(others)))
-        tokens: Sequence[np.ndarray | None] = [None] * len(inputs)
+        tokens: Sequence[tuple[int, ...] | None] = [None] * len(inputs)
         refused: list[ServiceError | None] = [_too_wide(model, own, max_forward_passes) for own in inputs]
         if (text := model.card.text) is not None and model.card.speaks:
             widths = [0 if TOKENS in own or refused[row] else _beam(own) for row, own in enumerate(inputs)]
             others[0], scores = spoken(model.network, frontier, others[0], scores, widths, text, model.card.batch)
-            tokens = [np.array(row, np.int64) for row in others[0].tolist()]
+            tokens = [tuple(row) for row in others[0].tolist()]
         answered = word_scores(others[0], scores) if model.card.speaks else scores
         host_scores = np.asarray(on_host(answered))  # waits for the device
         classes = model.network.of_classes(scores)
@@ -154,7 +154,7 @@ def _too_wide(model: ServedModel, own: Inputs, limit: int) -> TooExpensive | Non
     )
 
 
-def _targeted(model: ServedModel, question: Question, scores: np.ndarray, tokens: np.ndarray | None) -> Question:
+def _targeted(model: ServedModel, question: Question, scores: np.ndarray, tokens: tuple[int, ...] | None) -> Question:
     """The question, with what the model's task explains by default where it names nothing.
 
     Raises:
@@ -199,12 +199,12 @@ def _outcome(
     model: ServedModel,
     scores: np.ndarray,
     explanation: batch.Explanation | batch.Explaining | None,
-    tokens: np.ndarray | None,
+    tokens: tuple[int, ...] | None,
 ) -> Answer | Pending | NonFinite:
     if not np.isfinite(scores).all():
         return _non_finite()
     if explanation is None:
-        return Answer(scores, (), "", np.empty((0, 0, 0), np.float32), model.card.computed, (), tokens)
+        return Answer(scores, np.empty((0, 0, 0), np.float32), model.card.computed, tokens=tokens)
     if not isinstance(explanation, batch.Explanation):
         return Pending(model, scores, explanation, tokens)
     try:
@@ -214,13 +214,13 @@ def _outcome(
 
 
 def _answer(
-    model: ServedModel, scores: np.ndarray, explanation: batch.Explanation, tokens: np.ndarray | None
+    model: ServedModel, scores: np.ndarray, explanation: batch.Explanation, tokens: tuple[int, ...] | None
 ) -> Answer:
     maps = np.asarray(explanation.maps)
     if not np.isfinite(maps).all():
         raise _non_finite()
-    quality = explanation.quality
-    return Answer(scores, explanation.targets, explanation.layer, maps, model.card.computed, quality, tokens)
+    of, computed = explanation, model.card.computed
+    return Answer(scores, maps, computed, of.targets, of.layer, of.quality, tokens)
 
 
 def _non_finite() -> NonFinite:

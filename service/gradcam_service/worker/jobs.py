@@ -180,10 +180,7 @@ class Jobs:
                 self._done(waiting, outcome, timings)
 
     def _done(self, waiting: Waiting, answer: Answer, timings: Timings) -> None:
-        shape, told = answer.maps.shape, answer.quality
-        tokens = () if answer.tokens is None else tuple(answer.tokens.tolist())
-        done = Done(waiting.job.id, timings, answer.computed, answer.targets, answer.layer, shape, told, tokens)
-        self._callers.reply(waiting.caller, done, answer.scores, np.ascontiguousarray(answer.maps))
+        self._callers.reply(waiting.caller, Done(waiting.job.id, timings, answer), *answer.frames)
 
     def _fail(self, waiting: Waiting, error: ServiceError) -> None:
         self._callers.fail(waiting.caller, waiting.job.id, error)

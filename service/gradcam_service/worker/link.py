@@ -249,7 +249,7 @@ def _result(reply: Done | Managed | Failed, frames: Sequence[bytes]) -> _Reply |
     match reply:
         case Done():
             try:
-                return _answer(reply, frames)
+                return reply.answer.filled(frames), reply.timings
             except ValueError as error:
                 log.error("answer can't be read", extra={"fields": {"reason": str(error)}})
                 return Internal("the worker's answer can't be read; its log may have the reason")
@@ -257,11 +257,3 @@ def _result(reply: Done | Managed | Failed, frames: Sequence[bytes]) -> _Reply |
             return None
         case Failed():
             return from_code(reply.code, reply.detail)
-
-
-def _answer(done: Done, frames: Sequence[bytes]) -> tuple[Answer, Timings]:
-    scores, maps = (np.frombuffer(frame, np.float32) for frame in frames)
-    tokens = np.array(done.tokens, np.int64) if done.tokens else None
-    shaped = maps.reshape(done.maps)
-    answer = Answer(scores, done.targets, done.layer, shaped, done.computed, done.quality, tokens)
-    return answer, done.timings

@@ -2,12 +2,13 @@
 
 API → worker: `Hello`, `Job` (+ a frame for each input), `Cancel`, `Load`, `Unload`, `Rescan`
 worker → API: `Status`, `Done` (+ scores frame, maps frame), `Managed`, `Failed`
+
+An array in a header is its shape alone; its numbers, float32, are a frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -143,28 +144,43 @@ class Rescan(msgspec.Struct, tag=True, frozen=True):
     id: int
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, eq=False):
     """Answer of a model about one image: its scores, and the maps that were asked for.
 
     Attributes:
         scores: (classes,) float32, logit units, and the model's value behind them if it gives one; of a caption, for
             each word its logit and its log-probability, ((T − 1) · 2,).
-        targets: what was explained; empty where nothing was asked.
-        layer: the layer explained; empty likewise.
         maps: (targets, h, w) or, a value for each band of the input, (targets, H, W, C) float32.
         computed: by what.
+        targets: what was explained; empty where nothing was asked.
+        layer: the layer explained; empty likewise.
         quality: of each map; empty where it was not asked for.
-        tokens: (T,) int64, the caption that was given or found; None of a model that speaks of none.
+        tokens: the caption that was given or found; None of a model that speaks of none.
     """
 
     scores: np.ndarray
-    targets: tuple[Target, ...]
-    layer: str
     maps: np.ndarray
     computed: Computed
+    targets: tuple[Target, ...] = ()
+    layer: str = ""
     quality: tuple[Quality, ...] = ()
-    tokens: np.ndarray | None = None
+    tokens: tuple[int, ...] | None = None
+
+    @property
+    def frames(self) -> tuple[np.ndarray, np.ndarray]:
+        """What follows the header."""
+        return np.ascontiguousarray(self.scores), np.ascontiguousarray(self.maps)
+
+    def filled(self, frames: Sequence[bytes]) -> Answer:
+        """A header's answer, with the numbers of the frames that followed it.
+
+        Raises:
+            ValueError: they are others than it says.
+        """
+        scores, maps = (np.frombuffer(frame, np.float32) for frame in frames)
+        return msgspec.structs.replace(
+            self, scores=scores.reshape(self.scores.shape), maps=maps.reshape(self.maps.shape)
+        )
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -189,25 +205,11 @@ class Status(msgspec.Struct, tag=True, frozen=True):
 
 
 class Done(msgspec.Struct, tag=True, frozen=True):
-    """A job's answer.
-
-    Attributes:
-        targets: what was explained.
-        layer: the layer explained; empty where nothing was asked.
-        maps: shape (targets, h, w) or (targets, H, W, C) of the float32 maps in the last frame.
-        computed: by what.
-        quality: of each map; empty where it was not asked for.
-        tokens: of the caption; empty where there is none.
-    """
+    """A job is answered."""
 
     id: int
     timings: Timings
-    computed: Computed
-    targets: tuple[Target, ...] = ()
-    layer: str = ""
-    maps: tuple[int, ...] = (0, 0, 0)
-    quality: tuple[Quality, ...] = ()
-    tokens: tuple[int, ...] = ()
+    answer: Answer
 
 
 class Managed(msgspec.Struct, tag=True, frozen=True):
@@ -227,6 +229,16 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
 Request = Hello | Job | Cancel | Load | Unload | Rescan
 Reply = Status | Done | Managed | Failed
 
-encode = msgspec.msgpack.Encoder().encode
+
+def _shape(array: np.ndarray) -> tuple[int, ...]:
+    return array.shape
+
+
+def _unfilled(_: type, shape: list[int]) -> np.ndarray:
+    """An array of that shape that takes no memory."""
+    return np.ndarray(shape, np.float32, bytes(4), strides=(0,) * len(shape))
+
+
+encode = msgspec.msgpack.Encoder(enc_hook=_shape).encode
 decode_request = msgspec.msgpack.Decoder(Request).decode
-decode_reply = msgspec.msgpack.Decoder(Reply).decode
+decode_reply = msgspec.msgpack.Decoder(Reply, dec_hook=_unfilled).decode
