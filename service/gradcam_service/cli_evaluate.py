@@ -1,4 +1,4 @@
-"""What ``gradcam evaluate`` does: plans, tells what it costs, measures, and writes the report."""
+"""The command ``gradcam evaluate``: plans, tells what it costs, measures, and writes the report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Order:
-    """What was ordered on the command line.
+    """Evaluation that was ordered on the command line.
 
     Attributes:
         data: a folder, a file, or ``scenes``.

@@ -1,4 +1,4 @@
-"""What ``gradcam models`` lists: what is in the repositories, whether it works, and what a service has."""
+"""The command ``gradcam models``: lists what is in the repositories, whether it works, and what a service has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``gradcam study`` does: makes questionnaires, and scores the answers that come back."""
+"""The command ``gradcam study``: makes questionnaires, and scores the answers that come back."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def score(folder: Path, answers: Sequence[Path], report: Path) -> None:
 
 @dataclass(frozen=True)
 class _Order:
-    """What was ordered on the command line."""
+    """Questionnaire that was ordered on the command line."""
 
     data: str
     model: str | None

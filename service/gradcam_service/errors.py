@@ -1,4 +1,4 @@
-"""Everything that can go wrong, in one tree.
+"""Errors of the service, in one tree.
 
     ServiceError
     ├── BadRequest            malformed: the request can't be read

@@ -1,4 +1,4 @@
-"""What the values of an explanation's map mean: what explains and what draws have to agree on. Torch-free."""
+"""Kinds of maps by what their values mean, on which what explains and what draws agree. Torch-free."""
 
 from __future__ import annotations
 

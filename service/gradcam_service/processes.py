@@ -1,4 +1,4 @@
-"""How processes are started here, and what is said of how they ended."""
+"""Processes as they are started here, and what is said of how they ended."""
 
 from __future__ import annotations
 

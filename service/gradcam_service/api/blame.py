@@ -1,4 +1,4 @@
-"""Whose fault a failure is: what a caller chose is not held against the service's availability."""
+"""Attribution of failures: what a caller chose is not held against the service's availability."""
 
 from __future__ import annotations
 

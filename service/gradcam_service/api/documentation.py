@@ -1,4 +1,4 @@
-"""What OpenAPI says of faults in every dialect, its examples' photograph, and the files that ``/docs`` links to."""
+"""OpenAPI's words on faults in every dialect, its examples' photograph, and the files that ``/docs`` links to."""
 
 from __future__ import annotations
 

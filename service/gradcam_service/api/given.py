@@ -104,7 +104,11 @@ def replaced(options: Options, own: Mapping[str, object], most_targets: int) -> 
 
 
 def _refuse_misspelt(given: Mapping[str, object]) -> None:
-    """Raises `BadOption`."""
+    """Refuse a member that nearly is an option.
+
+    Raises:
+        BadOption: saying which was meant.
+    """
     strange = (name for name, value in given.items() if name not in ExplainOptions.model_fields and _is_short(value))
     if near := misspelt(strange, _EXPLAINING, _NEARLY):
         name, meant = near

@@ -130,7 +130,7 @@ class Bearer(HTTPBearer):
         self._known = known
 
     async def __call__(self, request: HTTPConnection) -> HTTPAuthorizationCredentials:
-        """The token.
+        """The token that a request came with.
 
         Raises:
             Unauthorized: it is missing or unknown.

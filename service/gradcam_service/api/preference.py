@@ -1,4 +1,4 @@
-"""What a header like ``Accept`` prefers (RFC 9110, 12.4.2)."""
+"""Preferences that a header like ``Accept`` states (RFC 9110, 12.4.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call may raise besides a fault of its own arguments.
+"""Errors that a call may raise besides a fault of its own arguments.
 
 ClientError
 ├── NoAnswer         nobody answered: not reached, or hung up; an OSError too
@@ -69,7 +69,7 @@ class Unavailable(Problem):
 
 
 class ProblemBody(msgspec.Struct):
-    """What is read of a problem document (RFC 9457)."""
+    """Problem document (RFC 9457), as far as it is read."""
 
     status: int
     code: str

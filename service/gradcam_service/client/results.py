@@ -83,7 +83,7 @@ class Caption(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExplainedTarget(msgspec.Struct, frozen=True, kw_only=True):
-    """What was explained: a class, answer or action, one against others, a value, or a word of a caption.
+    """Target that was explained: a class, answer or action, one against others, a value, or a word of a caption.
 
     Attributes:
         label: its name: that of the class, the word itself, or ``value`` of a state's value.

@@ -1,4 +1,4 @@
-"""What is in a compiled model's folder beside ``model.yaml``: ``compiled.json`` and the files it names. Torch-free.
+"""Manifest of a compiled model's folder: ``compiled.json``, and the files that it names. Torch-free.
 
 A cut is two or three ONNX models, of forward operators alone:
 

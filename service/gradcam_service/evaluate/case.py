@@ -69,7 +69,7 @@ class Case:
 
     @property
     def card(self) -> Card:
-        """The model's."""
+        """What the model says of itself."""
         return self.asked.model.card
 
     @cached_property

@@ -19,7 +19,7 @@ FILE = "measured.jsonl"
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """What is known of one sample: of the picture itself, or as one protocol measured one method on it.
+    """Measurements of one sample: of the picture itself, or as one protocol measured one method on it.
 
     Attributes:
         key: of all that decides it.
@@ -58,7 +58,7 @@ def as_json(value: object) -> bytes:
 
 
 class Journal:
-    """What has been measured, by key; each entry is in the file before the next is begun.
+    """Journal of what has been measured, by key; each entry is in the file before the next is begun.
 
     Args:
         known: entries of the file, as it was opened.

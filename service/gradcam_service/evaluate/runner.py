@@ -37,7 +37,7 @@ class Planned:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is to be measured.
+    """Plan of what is to be measured.
 
     Attributes:
         explainer: the model.

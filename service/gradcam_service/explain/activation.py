@@ -1,4 +1,4 @@
-"""What makes probabilities of scores."""
+"""Activations, which make probabilities of scores."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What an explanation costs, and whether it can be had at a layer. Torch-free."""
+"""Costs of explanations, and whether one can be had at a layer. Torch-free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which layer is explained unless a request names one: the paper's "last convolutional layer", found from the graph."""
+"""Default layer, explained unless a request names one: the paper's "last convolutional layer", found from the graph."""
 
 from __future__ import annotations
 

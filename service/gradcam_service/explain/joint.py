@@ -85,7 +85,7 @@ def _on_grid(emit: Callable[..., fx.Node], value: fx.Node, layout: Layout) -> fx
 
 
 def _off_grid(emit: Callable[..., fx.Node], value: fx.Node, layout: Layout) -> fx.Node:
-    """Its inverse."""
+    """The inverse of `_on_grid`."""
     if layout.frame.transposed:
         value = emit(aten.transpose.int, value, 2, 3)
     if layout.frame.mirrored:

@@ -1,4 +1,4 @@
-"""Which layers a network can be cut at."""
+"""Layers that a network can be cut at."""
 
 from __future__ import annotations
 

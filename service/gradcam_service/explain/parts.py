@@ -26,7 +26,7 @@ class Layer(Protocol):
 
     @property
     def channels(self) -> int:
-        """K."""
+        """K, how many feature maps there are."""
 
     @property
     def layout(self) -> Layout:
@@ -52,7 +52,7 @@ class Cut(Protocol):
 
     @property
     def layer(self) -> Layer:
-        """Where."""
+        """The layer that the network is cut at."""
 
     @property
     def backbone(self) -> object:

@@ -1,4 +1,4 @@
-"""Which methods can explain a network: what methods need, held against its graph."""
+"""Suitability of methods for a network: what they need, held against its graph."""
 
 from __future__ import annotations
 

@@ -98,7 +98,11 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _check_tiff(data: bytes) -> None:
-    """Raises `UndecodableImage` for numbers without an agreed white, and for more bands than colours have."""
+    """Refuse a TIFF of numbers without an agreed white, or of more bands than colours have.
+
+    Raises:
+        UndecodableImage: saying what it holds, and what would work.
+    """
     if (found := bands_of_tiff(data)) is None:
         return
     count, dtype = found
@@ -174,7 +178,12 @@ def _reads_heic() -> bool:
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
-    """Raises `TooLarge` if decoding ``image`` would take more than ``max_pixels`` pixels of memory."""
+    """Refuse a picture whose decoding would take more than ``max_pixels`` pixels of memory.
+
+    Raises:
+        TooLarge: it would.
+        ValueError: its tiles have no size.
+    """
     width, height = image.size
     if width * height > max_pixels:
         raise TooLarge(f"The picture has {width}×{height} = {width * height} pixels; the limit is {max_pixels}.")

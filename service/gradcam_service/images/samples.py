@@ -51,13 +51,22 @@ def are_counts(values: tuple[object, ...]) -> bool:
 
 
 def check_type(dtype: np.dtype[Any], holder: str) -> None:
-    """Raises `UndecodableImage` for numbers that are neither integers nor floating-point ones."""
+    """Refuse numbers that are neither integers nor floating-point ones.
+
+    Raises:
+        UndecodableImage: saying what the file holds.
+    """
     if dtype.kind not in "uif":
         raise UndecodableImage(f"This {holder} holds {dtype}; integers or floating-point numbers would work.")
 
 
 def check_size(shape: tuple[int, ...], max_pixels: int) -> None:
-    """Raises `TooLarge` for an array (H, W, bands) over the limit, ValueError if that is none."""
+    """Refuse an array (H, W, bands) of more than ``max_pixels`` pixels.
+
+    Raises:
+        TooLarge: it has more.
+        ValueError: these are no sizes.
+    """
     if not are_counts(shape):
         raise ValueError("its header gives sizes that are no numbers")
     height, width, bands = shape

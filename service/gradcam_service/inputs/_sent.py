@@ -1,4 +1,4 @@
-"""What a caller sends: pictures' files, or numbers in their place: pixels, or a tensor prepared for the model."""
+"""Images as callers send them: pictures' files, or numbers: pixels, or a tensor prepared for the model."""
 
 from __future__ import annotations
 

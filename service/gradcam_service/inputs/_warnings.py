@@ -1,4 +1,4 @@
-"""What a caller is warned of: numbers that the model was hardly trained on."""
+"""Warnings to callers of numbers that the model was hardly trained on."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Which models exist, and how each is built."""
+"""Models that exist, and how each is built."""

@@ -56,7 +56,7 @@ class CheckCard(msgspec.Struct, frozen=True):
 
 
 class Computed(msgspec.Struct, frozen=True):
-    """What computed an answer.
+    """Model and runtime that computed an answer.
 
     Attributes:
         runtime: the feature maps.

@@ -61,7 +61,11 @@ def preprocess_of(folder: Path, described: dict[str, Any], blue_first: bool = Fa
 
 
 def _mapped(processor: Any) -> Preprocess:  # noqa: ANN401  none of their classes has these attributes
-    """Raises ValueError where it does something else."""
+    """The same preprocessing in our terms.
+
+    Raises:
+        ValueError: it does something that these have no words for.
+    """
 
     def of(name: str) -> Any:  # noqa: ANN401
         return getattr(processor, name, None)

@@ -1,4 +1,4 @@
-"""What took long to make of a model and is kept for the next start, found by all that decides it. Torch-free.
+"""Store of what took long to make of a model, for the next start, found by all that decides it. Torch-free.
 
 It is an item of `gradcam_service.registry.cache`: files and their digests, which are checked before a byte of them is
 interpreted. Whatever is wrong with one, or with the disk, costs the time of making it again, and one line in the log.

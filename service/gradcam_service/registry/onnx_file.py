@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself, and how it is put before it is run: in float32, one output, logits."""
+"""An ONNX file: what it says of itself, and how it is put before it is run: in float32, one output, logits."""
 
 from __future__ import annotations
 

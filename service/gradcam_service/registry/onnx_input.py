@@ -1,4 +1,4 @@
-"""What an ONNX model takes as images, and as text beside them, and how these become that."""
+"""Inputs of an ONNX model: images, and text beside them, and how these become what it takes."""
 
 from __future__ import annotations
 

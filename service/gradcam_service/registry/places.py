@@ -89,7 +89,7 @@ class LocalPlace:
             return inside(self.path, name).read_text(encoding="utf-8")
 
     def local(self, stamps: Stamps) -> Path:
-        """Itself."""
+        """The folder itself: it is local already."""
         return self.path
 
 

@@ -98,7 +98,7 @@ def _options(folder: ModelFolder) -> Options:
 
 
 class Answer(NamedTuple):
-    """What a predictor answers."""
+    """Answer of a predictor."""
 
     status: int
     headers: Mapping[str, str]

@@ -27,7 +27,7 @@ _FLOATS = {"FP32": "<f4", "FP64": "<f8"}
 
 @dataclass(frozen=True)
 class Request:
-    """What is posted to a predictor."""
+    """Request that is posted to a predictor."""
 
     path: str
     content: bytes
@@ -35,7 +35,7 @@ class Request:
 
 
 class Scored(NamedTuple):
-    """What a predictor answers.
+    """Scores that a predictor answers.
 
     Attributes:
         scores: (N, classes) float32.

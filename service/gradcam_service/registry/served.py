@@ -17,7 +17,7 @@ from gradcam_service.targets import Target
 
 
 class Waited(Protocol):
-    """What a process of its own does for a model that is to be faster: exports its backbone, or races its runtimes.
+    """Work of a process of its own for a model that is to be faster: exports its backbone, or races its runtimes.
 
     See `gradcam_service.registry.traces.Exporter` and `gradcam_service.compiled.race.Race`.
     """
@@ -30,7 +30,7 @@ class Waited(Protocol):
 
 
 class Measure(Protocol):
-    """What is to be measured of each map, besides."""
+    """Measurements to be made of each map, besides."""
 
     @property
     def against(self) -> str:

@@ -41,7 +41,7 @@ def _channels_in_schema(schema: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """The way from a picture to the pixels that a model receives, in torchvision's terms.
+    """Preprocessing of a picture into the pixels that a model receives, in torchvision's terms.
 
     ``resize`` of the shortest side and ``crop`` of the middle; ``resize: [h, w]`` (stretched), with or without a
     ``crop`` after it; or ``pad`` (the whole picture, its longest side resized to ``pad``, the rest filled with the mean

@@ -1,4 +1,4 @@
-"""What tracing makes of a model: built, checked against its ``model.yaml``, and exported to a flat graph."""
+"""Traces of models: each built, checked against its ``model.yaml``, and exported to a flat graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a load waits for, told while it does to whoever shows the state of models."""
+"""Waits of a load, told while it waits to whoever shows the state of models."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Contender(Generic[Made]):
-    """What may take a place: of which runtime, the precision that it computes in, and what computes."""
+    """Contender for a place: of which runtime, the precision that it computes in, and what computes."""
 
     runtime: str
     precision: str

@@ -1,4 +1,4 @@
-"""Whether graphs that were made of a network answer as the network does, but for what rounding explains."""
+"""Agreement of the graphs that were made of a network with the network, but for what rounding explains."""
 
 from __future__ import annotations
 

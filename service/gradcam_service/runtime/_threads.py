@@ -1,4 +1,4 @@
-"""How many threads compute, in whatever library does. Torch-free."""
+"""Number of threads that compute, in whatever library does. Torch-free."""
 
 from __future__ import annotations
 

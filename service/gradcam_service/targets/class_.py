@@ -44,7 +44,7 @@ class Class(TargetKind):
         return card.class_index(written)
 
     def objective(self, values: Sequence[int], outputs: Array) -> Objective:
-        """y_c."""
+        """The class's score y_c, in logit units."""
         return Logit(arrays(outputs).asarray(values, device=outputs.device), outputs.shape[1])
 
     def describe(self, value: int, card: Card, scores: np.ndarray, probability: np.ndarray, asked: bool) -> Any:  # noqa: ANN401  of `described`
@@ -53,7 +53,7 @@ class Class(TargetKind):
         return ExplainedClass(value, card.labels[value], float(scores[value]), float(probability[value]), chosen)
 
     def name(self, value: int, card: Card) -> str:
-        """Its label."""
+        """The class's label."""
         return card.labels[value]
 
 

@@ -117,7 +117,7 @@ class Contrast(TargetKind):
         )
 
     def name(self, value: Value, card: Card) -> str:
-        """Both labels."""
+        """The labels of the class and of what it is compared with."""
         own, others = value
         return f"{card.labels[own]} rather than {' or '.join(card.labels[other] for other in others) or 'the rest'}"
 

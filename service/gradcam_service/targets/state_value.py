@@ -60,7 +60,7 @@ class StateValue(TargetKind):
         return len(card.labels)
 
     def objective(self, values: Sequence[int], outputs: Array) -> Objective:
-        """V."""
+        """The state's value V, the network's last output."""
         return Logit(arrays(outputs).asarray(values, device=outputs.device))
 
     def describe(
@@ -70,7 +70,7 @@ class StateValue(TargetKind):
         return ExplainedStateValue("value", float(scores[value]))
 
     def name(self, value: int, card: Card) -> str:
-        """What it is."""
+        """The value's name, which is the same of all states."""
         return "value"
 
 

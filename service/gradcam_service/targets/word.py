@@ -91,7 +91,7 @@ class CaptionWord(TargetKind):
         return ExplainedWord(index, self.name(value, card), *own, chosen)
 
     def name(self, value: Any, card: Card) -> str:  # noqa: ANN401  settled or not
-        """The word."""
+        """The word, as the caption has it."""
         assert card.text is not None
         first, *places = value
         return card.text.written([place % len(card.labels) for place in places]) if places else str(first)

@@ -1,4 +1,4 @@
-"""What an image shows, in words: a caption, of which each word is explained."""
+"""Captioning, an image in words: a caption, of which each word is explained."""
 
 from __future__ import annotations
 

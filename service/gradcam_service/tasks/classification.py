@@ -1,4 +1,4 @@
-"""Which of several classes an image shows: one of them (softmax), or any number of them (sigmoid)."""
+"""Classification of what an image shows: one of several classes (softmax), or any number of them (sigmoid)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent would do in what it sees: actions, and the value of the state where its network gives one."""
+"""Policy of an agent in what it sees: actions, and the value of the state where its network gives one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradcam_service.tasks.classification import Prediction, most_probable
 
 @dataclass(frozen=True)
 class Actions:
-    """What an agent would do in a state."""
+    """Actions of an agent in a state."""
 
     actions: Annotated[list[Prediction], Field(description="what an agent would do, the most probable first")]
     value: Annotated[

@@ -1,4 +1,4 @@
-"""How much of something an image shows, such as an age or a dose: values, which are no probabilities."""
+"""Regression, how much of something an image shows, such as an age or a dose: values, which are no probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What answers a question about an image: answers, ranked for the question that a request asks."""
+"""Visual question answering: answers about an image, ranked for the question that a request asks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradcam_service.tasks.classification import Prediction, most_probable
 
 @dataclass(frozen=True)
 class RankedAnswers:
-    """What a model answers to a question about an image."""
+    """Answers of a model to a question about an image."""
 
     answers: Annotated[list[Prediction], Field(description="answers to the question, the most probable first")]
 

@@ -1,4 +1,4 @@
-"""The way to the workers, for an asyncio process. Torch-free."""
+"""Client of the workers, for an asyncio process. Torch-free."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STATES = ("failed", "unloaded", "loading", "ready")
 
 
 class Workers:
-    """All workers, as one API process knows them.
+    """Client of all workers, as one API process knows them.
 
     Args:
         addresses: ZeroMQ address of each worker, by its name.

@@ -1,4 +1,4 @@
-"""The way to one worker, for an asyncio process. Torch-free."""
+"""Link to one worker, for an asyncio process. Torch-free."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _Reply = tuple[Answer, Timings] | None
 
 
 class WorkerLink:
-    """One worker, as one API process knows it.
+    """Link to one worker: what an API process knows of it.
 
     Args:
         name: of the worker: its device, and which of that device's workers it is where there are several.

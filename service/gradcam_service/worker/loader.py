@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class How:
-    """How models are loaded; see `gradcam_service.worker.models.Models`."""
+    """Settings of how models are loaded; see `gradcam_service.worker.models.Models`."""
 
     device: str
     python_path: Path | None

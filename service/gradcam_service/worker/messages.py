@@ -25,7 +25,7 @@ Inputs: TypeAlias = Mapping[str, np.ndarray]
 
 
 class Measure(msgspec.Struct, frozen=True):
-    """What is to be measured of each map, besides.
+    """Measurements to be made of each map, besides.
 
     Attributes:
         steps: of its deletion and its insertion curve.
@@ -37,7 +37,7 @@ class Measure(msgspec.Struct, frozen=True):
 
 
 class Quality(msgspec.Struct, frozen=True):
-    """How far a map is to be trusted; see `gradcam_service.worker.quality`.
+    """Quality of a map, how far it is to be trusted; see `gradcam_service.worker.quality`.
 
     Attributes:
         deletion: area under the curve, in units of what was explained after the activation: less is better.

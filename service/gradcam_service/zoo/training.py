@@ -1,4 +1,4 @@
-"""How networks are trained on examples that lie in memory, and what every card tells of it."""
+"""Training of networks on examples that lie in memory, and what every card tells of it."""
 
 from __future__ import annotations
 

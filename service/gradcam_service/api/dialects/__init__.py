@@ -34,7 +34,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Dialect:
-    """A protocol.
+    """Dialect of HTTP: a protocol that clients speak.
 
     Attributes:
         router: its routes, where keys are needed for callers with a key alone. Those tagged ``inference`` are logged,

@@ -1,4 +1,4 @@
-"""What both of KServe's protocols over HTTP have in common: how they tell of what is wrong."""
+"""Errors as both of KServe's protocols over HTTP tell of them."""
 
 from __future__ import annotations
 

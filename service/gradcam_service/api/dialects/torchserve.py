@@ -69,7 +69,7 @@ class Ping(BaseModel):
 
 
 class _Asked(NamedTuple, Generic[Options]):
-    """What is asked.
+    """Request, as it has been read.
 
     Attributes:
         instances: a picture each.

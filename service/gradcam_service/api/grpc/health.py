@@ -36,7 +36,7 @@ class Health:
         self._watches, self._leaving = 0, asyncio.Event()
 
     async def check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:
-        """Answer once."""
+        """Tell once whether the server serves."""
         if request.service not in ("", self._service):
             raise UnknownModel(f"there is no service {shortened(request.service)!r} but {self._service}")
         return await self._status(request.service, context)

@@ -1,4 +1,4 @@
-"""What every call goes through before it is answered: its key, its turn, and its message."""
+"""Reception of every call before it is answered: its key, its turn, and its message."""
 
 from __future__ import annotations
 

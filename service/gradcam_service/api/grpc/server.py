@@ -39,7 +39,7 @@ class Listening:
         self._ending = deque[grpc.aio.Server](maxlen=_KEPT)  # must not be destroyed before their callers have left
 
     async def begin(self) -> None:
-        """Listen.
+        """Listen for calls.
 
         Raises:
             RuntimeError: the port can't be listened on.

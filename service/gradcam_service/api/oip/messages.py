@@ -1,4 +1,4 @@
-"""What a request asks and what an answer says, whatever carried it."""
+"""Requests and answers of the protocol, whatever carried them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the protocol tells of models: metadata, Triton's configuration, the repository's index, and statistics."""
+"""Models as the protocol tells of them: metadata, Triton's configuration, the repository's index, and statistics."""
 
 from __future__ import annotations
 

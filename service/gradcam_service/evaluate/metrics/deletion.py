@@ -13,7 +13,7 @@ from gradcam_service.explain.quality import area_under, blurred, replaced
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What is explained, as pixels go or come.
+    """Curve of what is explained, as pixels go or come.
 
     Attributes:
         fractions: (n + 1,), of the pixels that have been replaced, from 0 to 1.

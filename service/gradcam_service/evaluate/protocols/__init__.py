@@ -112,7 +112,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Summary:
-    """What all rows say.
+    """Summary of all rows.
 
     Attributes:
         figures: averages by method, then by the figure's name.
@@ -184,7 +184,7 @@ class Protocol(ABC):
         """
 
     def summarise(self, measured: Sequence[Of], labels: Sequence[str], **options: float) -> Summary:
-        """What all rows say.
+        """Summary of all rows.
 
         Args:
             measured: in the data set's order, the methods of one picture after the other.

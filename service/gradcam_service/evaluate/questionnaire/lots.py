@@ -1,4 +1,4 @@
-"""What is by lot in a questionnaire: which pictures it is about, and in what order."""
+"""Lots drawn for a questionnaire: which pictures it is about, and in what order."""
 
 from __future__ import annotations
 

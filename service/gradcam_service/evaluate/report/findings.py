@@ -12,7 +12,7 @@ from gradcam_service.evaluate.sample import Problem
 
 
 class Subject(Protocol):
-    """What was measured or asked, as a report tells of it."""
+    """Subject of a report: what was measured or asked."""
 
     @property
     def title(self) -> str:
@@ -24,7 +24,7 @@ class Subject(Protocol):
 
     @property
     def paper(self) -> str:
-        """Its address."""
+        """Address of the paper."""
 
     @property
     def figures(self) -> Mapping[str, Figure]:
@@ -50,7 +50,7 @@ class Section:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What was found.
+    """Findings of a report.
 
     Attributes:
         title: of the report.
