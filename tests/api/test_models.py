@@ -53,7 +53,8 @@ def test_a_ready_model_tells_what_it_is(client, name, classes, activation, side,
     assert (model["classes"], model["activation"], model["weights"]) == (classes, activation, weights)
     assert model["task"] == "classification"
     words = {"one": "class", "several": "classes", "title": "What it sees"}
-    assert model["entries"] == words | {"member": "predictions", "target": "", "values": False, "compared": True}
+    about = {"member": "predictions", "target": "", "beside": "", "values": False, "compared": True}
+    assert model["entries"] == words | about
     files = {"media_types": ["image/*", "application/x-npy", "application/dicom"]}
     colours = {"channels": 3, "depth": 8, **files, "endings": [".tif", ".tiff", ".npy", ".dcm"]}
     assert model["input"] == {"width": side, "height": side, **colours}

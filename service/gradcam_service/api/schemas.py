@@ -81,6 +81,9 @@ class EntriesBody(BaseModel):
         description='the name of an entry\'s index in a target, as `word` in `{"word": 4}`; empty where its index is a '
         "target by itself"
     )
+    beside: str = Field(
+        description='what a result\'s own `value` is called, whose target is `{"output": "value"}`; empty for none'
+    )
     values: bool = Field(description="whether each has a `value`, and no probability")
     compared: bool = Field(description="whether one can be explained against others")
 

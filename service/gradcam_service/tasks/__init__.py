@@ -72,6 +72,8 @@ class Entries:
         member: of a result in JSON, that holds it; ``caption.words`` is the member ``words`` of ``caption``.
         target: what an entry is called in a target, ``{"word": 4}``, and may be in what answers tell of it, in place of
             ``index`` or ``label``; empty where its index is a target by itself.
+        beside: what a result's own member ``value`` is called, which is listed after them and explained as the target
+            ``{"output": "value"}``; empty for none.
         values: whether all are listed, in the model's order, each with a ``value`` and no probability.
     """
 
@@ -80,6 +82,7 @@ class Entries:
     title: str = "What it sees"
     member: str = "predictions"
     target: str = ""
+    beside: str = ""
     values: bool = False
 
     def of(self, prediction: object) -> Sequence[Any]:

@@ -30,7 +30,7 @@ class Policy(Task):
     """The task ``policy``; see `gradcam_service.tasks.Task`."""
 
     prediction = Actions
-    entries = Entries("action", "actions", "What it would do", "actions")
+    entries = Entries("action", "actions", "What it would do", "actions", beside="value of the state")
     of_classes = False
     has_value = True
 
