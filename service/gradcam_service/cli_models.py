@@ -142,7 +142,7 @@ def _may_fail(entry: Entry, listing: Listing, settings: Settings) -> bool:
     if not entry.is_embedded:
         return False
     on_demand = frozenset({entry.key} if entry.spec().load == "demand" else ())
-    return Snapshot(listing, on_demand, settings.default_model).waits(entry)
+    return Snapshot(listing, on_demand, settings.default_model).loads_on_demand(entry)
 
 
 def _echo_head() -> None:

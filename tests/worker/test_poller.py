@@ -77,7 +77,7 @@ def test_of_the_versions_on_demand_the_default_one_alone_is_loaded_at_the_start(
     entries = tuple(Entry("a", version, LocalPlace(Path("a", version))) for version in ("9", "10", "2"))
     on_demand = frozenset(entry.key for entry in entries)
     snapshot = Snapshot(Listing(entries, {"a": {"best": "9", "9": "10"}}), on_demand, default)
-    assert [entry.version for entry in entries if not snapshot.waits(entry)] == at_start
+    assert [entry.version for entry in entries if not snapshot.loads_on_demand(entry)] == at_start
 
 
 def test_a_file_that_is_passed_over_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):

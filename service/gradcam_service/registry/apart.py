@@ -30,10 +30,10 @@ from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.weights import ELSEWHERE, NotFetched, fetch, fetch_weights
 from gradcam_service.runtime import Precision
 
-Task = Literal["trace", "export", "compile", "race"]
+Chore = Literal["trace", "export", "compile", "race"]
 TRACES = "traces"
 """What the cache calls traced models."""
-_NICE: dict[Task, int] = {"trace": 5, "export": 5, "race": 5, "compile": 19}
+_NICE: dict[Chore, int] = {"trace": 5, "export": 5, "race": 5, "compile": 19}
 """By how much what answers requests goes before it where both want a processor; for a compilation nobody waits."""
 
 
@@ -59,7 +59,7 @@ class Surroundings:
 
 
 class _Ended(msgspec.Struct, frozen=True):
-    """How a task ended.
+    """How a chore ended.
 
     Attributes:
         failed: what failed; empty where nothing did.
@@ -102,13 +102,13 @@ def trace(folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
         fetched.add(lacking.url)
 
 
-def run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
-    """Have a process do a task with a model, and wait until what it found is kept.
+def run(chore: Chore, folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
+    """Have a process do a chore with a model, and wait until what it found is kept.
 
     Nothing is kept where the disk takes nothing.
 
     Args:
-        task: trace or compile the model, export its backbone, or, of a compiled one, race its runtimes.
+        chore: trace or compile the model, export its backbone, or, of a compiled one, race its runtimes.
         folder: of the model.
         key: of what it keeps; a race keeps its outcome where the runtimes keep what they compile.
         surroundings: of the process.
@@ -119,7 +119,7 @@ def run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -
         OSError: it can't be started.
     """
     heard, telling = SPAWN.Pipe(duplex=False)
-    process = SPAWN.Process(target=_run, args=(task, folder, key, surroundings, telling), name=task, daemon=True)
+    process = SPAWN.Process(target=_run, args=(chore, folder, key, surroundings, telling), name=chore, daemon=True)
     process.start()
     telling.close()
     with heard:
@@ -129,7 +129,7 @@ def run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -
             ended = None
     process.join()
     if ended is None:
-        raise ModelFailed(f"the process that {task}s the model {_how_it_died(process.exitcode or 0)}")
+        raise ModelFailed(f"the process that {chore}s the model {_how_it_died(process.exitcode or 0)}")
     if ended.lacks is not None:
         raise NotFetched(*ended.lacks)
     if ended.failed:
@@ -142,30 +142,30 @@ def _how_it_died(code: int) -> str:
     return f"died ({ending(code)})"
 
 
-def _run(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings, telling: Connection) -> None:
+def _run(chore: Chore, folder: ModelFolder, key: str, surroundings: Surroundings, telling: Connection) -> None:
     """Entry point of the process, which tells how it ended."""
     ended = _Ended()
     try:
-        _do(task, folder, key, surroundings)
+        _do(chore, folder, key, surroundings)
     except NotFetched as error:
         ended = _Ended(lacks=(error.url, error.digest))
     except ServiceError as error:
         ended = _Ended(error.detail)
     except BaseException as error:  # a plugin's exit as well: who waits is told what it was
-        ended = _Ended(f"the model can't be {task.rstrip('e')}ed: {in_one_line(error)}")
+        ended = _Ended(f"the model can't be {chore.rstrip('e')}ed: {in_one_line(error)}")
     telling.send_bytes(msgspec.json.encode(ended))
 
 
-def _do(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
-    setproctitle(f"gradcam: {task}")
+def _do(chore: Chore, folder: ModelFolder, key: str, surroundings: Surroundings) -> None:
+    setproctitle(f"gradcam: {chore}")
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.nice(_NICE[task])
+    os.nice(_NICE[chore])
     ELSEWHERE.set(True)  # who waits here keeps others from tracing
     logs.configure(surroundings.log_level)
     load_plugins(surroundings.plugins)
     tqdm.set_lock(threading.RLock())  # its own, which torch makes it create, is a semaphore that outlives the process
     gc.disable()  # it ends soon
-    if task == "race":
+    if chore == "race":
         from gradcam_service.compiled.race import keep_choice
 
         keep_choice(folder, surroundings)
@@ -176,7 +176,7 @@ def _do(task: Task, folder: ModelFolder, key: str, surroundings: Surroundings) -
     from gradcam_service.registry.traces import keep_export, keep_trace
 
     torch.set_num_threads(1)
-    {"trace": keep_trace, "export": keep_export, "compile": keep_form}[task](folder, key)
+    {"trace": keep_trace, "export": keep_export, "compile": keep_form}[chore](folder, key)
 
 
 def _end_with_parent() -> None:

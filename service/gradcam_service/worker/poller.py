@@ -42,7 +42,7 @@ class Snapshot:
     default: str = ""
     descriptions: Mapping[str, str] = field(default_factory=dict)
 
-    def waits(self, entry: Entry) -> bool:
+    def loads_on_demand(self, entry: Entry) -> bool:
         """Whether a version is loaded when it is asked for; all others are at start."""
         return entry.key in self.on_demand and not self._is_default(entry)
 

@@ -184,7 +184,7 @@ class Table:
         elif version.completing and version.waits:
             reason = f"the full model waits for {version.waits}"
         aliases = [alias for alias, of in self.aliases.get(entry.name, {}).items() if of == entry.version]
-        on_demand, description = self.snapshot.waits(entry), self.snapshot.descriptions.get(entry.key, "")
+        on_demand, description = self.snapshot.loads_on_demand(entry), self.snapshot.descriptions.get(entry.key, "")
         notes = [str(one) for one in stuck if one.name == entry.name and one.at in (entry.version, None)]
         if wrong := self.snapshot.listing.unusable.get(entry.name):
             notes.append(f"aliases stay as they are: {wrong}")
@@ -360,7 +360,7 @@ def _aliases(table: Table) -> dict[str, dict[str, str]]:
             held = table.aliases.get(name, {}).get(alias)
             holder = table.versions.get(f"{name}@{held}")
             waits = target is None or not (
-                target.model is not None or target.evicted or table.snapshot.waits(target.entry)
+                target.model is not None or target.evicted or table.snapshot.loads_on_demand(target.entry)
             )
             if waits and held is not None and holder is not None and holder.model is not None:
                 aliases[alias] = held
@@ -372,7 +372,7 @@ def _aliases(table: Table) -> dict[str, dict[str, str]]:
 def _wanted(table: Table, name: str, versions: list[Version]) -> list[Version]:
     """Of versions that load at start: the highest that may work, and those that an alias or the default names."""
     snapshot = table.snapshot
-    starting = [version for version in versions if not snapshot.waits(version.entry)]
+    starting = [version for version in versions if not snapshot.loads_on_demand(version.entry)]
     aliases = {*table.aliases[name].values(), *table.told(name).values()}
     named = {snapshot.default, *(f"{name}@{version}" for version in aliases)}
     highest = next((version for version in starting if version.model is not None or not version.failure), None)
