@@ -15,13 +15,13 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 import gradcam_service
-from gradcam_service.api import documentation, front_door, operations, playground, problems
+from gradcam_service.api import documentation, operations, playground, problems, root
 from gradcam_service.api.cors import with_cors
 from gradcam_service.api.dialects import DIALECTS
-from gradcam_service.api.held import Held
 from gradcam_service.api.keys import AdminToken, Bearer, Keys
 from gradcam_service.api.observe import Observe
-from gradcam_service.api.routed import Routed
+from gradcam_service.api.path_normalisation import Routed
+from gradcam_service.api.request_resources import Held
 from gradcam_service.core.admission import Capacity
 from gradcam_service.core.pipeline import Pipeline
 from gradcam_service.worker.client import Workers
@@ -82,7 +82,7 @@ def create_app(capacity: Capacity, worker_addresses: Mapping[str, str], leaving:
     if settings.metrics_port is None:
         app.include_router(operations.exposition)
     app.include_router(documentation.router)
-    app.include_router(front_door.router)
+    app.include_router(root.router)
     if settings.playground:
         app.include_router(playground.router)
     if manager:

@@ -16,9 +16,9 @@ from starlette.requests import ClientDisconnect
 
 from gradcam_service.api.base64_text import decode_base64, frames_of
 from gradcam_service.api.encodings import content_coding, decoded
-from gradcam_service.api.given import gathered, validated
 from gradcam_service.api.json_text import members_of
 from gradcam_service.api.multipart import Part, carries_picture, parts_of, read_form
+from gradcam_service.api.request_options import gathered, validated
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, Image, Options, check_image_count
 from gradcam_service.errors import (

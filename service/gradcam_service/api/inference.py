@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from gradcam_service.api import blame
+from gradcam_service.api import fault_attribution
 from gradcam_service.api.bodies import declared_size
-from gradcam_service.api.held import held
 from gradcam_service.api.observe import observation
+from gradcam_service.api.request_resources import held
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, ExplainOptions, PredictOptions
 from gradcam_service.core.pipeline import Pipeline
@@ -73,7 +73,7 @@ def blamed(request: Request, options: PredictOptions) -> Iterator[None]:
         yield
     except ServiceError as error:
         state, seen = request.app.state, observation(request)
-        seen.callers_fault = blame.is_callers(error, options, state.settings, state.workers.models())
+        seen.callers_fault = fault_attribution.is_callers(error, options, state.settings, state.workers.models())
         raise
 
 

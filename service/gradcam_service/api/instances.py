@@ -17,8 +17,8 @@ from fastapi import Request
 from numpy.typing import NDArray
 
 from gradcam_service.api.base64_text import decode_base64, frames_of
-from gradcam_service.api.given import replaced
 from gradcam_service.api.inference import answers
+from gradcam_service.api.request_options import replaced
 from gradcam_service.core.admission import Admission
 from gradcam_service.core.options import Call, ExplainOptions, Image, Options, check_image_count
 from gradcam_service.core.results import Answers

@@ -41,7 +41,7 @@ class Observation:
         problem: code of the problem that was answered.
         warnings: sentences about the images, which not every dialect's body has a place for.
         caller: name of the API key that was shown; empty where none is needed, or none was right.
-        callers_fault: whether a failure is no unavailability, whatever its status; see `gradcam_service.api.blame`.
+        callers_fault: whether a failure is no unavailability, whatever its status; see `api.fault_attribution`.
         seconds: time in each stage; of several images, the longest.
         stages: each stage of each image, with its start and end.
     """

@@ -7,10 +7,10 @@ from itertools import chain, count
 
 from torch import fx
 
-from gradcam_service.explain.frames import frames_of
 from gradcam_service.explain.graph import ancestors, image_node, is_size, operator_name, shape_of
 from gradcam_service.explain.layout import INPUT, PICTURES, Layout
 from gradcam_service.explain.layouts import channels_last, convolved_grid, layout_of
+from gradcam_service.explain.orientation import frames_of
 
 CONVOLUTIONS = ("conv2d", "convolution", "conv_transpose2d")
 

@@ -9,10 +9,10 @@ from urllib.parse import parse_qsl
 from fastapi import Request
 
 from gradcam_service.api.bodies import form_parts, in_turn, parsed
-from gradcam_service.api.given import gathered
 from gradcam_service.api.instances import parameters_of, rows_of
 from gradcam_service.api.json_text import members_of
 from gradcam_service.api.multipart import Part, begins_as_file
+from gradcam_service.api.request_options import gathered
 from gradcam_service.core.admission import Admission
 from gradcam_service.errors import BadRequest, shortened
 

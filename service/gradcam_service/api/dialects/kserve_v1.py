@@ -16,11 +16,11 @@ from gradcam_service.api.bodies import parsed
 from gradcam_service.api.dialects import Dialect
 from gradcam_service.api.dialects import _kserve as kserve
 from gradcam_service.api.documentation import base64_photograph
-from gradcam_service.api.given import gathered, only_model, tolerated
 from gradcam_service.api.inference import admit, reference
 from gradcam_service.api.instances import Instance, answers_each, parameters_of, read, rows_of
 from gradcam_service.api.json_text import members_of
 from gradcam_service.api.operations import require_ready
+from gradcam_service.api.request_options import gathered, only_model, tolerated
 from gradcam_service.api.results import result_json, streamed
 from gradcam_service.core.options import ExplainOptions, Options, PredictOptions
 from gradcam_service.core.results import Answers, Result

@@ -22,12 +22,12 @@ from gradcam_service.api.accept import for_one_picture, wants_picture
 from gradcam_service.api.dialects import Dialect, Fault
 from gradcam_service.api.dialects._torchserve_bodies import Sent, read_body
 from gradcam_service.api.documentation import Responses, faults
-from gradcam_service.api.given import gathered, only_model, tolerated
 from gradcam_service.api.inference import admit, reference
 from gradcam_service.api.instances import Instance, answers_each, read
 from gradcam_service.api.observe import observation
 from gradcam_service.api.operations import require_ready
 from gradcam_service.api.problems import fault
+from gradcam_service.api.request_options import gathered, only_model, tolerated
 from gradcam_service.api.results import one_picture, response
 from gradcam_service.api.sending import sent
 from gradcam_service.core.admission import Admission

@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 
 from gradcam_service.api.base64_text import decode_base64
-from gradcam_service.api.given import tolerated
 from gradcam_service.api.oip.faces import EXPLANATIONS, TARGET, Faced
 from gradcam_service.api.oip.messages import InferRequest, Parameters
 from gradcam_service.api.oip.tensors import BYTES, Content, Tensor
+from gradcam_service.api.request_options import tolerated
 from gradcam_service.core.options import (
     Call,
     ExplainOptions,

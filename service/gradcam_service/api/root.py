@@ -1,4 +1,4 @@
-"""``/``: a page for people; for programs, which take anything, the sign of life that orchestrators look for."""
+"""Root of the service: a page for people; for programs, which take anything, the sign of life for orchestrators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-async def front_door(request: Request) -> Response:
+async def root(request: Request) -> Response:
     """KServe's liveness, https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol.
 
     Who names HTML is shown the playground, or without it the documentation.

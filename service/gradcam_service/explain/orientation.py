@@ -1,4 +1,4 @@
-"""Frames of the values of a graph: how the network has mirrored or turned the picture before it computed them."""
+"""Orientation of the values of a graph: how the network has mirrored or turned the picture before it computed them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers write for a route that there is: HEAD for GET, and a slash at the end of a path."""
+"""Normalisation of what callers write for a route that there is: HEAD for GET, a slash at the end of a path."""
 
 from __future__ import annotations
 
