@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from command import gradcam
+from repository import ROOT
 
 from .calls import base64_of, explain, opened, problem, result, values
 
@@ -159,6 +160,8 @@ def test_a_model_says_what_it_takes(client):
     assert inputs["satellite"] == {**arrays, "channels": 4, "depth": 16}
     bodies = client.get("/openapi.json").json()["paths"]["/explain"]["post"]["requestBody"]["content"]
     assert {"application/x-npy", "application/dicom"} <= bodies.keys()
+    row = ", ".join(f"`{media_type}`" for media_type in (*files["media_types"], "application/octet-stream"))
+    assert f"| {row} |" in (ROOT / "docs" / "api.md").read_text()
 
 
 def test_a_model_of_8_bit_colours_sees_a_dicom_file_as_a_radiologist_does(client):
