@@ -124,8 +124,8 @@ def busy(repository: Path, name: str, batch: int, method: str, device: str, seco
 def _engine(repository: Path, name: str, batch: int, method: str | None, device: str) -> Callable[[], object]:
     import numpy as np
 
+    from gradcam_service.question import Question
     from gradcam_service.worker import engine
-    from gradcam_service.worker.messages import Question
 
     model = _model(repository, name, device)
     side = model.card.preprocess.input_size[0]
@@ -162,8 +162,8 @@ def plain_loop(repository: Path, name: str, picture: bytes, count: int) -> float
     from gradcam_service.core.render import Renderer
     from gradcam_service.images.decode import decode
     from gradcam_service.images.geometry import prepare
+    from gradcam_service.question import Question
     from gradcam_service.worker import engine
-    from gradcam_service.worker.messages import Question
 
     model = _model(repository, name, "cpu")
     options, question = ExplainOptions(), Question("gradcam")
@@ -198,8 +198,8 @@ def bare_loop(repository: Path, picture: bytes, count: int, explained: bool, eng
     from gradcam_service.core.render import Renderer
     from gradcam_service.images.decode import decode
     from gradcam_service.images.geometry import prepare
+    from gradcam_service.question import Question
     from gradcam_service.worker.engine import run
-    from gradcam_service.worker.messages import Question
 
     model, forward = _model(repository, "imagenet", "cpu"), _forward("tf_efficientnet_lite0", engine)
     preprocess, options = model.card.preprocess, ExplainOptions()

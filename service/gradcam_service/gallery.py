@@ -17,7 +17,7 @@ from gradcam_service.images.grid import labelled_grid
 from gradcam_service.inputs._sent import received
 from gradcam_service.local import Local
 from gradcam_service.maps import MapKind
-from gradcam_service.worker.messages import Question
+from gradcam_service.question import Question
 
 
 def gallery(

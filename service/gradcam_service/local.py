@@ -23,6 +23,7 @@ from gradcam_service.errors import ModelFailed, ServiceError, UnsupportedMethod,
 from gradcam_service.explain.costs import forward_passes, refusal_at
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.kinds import load_plugins
+from gradcam_service.question import Question
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.listing import Model, resolve
@@ -33,7 +34,7 @@ from gradcam_service.runtime._threads import limit
 from gradcam_service.settings import Settings
 from gradcam_service.text import TOKENS
 from gradcam_service.worker.engine import BatchResult, Pending, run
-from gradcam_service.worker.messages import Answer, Inputs, Question, Timings
+from gradcam_service.worker.messages import Answer, Inputs, Timings
 from gradcam_service.worker.placement import pick_device
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 import pytest
 
 from gradcam_service.compiled.write import compile_model
+from gradcam_service.question import Question
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loading import load
-from gradcam_service.worker.messages import Question
 
 from .test_compiled import MODEL_YAML, answers, entry, inputs, near
 

@@ -10,10 +10,10 @@ from gradcam_service import kinds
 from gradcam_service.compiled import choice
 from gradcam_service.compiled.choice import Choice, machine
 from gradcam_service.compiled.model import compilations
+from gradcam_service.question import Question
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.loading import load
 from gradcam_service.runtime import openvino
-from gradcam_service.worker.messages import Question
 
 from .test_compiled import altered, answers, both, entry, inputs, near
 

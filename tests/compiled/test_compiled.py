@@ -23,6 +23,7 @@ from gradcam_service.compiled.write import compile_model
 from gradcam_service.errors import BadOption, ModelFailed, UnknownLayer, UnsupportedMethod
 from gradcam_service.explain.method import Iterative, Need
 from gradcam_service.explain.methods import METHODS
+from gradcam_service.question import Measure, Question
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.registry.loading import load
@@ -30,7 +31,7 @@ from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import EMBEDDED, Entry
 from gradcam_service.targets import Target
 from gradcam_service.worker import engine
-from gradcam_service.worker.messages import Answer, Measure, Question
+from gradcam_service.worker.messages import Answer
 from repository import EMBEDDED_MODELS, in_full
 
 MODEL_YAML = """\

@@ -17,9 +17,9 @@ from gradcam_service import kinds
 from gradcam_service.compiled.model import CompiledModel
 from gradcam_service.compiled.write import compile_model
 from gradcam_service.errors import ModelFailed, UnsupportedMethod
+from gradcam_service.question import Question
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loading import load
-from gradcam_service.worker.messages import Question
 
 
 def layer(**members: object) -> dict[str, object]:

@@ -26,13 +26,13 @@ from gradcam_service.errors import NeedsFullModel
 from gradcam_service.explain.method import Need
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.local import Local, open_model
+from gradcam_service.question import Measure, Question
 from gradcam_service.registry.card import Computed
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.registry.loading import load, load_form
 from gradcam_service.registry.repository import EMBEDDED, scan
 from gradcam_service.settings import Settings
 from gradcam_service.targets import Target
-from gradcam_service.worker.messages import Measure, Question
 from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import Snapshot
 from live import PATIENCE, Service, repeated, running

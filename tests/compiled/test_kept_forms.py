@@ -17,12 +17,12 @@ from compiled.test_worker import holds_torch, picture
 from gradcam_service.compiled.form import CompiledForm, key_of, make_form
 from gradcam_service.compiled.keep import keep_form
 from gradcam_service.errors import ModelFailed
+from gradcam_service.question import Question
 from gradcam_service.registry import apart, kept
 from gradcam_service.registry import cache as cached
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.loading import load, load_form
-from gradcam_service.worker.messages import Question
 from live import PATIENCE, Service, running, until
 from repository import in_full
 from traces import keep_traces

@@ -24,11 +24,11 @@ from api.calls import values
 from compiled.test_compiled import answers, near
 from exposed import value
 from gradcam_service.compiled.network import NEEDS_FULL_MODEL
+from gradcam_service.question import Question
 from gradcam_service.registry import loader
 from gradcam_service.registry.loading import NEEDS_TORCH
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import EMBEDDED, Entry
-from gradcam_service.worker.messages import Question
 from gradcam_service.zoo.scenes import scene
 from live import Service, repeated, until
 from repository import ROOT

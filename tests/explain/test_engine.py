@@ -9,12 +9,12 @@ from torch import nn
 
 from gradcam_service.errors import NonFinite
 from gradcam_service.explain.network import Network
+from gradcam_service.question import Question
 from gradcam_service.registry.card import Card, LayerCard, MethodCard
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.registry.spec import Preprocess, Spec
 from gradcam_service.targets import Target
 from gradcam_service.worker.engine import run as run_within
-from gradcam_service.worker.messages import Question
 
 SIDE = 12
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.25, 0.2)

@@ -12,13 +12,13 @@ from torch import nn
 
 from gradcam_service.errors import ModelFailed, PredictorFailed
 from gradcam_service.explain.network import Network
+from gradcam_service.question import Question
 from gradcam_service.registry import predictor
 from gradcam_service.registry.black_box import black_box
 from gradcam_service.registry.loader import LoadedModel, load
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry
 from gradcam_service.worker import engine
-from gradcam_service.worker.messages import Question
 
 FLOATS = {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.2, 0.3], "resize": [SIZE, SIZE]}
 PIXELS = {"mean": [0.2, 0.4, 0.6], "std": [1.0, 1.0, 1.0], "resize": [SIZE, SIZE]}

@@ -12,12 +12,12 @@ from api.calls import encoded, explain, predict, values
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.network import Network
 from gradcam_service.images.geometry import prepare
+from gradcam_service.question import Question
 from gradcam_service.registry.checks import examine
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import scan
 from gradcam_service.targets import Target
 from gradcam_service.worker import engine
-from gradcam_service.worker.messages import Question
 from gradcam_service.zoo.scenes import scene
 from live import running
 

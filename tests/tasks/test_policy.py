@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from gradcam_service.errors import ServiceError
+from gradcam_service.question import Question
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import scan
 from gradcam_service.targets import read
 from gradcam_service.tasks import TASKS
 from gradcam_service.worker.engine import run
-from gradcam_service.worker.messages import Question
 
 from .agents import LABELS, YAML, network, written
 

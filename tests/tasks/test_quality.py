@@ -10,12 +10,12 @@ from captions import decoders
 from scipy.ndimage import gaussian_filter
 
 from gradcam_service.explain.quality import area_under
+from gradcam_service.question import Measure, Question
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import scan
 from gradcam_service.targets import read
 from gradcam_service.text import TOKENS
 from gradcam_service.worker.engine import run
-from gradcam_service.worker.messages import Measure, Question
 
 from . import agents, answerers
 

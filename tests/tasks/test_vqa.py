@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gradcam_service.errors import BadOption
+from gradcam_service.question import Question
 from gradcam_service.registry.acceptance import compare
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import scan
@@ -14,7 +15,6 @@ from gradcam_service.targets import read
 from gradcam_service.tasks import tokens_of
 from gradcam_service.text import TOKENS
 from gradcam_service.worker.engine import run
-from gradcam_service.worker.messages import Question
 
 from .answerers import KINDS, network, written
 

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from methods.networks import tiny
 
+from gradcam_service.question import Question
 from gradcam_service.registry.loader import load
 from gradcam_service.registry.repository import scan
 from gradcam_service.runtime import Workload, fastest
 from gradcam_service.worker import engine
-from gradcam_service.worker.messages import Answer, Question
+from gradcam_service.worker.messages import Answer
 from worker import faulty
 
 

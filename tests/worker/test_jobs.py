@@ -11,13 +11,14 @@ import torch
 import zmq
 
 from gradcam_service.errors import ServiceError
+from gradcam_service.question import Question
 from gradcam_service.registry.listing import Model
 from gradcam_service.registry.repository import EMBEDDED, scan
 from gradcam_service.targets import Target
 from gradcam_service.worker.callers import Callers
 from gradcam_service.worker.in_flight_log import InFlightLog
 from gradcam_service.worker.jobs import Jobs
-from gradcam_service.worker.messages import Job, Question, TensorSpec
+from gradcam_service.worker.messages import Job, TensorSpec
 from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import Snapshot
 from live import PATIENCE

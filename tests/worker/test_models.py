@@ -14,6 +14,7 @@ from registry.predictors import serving
 
 from gradcam_service.compiled.race import Race
 from gradcam_service.errors import NeedsFullModel
+from gradcam_service.question import Question
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.registry.loading import load, load_form
@@ -22,7 +23,6 @@ from gradcam_service.registry.served import ServedModel
 from gradcam_service.runtime import openvino
 from gradcam_service.worker import loader
 from gradcam_service.worker.loader import Loader
-from gradcam_service.worker.messages import Question
 from gradcam_service.worker.models import Models
 from gradcam_service.worker.poller import Snapshot
 from live import PATIENCE

@@ -20,6 +20,7 @@ import msgspec
 from gradcam_service.compiled import manifest as folder_of
 from gradcam_service.compiled.model import CompiledModel, load_folder
 from gradcam_service.errors import ModelFailed
+from gradcam_service.question import Question
 from gradcam_service.registry import apart, cache, kept
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.card import Card
@@ -27,7 +28,6 @@ from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.kept import COMPILED
 from gradcam_service.registry.places import LocalPlace
 from gradcam_service.registry.repository import Entry
-from gradcam_service.registry.served import Question
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.runtime import RUNTIMES, has_torch
 from gradcam_service.targets import TARGETS

@@ -22,6 +22,7 @@ from gradcam_service.errors import ModelFailed, UnknownLayer, first_line
 from gradcam_service.explain.costs import forward_passes
 from gradcam_service.explain.methods import DEFAULT, METHODS, in_order
 from gradcam_service.inputs import OWN_PIXELS
+from gradcam_service.question import Question
 from gradcam_service.registry import cache
 from gradcam_service.registry.acceptance import compare, real_pictures
 from gradcam_service.registry.card import Card, LayerCard, MethodCard
@@ -29,7 +30,6 @@ from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.labels import other_number
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.sample import checked_sample
-from gradcam_service.registry.served import Question
 from gradcam_service.registry.spec import Spec
 from gradcam_service.runtime import RUNTIMES, TOLERANCE, Contender, Outcome, Precision, in_precision, raced, way
 from gradcam_service.text import TOKENS

@@ -19,10 +19,11 @@ from gradcam_service.core.render import Renderer
 from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import Internal, ModelLoading, ServiceError
 from gradcam_service.inputs._sent import received, size_of
+from gradcam_service.question import Question
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.listing import Model
 from gradcam_service.tasks import TASKS
-from gradcam_service.worker.client import Answer, Inputs, Question, Timings
+from gradcam_service.worker.client import Answer, Inputs, Timings
 
 log = logging.getLogger(__name__)
 

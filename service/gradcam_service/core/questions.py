@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from gradcam_service.core.options import ExplainOptions, PredictOptions, check_target_count
 from gradcam_service.errors import UnsupportedMethod
 from gradcam_service.explain.methods import COMPARED, DEFAULT, METHODS
+from gradcam_service.question import Measure, Question
 from gradcam_service.registry.card import Card
 from gradcam_service.targets import TARGETS, Target, read
 from gradcam_service.tasks import beside
-from gradcam_service.worker.client import Inputs, Measure, Question
+from gradcam_service.worker.client import Inputs
 
 
 def question(options: PredictOptions, card: Card, most_targets: int) -> Question | None:

@@ -16,11 +16,11 @@ from gradcam_service.evaluate.journal import Entry
 from gradcam_service.explain import batch
 from gradcam_service.explain.frontier import Frontier
 from gradcam_service.local import Local
+from gradcam_service.question import Question
 from gradcam_service.registry.acceleration import accelerated
 from gradcam_service.registry.loader import LoadedModel
 from gradcam_service.runtime import RUNTIMES
 from gradcam_service.targets import Target, objective
-from gradcam_service.worker.messages import Question
 
 Answer = TypeVar("Answer")
 

@@ -18,6 +18,7 @@ from gradcam_service.explain.methods import METHODS, in_order
 from gradcam_service.explain.network import Network
 from gradcam_service.explain.suitability import refusals
 from gradcam_service.inputs import OWN_PIXELS
+from gradcam_service.question import Question
 from gradcam_service.registry import cache
 from gradcam_service.registry.captioner import check
 from gradcam_service.registry.card import Card, LayerCard, MethodCard
@@ -26,7 +27,6 @@ from gradcam_service.registry.folder import ModelFolder
 from gradcam_service.registry.labels import other_number
 from gradcam_service.registry.repository import Entry
 from gradcam_service.registry.sample import checked_sample
-from gradcam_service.registry.served import Question
 from gradcam_service.registry.sources import SOURCES
 from gradcam_service.registry.spec import Spec
 from gradcam_service.registry.threads import half_of_the_threads

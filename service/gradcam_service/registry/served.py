@@ -7,13 +7,12 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcam_service.explain import batch
 from gradcam_service.explain.arrays import Array
 from gradcam_service.explain.parts import Network
+from gradcam_service.question import Question
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.spec import Spec
 from gradcam_service.runtime import Precision
-from gradcam_service.targets import Target
 
 
 class Waited(Protocol):
@@ -27,26 +26,6 @@ class Waited(Protocol):
 
     def export(self) -> None:
         """Have it done, whatever it is."""
-
-
-class Measure(Protocol):
-    """Measurements to be made of each map, besides."""
-
-    @property
-    def against(self) -> str:
-        """The method whose map it is compared with; empty for none."""
-
-
-class Question(batch.Question, Protocol):
-    """Question about one image, see `gradcam_service.worker.messages.Question`."""
-
-    @property
-    def targets(self) -> tuple[Target, ...]:
-        """What is to be explained; empty for what the model's task has explained by default."""
-
-    @property
-    def measure(self) -> Measure | None:
-        """None for nothing."""
 
 
 class ServedModel(Protocol):

@@ -19,13 +19,14 @@ from gradcam_service.errors import (
     TooExpensive,
     WorkerLost,
 )
+from gradcam_service.question import Question
 from gradcam_service.registry.card import Card
 from gradcam_service.registry.listing import Model, resolve
 from gradcam_service.worker.link import WorkerLink
-from gradcam_service.worker.messages import Answer, Inputs, Measure, Quality, Question, Timings
+from gradcam_service.worker.messages import Answer, Inputs, Quality, Timings
 from gradcam_service.worker.suspicion import Suspicion
 
-__all__ = ["Answer", "Inputs", "Measure", "Quality", "Question", "Timings", "Workers"]
+__all__ = ["Answer", "Inputs", "Quality", "Timings", "Workers"]
 
 _STATES = ("failed", "unloaded", "loading", "ready")
 

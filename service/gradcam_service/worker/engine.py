@@ -14,12 +14,13 @@ from gradcam_service.explain import batch
 from gradcam_service.explain.arrays import on_host
 from gradcam_service.explain.costs import forward_passes, refusal_at
 from gradcam_service.explain.methods import METHODS
+from gradcam_service.question import Question
 from gradcam_service.registry.served import ServedModel
 from gradcam_service.targets import objective
 from gradcam_service.tasks import TASKS
 from gradcam_service.text import BEAM, TOKENS
 from gradcam_service.worker.captions import spoken, word_scores
-from gradcam_service.worker.messages import Answer, Inputs, Question
+from gradcam_service.worker.messages import Answer, Inputs
 from gradcam_service.worker.quality import measured, measuring_passes
 
 

@@ -18,6 +18,7 @@ import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
 from gradcam_service.errors import DeadlineExceeded, Internal, ServiceError, WorkerLost, from_code
+from gradcam_service.question import Question
 from gradcam_service.worker.in_flight_log import has_crashed, last_entry
 from gradcam_service.worker.messages import (
     Answer,
@@ -30,7 +31,6 @@ from gradcam_service.worker.messages import (
     Job,
     Load,
     Managed,
-    Question,
     Request,
     Rescan,
     Status,

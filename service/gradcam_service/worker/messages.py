@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import msgspec
 import numpy as np
 
+from gradcam_service.question import Question
 from gradcam_service.registry.card import Computed
 from gradcam_service.registry.listing import Model
 from gradcam_service.targets import Target
@@ -22,18 +23,6 @@ Dtype: TypeAlias = Literal["uint8", "float32", "int64"]
 
 Inputs: TypeAlias = Mapping[str, np.ndarray]
 """What a model is asked about, by the names of its inputs: numbers of a `Dtype`, without the batch's dimension."""
-
-
-class Measure(msgspec.Struct, frozen=True):
-    """Measurements to be made of each map, besides.
-
-    Attributes:
-        steps: of its deletion and its insertion curve.
-        against: the method whose map it is compared with; empty for none.
-    """
-
-    steps: int
-    against: str
 
 
 class Quality(msgspec.Struct, frozen=True):
@@ -52,23 +41,6 @@ class Quality(msgspec.Struct, frozen=True):
     steps: int
     against: str | None = None
     agreement: float | None = None
-
-
-class Question(msgspec.Struct, frozen=True):
-    """Question about one image: the explanations that are asked for besides its scores.
-
-    Attributes:
-        layer: a layer's name, or ``auto``.
-        targets: empty means what the model's task has explained by default.
-        options: the method's own, where they differ from its defaults.
-        measure: what is to be measured of the maps; None for nothing.
-    """
-
-    method: str
-    layer: str = "auto"
-    targets: tuple[Target, ...] = ()
-    options: dict[str, int | float] = {}
-    measure: Measure | None = None
 
 
 class Hello(msgspec.Struct, tag=True, frozen=True):

@@ -9,10 +9,11 @@ from time import monotonic
 
 from gradcam_service.compiled.form import unlike
 from gradcam_service.errors import ModelLoading, NeedsFullModel
+from gradcam_service.question import Question
 from gradcam_service.registry.apart import Surroundings
 from gradcam_service.registry.listing import Model
 from gradcam_service.registry.repository import Entry
-from gradcam_service.registry.served import Question, ServedModel
+from gradcam_service.registry.served import ServedModel
 from gradcam_service.runtime import Precision, _threads
 from gradcam_service.worker import reports, steps, table
 from gradcam_service.worker.loader import How, Loader, Waits

@@ -17,9 +17,10 @@ from gradcam_service.explain.frontier import Frontier
 from gradcam_service.explain.methods import METHODS
 from gradcam_service.explain.objectives import Objective
 from gradcam_service.explain.quality import area_under, blurred, rank_correlation, replaced
+from gradcam_service.question import Measure, Question
 from gradcam_service.registry.served import ServedModel
 from gradcam_service.targets import objective
-from gradcam_service.worker.messages import Measure, Quality, Question
+from gradcam_service.worker.messages import Quality
 
 _PATCHES = 14
 """Along the shorter side of the input: as many as the paper's feature maps have cells."""
