@@ -70,14 +70,14 @@ def test_json_is_numpys_own_flat_or_nested(datatype, data):
         values = np.asarray(np.nan_to_num(values, posinf=1, neginf=-1))
     for written in (values.tolist(), values.ravel().tolist()):
         tensor = {"name": "x", "datatype": datatype, "shape": values.shape, "data": written}
-        request, _ = rest.read(json.dumps({"inputs": [tensor]}).encode(), None)
+        request = rest.read(json.dumps({"inputs": [tensor]}).encode(), None)
         (read,) = request.inputs
         assert read.values.dtype == values.dtype
         assert np.array_equal(read.values, values)
 
 
 def answer(*outputs, **parameters):
-    written = rest.write(InferResponse("m", "1", outputs), InferRequest([], parameters=parameters), "7")
+    written = rest.write(InferResponse("m", "1", "7", outputs), InferRequest([], parameters=parameters))
     return b"".join(written.pieces), written
 
 
@@ -246,7 +246,7 @@ def test_whatever_a_body_is_it_is_read_or_refused(data):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     length += data.draw(st.sampled_from([0, 0, 0, -1, 1, 1000]))
     with suppress(BadRequest, NotOffered, TooLarge):
-        request, _ = rest.read(bytes(body), length)
+        request = rest.read(bytes(body), length)
         assert len(request.inputs) <= 2
 
 
@@ -288,11 +288,13 @@ def test_what_no_tensor_holds_is_refused_by_name(output, words, error, says):
     preprocess, text = Preprocess((0,), (1,), pad=8), Text(list("abc"), 4)
     card = Card("", "", "", 0, "captioning", "softmax", list("abc"), preprocess, 8, "", "", [], [], text=text)
     answers = Answers(FACED.model, card, list(map(captioned, words)))
+
+    def asking(name):
+        return Inference(FACED, Call([b""], ExplainOptions()), InferRequest([], [Wanted(name)], id="mine"))
+
     with pytest.raises(error, match=says):
-        respond(Inference(FACED, Call([b""], ExplainOptions()), [Wanted(output)]), answers)
-    assert respond(
-        Inference(FACED, Call([b""], ExplainOptions()), [Wanted("map")]), replace(answers, results=answers.results[:1])
-    )
+        respond(asking(output), answers, "7")
+    assert respond(asking("map"), replace(answers, results=answers.results[:1]), "7").id == "mine"
 
 
 def test_values_that_are_given_as_such_are_checked_too():

@@ -103,6 +103,7 @@ def test_a_stream_answers_each_request_and_ends_with_none(channel):
     bad = inference_pb2.ModelInferRequest(model_name="nothing", id="two", **pictures(PICTURE))
     first, second, third = channel.stream([good, bad, good])
     assert "no model 'nothing'" in second.error_message
+    assert [one.infer_response.id for one in (first, second, third)] == ["one", "two", "one"]
     assert not first.error_message
     np.testing.assert_array_equal(output(first.infer_response, "scores"), output(third.infer_response, "scores"))
 
@@ -138,6 +139,20 @@ def raw(name, datatype, shape, *data):
 )
 def test_hostile_messages_are_refused(channel, members, said):
     assert said in refused(Code.INVALID_ARGUMENT, channel.call, "ModelInfer", model_name="scenes", **members)
+
+
+def test_shared_memory_is_not_offered(channel):
+    given = raw("image", "BYTES", [1], PICTURE)
+    given["inputs"][0].parameters["shared_memory_region"].string_param = "a"
+    assert "'image': there is no shared" in refused(
+        Code.UNIMPLEMENTED, channel.call, "ModelInfer", model_name="scenes", **given
+    )
+
+
+def test_an_answer_without_an_id_of_its_own_has_the_requests(service):
+    with Channel(service) as channel:
+        told, trailing = channel.call("ModelInfer", model_name="scenes", **pictures(PICTURE))
+    assert told.id == trailing["x-request-id"]
 
 
 def test_what_is_no_message_is_refused(channel):

@@ -93,7 +93,8 @@ async def parsed(
         ServiceError: as `whole_body` and `in_turn`, and what ``parse`` raises.
     """
     body = await whole_body(request, settings, admission)
-    return await in_turn(partial(parse, body), len(body), settings, admission)
+    size = max(len(body), declared_size(request))  # what is no body comes with its size, too
+    return await in_turn(partial(parse, body), size, settings, admission)
 
 
 async def whole_body(request: Request, settings: Settings, admission: Admission) -> bytes:

@@ -23,7 +23,7 @@ from gradcam_service.api.observe import observation
 from gradcam_service.api.oip import models, rest
 from gradcam_service.api.oip.faces import EXPLAINING, Faced, every, find
 from gradcam_service.api.oip.infer import Inference, read, respond
-from gradcam_service.api.oip.messages import InferRequest
+from gradcam_service.api.oip.messages import Exchange
 from gradcam_service.api.operations import require_ready
 from gradcam_service.api.preference import by_preference
 from gradcam_service.api.sending import sent
@@ -231,17 +231,21 @@ async def _infer(request: Request, faced: Faced) -> Response:
     admission = admit(request)
     start = perf_counter()
     settings, length = request.app.state.settings, _header_length(request)
+    exchange: Exchange | None = request.scope.get("exchange")
 
-    def reading(body: bytes) -> tuple[InferRequest, str | None, Inference]:
-        asked, own_id = (rest.read_raw(body, faced), None) if length == 0 else rest.read(body, length)
-        return asked, own_id, read(asked, faced, settings)
+    def reading(body: bytes) -> Inference:
+        if exchange is not None:
+            return read(exchange.read(), faced, settings)
+        return read(rest.read_raw(body, faced) if length == 0 else rest.read(body, length), faced, settings)
 
-    asked, own_id, inference = await parsed(request, reading, settings, admission)
+    inference = await parsed(request, reading, settings, admission)
     answered = await answers(request, inference.call, admission, perf_counter() - start)
     with blamed(request, inference.call.options):  # one image that has no answer leaves all without
-        said = respond(inference, answered)
-    written = rest.write(said, asked, observation(request).request_id if own_id is None else own_id)
-    return _response(written, _coding(request))
+        said = respond(inference, answered, observation(request).request_id)
+    if exchange is not None:
+        exchange.answer = said
+        return Response()
+    return _response(rest.write(said, inference.request), _coding(request))
 
 
 def _header_length(request: Request) -> int | None:

@@ -1,5 +1,5 @@
-"""gRPC, as clients of the Open Inference Protocol, of KServe and of Triton speak it: the same protocol over REST.
+"""gRPC, as clients of the Open Inference Protocol, of KServe and of Triton speak it: the same protocol as REST's.
 
-Each call is made of the application in this process as that call of REST which means the same, tensors in binary. So
+Each call is made of the application in this process at the path of REST which means the same, tensors as they are. So
 limits, keys, deadlines, metrics, logs and traces are those of HTTP, and what they say of a call is said of that path.
 """

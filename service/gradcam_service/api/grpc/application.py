@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Scope
+
+from gradcam_service.api.oip.messages import Exchange
 
 
 @dataclass(frozen=True)
@@ -36,31 +38,33 @@ class Application:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def ask(self, method: str, path: str, headers: Mapping[str, str], body: Sequence[bytes] = ()) -> Answer:
+    async def ask(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"", exchange: Exchange | None = None
+    ) -> Answer:
         """Ask, and wait for the whole answer. Where this is cancelled, the application learns that its client has left.
 
         Args:
             method: of HTTP.
             path: not quoted.
             headers: by their lower-case names.
-            body: in pieces, which are not joined here.
+            body: of the request.
+            exchange: what is asked, and answered, instead of bodies.
         """
-        gone, pieces, sent = asyncio.Event(), list(body), list[Message]()
+        gone, received, sent = asyncio.Event(), [{"type": "http.request", "body": body}], list[Message]()
 
         async def receive() -> Message:
-            if pieces:
-                return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+            if received:
+                return received.pop()
             await gone.wait()
             return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
             sent.append(message)
 
-        size = sum(map(len, pieces))
-        pieces = pieces or [b""]
-        answering = asyncio.ensure_future(
-            self._app(_scope(method, path, {**headers, "content-length": str(size)}), receive, send)
-        )
+        size = len(body) if exchange is None else exchange.size
+        scope = _scope(method, path, {**headers, "content-length": str(size)})
+        scope["exchange"] = exchange
+        answering = asyncio.ensure_future(self._app(scope, receive, send))
         try:
             await asyncio.shield(answering)
         except asyncio.CancelledError:

@@ -1,8 +1,8 @@
-"""``GRPCInferenceService`` and ``grpc.health.v1.Health``: each call, as the application is asked it over REST."""
+"""``GRPCInferenceService`` and ``grpc.health.v1.Health``: each call, answered as the path of V2 that means the same."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,8 @@ from gradcam_service.api.grpc.parsing import parse
 from gradcam_service.api.grpc.protocol import health_pb2, inference_pb2
 from gradcam_service.api.grpc.reception import Access, Reception
 from gradcam_service.api.grpc.refusals import Refused, refusal, refuse
-from gradcam_service.api.grpc.tensors import request_of, response_of
+from gradcam_service.api.grpc.tensors import exchange_of, response_of
+from gradcam_service.api.oip.messages import Exchange
 from gradcam_service.core.admission import Capacity
 from gradcam_service.errors import BadRequest, shortened
 
@@ -37,14 +38,6 @@ class _Method:
     takes: type[Message]
     answer: Callable[[Any, Context], Awaitable[Message]]
     access: Access = Access.KEYED
-
-
-@dataclass(frozen=True)
-class _Inference:
-    """A request of REST: its path, and its body in pieces, of which the first is JSON."""
-
-    path: str
-    body: Sequence[bytes]
 
 
 class Services:
@@ -112,12 +105,12 @@ class Services:
     async def _infer(self, _: object, context: Context) -> Message:
         """Answer one request."""
 
-        def read(data: object) -> _Inference:
-            return _inference(parse(inference_pb2.ModelInferRequest, data), context.time_remaining())
+        def read(data: object) -> tuple[str, Exchange]:
+            return _asked(parse(inference_pb2.ModelInferRequest, data), context.time_remaining())
 
         try:
             async with self._reception.admitted(Access.KEYED, context):
-                return await self._inferred(await self._reception.message(context, read), context)
+                return await self._inferred(context, *await self._reception.message(context, read))
         except Exception as error:
             await refuse(error, context)
 
@@ -132,17 +125,17 @@ class Services:
 
     async def _streamed(self, data: object, context: Context) -> Message:
         """An answer in a stream; what is wrong with one request is one, too."""
-        answer, whole = inference_pb2.ModelStreamInferResponse(), inference_pb2.ModelInferRequest()
+        answer = inference_pb2.ModelStreamInferResponse()
 
-        def read(data: object) -> _Inference:
-            whole.CopyFrom(parse(inference_pb2.ModelInferRequest, data))
-            return _inference(whole, context.time_remaining())
+        def read(data: object) -> tuple[str, Exchange]:
+            call = parse(inference_pb2.ModelInferRequest, data)
+            answer.infer_response.id = call.id
+            return _asked(call, context.time_remaining())
 
         try:
-            answer.infer_response.CopyFrom(await self._inferred(await self._reception.read(data, read), context))
+            answer.infer_response.CopyFrom(await self._inferred(context, *await self._reception.read(data, read)))
         except Exception as error:
             answer.error_message = refusal(error, context).detail
-            answer.infer_response.id = whole.id
         return answer
 
     async def _live(self, request: Message, context: Context) -> Message:
@@ -163,14 +156,10 @@ class Services:
         unmistakable = f"{path}@" if path == _ALL_STATISTICS else path  # of no version in particular
         return _message(await self._ask("GET", unmistakable, context), inference_pb2.ModelMetadataResponse())
 
-    async def _inferred(self, inference: _Inference, context: Context) -> Message:
-        head = {
-            "content-type": "application/octet-stream",
-            "inference-header-content-length": str(len(inference.body[0])),
-        }
-        answered = await self._ask("POST", inference.path, context, head, inference.body)
-        length = answered.headers.get("inference-header-content-length", len(answered.body))
-        return response_of(answered.body, int(length))
+    async def _inferred(self, context: Context, path: str, exchange: Exchange) -> Message:
+        await self._ask("POST", path, context, exchange=exchange)
+        assert exchange.answer is not None
+        return response_of(exchange.answer)
 
     async def _config(self, request: inference_pb2.ModelConfigRequest, context: Context) -> Message:
         told = await self._ask("GET", f"{_path(request.name, request.version)}/config", context)
@@ -184,7 +173,7 @@ class Services:
 
     async def _index(self, request: inference_pb2.RepositoryIndexRequest, context: Context) -> Message:
         wanted = msgspec.json.encode({"ready": request.ready})
-        told = await self._ask("POST", "/v2/repository/index", context, body=[wanted])
+        told = await self._ask("POST", "/v2/repository/index", context, wanted)
         models = {"models": msgspec.json.decode(told.body)}
         return ParseDict(models, inference_pb2.RepositoryIndexResponse(), ignore_unknown_fields=True)
 
@@ -213,15 +202,10 @@ class Services:
         return True
 
     async def _ask(
-        self,
-        method: str,
-        path: str,
-        context: Context,
-        headers: dict[str, str] | None = None,
-        body: Sequence[bytes] = (),
+        self, method: str, path: str, context: Context, body: bytes = b"", exchange: Exchange | None = None
     ) -> Answer:
         """The application's answer, where it is none of its errors."""
-        answer = await self._app.ask(method, path, headers_of(context) | (headers or {}), body)
+        answer = await self._app.ask(method, path, headers_of(context), body, exchange)
         if answer.status != 200:
             raise Refused(answer)
         context.set_trailing_metadata(trailing(answer.headers))
@@ -252,6 +236,6 @@ def _plain(name: str) -> str:
     return name
 
 
-def _inference(call: inference_pb2.ModelInferRequest, seconds: float | None) -> _Inference:
-    """The request of REST that a call is, whose caller waits for so long."""
-    return _Inference(f"{_path(call.model_name, call.model_version)}/infer", request_of(call, seconds))
+def _asked(call: inference_pb2.ModelInferRequest, seconds: float | None) -> tuple[str, Exchange]:
+    """The path of V2 that means the same as a call, whose caller waits for so long, and what is asked there."""
+    return f"{_path(call.model_name, call.model_version)}/infer", exchange_of(call, seconds)

@@ -1,19 +1,20 @@
-"""``ModelInfer`` as a request of REST with its tensors in binary, and the answer to that as gRPC's."""
+"""``ModelInfer`` as the request of the protocol that it carries, and the answer to that as gRPC's."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from gradcam_service.api.grpc.protocol.inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 from gradcam_service.api.oip.faces import check_counts
-from gradcam_service.api.oip.tensors import count_of
+from gradcam_service.api.oip.messages import Exchange, InferRequest, InferResponse, Parameters, Wanted
+from gradcam_service.api.oip.tensors import Tensor, check_parameters, count_of, from_bytes, to_bytes
 from gradcam_service.bytes_tensor import is_one, packed
-from gradcam_service.errors import BadRequest, Internal, shortened
+from gradcam_service.errors import BadRequest, shortened
 
 _CONTENTS = {
     "BOOL": ("bool_contents", "?"),
@@ -34,12 +35,10 @@ _MOST_PARAMETERS = 100
 """Of a call, and of each of its tensors."""
 _PIECE = 2**16
 """Numbers that are converted at once: the interpreter's lock is held meanwhile."""
-_DATA = frozenset({"binary_data", "binary_data_size"})
-"""Parameters that say where REST has a tensor's data, which gRPC says otherwise."""
 
 
-def request_of(call: ModelInferRequest, timeout: float | None) -> list[bytes]:
-    """The body of the request of REST that means the same: its JSON, then each input's bytes.
+def exchange_of(call: ModelInferRequest, timeout: float | None) -> Exchange:
+    """The request that a call is, to be read where it is answered.
 
     Args:
         call: of gRPC.
@@ -59,24 +58,22 @@ def request_of(call: ModelInferRequest, timeout: float | None) -> list[bytes]:
         asked = parameters.get("timeout")
         left = max(1, int(timeout * 1e6))
         parameters["timeout"] = min(left, asked) if isinstance(asked, int) and asked > 0 else left
-    head = {
-        "id": call.id,
-        "parameters": parameters | {"binary_data_output": True},
-        "inputs": [
-            {
-                "name": tensor.name,
-                "datatype": tensor.datatype,
-                "shape": list(tensor.shape),
-                "parameters": _read(tensor.parameters) | {"binary_data_size": len(own)},
-            }
-            for tensor, own in zip(call.inputs, data, strict=True)
-        ],
-    }
-    if not call.id:
-        del head["id"]
-    if call.outputs:
-        head["outputs"] = [{"name": output.name, "parameters": _read(output.parameters)} for output in call.outputs]
-    return [msgspec.json.encode(head), *data]
+    inputs = [
+        partial(_tensor, one.name, one.datatype, list(one.shape), _read(one.parameters), memoryview(own))
+        for one, own in zip(call.inputs, data, strict=True)
+    ]
+    wanted = [Wanted(output.name, _read(output.parameters)) for output in call.outputs]
+    own_id = call.id or None  # and not the call, which holds everything once more
+
+    def read() -> InferRequest:
+        return InferRequest([tensor() for tensor in inputs], wanted, parameters, own_id)
+
+    return Exchange(read, sum(map(len, data)))
+
+
+def _tensor(name: str, datatype: str, shape: Sequence[int], parameters: Parameters, data: memoryview) -> Tensor:
+    check_parameters(name, parameters)
+    return from_bytes(name, datatype, shape, data)
 
 
 def _check_size(call: ModelInferRequest) -> None:
@@ -89,33 +86,16 @@ def _check_size(call: ModelInferRequest) -> None:
         count_of(tensor.name, tensor.shape)
 
 
-def response_of(body: bytes, head_length: int) -> ModelInferResponse:
-    """The answer of gRPC that means the same as one of REST, every output in ``raw_output_contents``.
+def response_of(response: InferResponse) -> ModelInferResponse:
+    """An answer as gRPC's, every output in ``raw_output_contents``.
 
     Triton's client reads numbers nowhere else, and KServe's reads them there, too.
-
-    Args:
-        body: JSON, then each output's bytes.
-        head_length: bytes of the JSON.
-
-    Raises:
-        Internal: an output is not in binary.
     """
-    head = msgspec.json.decode(body[:head_length])
-    answer = ModelInferResponse(
-        model_name=head["model_name"], model_version=head.get("model_version") or "", id=head.get("id") or ""
-    )
-    _write(head.get("parameters") or {}, answer.parameters)
-    at = head_length
-    for output in head["outputs"]:
-        parameters = output.get("parameters") or {}
-        if "binary_data_size" not in parameters:
-            raise Internal(f"output {output['name']} has no bytes")
-        size = parameters["binary_data_size"]
-        written = answer.outputs.add(name=output["name"], datatype=output["datatype"], shape=output["shape"])
-        _write(parameters, written.parameters)
-        answer.raw_output_contents.append(body[at : at + size])
-        at += size
+    answer = ModelInferResponse(model_name=response.model, model_version=response.version, id=response.id)
+    _write(response.parameters, answer.parameters)
+    for output in response.outputs:
+        answer.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
+        answer.raw_output_contents.append(b"".join(to_bytes(output)))
     return answer
 
 
@@ -151,18 +131,16 @@ def _numbers(tensor: ModelInferRequest.InferInputTensor, values: Sequence[float]
 
 
 def _read(parameters: Mapping[str, InferParameter]) -> dict[str, Any]:
-    chosen = {name: value.WhichOneof("parameter_choice") for name, value in parameters.items() if name not in _DATA}
+    chosen = {name: value.WhichOneof("parameter_choice") for name, value in parameters.items()}
     read = {name: getattr(parameters[name], choice) for name, choice in chosen.items() if choice}
     for name, value in read.items():
-        if isinstance(value, float) and not math.isfinite(value):  # which JSON has no words for
+        if isinstance(value, float) and not math.isfinite(value):  # which REST has no words for
             raise BadRequest(f"parameter {shortened(name)!r} is {value}; a finite number would work")
     return read
 
 
 def _write(given: Mapping[str, object], parameters: Mapping[str, InferParameter]) -> None:
     for name, value in given.items():
-        if name in _DATA:
-            continue
         if isinstance(value, bool):
             parameters[name].bool_param = value
         elif isinstance(value, int):

@@ -29,12 +29,12 @@ class Inference:
     Attributes:
         faced: the face that it is to.
         call: for `gradcam_service.core.pipeline.Pipeline.answer`.
-        named: the outputs of its answer that it asks for, in order; none for those that the face gives.
+        request: as it was read.
     """
 
     faced: Faced
     call: Call[PredictOptions] | Call[ExplainOptions]
-    named: Sequence[Wanted] = ()
+    request: InferRequest
 
 
 def read(request: InferRequest, faced: Faced, settings: Settings) -> Inference:
@@ -53,11 +53,16 @@ def read(request: InferRequest, faced: Faced, settings: Settings) -> Inference:
     for one in request.outputs:
         _check_classification(one)
     given = faced.face.outputs(faced.model.card)
-    return Inference(faced, call_of(request, faced, names or given, settings), request.outputs)
+    return Inference(faced, call_of(request, faced, names or given, settings), request)
 
 
-def respond(inference: Inference, answers: Answers) -> InferResponse:
+def respond(inference: Inference, answers: Answers, given_id: str) -> InferResponse:
     """The answer to a request.
+
+    Args:
+        inference: what was asked.
+        answers: of the domain.
+        given_id: the request's, unless it has its caller's own.
 
     Raises:
         ServiceError: what is wrong with one of its images, since tensors can't have holes.
@@ -66,14 +71,16 @@ def respond(inference: Inference, answers: Answers) -> InferResponse:
         UnknownTarget: explanations are asked for, and the captions have no words.
     """
     results = [_sound(result, number, len(answers.results)) for number, result in enumerate(answers.results)]
-    wanted = inference.named or [Wanted(name) for name in inference.faced.face.outputs(answers.card)]
+    asked = inference.request
+    wanted = asked.outputs or [Wanted(name) for name in inference.faced.face.outputs(answers.card)]
     _check_tensors(wanted, results, answers.card)
     outputs = [_output(one, results, answers.card) for one in wanted]
     explained = results[0].explanations[:1]
     said = {name: str(getattr(one, name)) for one in explained for name in ("method", "layer", "kind")}
     if warnings := dict.fromkeys(warning for result in results for warning in result.warnings):
         said["warnings"] = "; ".join(warnings)
-    return InferResponse(inference.faced.name, answers.model.version, outputs, said)
+    own_id = given_id if asked.id is None else asked.id
+    return InferResponse(inference.faced.name, answers.model.version, own_id, outputs, said)
 
 
 def _check_classification(wanted: Wanted) -> None:

@@ -27,12 +27,13 @@ from gradcam_service.api.oip.tensors import (
     Content,
     Tensor,
     check_length,
+    check_parameters,
     count_of,
     from_bytes,
     from_values,
     to_bytes,
 )
-from gradcam_service.errors import BadRequest, ModelLoading, NotOffered, shortened
+from gradcam_service.errors import BadRequest, ModelLoading, shortened
 
 Piece: TypeAlias = bytes | memoryview
 
@@ -71,8 +72,8 @@ class _Encoded(msgspec.Struct):
 _BODY = msgspec.json.Decoder(_Body)
 
 
-def read(body: bytes, header_length: int | None) -> tuple[InferRequest, str | None]:
-    """A request, and its ``id`` if it has one.
+def read(body: bytes, header_length: int | None) -> InferRequest:
+    """The request that a body is.
 
     Args:
         body: the whole of it, not compressed.
@@ -101,7 +102,7 @@ def read(body: bytes, header_length: int | None) -> tuple[InferRequest, str | No
     if rest:
         raise BadRequest(f"{len(rest)} bytes follow what the inputs' {_BINARY_SIZE} say")
     wanted = [Wanted(one.name, one.parameters or {}) for one in given.outputs or ()]
-    return InferRequest(inputs, wanted, given.parameters or {}), given.id
+    return InferRequest(inputs, wanted, given.parameters or {}, given.id)
 
 
 def read_raw(body: bytes, faced: Faced) -> InferRequest:
@@ -138,7 +139,7 @@ class Written(NamedTuple):
     header_length: int | None
 
 
-def write(response: InferResponse, request: InferRequest, request_id: str) -> Written:
+def write(response: InferResponse, request: InferRequest) -> Written:
     """An answer, its outputs in bytes or in JSON as the request wants each."""
     outputs, binary = response.outputs, _binary(response, request)
     sizes = [sum(map(len, to_bytes(tensor))) for tensor in outputs]
@@ -147,8 +148,8 @@ def write(response: InferResponse, request: InferRequest, request_id: str) -> Wr
         for tensor, size, is_binary in zip(outputs, sizes, binary, strict=True)
     ]
     if not any(binary):
-        return Written(_json(response, request_id, described), _TEXT_PER_BYTE * sum(sizes), None)
-    head = b"".join(_json(response, request_id, described))
+        return Written(_json(response, described), _TEXT_PER_BYTE * sum(sizes), None)
+    head = b"".join(_json(response, described))
     behind = [tensor for tensor, is_binary in zip(outputs, binary, strict=True) if is_binary]
     size = len(head) + sum(size for size, is_binary in zip(sizes, binary, strict=True) if is_binary)
     return Written(chain([head], chain.from_iterable(map(to_bytes, behind))), size, len(head))
@@ -157,8 +158,7 @@ def write(response: InferResponse, request: InferRequest, request_id: str) -> Wr
 def _read(given: _Input, rest: memoryview) -> tuple[Tensor, memoryview]:
     """An input, whose bytes are the first of the rest or whose data are JSON, and what remains of the rest."""
     parameters = given.parameters or {}
-    if "shared_memory_region" in parameters:
-        raise NotOffered(f"input {given.name!r}: there is no shared memory here; its bytes in the body would work")
+    check_parameters(given.name, parameters)
     size = parameters.get(_BINARY_SIZE)
     if (size is None) == (not given.data):
         raise BadRequest(f"input {given.name!r} needs either data or the parameter {_BINARY_SIZE}")
@@ -216,9 +216,9 @@ def _binary(response: InferResponse, request: InferRequest) -> list[bool]:
     return [of_all if (said := own.get(tensor.name)) is None else bool(said) for tensor in response.outputs]
 
 
-def _json(response: InferResponse, request_id: str, described: Sequence[Iterator[bytes]]) -> Iterator[bytes]:
+def _json(response: InferResponse, described: Sequence[Iterator[bytes]]) -> Iterator[bytes]:
     """The answer, each of its outputs with its members but for name, datatype and shape as they are described."""
-    said = {"model_name": response.model, "model_version": response.version, "id": request_id}
+    said = {"model_name": response.model, "model_version": response.version, "id": response.id}
     if response.parameters:
         said["parameters"] = response.parameters  # type: ignore[assignment]
     yield msgspec.json.encode(said)[:-1] + b',"outputs":['

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from gradcam_service.bytes_tensor import PREFIX, is_one, length_at, packed
-from gradcam_service.errors import BadRequest, shortened
+from gradcam_service.errors import BadRequest, NotOffered, shortened
 from gradcam_service.images.signatures import kind
 
 BYTES = "BYTES"
@@ -65,6 +65,16 @@ def count_of(name: str, shape: Sequence[int]) -> int:
         told = shortened(str(list(shape[: _MOST_DIMENSIONS + 1])))
         raise BadRequest(f"input {shortened(name)!r} is of shape {told}; {_MOST_DIMENSIONS} sizes from 0 on would do")
     return math.prod(shape)  # Python's numbers don't overflow
+
+
+def check_parameters(name: str, parameters: Mapping[str, Any]) -> None:
+    """Refuse a tensor that lies elsewhere.
+
+    Raises:
+        NotOffered: its parameters name shared memory.
+    """
+    if "shared_memory_region" in parameters:
+        raise NotOffered(f"input {name!r}: there is no shared memory here; its bytes in the body would work")
 
 
 def from_bytes(name: str, datatype: str, shape: Sequence[int], data: memoryview) -> Tensor:
