@@ -78,7 +78,8 @@ def test_every_model_yaml_is_one(page: str):
 
 
 def test_each_promise_names_a_test_that_there_is():
-    tests = re.findall(r"^def (test_\w+)", text("tests/worker/test_fault_tolerance.py"), re.MULTILINE)
+    file = text("tests/worker/test_fault_tolerance.py").replace("@pytest.mark.exhaustive\ndef test_", "def at_night_")
+    tests = re.findall(r"^def (test_\w+)", file, re.MULTILINE)
     named = re.findall(r"`-k (\w+)` \|$", text("docs/operations.md"), re.MULTILINE)
     assert len(named) >= 10
     assert [name for name in named if not any(name in test for test in tests)] == []

@@ -41,7 +41,7 @@ LABELS = {
     "version": f"of the model; of those that are no longer loaded, the {GONE_VERSIONS} highest of each model are told",
     "digest": "of the version's files, as answers give it",
     "method": "explanation method; empty for predictions",
-    "iterative": "`true` for explanations by methods of many forward passes; `false` for all that rides in the batch",
+    "iterative": "`true` for what runs in chunks: methods of many forward passes, and `quality`; else `false`",
     "status": "of HTTP; 0 where not a word was sent",
     "fault": "`caller` or `service`, whose fault a failure is; empty where there is none",
     "caller": "name of the API key, or `admin token`",

@@ -66,5 +66,5 @@ def test_a_long_message_is_read_by_the_threads_that_all_requests_share_and_in_it
 
     here, there = asyncio.run(scenario())
     assert here == threading.main_thread().name
-    assert there.startswith("pixels")
+    assert there.startswith("shared")
     assert order == ["message", "piece", "message", "piece", "piece"]

@@ -113,6 +113,15 @@ def test_durations_tell_methods_of_many_passes_from_what_rides_in_the_batch(clie
     assert wrong == counted("false") == 0
 
 
+def test_what_measures_its_maps_runs_in_chunks_too(client):
+    def counted(iterative):
+        return value(client, "gradcam_request_duration_seconds_count", method="hirescam", iterative=iterative)
+
+    before = counted("true"), counted("false")
+    assert ask(client, "/explain", SMALL, method="hirescam", quality=True, quality_steps=2).status_code == 200
+    until(lambda: (counted("true"), counted("false")), (before[0] + 1, before[1]))
+
+
 def test_what_callers_provoke_is_not_held_against_the_service(client):
     """A model nobody promised, a deadline of nothing, a method that takes long: each the caller's own choice."""
     asked = [

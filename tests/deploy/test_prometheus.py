@@ -241,6 +241,16 @@ def test_rules_and_panels_use_metrics_that_are_watched_here():
     assert {re.sub("_(bucket|sum|count)$", "", metric) for metric in used} <= known
 
 
+def test_selectors_name_labels_that_their_metrics_have():
+    rules = "".join(path.read_text() for path in (DEPLOY / "prometheus" / "rules").glob("*.yml"))
+    queries = rules + "".join([*QUERIES.values(), *PAGE_QUERIES])
+    selected = re.findall(r"(?<![:\w])(gradcam_[a-z_]+)\{([^}]*)\}", queries)
+    assert len(selected) > 10
+    for metric, selector in selected:
+        known = (LABELS | CALLERS).get(re.sub("_(bucket|sum|count)$", "", metric), {"device", "reason"})
+        assert set(re.findall(r"(\w+)\s*[=!]", selector)) <= known | {"job", "instance", "le"}, metric
+
+
 def test_grafana_finds_the_dashboard_and_its_source():
     grafana = DEPLOY / "grafana"
     (source,) = yaml.safe_load((grafana / "provisioning" / "datasources" / "prometheus.yml").read_text())["datasources"]

@@ -26,7 +26,7 @@ import httpx
 import pytest
 
 from exposed import value
-from live import PATIENCE, Service, fresh, repeated, running, running_eagerly, until
+from live import PATIENCE, Service, fresh, repeated, running, running_eagerly, running_lightly, until
 
 from . import faulty
 from .faulty import ask, codes
@@ -229,7 +229,6 @@ def test_a_job_that_stops_the_worker_is_refused_in_the_end(
         assert codes(answer) == ["ok", "crashes_worker", "ok"]
 
 
-@pytest.mark.exhaustive
 def test_two_kills_by_somebody_else_are_no_fault_of_the_job(folder: Path, faults: Service):
     file = folder / "code" / "busy"
     with ThreadPoolExecutor(1) as thread:
@@ -271,7 +270,7 @@ def test_explanations_leave_nothing_behind(lasting: Service, chaos: bool):
     assert after.keys() == before.keys()
     for pid, (memory, files) in after.items():
         assert memory - before[pid][0] < growth
-        assert files - before[pid][1] < max(5, count // 20)  # other tests have connections of their own
+        assert files - before[pid][1] < max(3, count // 20)  # other tests have connections of their own
 
 
 @pytest.fixture
@@ -289,7 +288,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 YAML = "source: torchvision\narchitecture: alexnet\nweights: {}\nsha256: {}\n"
 
 
-@pytest.mark.exhaustive
 def test_a_full_disk_costs_only_what_needs_it(tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch):
     for variable in ("TMPDIR", "XDG_CACHE_HOME", "TORCH_HOME"):
         monkeypatch.setenv(variable, str(small_disk))
@@ -303,7 +301,7 @@ def test_a_full_disk_costs_only_what_needs_it(tmp_path: Path, small_disk: Path, 
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/weights.safetensors"
     (folder / "model.yaml").write_text(YAML.format(url, digest))
-    with server, running_eagerly(model_repository=tmp_path / "models", api_processes=2) as service:
+    with server, running_lightly(model_repository=tmp_path / "models", api_processes=2) as service:
         with suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as ballast:
             while True:
                 ballast.write(bytes(4096))

@@ -123,7 +123,7 @@ class Connection(IgnoringUpgrades):
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer what is no request yet, in the dialect that its caller speaks, as far as it is known."""
-        self._await_head()  # or rather the end of this one, which nobody reads
+        self._await_head()  # so long the caller may take to stop sending
         self.transport.write(_encoded(problems.refuse(error, _path(self.url))))
         self._lingering.linger()
 

@@ -14,7 +14,7 @@ def is_callers(error: ServiceError, options: PredictOptions, settings: Settings,
     """Whether a caller who chose otherwise would have been answered.
 
     What is chosen: a model that loads on demand, which the default one never does and nobody has promised to be there;
-    a deadline shorter than the service's own; a method that takes many forward passes.
+    a deadline shorter than the service's own; a method, or `quality`, that takes many forward passes.
     """
     try:
         model = resolve(models, options.model or settings.default_model)
@@ -32,4 +32,4 @@ def _is_expensive(options: PredictOptions, model: Model) -> bool:
     if not isinstance(options, ExplainOptions) or model.card is None:
         return False
     name = options.explained_by(model.card)
-    return any(method.name == name and method.forward_passes > 1 for method in model.card.methods)
+    return options.quality or any(method.name == name and method.forward_passes > 1 for method in model.card.methods)

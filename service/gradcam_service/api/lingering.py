@@ -28,14 +28,14 @@ class Lingering:
         return getattr(self._transport, name)
 
     def close(self) -> None:
-        """Close once everything is written, and at once only if nothing more comes."""
+        """Close once everything is written; where more is still to come, as `linger` does."""
         if self._lingers or not self._expects_more():
             self._transport.close()
         else:
             self.linger()
 
     def linger(self) -> None:
-        """End what is written, as if more were to come."""
+        """Say that nothing more is written, and drop what comes until the caller closes."""
         if self.is_closing():
             return
         self._lingers = True

@@ -15,8 +15,6 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gradcam_service import metrics
-from gradcam_service.explain.method import Iterative
-from gradcam_service.explain.methods import METHODS
 
 if TYPE_CHECKING:
     from gradcam_service.api.tracing import Tracing
@@ -38,6 +36,7 @@ class Observation:
         model: a name from the registry, never what a caller typed.
         version: of that model.
         method: an explanation method of that model; empty for predictions.
+        iterative: whether what is explained takes passes of its own, in chunks.
         problem: code of the problem that was answered.
         warnings: sentences about the images, which not every dialect's body has a place for.
         caller: name of the API key that was shown; empty where none is needed, or none was right.
@@ -50,6 +49,7 @@ class Observation:
     model: str = ""
     version: str = ""
     method: str = ""
+    iterative: bool = False
     problem: str = ""
     warnings: list[str] = field(default_factory=list)
     caller: str = ""
@@ -135,8 +135,7 @@ def _note(scope: MutableMapping[str, Any], seen: Observation, status: int, traci
     inference = "inference" in getattr(scope.get("route"), "tags", ())
     labels = (endpoint, str(inference).lower(), seen.model, seen.version, seen.method, status, _fault(seen, status))
     metrics.REQUESTS.labels(*labels).inc()
-    iterative = isinstance(METHODS.get(seen.method), Iterative)
-    metrics.DURATION.labels(endpoint, seen.model, seen.method, str(iterative).lower()).observe(seconds)
+    metrics.DURATION.labels(endpoint, seen.model, seen.method, str(seen.iterative).lower()).observe(seconds)
     if seen.caller:
         metrics.CALLER_REQUESTS.labels(seen.caller).inc()
     if seen.problem and inference:

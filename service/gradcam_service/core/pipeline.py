@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from gradcam_service.core.admission import Admission, Capacity
 from gradcam_service.core.drawing_bound import Size, check, drawn_pixels, held_bytes
 from gradcam_service.core.options import Call, ExplainOptions, Image, PredictOptions
-from gradcam_service.core.questions import inputs_beside, question
+from gradcam_service.core.questions import inputs_beside, is_iterative, question
 from gradcam_service.core.render import Renderer
 from gradcam_service.core.results import Answers, Result
 from gradcam_service.errors import Internal, ModelLoading, ServiceError
@@ -50,12 +50,14 @@ class Observer(Protocol):
         model: set to the name of the model that answers.
         version: set to its version.
         method: set to the explanation method, empty for predictions.
+        iterative: set to whether any of its images takes passes of its own.
     """
 
     request_id: str
     model: str
     version: str
     method: str
+    iterative: bool
 
     def record(self, stage: str, seconds: float, end: float | None = None) -> None:
         """A stage took so long for one image, until now or ``end`` (of `time.perf_counter`)."""
@@ -65,6 +67,7 @@ class Unobserved:
     """An observer that looks away."""
 
     request_id = model = version = method = ""
+    iterative = False
 
     def record(self, stage: str, seconds: float, end: float | None = None) -> None:
         """Nobody wants to know."""
@@ -131,6 +134,8 @@ class Pipeline:
                 alike = inputs_beside(call.options, card) if call.own is None else {}
                 whole = _Work(call.options, model, card, asks, alike, deadline, admission, seen)
                 works = [whole] * len(call.images) if call.own is None else [self._own(whole, own) for own in call.own]
+                asked = (work.question for work in works if isinstance(work, _Work))
+                seen.iterative = any(is_iterative(each) for each in asked if each)
                 sound = [
                     (image, work) for image, work in zip(call.images, works, strict=True) if isinstance(work, _Work)
                 ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gradcam_service.core.options import ExplainOptions, PredictOptions, check_target_count
 from gradcam_service.errors import UnsupportedMethod
+from gradcam_service.explain.method import Iterative
 from gradcam_service.explain.methods import COMPARED, DEFAULT, METHODS
 from gradcam_service.question import Measure, Question
 from gradcam_service.registry.card import Card
@@ -32,6 +33,11 @@ def question(options: PredictOptions, card: Card, most_targets: int) -> Question
     if measure and measure.against:
         _check_targets(measure.against, read_targets, card)
     return Question(method, options.layer, read_targets, options.method_options, measure)
+
+
+def is_iterative(asked: Question) -> bool:
+    """Whether a question takes passes of its own, in chunks: for its method, or to measure its maps."""
+    return asked.measure is not None or isinstance(METHODS[asked.method], Iterative)
 
 
 def inputs_beside(options: PredictOptions, card: Card) -> Inputs:

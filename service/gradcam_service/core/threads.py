@@ -19,7 +19,7 @@ _Pieces: TypeAlias = OrderedDict[asyncio.Future[Any], Callable[[], Any]]
 
 
 class SharedThreads:
-    """Threads for work on pixels. Owners that have work waiting get a thread for one piece of it in turn.
+    """Threads for what would hold up the event loop. Owners that have work waiting get one for a piece of it in turn.
 
     So a request of hundreds of pieces keeps one that comes after it waiting for a piece, not for all of them. What
     nobody waits for any more is dropped with all that it holds; what has begun is finished, as a thread can't be
@@ -30,7 +30,7 @@ class SharedThreads:
     """
 
     def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pixels")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="shared")
         self._idle = threads
         self._waiting: OrderedDict[object, _Pieces] = OrderedDict()
 

@@ -1,4 +1,4 @@
-"""Agreement of the graphs that were made of a network with the network, but for what rounding explains."""
+"""Agreement of graphs with the network that they were made of, within rounding."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from gradcam_service.runtime import TOLERANCE
 
 
 def check_agreement(
-    what: str, found: np.ndarray, expected: np.ndarray, unsteadiness: Callable[[], float] = lambda: 0.0
+    what: str, found: np.ndarray, expected: np.ndarray, wobble: Callable[[], float] = lambda: 0.0
 ) -> None:
     """Compare what a graph answers with what the network does.
 
     Args:
-        what: that is.
+        what: is compared, for the refusal.
         found: by the graph.
         expected: by the network.
-        unsteadiness: how far the network's own answer is from itself; asked only where that decides.
+        wobble: how far the network's own answer is from itself; asked only where that decides.
 
     Raises:
         UnsupportedMethod: they differ.
     """
     difference, largest = float(abs(found - expected).max()), float(abs(expected).max())
     bound = TOLERANCE * largest
-    if not difference <= bound and not difference <= bound + 2 * unsteadiness():
+    if not difference <= bound and not difference <= bound + 2 * wobble():
         raise UnsupportedMethod(
             f"{what} differ from the model's by {difference:.1e}, where the largest is {largest:.1e}; nothing is "
             "written"

@@ -1,4 +1,4 @@
-"""Writes modules as ONNX models for others to keep: of an old operator set, and without a trace of this machine."""
+"""Modules as ONNX models for others to keep: of an old operator set, and without a trace of this machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def onnx_program(module: nn.Module, examples: tuple[Any, ...], sizes: Any, **nam
         exported = torch.export.export(module, examples, dynamic_shapes=sizes)
         program = torch.onnx.export(exported, dynamo=True, opset_version=_OPSET, verbose=False, **named)
     except RuntimeError as error:
-        raise UnsupportedMethod(f"this model can't be exported to ONNX: {first_cause(error)}") from error
+        raise UnsupportedMethod(f"this model can't be written as ONNX: {first_cause(error)}") from error
     assert program is not None
     _forget_origin(program)
     return program

@@ -89,10 +89,10 @@ export function showClasses(predictions, shown, detail, actions) {
 
 /** What the classes on the stage may be compared with. */
 export function showAgainst(listed, detail, chosen) {
-  const known = new Map(listed.map(({ index, label }) => [String(index), label]));
-  if (/^\d+$/.test(chosen) && !known.has(chosen)) known.set(chosen, detail?.labels?.[chosen] ?? `class ${chosen}`);
-  known.delete(VALUE);
   const { one, several, compared } = entriesOf(detail);
+  const known = new Map(listed.map(({ index, label }) => [String(index), label]));
+  if (/^\d+$/.test(chosen) && !known.has(chosen)) known.set(chosen, detail?.labels?.[chosen] ?? `${one} ${chosen}`);
+  known.delete(VALUE);
   $("against").disabled = !compared;
   fill($("against"), [["", `nothing: the ${one} by itself`], ["rest", `all other ${several}`], ...known], chosen);
 }

@@ -1,4 +1,4 @@
-"""Types of what metrics take."""
+"""Arrays that metrics take, as types."""
 
 from __future__ import annotations
 
