@@ -65,6 +65,19 @@ def test_a_plugin_may_import_what_asks_for_all_kinds(methods: Kinds[str], tmp_pa
         ("METHOD = (", "can't be imported: '\\(' was never closed"),
         ("VALUE = 1", "declares none of METHOD, TARGET"),
         ("class Bare:\n    prediction = str\nTASK = Bare()", "TASK of .* doesn't extend gradcam_service.tasks.Task"),
+        (
+            "from gradcam_service.targets.class_ import Class\nTASK = Class()",
+            "TASK of .* doesn't extend gradcam_service.tasks.Task",
+        ),
+        (
+            "from gradcam_service.targets.class_ import Class\nTARGET = Class",
+            "TARGET of .* is a class; Class\\(\\) would work",
+        ),
+        (
+            "from gradcam_service.targets.class_ import Class\n"
+            "class Careful:\n    differentable = True\nclass Stage(Careful, Class):\n    pass",
+            "a TargetKind has no 'differentable'",
+        ),
         ("1 / 0", "can't be imported: division by zero"),
         (
             "from gradcam_service.targets.class_ import Class\nclass Stage(Class):\n    differentable = True",

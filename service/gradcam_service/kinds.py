@@ -76,7 +76,7 @@ class KindBase:
         super().__init_subclass__()
         thing = next(base for base in reversed(cls.__mro__) if issubclass(base, KindBase) and base is not KindBase)
         known = [name for name in dir(thing) if not name.startswith("_")]
-        own = (name for name in [*vars(cls), *vars(cls).get("__annotations__", ())] if not name.startswith("_"))
+        own = (name for name in [*dir(cls), *vars(cls).get("__annotations__", ())] if not name.startswith("_"))
         if strange := [name for name in own if name not in known]:
             raise TypeError(
                 f"a {thing.__name__} has no {strange[0]!r}{did_you_mean(strange[0], known)}; it has {', '.join(known)}"
@@ -117,8 +117,11 @@ def load_plugins(folder: Path | None) -> None:
         if not constants:
             raise BadSettings(f"GRADCAM_PLUGINS: {path} declares none of {', '.join(CONSTANTS)}")
         for constant in _EXTENDING.keys() & constants:
-            if not isinstance(getattr(module, constant), KindBase):
-                raise BadSettings(f"GRADCAM_PLUGINS: {constant} of {path} doesn't extend {_EXTENDING[constant]}")
+            kind, base = getattr(module, constant), _EXTENDING[constant]
+            if isinstance(kind, type):
+                raise BadSettings(f"GRADCAM_PLUGINS: {constant} of {path} is a class; {kind.__name__}() would work")
+            if not isinstance(kind, pkgutil.resolve_name(base)):
+                raise BadSettings(f"GRADCAM_PLUGINS: {constant} of {path} doesn't extend {base}")
 
 
 def plugins_digest() -> str:

@@ -198,6 +198,27 @@ def test_a_picture_on_a_connection_too_many_is_told_so_while_it_is_sent(strict, 
     assert problem(crowded(strict, connect, HEAD, picture)[1])[:2] == (503, "too_many_connections")
 
 
+def test_callers_that_are_refused_take_nobodys_connection(strict, connect):
+    open_ones, answer = crowded(
+        strict, connect, HEAD, b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n"
+    )
+    assert problem(answer)[:2] == (503, "too_many_connections")  # and goes on to be heard
+    open_ones[0].close()
+    until(lambda: received(connect(OTHER + b"Connection: close\r\n\r\n"))[:12], b"HTTP/1.1 200")
+
+
+def test_what_was_begun_for_who_sends_no_http_any_more_ends_as_if_the_caller_had_left(strict, connect):
+    failed = sum("failed" in record["message"] for record in strict.records())
+    with fresh(strict.url) as client:
+        left = value(client, "gradcam_requests_total", endpoint="/predict", status="499")
+    head = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\n"
+    answer = received(connect(head + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nno length\r\n"))
+    assert problem(answer)[:2] == (400, "malformed")
+    with fresh(strict.url) as client:
+        until(lambda: value(client, "gradcam_requests_total", endpoint="/predict", status="499"), left + 1)
+    assert sum("failed" in record["message"] for record in strict.records()) == failed
+
+
 def test_who_never_ends_a_refused_head_is_hung_up_on(strict, connect):
     connection = connect(b"\x16\x03\x01\r\n\r\n")
     assert problem(received(connection))[:2] == (400, "malformed")

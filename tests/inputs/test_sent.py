@@ -153,7 +153,9 @@ def test_what_is_wrong_with_numbers_that_are_no_file_is_said(wrong: np.ndarray, 
 
 def test_a_kind_that_reads_files_alone_is_given_no_numbers():
     dots = Input(("text/x-dots",), INPUTS["picture"].receive, INPUTS["picture"].size)
-    with pytest.raises(UnfitInput, match=r"an array \(6, 8\) doesn't fit this model, which takes text/x-dots"):
+    with pytest.raises(
+        UnfitInput, match=r"an array \(6, 8\) came in no file; this model takes files alone: text/x-dots"
+    ):
         dots.read(np.zeros((6, 8), np.uint8), Takes(), Preprocess((0.5,) * 3, (0.2,) * 3, resize=(5, 7)), 10**4)
 
 

@@ -42,11 +42,12 @@ class Connection(IgnoringUpgrades):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for a head when a caller connects, who may be one too many."""
-        self._plain, self._lingering = transport, Lingering(transport, self._expects_more)
+        self._plain, self._lingering = transport, Lingering(transport, self._expects_more, self._await_head)
         super().connection_made(cast(asyncio.Transport, self._lingering))
         transport.set_write_buffer_limits(high=0)  # so that writing pauses whenever the caller is behind
         self._await_head()
-        self._surplus = len(self.connections) > self._settings.share(self._settings.max_connections)
+        used = sum(not one.transport.is_closing() for one in self.connections)
+        self._surplus = used > self._settings.share(self._settings.max_connections)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop every clock when either side has closed the connection."""
@@ -87,6 +88,13 @@ class Connection(IgnoringUpgrades):
         if self.cycle.response_complete and not self._head:
             self._await_head()
 
+    def shutdown(self) -> None:
+        """Close at once where nothing is being answered: who is in the middle of a head would hold up the end."""
+        if self.cycle is None or self.cycle.response_complete or self.transport.is_closing():
+            self._plain.close()
+        else:
+            super().shutdown()
+
     def pause_writing(self) -> None:
         """Give a caller who doesn't take what is written some time, then hang up."""
         super().pause_writing()
@@ -123,9 +131,12 @@ class Connection(IgnoringUpgrades):
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer what is no request yet, in the dialect that its caller speaks, as far as it is known."""
-        self._await_head()  # so long the caller may take to stop sending
+        self._head_is_complete()
         self.transport.write(_encoded(problems.refuse(error, _path(self.url))))
         self._lingering.linger()
+        if self.cycle is not None and not self.cycle.response_complete:  # it answers nobody any more
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
 
 def _path(url: bytes) -> str:

@@ -17,15 +17,24 @@ class Lingering:
     Args:
         transport: the connection's own, whose every other method this has.
         expects_more: says whether something that was begun is yet to be received.
+        on_linger: is to see that the transport is closed some time, whatever the caller does.
     """
 
-    def __init__(self, transport: asyncio.Transport, expects_more: Callable[[], bool]) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, expects_more: Callable[[], bool], on_linger: Callable[[], None]
+    ) -> None:
         self._transport = transport
         self._expects_more = expects_more
+        self._on_linger = on_linger
         self._lingers = False
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  the transport's
         return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write, unless it was said that nothing more is written."""
+        if not self._lingers:
+            self._transport.write(data)
 
     def close(self) -> None:
         """Close once everything is written; where more is still to come, as `linger` does."""
@@ -41,6 +50,7 @@ class Lingering:
         self._lingers = True
         self._transport.resume_reading()
         self._transport.write_eof()
+        self._on_linger()
 
     def is_closing(self) -> bool:
         """Whether nothing more is to be written."""

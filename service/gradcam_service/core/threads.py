@@ -89,4 +89,4 @@ class SharedThreads:
 
 
 def _too_late() -> DeadlineExceeded:
-    return DeadlineExceeded("the pictures were not decoded and drawn before the deadline; a longer timeout would help")
+    return DeadlineExceeded("not read, decoded and drawn before the deadline; a longer timeout would help")

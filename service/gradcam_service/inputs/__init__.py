@@ -154,7 +154,8 @@ class Input:
         if not isinstance(sent, np.ndarray):
             return self.receive(sent, takes, preprocess, max_pixels)
         if self.receive_array is None:
-            raise UnfitInput(f"an array {sent.shape} doesn't fit this model, which takes {', '.join(self.media_types)}")
+            files = ", ".join(self.media_types)
+            raise UnfitInput(f"an array {sent.shape} came in no file; this model takes files alone: {files}")
         return self.receive_array(sent, takes, preprocess, max_pixels)
 
 

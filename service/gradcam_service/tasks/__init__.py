@@ -63,8 +63,8 @@ class TextOption:
 class Entries:
     """What a task's predictions list, each of which is a target: classes, the most probable first.
 
-    An entry has an ``index``, a ``label`` and a ``probability``, a caption's word a ``log_probability``; it is told of as an
-    entry where it is explained, too.
+    An entry has an ``index``, a ``label`` and a ``probability``, a caption's word a ``log_probability``; it is told of
+    as an entry where it is explained, too.
 
     Attributes:
         one: what an entry is called.

@@ -202,8 +202,12 @@ Request = Hello | Job | Cancel | Load | Unload | Rescan
 Reply = Status | Done | Managed | Failed
 
 
-def _shape(array: np.ndarray) -> tuple[int, ...]:
-    return array.shape
+def _shape(value: object) -> tuple[int, ...]:
+    """Of an array, whose numbers go beside the message; anything else, as a plugin's NumPy integer, is no message."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{type(value).__name__} can't be sent from process to process")
+    shape: tuple[int, ...] = value.shape
+    return shape
 
 
 def _unfilled(_: type, shape: list[int]) -> np.ndarray:
