@@ -26,7 +26,7 @@ def test_made_up_requests_are_answered_as_documented(guarded: Service, fuzz: boo
             *(st, "--config-file", Path(__file__).with_name("schemathesis.toml")),
             *("run", f"{guarded.url}/openapi.json", "--phases", PHASES if fuzz else "examples,fuzzing"),
             *("--checks", "all", "--exclude-checks", UNSAID),
-            *("--max-examples", "2000" if fuzz else "5", "--seed", "1", "--generation-database", "none"),
+            *("--max-examples", "500" if fuzz else "15", "--seed", "1", "--generation-database", "none"),
             # However slow this machine is.
             *("--suppress-health-check", "too_slow", "--request-timeout", str(PATIENCE)),
             *("--max-response-time", str(PATIENCE)),  # as a model may be loaded first
