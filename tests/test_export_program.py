@@ -341,6 +341,7 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.exhaustive
 def test_its_page_shows_what_it_prints(imagenet: Path):
     command, shown = re.search(
         r"^    \$ python (imagenet.py .*)\n((?:     .*\n)+)", (ROOT / "docs/export.md").read_text(), re.M
@@ -354,6 +355,7 @@ def test_its_page_shows_what_it_prints(imagenet: Path):
     assert Image.open(imagenet / "overlay.png").size == photograph("camera").size
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["camera", "cat", "coffee"])
 def test_photographs_are_named_and_explained_as_by_the_service(name: str, imagenet: Path):
     program, file = imported(imagenet / "imagenet.py"), PHOTOGRAPHS / f"{name}.jpg"

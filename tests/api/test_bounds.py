@@ -131,7 +131,7 @@ def form(data, *head):
     return part(['Content-Disposition: form-data; name="image"', *head], data) + b"--x--\r\n"
 
 
-@pytest.mark.parametrize(("size", "thread"), [(1000, "MainThread"), (900_000, "pixels_0")])
+@pytest.mark.parametrize(("size", "thread"), [(1000, "MainThread"), (900_000, "shared_0")])
 def test_long_base64_in_a_form_is_decoded_in_its_turn(monkeypatch, size, thread):
     seen = []
 
@@ -158,7 +158,7 @@ def test_a_part_whose_type_is_that_of_a_picture_is_no_base64(media_type):
     assert read(FORM, form(b"P3 1 1 255 0 0 0", f"Content-Type: {media_type}"))[0] == [b"P3 1 1 255 0 0 0"]
 
 
-@pytest.mark.parametrize(("size", "thread"), [(1000, "MainThread"), (900_000, "pixels_0")])
+@pytest.mark.parametrize(("size", "thread"), [(1000, "MainThread"), (900_000, "shared_0")])
 def test_long_json_is_read_off_the_event_loop(monkeypatch, size, thread):
     seen = []
     decode = msgspec.json.decode

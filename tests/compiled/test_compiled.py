@@ -340,7 +340,7 @@ for tried in load_all(zip(listing, listing.models()), settings):
 )
 
 
-@pytest.mark.parametrize("name", ["scenes", "scenes-captions"])
+@pytest.mark.parametrize("name", ["scenes", pytest.param("scenes-captions", marks=pytest.mark.exhaustive)])
 def test_without_torch_it_explains_and_what_needs_torch_says_so(name, tmp_path):
     folder = altered(tmp_path, name)
     in_full("easy-vqa", folder.parents[1])

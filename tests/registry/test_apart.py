@@ -101,6 +101,7 @@ def test_others_may_be_traced_while_weights_are_fetched(tmp_path, monkeypatch):
     assert asked == ["/w.pth", "/published.pth"]
 
 
+@pytest.mark.exhaustive
 def test_the_process_says_which_weights_it_lacks(tmp_path):
     with closed_port() as nobody:
         where = f"http://127.0.0.1:{nobody.getsockname()[1]}/w.pth"

@@ -91,7 +91,7 @@ def test_bfloat16_is_not_emulated():
 
 
 @needs_bfloat16
-@pytest.mark.parametrize("architecture", ["resnet18", "vit"])
+@pytest.mark.parametrize("architecture", ["resnet18", pytest.param("vit", marks=pytest.mark.exhaustive)])
 def test_bfloat16_computes_what_a_mantissa_of_8_bits_can_say(architecture):
     workload, images = work(architecture=architecture), picture(SIZE, seed=3, count=5)
     with torch.no_grad():
