@@ -42,7 +42,7 @@ def plain(module, data):
     return words, likely, maps
 
 
-@pytest.mark.parametrize("name", FACTORIES)
+@pytest.mark.parametrize("name", ["attends", pytest.param("pooled", marks=pytest.mark.exhaustive)])
 def test_every_word_of_ten_captions_is_explained_as_by_the_plain_module_in_float64(opened, pictures, name):
     module, spoken = FACTORIES[name](), set()
     for picture in pictures:

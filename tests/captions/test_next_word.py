@@ -42,7 +42,9 @@ def traced(kind):
     return after_each_token(trace(made(partial(Next, kind)), {"image": images, "tokens": tokens}), pad=0)
 
 
-@pytest.mark.parametrize("kind", [Recurrent, Transformer, TwoEyes])
+@pytest.mark.parametrize(
+    "kind", [TwoEyes, *(pytest.param(each, marks=pytest.mark.exhaustive) for each in (Recurrent, Transformer))]
+)
 def test_scores_after_each_token_are_those_of_each_beginning_alone(kind):
     module, graph, (images, tokens) = made(partial(Next, kind)).double(), deepcopy(traced(kind)).double(), inputs()
     with torch.no_grad():

@@ -174,7 +174,7 @@ def test_the_decoder_of_torch_is_traced_though_its_mask_is_not_said_to_be_causal
     ("kind", "form", "length", "said"),
     [
         ("lstm", "pt2", 6, "say length: 7"),
-        ("gru", "onnx for one", 6, "say length: 7"),
+        pytest.param("gru", "onnx for one", 6, "say length: 7", marks=pytest.mark.exhaustive),
         ("transformer", "pt2 of any length", 9, "takes 1 to 7 tokens"),
     ],
 )

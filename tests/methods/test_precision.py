@@ -64,8 +64,8 @@ def test_a_network_is_moved_whole_its_guided_copy_too():
 
 
 CUTS = [
-    ("resnet18", "layer4"), ("resnext", "layer3"), ("densenet", "auto"), ("swin", "auto"), ("swin", "norm"),
-    ("vit", "auto"), ("mobilenet_v3", "auto"),
+    ("resnet18", "layer4"), ("resnext", "layer3"), ("densenet", "auto"), ("swin", "norm"), ("mobilenet_v3", "auto"),
+    *(pytest.param(name, "auto", marks=pytest.mark.exhaustive) for name in ("swin", "vit")),
 ]  # fmt: skip
 
 
