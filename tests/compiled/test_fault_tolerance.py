@@ -45,9 +45,9 @@ def start(torchless: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
 
 
 @pytest.fixture(scope="module")
-def mortal(start: Callable[..., AbstractContextManager[Service]], chaos: bool) -> Iterator[Service]:
+def mortal(start: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
     """See `worker.test_fault_tolerance.mortal`."""
-    with start(queue_size=32, timeout_ms=30_000 if chaos else 120_000) as service:
+    with start(queue_size=32, timeout_ms=120_000) as service:
         yield service
 
 

@@ -136,8 +136,9 @@ def write_compiled(folder: Path) -> dict[str, object]:
 
     sound, faulty = folder / "sound" / "1", folder / "models" / "faulty" / "1"
     sound.mkdir(parents=True)
-    (sound / "model.yaml").write_text(YAML.replace("faulty:Network", "sound:Sound"))
-    (folder / "sound.py").write_text(CODE)
+    module = f"sound_{folder.name}"  # no two folders' code has one name in this process
+    (sound / "model.yaml").write_text(YAML.replace("faulty:Network", f"{module}:Sound"))
+    (folder / f"{module}.py").write_text(CODE)
     model = load(Entry("faulty", "1", LocalPlace(sound)), "cpu", folder)
     compile_model(model, ModelFolder(model.spec, sound, folder), "faulty@1", (), faulty)
     with (faulty / "model.yaml").open("a") as file:

@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 _EARLY = 5.0
 """Seconds: a process that dies sooner again and again is started ever more rarely, not to keep a core busy."""
-_LONGEST_PAUSE = 30.0
+_LONGEST_PAUSE = 8.0
+"""Seconds: far less than requests wait, so that those which were accepted before the pause are answered after it."""
 _LOOK = 1.0
 """Seconds between looks at whether a process hangs."""
 
