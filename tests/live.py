@@ -81,8 +81,11 @@ class Service:
 
 
 def fresh(url: str) -> httpx.Client:
-    """Speaks to a service on connections of its own; no certificates are read for it, which would take 50 ms."""
-    return httpx.Client(base_url=url, timeout=PATIENCE, verify=False)
+    """Speaks to a service on connections of its own; no certificates are read for it, which would take 50 ms.
+
+    None that is idle is closed for being one too many, which httpcore does to one that another thread has just taken.
+    """
+    return httpx.Client(base_url=url, timeout=PATIENCE, verify=False, limits=httpx.Limits())
 
 
 def free_port() -> int:

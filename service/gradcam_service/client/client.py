@@ -210,6 +210,8 @@ def _settings(url: str, key: str | None) -> dict[str, Any]:
         "base_url": address,
         "headers": {"Authorization": f"Bearer {key}"} if key else {},
         "verify": address.scheme == "https",  # certificates are read only for what has some, which takes 50 ms
+        # As many as there are threads: of more than 20, httpcore closes one that is idle, or that another just took.
+        "limits": httpx.Limits(),
     }
 
 
