@@ -18,6 +18,7 @@ from pydantic import ConfigDict
 
 from gradcam_service.errors import UnfitInput
 from gradcam_service.images.geometry import PreparedImage
+from gradcam_service.images.samples import Channels
 from gradcam_service.kinds import Kinds
 
 Sent: TypeAlias = bytes | NDArray[Any] | tuple[bytes, ...]
@@ -75,6 +76,11 @@ class Takes:
     def of_frame(self) -> int:
         """How many channels a picture has."""
         return self.channels if isinstance(self.channels, int) else {"gray": 1}.get(self.channels, 3)
+
+    @property
+    def read_as(self) -> Channels:
+        """The channels that files are read in: colours red, green and blue, in whichever order the model has them."""
+        return "rgb" if self.channels == "bgr" else self.channels
 
     @property
     def shown(self) -> tuple[int, int, int]:

@@ -30,8 +30,7 @@ def receive(data: bytes, takes: Takes, preprocess: Preparing, max_pixels: int) -
         UndecodableImage: it is no file of numbers, or damaged.
         UnfitInput: they are of another shape or type than the model takes.
     """
-    channels = "rgb" if takes.channels == "bgr" else takes.channels
-    return _received(read_numbers(data, channels, max_pixels), takes, preprocess)
+    return _received(read_numbers(data, takes.read_as, max_pixels), takes, preprocess)
 
 
 def receive_array(values: NDArray[Any], takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:

@@ -80,8 +80,7 @@ def receive_all(files: Sequence[bytes], takes: Takes, preprocess: Preparing, max
 
 
 def _of_one(sent: Frame, takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
-    channels = "rgb" if takes.channels == "bgr" else takes.channels
-    return _stacked(frames_of(sent, channels, takes.frames, max_pixels), takes, preprocess, max_pixels)
+    return _stacked(frames_of(sent, takes.read_as, takes.frames, max_pixels), takes, preprocess, max_pixels)
 
 
 def _stacked(sent: Iterable[Frame], takes: Takes, preprocess: Preparing, max_pixels: int) -> Received:
