@@ -46,8 +46,8 @@ class Connection(IgnoringUpgrades):
         super().connection_made(cast(asyncio.Transport, self._lingering))
         transport.set_write_buffer_limits(high=0)  # so that writing pauses whenever the caller is behind
         self._await_head()
-        used = sum(not one.transport.is_closing() for one in self.connections)
-        self._surplus = used > self._settings.share(self._settings.max_connections)
+        most = self._settings.share(self._settings.max_connections)
+        self._surplus = len(self.connections) > most and self._used() > most
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop every clock when either side has closed the connection."""
@@ -124,6 +124,10 @@ class Connection(IgnoringUpgrades):
             self._refuse(TooSlow(f"the head did not arrive within {self._settings.read_seconds:g} s"))
         else:
             self._plain.close()
+
+    def _used(self) -> int:
+        """How many connections there are but for those on which a caller is refused, and heard out."""
+        return sum(not one.transport.is_closing() for one in self.connections)
 
     def _expects_more(self) -> bool:
         """Whether a head or a body has begun that isn't complete."""
